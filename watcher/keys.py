@@ -1,0 +1,40 @@
+"""The keys under which the store holds its data, all below one prefix. The schema, with types, is in README.md."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DEFAULT_PREFIX = "interlock:"
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The names of the keys below ``prefix``."""
+
+    prefix: str = DEFAULT_PREFIX
+
+    @property
+    def epoch(self) -> str:
+        return self.prefix + "epoch"
+
+    @property
+    def environments(self) -> str:
+        return self.prefix + "environments"
+
+    @property
+    def networks(self) -> str:
+        return self.prefix + "networks"
+
+    @property
+    def changes(self) -> str:
+        return self.prefix + "changes"
+
+    @property
+    def tokens(self) -> str:
+        return self.prefix + "tokens"
+
+    def environment(self, id_: str) -> str:
+        return f"{self.prefix}environment:{id_}"
+
+    def acks(self, id_: str) -> str:
+        return f"{self.prefix}acks:{id_}"

@@ -1,0 +1,125 @@
+"""The address plan (RFC 4193): which network, subnet and address belongs to whom.
+
+fd12::/16                   the platform
+fd12:0:0::/48               infrastructure; fd12::10 is the resolver on every host
+fd12:EEEE:EEEE::/48         an environment: 32 random bits, never given out twice
+fd12:EEEE:EEEE:0::/64       the environment's own: ...::10 is its resolver address, then external peers
+fd12:EEEE:EEEE:SSSS::/64    a service
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from ipaddress import IPv6Address, IPv6Network
+
+from zones.errors import Conflict, Invalid
+from zones.names import Name
+
+ENVIRONMENT_BITS = 48
+SERVICE_BITS = 64
+RESOLVER_HOST_NUMBER = 0x10
+MAX_APEX = 64  # octets; leaves room for the names below it
+LAST_SUBNET = 0xFFFF  # sixteen bits stand between the /48 and the /64
+
+
+class Address(bytes):
+    """An IPv6 address as its 16 octets: small, hashable, and ready to be sent."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """The address that ``text`` writes (RFC 4291 §2.2). Raises `Invalid`."""
+        try:
+            return cls(socket.inet_pton(socket.AF_INET6, text))
+        except (OSError, ValueError):
+            raise Invalid(f"{text!r} is not an IPv6 address") from None
+
+    def __str__(self) -> str:
+        return socket.inet_ntop(socket.AF_INET6, self)
+
+    def __repr__(self) -> str:
+        return f"Address({str(self)!r})"
+
+    def __int__(self) -> int:
+        return int.from_bytes(self, "big")
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """What all environments share: the address prefix (a /16) and the apex of the internal zone."""
+
+    prefix: IPv6Network = field(default=IPv6Network("fd12::/16"))
+    apex: Name = field(default=Name.parse("railway.internal"))
+
+    def __post_init__(self) -> None:
+        if self.prefix.prefixlen != 16:
+            raise Invalid(f"the platform prefix {self.prefix} is not a /16", field="prefix")
+        if len(self.apex.labels) < 2:
+            raise Invalid(f"the zone {self.apex} needs at least two labels", field="zone")
+        if len(self.apex) > MAX_APEX:
+            raise Invalid(f"the zone {self.apex} has {len(self.apex)} octets: use at most {MAX_APEX}", field="zone")
+
+    @property
+    def resolver(self) -> Address:
+        """The address of the resolver on every host."""
+        return resolver_address(IPv6Network((int(self.prefix.network_address), ENVIRONMENT_BITS)))
+
+    def environment_network(self, bits: int) -> IPv6Network:
+        """The /48 of an environment that drew the 32 random ``bits``; 0 is infrastructure's and is refused."""
+        if not 0 < bits < 1 << 32:
+            raise Invalid(f"an environment's network takes 32 random bits other than zero, not {bits}")
+        base = int(self.prefix.network_address) | bits << (128 - ENVIRONMENT_BITS)
+        return IPv6Network((base, ENVIRONMENT_BITS))
+
+
+def resolver_address(network: IPv6Network) -> Address:
+    """The resolver's own address in ``network``, a /48."""
+    return _address(int(network.network_address) + RESOLVER_HOST_NUMBER)
+
+
+def service_subnet(network: IPv6Network, number: int) -> IPv6Network:
+    """The ``number``-th /64 (1 to 65535) of an environment's ``network``."""
+    return IPv6Network((int(network.network_address) | number << (128 - SERVICE_BITS), SERVICE_BITS))
+
+
+def subnet_number(subnet: IPv6Network) -> int:
+    """The sixteen bits by which a service's ``subnet`` differs from its environment's network."""
+    return int(subnet.network_address) >> (128 - SERVICE_BITS) & LAST_SUBNET
+
+
+def next_subnet_number(last: int, taken: Collection[int]) -> int:
+    """The first free number after ``last``, wrapping after the end, so that a freed one rests as long as it can."""
+    for step in range(1, LAST_SUBNET + 1):
+        number = (last + step - 1) % LAST_SUBNET + 1
+        if number not in taken:
+            return number
+    raise Conflict(f"the environment has {LAST_SUBNET} services, all that its network holds: delete one first")
+
+
+def instance_address(subnet: IPv6Network, number: int) -> Address:
+    """The address with host ``number`` (from 1) in a service's ``subnet``."""
+    return _address(int(subnet.network_address) + number)
+
+
+def contains(network: IPv6Network, address: Address) -> bool:
+    """Whether ``address`` lies in ``network``."""
+    shift = 128 - network.prefixlen
+    return int(address) >> shift == int(network.network_address) >> shift
+
+
+def parse_network(text: str, bits: int) -> IPv6Network:
+    """The network that ``text`` writes, which must have ``bits`` bits and no host bits. Raises `Invalid`."""
+    try:
+        network = IPv6Network(text)
+    except ValueError as error:
+        raise Invalid(f"{text!r} is not an IPv6 network: {error}") from None
+    if network.prefixlen != bits:
+        raise Invalid(f"{text!r} is a /{network.prefixlen}, not a /{bits}")
+    return network
+
+
+def _address(number: int) -> Address:
+    return Address(IPv6Address(number).packed)

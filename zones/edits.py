@@ -1,0 +1,240 @@
+"""The changes that can be made to an environment, each a value, each applied by one pure function.
+
+    apply(environment, edits, now)  ->  Environment      the next one, revision one higher
+                                    |   the same object  where nothing would change
+
+An edit says what should be, not what to do: applied twice it changes nothing the second time. Several edits are one
+commit; if one of them is refused, none is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
+
+from zones.addresses import instance_address, next_subnet_number, service_subnet, subnet_number
+from zones.errors import Conflict, Invalid, Missing
+from zones.model import Environment, Instance, Port, RecordSet, RecordType, Service, State
+from zones.names import check_instance_id, check_service_name
+
+MAX_OVERLAP = 30 * 86_400  # seconds; an old name that must last longer is a CNAME record, not a rename
+DEFAULT_OVERLAP = 3600  # seconds an old name goes on answering: long enough to redeploy what still uses it
+
+
+class SetEnabled(Struct, frozen=True):
+    """Switch private networking on or off for the environment."""
+
+    enabled: bool
+
+
+class PutService(Struct, frozen=True):
+    """Create the service ``name`` or change what is given; ``rename`` gives it a new name.
+
+    The old name goes on answering for ``overlap`` seconds.
+    """
+
+    name: str
+    ports: tuple[Port, ...] | UnsetType = UNSET
+    rename: str | None = None
+    overlap: int = DEFAULT_OVERLAP
+
+
+class DeleteService(Struct, frozen=True):
+    """Delete a service with its instances and all its names."""
+
+    name: str
+
+
+class PutInstance(Struct, frozen=True):
+    """Create an instance of ``service`` or change what is given; a new one is given the next address."""
+
+    service: str
+    id: str
+    state: State | UnsetType = UNSET
+    host: str | UnsetType | None = UNSET
+    region: str | UnsetType | None = UNSET
+
+
+class DeleteInstance(Struct, frozen=True):
+    """Delete an instance; its address is not given to another."""
+
+    service: str
+    id: str
+
+
+class PutRecord(Struct, frozen=True):
+    """Set the values of one name and type; ``name`` is relative to the zone."""
+
+    name: str
+    type: RecordType
+    records: RecordSet
+
+
+class DeleteRecord(Struct, frozen=True):
+    """Delete the values of one name and type."""
+
+    name: str
+    type: RecordType
+
+
+Edit = SetEnabled | PutService | DeleteService | PutInstance | DeleteInstance | PutRecord | DeleteRecord
+
+
+def apply(environment: Environment, edits: Iterable[Edit], now: int) -> Environment:
+    """``environment`` after all of ``edits``, at ``now`` (Unix milliseconds).
+
+    Raises `Invalid`, `Conflict` or `Missing`; then nothing of it has happened.
+    """
+    draft = _Draft(environment)
+    draft.forget_ended_names(now)
+    for edit in edits:
+        draft.apply(edit, now)
+    after = replace(environment, **draft.fields())
+    return environment if after == environment else replace(after, revision=environment.revision + 1)
+
+
+def get_service(environment: Environment, name: str) -> Service:
+    """The service ``name``. Raises `Missing`."""
+    return _get_service(environment.id, environment.services, name)
+
+
+def get_instance(environment: Environment, service: str, id_: str) -> Instance:
+    """The instance ``id_`` of ``service``. Raises `Missing`."""
+    return _get_instance(service, get_service(environment, service), id_)
+
+
+def get_record(environment: Environment, name: str, rtype: RecordType) -> RecordSet:
+    """The values set for ``name`` and ``rtype``. Raises `Missing`."""
+    return _get_record(environment.id, environment.records, name, rtype)
+
+
+class _Draft:
+    """An environment being edited: its parts in mappings of our own, checked as a whole once all edits are in."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._enabled = environment.enabled
+        self._services = dict(environment.services)
+        self._records = {name: dict(sets) for name, sets in environment.records.items()}
+        self._last_subnet = environment.last_subnet
+
+    def fields(self) -> dict[str, Any]:
+        return {
+            "enabled": self._enabled,
+            "services": self._services,
+            "records": self._records,
+            "last_subnet": self._last_subnet,
+        }
+
+    def apply(self, edit: Edit, now: int) -> None:
+        match edit:
+            case SetEnabled():
+                self._enabled = edit.enabled
+            case PutService():
+                self._put_service(edit, now)
+            case DeleteService():
+                self._service(edit.name)
+                del self._services[edit.name]
+            case PutInstance():
+                self._put_instance(edit)
+            case DeleteInstance():
+                self._delete_instance(edit)
+            case PutRecord():
+                self._records.setdefault(edit.name, {})[edit.type] = edit.records
+            case DeleteRecord():
+                self._delete_record(edit)
+
+    def forget_ended_names(self, now: int) -> None:
+        for name, service in self._services.items():
+            lasting = {former: until for former, until in service.former_names.items() if until > now}
+            if len(lasting) < len(service.former_names):
+                self._services[name] = replace(service, former_names=lasting)
+
+    def _service(self, name: str) -> Service:
+        return _get_service(self._environment.id, self._services, name)
+
+    def _put_service(self, edit: PutService, now: int) -> None:
+        if edit.name not in self._services:
+            if edit.rename not in (None, edit.name):
+                self._service(edit.name)
+            self._create_service(edit.name)
+        if edit.ports is not UNSET:
+            self._services[edit.name] = replace(self._services[edit.name], ports=edit.ports)
+        if edit.rename not in (None, edit.name):
+            self._rename_service(edit.name, edit.rename or "", edit.overlap, now)
+
+    def _create_service(self, name: str) -> None:
+        check_service_name(name)
+        taken = {subnet_number(service.subnet) for service in self._services.values()}
+        self._last_subnet = next_subnet_number(self._last_subnet, taken)
+        self._free_former_name(name)
+        self._services[name] = Service(subnet=service_subnet(self._environment.network, self._last_subnet))
+
+    def _rename_service(self, old: str, new: str, overlap: int, now: int) -> None:
+        check_service_name(new)
+        if new in self._services:
+            raise Conflict(f"a service {new!r} exists already: delete or rename it first", field="name")
+        if not 0 <= overlap <= MAX_OVERLAP:
+            raise Invalid(f"an overlap of {overlap} is not from 0 to {MAX_OVERLAP} seconds", field="overlap_seconds")
+        self._free_former_name(new)
+        service = self._services.pop(old)
+        kept = {old: now + overlap * 1000} if overlap else {}
+        self._services[new] = replace(service, former_names={**service.former_names, **kept})
+
+    def _free_former_name(self, name: str) -> None:
+        # A name in use by a service beats a name that one used to have.
+        for owner, service in self._services.items():
+            if name in service.former_names:
+                others = {former: until for former, until in service.former_names.items() if former != name}
+                self._services[owner] = replace(service, former_names=others)
+
+    def _put_instance(self, edit: PutInstance) -> None:
+        service = self._service(edit.service)
+        instance = service.instances.get(edit.id)
+        last_number = service.last_number
+        if instance is None:
+            check_instance_id(edit.id)
+            last_number += 1
+            instance = Instance(address=instance_address(service.subnet, last_number), state=State.READY)
+        wanted = {"state": edit.state, "host": edit.host, "region": edit.region}
+        instance = replace(instance, **{name: value for name, value in wanted.items() if value is not UNSET})
+        instances = {**service.instances, edit.id: instance}
+        self._services[edit.service] = replace(service, instances=instances, last_number=last_number)
+
+    def _delete_instance(self, edit: DeleteInstance) -> None:
+        service = self._service(edit.service)
+        _get_instance(edit.service, service, edit.id)
+        others = {id_: instance for id_, instance in service.instances.items() if id_ != edit.id}
+        self._services[edit.service] = replace(service, instances=others)
+
+    def _delete_record(self, edit: DeleteRecord) -> None:
+        _get_record(self._environment.id, self._records, edit.name, edit.type)
+        del self._records[edit.name][edit.type]
+        if not self._records[edit.name]:
+            del self._records[edit.name]
+
+
+def _get_service(environment: str, services: Mapping[str, Service], name: str) -> Service:
+    try:
+        return services[name]
+    except KeyError:
+        raise Missing(f"the environment {environment!r} has no service {name!r}", field="service") from None
+
+
+def _get_instance(name: str, service: Service, id_: str) -> Instance:
+    try:
+        return service.instances[id_]
+    except KeyError:
+        raise Missing(f"the service {name!r} has no instance {id_!r}", field="id") from None
+
+
+def _get_record(
+    environment: str, records: Mapping[str, Mapping[RecordType, RecordSet]], name: str, rtype: RecordType
+) -> RecordSet:
+    try:
+        return records[name][rtype]
+    except KeyError:
+        raise Missing(f"the environment {environment!r} has no {rtype} record {name!r}", field="name") from None

@@ -1,0 +1,214 @@
+"""What is true of an environment: its services, their instances, and the records its users set.
+
+Every type checks itself when it is made, so an invalid one cannot exist. One `Environment` is one document: the
+unit of commit, of publication and of isolation. Mappings are never changed in place; an edit makes a new value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from ipaddress import IPv6Network
+from itertools import pairwise
+from typing import Literal
+
+from msgspec import Struct
+
+from zones import names
+from zones.addresses import ENVIRONMENT_BITS, SERVICE_BITS, Address, contains
+from zones.errors import Conflict, Invalid
+from zones.names import EnvironmentId, Name
+from zones.records import Rdata, RRType, parse_rdata
+
+SCHEMA = 1
+
+MAX_RECORD_TTL = 86_400  # seconds; a wrong record should not outlive the day it was mended
+MAX_VALUES = 256  # of one record set: more than fit a TCP message of TXT records would never be answered whole
+
+MAX_RECORD_NAME = 190  # with the longest zone below it, still a name (RFC 1035 §3.1: 255 octets)
+
+RecordType = Literal["A", "AAAA", "CNAME", "SRV", "TXT"]
+
+
+class State(Enum):
+    """Where an instance stands in its life. Only `READY` ones are answered under the service's name."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+
+
+class Instance(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    """One running copy of a service, at an address of the service's subnet."""
+
+    address: Address
+    state: State
+    host: str | None = None
+    region: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.host is not None:
+            names.check_host_id(self.host)
+        if self.region is not None:
+            names.check_region(self.region)
+
+
+class Port(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """A named port: it is answered as ``_<name>._<protocol>.<service>`` (SRV, RFC 2782)."""
+
+    name: str
+    number: int
+    protocol: Literal["tcp", "udp"] = "tcp"
+
+    def __post_init__(self) -> None:
+        names.check_port_name(self.name)
+        if not 1 <= self.number <= 65535:
+            raise Invalid(f"port number {self.number} is not from 1 to 65535", field="ports.number")
+
+
+class Service(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A service: its /64, its ports, its instances by id, and the names it had, each with the time it ends.
+
+    Times are Unix milliseconds. ``last_number`` is the highest host number ever given to an instance.
+    """
+
+    subnet: IPv6Network
+    ports: tuple[Port, ...] = ()
+    instances: Mapping[str, Instance] = {}
+    former_names: Mapping[str, int] = {}
+    last_number: int = 0
+
+    def __post_init__(self) -> None:
+        if self.subnet.prefixlen != SERVICE_BITS:
+            raise Invalid(f"the subnet {self.subnet} is not a /{SERVICE_BITS}", field="subnet")
+        named = {(port.name, port.protocol) for port in self.ports}
+        if len(named) < len(self.ports):
+            raise Invalid("two ports have the same name and protocol: name each differently", field="ports")
+        for id_ in self.instances:
+            names.check_instance_id(id_)
+        _check_addresses(self)
+        for name in self.former_names:
+            names.check_service_name(name)
+
+
+class RecordSet(Struct, frozen=True, forbid_unknown_fields=True):
+    """The values that a user gave one name and type, in presentation form; ``ttl`` in seconds."""
+
+    ttl: int
+    values: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.ttl <= MAX_RECORD_TTL:
+            raise Invalid(f"ttl {self.ttl} is not from 1 to {MAX_RECORD_TTL} seconds", field="ttl")
+        if not 1 <= len(self.values) <= MAX_VALUES:
+            raise Invalid(f"a record set holds 1 to {MAX_VALUES} values, not {len(self.values)}", field="values")
+        if len(set(self.values)) < len(self.values):
+            raise Invalid("the same value stands twice: an RRset is a set (RFC 2181 §5)", field="values")
+
+
+class Environment(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """An environment, whole. ``records`` is by name below the zone, then by type.
+
+    ``revision`` grows by one per commit. ``last_subnet`` is the number of the newest service's subnet.
+    """
+
+    id: EnvironmentId
+    network: IPv6Network
+    revision: int
+    schema: int = SCHEMA
+    enabled: bool = True
+    services: Mapping[str, Service] = {}
+    records: Mapping[str, Mapping[RecordType, RecordSet]] = {}
+    last_subnet: int = 0
+
+    def __post_init__(self) -> None:
+        names.check_environment_id(self.id)
+        if self.schema != SCHEMA:
+            raise Invalid(
+                f"the document has schema {self.schema}, this release reads {SCHEMA}: run the release that wrote it",
+                field="schema",
+            )
+        if self.network.prefixlen != ENVIRONMENT_BITS:
+            raise Invalid(f"the network {self.network} is not a /{ENVIRONMENT_BITS}", field="network")
+        if self.revision < 1:
+            raise Invalid(f"revision {self.revision} is below 1", field="revision")
+        _check_services(self)
+        for name, sets in self.records.items():
+            _check_records(self, name, sets)
+
+    def record_data(self, name: str) -> Iterator[tuple[RRType, int, tuple[Rdata, ...]]]:
+        """Type, TTL and data of each record set at ``name``."""
+        for rtype, records in self.records[name].items():
+            parsed = RRType[rtype]
+            yield parsed, records.ttl, tuple(parse_rdata(parsed, value) for value in records.values)
+
+
+def check_record_name(name: str) -> None:
+    """Raises `Invalid` unless a user may set records at ``name``, which is relative to the zone."""
+    labels = Name.parse(name).labels
+    field = "records.name"
+    if not labels or name.endswith("."):
+        raise Invalid(f"{name!r} is not a name below the zone: leave out the zone and the final dot", field=field)
+    if name != name.lower():
+        raise Invalid(f"write {name!r} in lower case", field=field)
+    if len(name) > MAX_RECORD_NAME:
+        raise Invalid(f"the name has {len(name)} characters: use at most {MAX_RECORD_NAME}", field=field)
+    if b"*" in labels[1:]:
+        raise Invalid(f"{name!r}: '*' is a wildcard only as the first label (RFC 4592 §2.1.1)", field=field)
+    last = labels[-1].decode("latin-1")
+    if last == "_services" or last in names.RESERVED_SERVICES or last.startswith(names.RESERVED_PREFIX):
+        raise Invalid(f"{last!r} is reserved by the platform: choose another name", field=field)
+
+
+def _check_addresses(service: Service) -> None:
+    addresses = sorted(instance.address for instance in service.instances.values())
+    for first, second in pairwise(addresses):
+        if first == second:
+            raise Conflict(f"two instances have the address {first}", field="instances.address")
+    # Sorted, so the two ends speak for all.
+    for address in {*addresses[:1], *addresses[-1:]}:
+        if not contains(service.subnet, address):
+            raise Invalid(f"{address} is outside the service's subnet {service.subnet}", field="instances.address")
+
+
+def _check_services(environment: Environment) -> None:
+    subnets: dict[IPv6Network, str] = {}
+    former: dict[str, str] = {}
+    for name, service in environment.services.items():
+        names.check_service_name(name)
+        if not service.subnet.subnet_of(environment.network):
+            raise Invalid(f"{service.subnet} is outside the environment's {environment.network}", field="subnet")
+        other = subnets.setdefault(service.subnet, name)
+        if other != name:
+            raise Conflict(f"the services {other} and {name} have one subnet, {service.subnet}", field="subnet")
+        for old in service.former_names:
+            if old in environment.services or former.setdefault(old, name) != name:
+                raise Conflict(f"the former name {old!r} of {name} belongs to another service", field="former_names")
+
+
+def _check_records(environment: Environment, name: str, sets: Mapping[RecordType, RecordSet]) -> None:
+    check_record_name(name)
+    owner = Name.parse(name).labels[-1].decode("latin-1")
+    if owner in environment.services or any(owner in s.former_names for s in environment.services.values()):
+        raise Conflict(
+            f"{name!r} belongs to the service {owner!r}, as does all below it: choose another name",
+            field="records.name",
+        )
+    if "CNAME" in sets and len(sets) > 1:
+        raise Conflict(f"a CNAME is the only record at its name (RFC 2181 §10.1): {name!r} has others", field="type")
+    for rtype, _ttl, rdatas in environment.record_data(name):
+        if rtype is RRType.CNAME and len(rdatas) > 1:
+            raise Invalid(f"{name!r} can have one canonical name, not {len(rdatas)}", field="values")
+        for rdata in rdatas:
+            if isinstance(rdata, Address):
+                _check_target(environment, rdata)
+
+
+def _check_target(environment: Environment, address: Address) -> None:
+    platform = environment.network.supernet(new_prefix=16)
+    if contains(platform, address) and not contains(environment.network, address):
+        raise Invalid(
+            f"{address} is the platform's but outside this environment's {environment.network}:"
+            " nothing here could reach it",
+            field="values",
+        )

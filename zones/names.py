@@ -1,0 +1,182 @@
+"""Domain names (RFC 1035 §3.1, RFC 4343) and the labels that users choose."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import NewType
+
+from zones.errors import Invalid
+
+EnvironmentId = NewType("EnvironmentId", str)
+
+MAX_LABEL = 63  # RFC 1035 §3.1: the length octet has six bits
+MAX_NAME = 255  # RFC 1035 §3.1: octets on the wire, the root's zero included
+
+_LDH = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
+_ENVIRONMENT = re.compile(r"[a-z0-9-]{1,63}")
+_PORT = re.compile(r"(?!-)(?=.*[a-z])[a-z0-9-]{1,15}(?<!-)")
+
+RESERVED_SERVICES = frozenset({"ns", "all", "region", "health", "internal", "internal-health", "railway", "up"})
+RESERVED_PREFIX = "railway-internal"
+RESERVED_INSTANCES = frozenset({"all", "region"})  # all.<service> and <region>.region.<service> are names of ours
+
+
+class Name(bytes):
+    """An absolute domain name: its uncompressed wire form in lower case.
+
+    Equality and hashing are those of ``bytes``, so two names are equal exactly where RFC 4343 says so.
+    ASCII lower-casing leaves the length octets alone: they are below 64, and ``A`` is 65.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Name:
+        r"""The name that ``text`` writes in presentation form (``\.`` and ``\DDD`` escapes, RFC 1035 §5.1).
+
+        A final dot may be left out: the text is always taken as absolute. Raises `Invalid`.
+        """
+        return cls.of(_split(text))
+
+    @classmethod
+    def of(cls, labels: Iterable[bytes]) -> Name:
+        """The name made of ``labels``, leftmost first, without the root. Raises `Invalid`."""
+        wire = bytearray()
+        for label in labels:
+            if not label:
+                raise Invalid("a name has an empty label: remove the extra dot")
+            if len(label) > MAX_LABEL:
+                raise Invalid(f"the label {_present(label[:20])}… has {len(label)} octets: use at most {MAX_LABEL}")
+            wire.append(len(label))
+            wire += label.lower()
+        wire.append(0)
+        if len(wire) > MAX_NAME:
+            raise Invalid(f"the name has {len(wire)} octets: use at most {MAX_NAME}")
+        return cls(wire)
+
+    @property
+    def labels(self) -> tuple[bytes, ...]:
+        """The labels, leftmost first, without the root."""
+        labels = []
+        offset = 0
+        while length := self[offset]:
+            labels.append(bytes(self[offset + 1 : offset + 1 + length]))
+            offset += 1 + length
+        return tuple(labels)
+
+    @property
+    def parent(self) -> Name:
+        """The name without its leftmost label; the root is its own parent."""
+        return Name(self[1 + self[0] :]) if self[0] else self
+
+    def child(self, *labels: str) -> Name:
+        """The name with ``labels`` put before it. Raises `Invalid`."""
+        return Name.of((*(label.encode() for label in labels), *self.labels))
+
+    def below(self, apex: Name) -> tuple[bytes, ...] | None:
+        """The labels that stand before ``apex``: ``()`` for the apex itself, ``None`` for a name outside it."""
+        labels, suffix = self.labels, apex.labels
+        cut = len(labels) - len(suffix)
+        if cut < 0 or labels[cut:] != suffix:
+            return None
+        return labels[:cut]
+
+    def __str__(self) -> str:
+        return "".join(_present(label) + "." for label in self.labels) or "."
+
+    def __repr__(self) -> str:
+        return f"Name({str(self)!r})"
+
+
+ROOT = Name(b"\0")
+
+
+def check_environment_id(text: str) -> EnvironmentId:
+    """``text`` as an environment's id. Raises `Invalid`."""
+    if not _ENVIRONMENT.fullmatch(text):
+        raise Invalid(f"{text!r} is not an environment id: use 1 to 63 of a-z, 0-9 and '-'", field="environment")
+    return EnvironmentId(text)
+
+
+def check_service_name(text: str) -> None:
+    """Raises `Invalid` unless ``text`` can name a service: one lower-case LDH label that is not reserved."""
+    if not _LDH.fullmatch(text):
+        raise Invalid(
+            f"{text!r} is not a service name: use 1 to 63 of a-z, 0-9 and '-', with no '-' at either end",
+            field="name",
+        )
+    if text in RESERVED_SERVICES or text.startswith(RESERVED_PREFIX):
+        raise Invalid(f"{text!r} is reserved by the platform: choose another name", field="name")
+
+
+def check_instance_id(text: str) -> None:
+    """Raises `Invalid` unless ``text`` can name an instance: one lower-case LDH label that is not reserved."""
+    _check_label(text, "an instance id", "id")
+    if text in RESERVED_INSTANCES:
+        raise Invalid(f"{text!r} is reserved below a service: choose another instance id", field="id")
+
+
+def check_region(text: str) -> None:
+    """Raises `Invalid` unless ``text`` can name a region: it becomes a label of ``<region>.region.<service>``."""
+    _check_label(text, "a region", "region")
+
+
+def check_host_id(text: str) -> None:
+    """Raises `Invalid` unless ``text`` can name a host: one lower-case LDH label."""
+    _check_label(text, "a host id", "host")
+
+
+def check_port_name(text: str) -> None:
+    """Raises `Invalid` unless ``text`` is a service name in the sense of RFC 6335 §5.1."""
+    if not _PORT.fullmatch(text) or "--" in text:
+        raise Invalid(
+            f"{text!r} is not a port name: use 1 to 15 of a-z, 0-9 and single '-', with at least one letter"
+            " (RFC 6335 §5.1)",
+            field="ports.name",
+        )
+
+
+def _check_label(text: str, what: str, field: str) -> None:
+    if not _LDH.fullmatch(text):
+        raise Invalid(
+            f"{text!r} cannot be {what}: use 1 to 63 of a-z, 0-9 and '-', with no '-' at either end", field=field
+        )
+
+
+_ESCAPED = re.compile(rb"\\(?:(\d{3})|(.))", re.DOTALL)
+
+
+def _split(text: str) -> list[bytes]:
+    if text in ("", "."):
+        return []
+    try:
+        raw = text.encode("ascii")
+    except UnicodeEncodeError:
+        raise Invalid(f"{text!r} has a letter outside ASCII: write the name in its xn-- form (RFC 5890)") from None
+    labels = [b""]
+    position = 0
+    while position < len(raw):
+        octet = raw[position : position + 1]
+        if octet == b"\\":
+            escape = _ESCAPED.match(raw, position)
+            if escape is None or (escape[1] and int(escape[1]) > 255):
+                raise Invalid(rf"{text!r} has a broken escape: write \\DDD with DDD up to 255, or \\ and a character")
+            labels[-1] += bytes([int(escape[1])]) if escape[1] else escape[2]
+            position = escape.end()
+            continue
+        if octet == b".":
+            labels.append(b"")
+        else:
+            labels[-1] += octet
+        position += 1
+    if not labels[-1]:
+        labels.pop()
+    return labels
+
+
+def _present(label: bytes) -> str:
+    return "".join(
+        f"\\{chr(octet)}" if octet in b'.\\"();@$' else chr(octet) if 33 <= octet <= 126 else f"\\{octet:03d}"
+        for octet in label
+    )

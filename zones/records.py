@@ -1,0 +1,165 @@
+"""Record types, their data, and sets of them (RRsets, RFC 9499 §5)."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from zones.addresses import Address
+from zones.errors import Invalid
+from zones.names import Name
+
+MAX_STRING = 255  # RFC 1035 §3.3: a character-string has one length octet
+MAX_TEXT = 4096  # keeps one TXT record far below what a TCP message holds
+
+
+class RRType(IntEnum):
+    """The record types that this product makes or treats in a way of their own."""
+
+    A = 1
+    NS = 2
+    CNAME = 5
+    SOA = 6
+    PTR = 12
+    TXT = 16
+    AAAA = 28
+    SRV = 33
+    AXFR = 252
+    ANY = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Address4:
+    """The data of an A record (RFC 1035 §3.4.1)."""
+
+    octets: bytes
+
+    def __str__(self) -> str:
+        return socket.inet_ntop(socket.AF_INET, self.octets)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """The data of a TXT record (RFC 1035 §3.3.14): one or more strings of at most 255 octets."""
+
+    strings: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, text: str) -> Text:
+        """``text`` in UTF-8, cut into as many strings as it needs. Raises `Invalid`."""
+        octets = text.encode()
+        if len(octets) > MAX_TEXT:
+            raise Invalid(f"a TXT value has {len(octets)} octets: use at most {MAX_TEXT}")
+        return cls(tuple(octets[at : at + MAX_STRING] for at in range(0, len(octets), MAX_STRING)) or (b"",))
+
+    def __str__(self) -> str:
+        return " ".join('"' + _quoted(string) + '"' for string in self.strings)
+
+
+@dataclass(frozen=True, slots=True)
+class Srv:
+    """The data of an SRV record (RFC 2782)."""
+
+    priority: int
+    weight: int
+    port: int
+    target: Name
+
+    def __str__(self) -> str:
+        return f"{self.priority} {self.weight} {self.port} {self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class Soa:
+    """The data of an SOA record (RFC 1035 §3.3.13); times in seconds."""
+
+    mname: Name
+    rname: Name
+    serial: int
+    refresh: int
+    retry: int
+    expire: int
+    minimum: int
+
+    def __str__(self) -> str:
+        times = f"{self.refresh} {self.retry} {self.expire} {self.minimum}"
+        return f"{self.mname} {self.rname} {self.serial} {times}"
+
+
+Rdata = Address | Address4 | Name | Text | Srv | Soa
+
+
+@dataclass(frozen=True, slots=True)
+class RRset:
+    """All records of one name and type. ``ttl`` is in seconds and equal for all (RFC 2181 §5.2).
+
+    ``any_part`` says that any choice of the records is a whole answer, as it is for a service's instances:
+    where not all fit, a client is better served by some of them than by having to ask again over TCP.
+    """
+
+    name: Name
+    rtype: RRType
+    ttl: int
+    rdatas: Sequence[Rdata]
+    any_part: bool = False
+
+    def __str__(self) -> str:
+        return "\n".join(f"{self.name} {self.ttl} IN {self.rtype.name} {rdata}" for rdata in self.rdatas)
+
+
+def parse_rdata(rtype: RRType, text: str) -> Rdata:
+    """The data that ``text`` writes in presentation form, for the types that users may set. Raises `Invalid`."""
+    match rtype:
+        case RRType.A:
+            return _parse_a(text)
+        case RRType.AAAA:
+            return _parse_aaaa(text)
+        case RRType.CNAME:
+            return _parse_target(text)
+        case RRType.TXT:
+            return Text.of(text)
+        case RRType.SRV:
+            return _parse_srv(text)
+        case _:
+            raise Invalid(f"{rtype.name} records cannot be set: use A, AAAA, CNAME, SRV or TXT", field="type")
+
+
+def _parse_a(text: str) -> Address4:
+    try:
+        return Address4(socket.inet_pton(socket.AF_INET, text))
+    except (OSError, ValueError):
+        raise Invalid(f"{text!r} is not an IPv4 address") from None
+
+
+def _parse_aaaa(text: str) -> Address:
+    address = Address.parse(text)
+    if address.startswith(bytes(10) + b"\xff\xff"):
+        raise Invalid(f"{text!r} is an IPv4 address in disguise: set an A record")
+    return address
+
+
+def _parse_target(text: str) -> Name:
+    if not text.endswith("."):
+        raise Invalid(
+            f"{text!r} is not an absolute name: write it whole, with a final dot, as in 'api.railway.internal.'"
+        )
+    return Name.parse(text)
+
+
+def _parse_srv(text: str) -> Srv:
+    fields = text.split()
+    if len(fields) != 4:
+        raise Invalid(f"{text!r} is not an SRV value: write 'priority weight port target.'")
+    for what, number in zip(("priority", "weight", "port"), fields, strict=False):
+        if not (number.isascii() and number.isdigit() and int(number) <= 65535):
+            raise Invalid(f"the {what} {number!r} of {text!r} is not a number from 0 to 65535")
+    return Srv(int(fields[0]), int(fields[1]), int(fields[2]), _parse_target(fields[3]))
+
+
+def _quoted(string: bytes) -> str:
+    return "".join(
+        f"\\{chr(octet)}" if octet in b'"\\' else chr(octet) if 32 <= octet <= 126 else f"\\{octet:03d}"
+        for octet in string
+    )
