@@ -53,7 +53,7 @@ class Node:
     """A name that exists. ``service`` is the current name of the service it belongs to, if it belongs to one."""
 
     origin: Origin
-    rrsets: Mapping[RRType, RRset] = field(default_factory=dict)
+    rrsets: Mapping[int, RRset] = field(default_factory=dict)
     service: str | None = None
 
 
@@ -221,8 +221,8 @@ def _lay_out_records(platform: Platform, environment: Environment) -> dict[Name,
     nodes: dict[Name, Node] = {}
     for relative in environment.records:
         name = Name.of((*Name.parse(relative).labels, *platform.apex.labels))
-        rrsets = {t: RRset(name, t, ttl, rdatas) for t, ttl, rdatas in environment.record_data(relative)}
-        nodes[name] = Node(Origin.RECORD, rrsets)
+        data = environment.record_data(relative)
+        nodes[name] = Node(Origin.RECORD, {rtype: RRset(name, rtype, ttl, rdatas) for rtype, ttl, rdatas in data})
     for name in list(nodes):
         while (name := name.parent) != platform.apex:
             nodes.setdefault(name, Node(Origin.BETWEEN))
@@ -318,5 +318,4 @@ def _node(
     any_part: bool = False,
 ) -> Node:
     # A service without ready instances still exists: a node without RRsets is NODATA.
-    rrsets = {rtype: RRset(qname, rtype, TTL, rdatas, any_part)} if rdatas else {}
-    return Node(origin, rrsets, service)
+    return Node(origin, {rtype: RRset(qname, rtype, TTL, rdatas, any_part)} if rdatas else {}, service)

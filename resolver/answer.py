@@ -1,0 +1,94 @@
+"""What to say to a query, given the zone of its client's environment. Pure: no I/O, no clock, nothing remembered.
+
+    answer(query, zone, turn)  ->  Reply | Forward
+
+Rules in brackets are those of docs/clients.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from resolver.messages import CLASS_IN, ErrorCode, ExtendedError, Forward, Query, Rcode, Reply
+from zones.names import Name
+from zones.records import RRset, RRType
+from zones.zone import Node, Zone
+
+MAX_CHAIN = 8  # CNAMEs followed before a chain counts as a loop
+FULL_TURN = 256  # sets up to this size have each of their records come first in turn
+LEAST_PART = 8  # addresses that fit even the smallest reply; in steps of it, turns reach all of a larger set
+
+_ROTATING = frozenset({RRType.A, RRType.AAAA})
+
+
+def answer(query: Query, zone: Zone, turn: int = 0) -> Reply | Forward:
+    """The answer to ``query`` for a client of ``zone``'s environment; ``turn`` chooses among equal orders."""
+    if query.qclass != CLASS_IN:
+        return refuse(ErrorCode.NOT_SUPPORTED, "only class IN is served")
+    if query.qtype == RRType.AXFR:
+        return refuse(ErrorCode.PROHIBITED, "zones are not transferred")
+    apex = zone.apex_of(query.qname)
+    if apex is None:
+        return Forward(query)
+    if not zone.environment.enabled:
+        error = ExtendedError(ErrorCode.BLOCKED, f"private networking is switched off for environment {zone.id!r}")
+        return _negative(zone, apex, Rcode.NXDOMAIN, error=error)
+    return _follow(query, zone, apex, turn)
+
+
+def refuse(code: ErrorCode, text: str) -> Reply:
+    """A refusal with its reason."""
+    return Reply(Rcode.REFUSED, error=ExtendedError(code, text))
+
+
+def _follow(query: Query, zone: Zone, apex: Name, turn: int) -> Reply:
+    # RFC 1034 §4.3.2 step 3a: each CNAME goes into the answer, then its target is looked up [14].
+    chain: list[RRset] = []
+    name = query.qname
+    while len(chain) <= MAX_CHAIN:
+        node = zone.find(name)
+        if node is None:
+            return _negative(zone, apex, Rcode.NXDOMAIN, chain)  # RFC 6604 §3: the rcode is that of the last name
+        alias = node.rrsets.get(RRType.CNAME)
+        if alias is None or query.qtype in (RRType.CNAME, RRType.ANY):
+            return _final(query, zone, apex, node, chain, turn)
+        chain.append(alias)
+        target = alias.rdatas[0]
+        assert isinstance(target, Name)
+        name = target
+        inside = zone.apex_of(name)
+        if inside is None:
+            text = f"the answer goes on at {name}, outside this zone, and forwarding is not configured"
+            error = ExtendedError(ErrorCode.OTHER, text)
+            return Reply(Rcode.NOERROR, tuple(chain), authoritative=True, error=error)
+        apex = inside
+    error = ExtendedError(ErrorCode.OTHER, f"more than {MAX_CHAIN} CNAME records in a row: is there a loop?")
+    return Reply(Rcode.SERVFAIL, error=error)
+
+
+def _final(query: Query, zone: Zone, apex: Name, node: Node, chain: list[RRset], turn: int) -> Reply:
+    # RFC 8482 §4.1: to ANY, one RRset of those that are there.
+    rrset = next(iter(node.rrsets.values()), None) if query.qtype == RRType.ANY else node.rrsets.get(query.qtype)
+    if rrset is None:
+        return _negative(zone, apex, Rcode.NOERROR, chain)  # NODATA [1]: the name exists, the type does not
+    turns = _turns(rrset)
+    return Reply(Rcode.NOERROR, (*chain, _rotate(rrset, turn, turns)), authoritative=True, turns=turns)
+
+
+def _negative(
+    zone: Zone, apex: Name, rcode: Rcode, chain: list[RRset] | None = None, error: ExtendedError | None = None
+) -> Reply:
+    # RFC 2308 §2: the SOA alone in authority [16], so that the client knows how long not to ask again.
+    return Reply(rcode, tuple(chain or ()), (zone.soa(apex),), authoritative=True, error=error)
+
+
+def _turns(rrset: RRset) -> int:
+    count = len(rrset.rdatas)
+    if rrset.rtype not in _ROTATING:
+        return 1
+    return count if count <= FULL_TURN else max(FULL_TURN, -(-count // LEAST_PART))
+
+
+def _rotate(rrset: RRset, turn: int, turns: int) -> RRset:
+    start = turn % turns * len(rrset.rdatas) // turns
+    return replace(rrset, rdatas=(*rrset.rdatas[start:], *rrset.rdatas[:start])) if start else rrset

@@ -1,0 +1,75 @@
+"""A DNS client for people who ask: `interlock query`, tests and examples."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import time
+from dataclasses import dataclass
+
+from resolver import wire
+from resolver.errors import AskError
+from resolver.messages import Transport
+from zones.names import Name
+
+TIMEOUT = 5.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A server's answer: ``text`` as dig would show it, ``records`` one line each, and how long it took in seconds."""
+
+    rcode: str
+    records: tuple[str, ...]
+    text: str
+    seconds: float
+
+
+def ask(
+    server: tuple[str, int],
+    qname: Name,
+    qtype: int,
+    *,
+    transport: Transport = Transport.UDP,
+    timeout: float = TIMEOUT,
+) -> Answer:
+    """What ``server`` (host, port) answers; over TCP if it says that UDP is too small. Raises `AskError`."""
+    query = wire.pack_query(secrets.randbits(16), qname, qtype)
+    started = time.monotonic()
+    try:
+        packet = (_ask_udp if transport is Transport.UDP else _ask_tcp)(server, query, timeout)
+        if wire.is_truncated(packet):
+            packet = _ask_tcp(server, query, timeout)
+        rcode, records, text = wire.describe(packet)
+    except TimeoutError:
+        raise AskError(f"{server[0]} port {server[1]} did not answer within {timeout:g} s") from None
+    except (OSError, ValueError) as error:
+        raise AskError(f"{server[0]} port {server[1]}: {error}") from error
+    return Answer(rcode, records, text, time.monotonic() - started)
+
+
+def _ask_udp(server: tuple[str, int], query: bytes, timeout: float) -> bytes:
+    deadline = time.monotonic() + timeout
+    with socket.socket(_family(server), socket.SOCK_DGRAM) as sock:
+        sock.connect(server)
+        sock.send(query)
+        while True:
+            sock.settimeout(max(deadline - time.monotonic(), 0.001))
+            packet = sock.recv(65535)
+            if packet[:2] == query[:2]:
+                return packet
+
+
+def _ask_tcp(server: tuple[str, int], query: bytes, timeout: float) -> bytes:
+    with socket.create_connection(server, timeout) as sock:
+        sock.sendall(len(query).to_bytes(2, "big") + query)
+        with sock.makefile("rb") as stream:
+            length = int.from_bytes(stream.read(2), "big")
+            packet = stream.read(length)
+    if not length or len(packet) < length:
+        raise ValueError("the connection was closed before the answer was whole")
+    return packet
+
+
+def _family(server: tuple[str, int]) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in server[0] else socket.AF_INET

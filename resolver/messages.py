@@ -1,0 +1,114 @@
+"""Queries and what becomes of them, as values: what `wire` reads, `answer` decides and `wire` writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+
+from zones.names import Name
+from zones.records import RRset
+
+CLASS_IN = 1
+MAX_ERROR_TEXT = 160  # octets; with the longest name and an SOA a negative reply still fits 512
+
+
+class Transport(Enum):
+    """How a query came. The value is its name in metrics."""
+
+    UDP = "udp"
+    TCP = "tcp"
+
+
+class Rcode(IntEnum):
+    """Response codes (RFC 1035 §4.1.1, RFC 6891 §9)."""
+
+    NOERROR = 0
+    FORMERR = 1
+    SERVFAIL = 2
+    NXDOMAIN = 3
+    NOTIMP = 4
+    REFUSED = 5
+    BADVERS = 16
+
+
+class ErrorCode(IntEnum):
+    """Extended DNS error codes (RFC 8914 §4)."""
+
+    OTHER = 0
+    NOT_READY = 14
+    BLOCKED = 15
+    PROHIBITED = 18
+    NOT_SUPPORTED = 21
+
+
+@dataclass(frozen=True, slots=True)
+class ExtendedError:
+    """Why a reply is not what was hoped for (RFC 8914), in words that a person can act on."""
+
+    code: ErrorCode
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Edns:
+    """The OPT record of a query (RFC 6891 §6.1.3): the UDP payload that the client takes, and the DO bit."""
+
+    payload: int
+    version: int
+    dnssec_ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a reply repeats of its query. ``question`` is as it was sent, octet for octet; empty if there is none."""
+
+    id: int
+    opcode: int
+    recursion_desired: bool
+    question: bytes = b""
+    edns: Edns | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A well-formed query. ``repeats`` says that its octets hold nothing made up for this one time, as a cookie is."""
+
+    head: Head
+    qname: Name
+    qtype: int
+    qclass: int = CLASS_IN
+    repeats: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A message that gets an error code and nothing else."""
+
+    head: Head
+    rcode: Rcode
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What to say. ``turns`` is the number of different orders that this answer has, each one asked for in turn."""
+
+    rcode: Rcode
+    answer: tuple[RRset, ...] = ()
+    authority: tuple[RRset, ...] = ()
+    authoritative: bool = False
+    error: ExtendedError | None = None
+    turns: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """The name is not the platform's: somebody else must be asked."""
+
+    query: Query
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Say nothing, for the given reason: any reply could be turned against somebody."""
+
+    reason: str

@@ -1,0 +1,133 @@
+"""The server: listens on its addresses and answers from the zones that are published to it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network
+
+from resolver.counts import Counts
+from resolver.directory import Directory
+from resolver.errors import ListenError
+from resolver.holding import Holding
+from resolver.responder import Responder
+from resolver.tcp import TcpListener
+from resolver.udp import UdpListener
+from zones.addresses import Platform
+from zones.names import EnvironmentId
+from zones.zone import Zone
+
+RECEIVE_BUFFER = 4 << 20  # octets; queries that come while a large document is read wait instead of being lost
+_PORT_TRIES = 20  # for port 0: a port that is free for both UDP and TCP
+
+
+class Resolver:
+    """Answers DNS queries over UDP and TCP on the addresses of ``listen`` (host, port; port 0 takes a free one).
+
+    Zones come by `publish` and `withdraw`; `loaded` says that there are no others. ``bindings`` says to which
+    environment clients belong whose address is in no environment's network.
+    """
+
+    def __init__(
+        self,
+        platform: Platform,
+        listen: Sequence[tuple[str, int]],
+        bindings: Mapping[IPv4Network | IPv6Network, EnvironmentId],
+    ) -> None:
+        self.counts = Counts()
+        self.addresses: list[tuple[str, int]] = []
+        self._listen = listen
+        self._directory = Directory(platform, bindings)
+        self._responder = Responder(self._directory, self.counts)
+        self._holding = Holding()
+        self._listeners: list[tuple[UdpListener, TcpListener]] = []
+
+    async def start(self) -> None:
+        """Listens on all addresses. Raises `ListenError`; then it listens on none."""
+        try:
+            for host, port in self._listen:
+                await self._start_listening(*_open_sockets(host, port))
+        except ListenError:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Takes no more queries; those that were taken are answered."""
+        for udp, tcp in self._listeners:
+            udp.close()
+            await tcp.close()
+        self._listeners.clear()
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether all environments are known."""
+        return self._directory.is_loaded
+
+    def publish(self, zone: Zone) -> None:
+        """Answers clients of ``zone``'s environment from it, from now on."""
+        self._directory.publish(zone)
+
+    def withdraw(self, environment: EnvironmentId) -> None:
+        """Treats ``environment`` as gone, from now on."""
+        self._directory.withdraw(environment)
+
+    def loaded(self) -> None:
+        """Answers what was held until all environments were known."""
+        self._directory.is_loaded = True
+        self._holding.release()
+
+    async def _start_listening(self, udp_socket: socket.socket, tcp_socket: socket.socket) -> None:
+        parts = (self._directory, self._responder, self._holding, self.counts)
+        tcp = TcpListener(tcp_socket, *parts)
+        await tcp.start()
+        self._listeners.append((UdpListener(udp_socket, *parts), tcp))
+        host, port = udp_socket.getsockname()[:2]
+        self.addresses.append((host, port))
+
+
+def _open_sockets(host: str, port: int) -> tuple[socket.socket, socket.socket]:
+    """A UDP and a TCP socket bound to one address and port."""
+    for _ in range(_PORT_TRIES if port == 0 else 1):
+        udp = _open_socket(host, port, socket.SOCK_DGRAM)
+        try:
+            return udp, _open_socket(host, udp.getsockname()[1], socket.SOCK_STREAM)
+        except ListenError as error:
+            udp.close()
+            failure = error
+    raise failure
+
+
+def _open_socket(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, kind)
+    sock.setblocking(False)
+    try:
+        if family == socket.AF_INET6:
+            # A client's address is then always of the socket's own family, never one in disguise.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if kind == socket.SOCK_STREAM:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        else:
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise ListenError(_explain(host, port, kind, error)) from error
+    return sock
+
+
+def _explain(host: str, port: int, kind: socket.SocketKind, error: OSError) -> str:
+    transport = "UDP" if kind == socket.SOCK_DGRAM else "TCP"
+    hints = {
+        errno.EADDRINUSE: "another server listens there; stop it or choose another --dns-listen",
+        errno.EACCES: "a port below 1024 needs CAP_NET_BIND_SERVICE; grant it or choose another --dns-listen",
+        errno.EADDRNOTAVAIL: "this machine does not have the address; add it or choose another --dns-listen",
+    }
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    hint = hints.get(error.errno or 0)
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"cannot listen on {where} ({transport}): {reason}" + (f": {hint}" if hint else "")

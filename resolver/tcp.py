@@ -1,0 +1,156 @@
+"""DNS over TCP (RFC 7766): messages with a length before each, many on one connection."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from functools import partial
+from time import perf_counter
+from typing import cast
+
+from resolver.counts import Counts
+from resolver.directory import Directory
+from resolver.holding import Holding
+from resolver.messages import Transport
+from resolver.responder import Hold, Responder
+
+IDLE = 10.0  # seconds (RFC 7766 §6.2.3: of the order of seconds); also all the time a slow sender has for a message
+MOST_CONNECTIONS = 10_000  # some 100 MB; the least recently used one makes way for a new one
+BACKLOG = 1024
+
+
+class TcpListener:
+    """Answers what comes to ``sock``, a listening socket, which it owns."""
+
+    def __init__(
+        self, sock: socket.socket, directory: Directory, responder: Responder, holding: Holding, counts: Counts
+    ) -> None:
+        self._sock = sock
+        self.directory = directory
+        self.responder = responder
+        self.holding = holding
+        self.counts = counts
+        self._connections: dict[TcpConnection, None] = {}
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Begins to accept connections."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: TcpConnection(self), sock=self._sock, backlog=BACKLOG)
+
+    async def close(self) -> None:
+        """Accepts no more, lets what is being sent go out, and closes all connections."""
+        if self._server:
+            self._server.close()
+        for connection in list(self._connections):
+            connection.close()
+
+    def opened(self, connection: TcpConnection) -> None:
+        if len(self._connections) >= MOST_CONNECTIONS:
+            self.counts.dropped["tcp_too_many"] += 1
+            next(iter(self._connections)).abort()
+        self._connections[connection] = None
+
+    def used(self, connection: TcpConnection) -> None:
+        self._connections.pop(connection, None)
+        self._connections[connection] = None
+
+    def closed(self, connection: TcpConnection) -> None:
+        self._connections.pop(connection, None)
+
+
+class TcpConnection(asyncio.Protocol):
+    """One client's connection: queries are answered as they come, until it has been idle for `IDLE` seconds."""
+
+    def __init__(self, listener: TcpListener) -> None:
+        self._listener = listener
+        self._received = bytearray()
+        self._is_paused = False
+        self._transport: asyncio.Transport
+        self._timer: asyncio.TimerHandle
+        self._source = b""
+        self._own_resolver = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        sock = transport.get_extra_info("socket")
+        # Flow information and scope in an address are no part of who asks.
+        self._source = socket.inet_pton(sock.family, transport.get_extra_info("peername")[0].partition("%")[0])
+        asked = socket.inet_pton(sock.family, transport.get_extra_info("sockname")[0].partition("%")[0])
+        self._own_resolver = self._listener.directory.own_resolver(asked)
+        self._listener.opened(self)
+        self._timer = asyncio.get_running_loop().call_later(IDLE, self.close)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        self._answer_all()
+
+    def pause_writing(self) -> None:
+        # A client that asks but does not read gets no more answers than fit its window and our buffer.
+        self._is_paused = True
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._is_paused = False
+        self._transport.resume_reading()
+        self._answer_all()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._timer.cancel()
+        self._listener.closed(self)
+
+    def close(self) -> None:
+        """Closes when what has been answered is sent, or at once if the client does not take it."""
+        if self._transport.get_write_buffer_size():
+            self._timer = asyncio.get_running_loop().call_later(IDLE, self.abort)
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Closes at once."""
+        self._transport.abort()
+        self._listener.closed(self)
+
+    def _answer_all(self) -> None:
+        while len(self._received) >= 2 and not self._is_paused:
+            end = 2 + int.from_bytes(self._received[:2], "big")
+            if len(self._received) < end:
+                break
+            packet = bytes(self._received[2:end])
+            del self._received[:end]
+            self._answer(packet)
+
+    def _answer(self, packet: bytes) -> None:
+        started = perf_counter()
+        reply = self._respond(packet)
+        if isinstance(reply, Hold):
+            self._hold(packet)
+            return
+        self._send(reply)
+        self._listener.counts.observe(perf_counter() - started)
+
+    def _respond(self, packet: bytes) -> bytes | Hold | None:
+        listener = self._listener
+        serving = listener.directory.place_of(self._source, self._own_resolver).serving
+        return listener.responder.respond(packet, serving, Transport.TCP)
+
+    def _hold(self, packet: bytes) -> None:
+        listener = self._listener
+        listener.counts.held += 1
+        give_up = partial(self._give_up, packet)
+        if not listener.holding.hold(partial(self._answer, packet), give_up):
+            give_up()
+
+    def _give_up(self, packet: bytes) -> None:
+        self._send(self._listener.responder.not_ready(packet, Transport.TCP))
+
+    def _send(self, reply: bytes | None) -> None:
+        if reply is None:
+            self.abort()  # what is not a query over TCP will not become one
+        elif not self._transport.is_closing():
+            self._transport.write(len(reply).to_bytes(2, "big") + reply)  # one write (RFC 7766 §8)
+            self._keep_open()
+
+    def _keep_open(self) -> None:
+        self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(IDLE, self.close)
+        self._listener.used(self)
