@@ -1,0 +1,79 @@
+"""The table of cases, through the pure heart, over UDP and over TCP."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rdatatype
+import pytest
+import pytest_asyncio
+
+from resolver.counts import Counts
+from resolver.directory import Directory
+from resolver.messages import Transport
+from resolver.responder import Responder
+from resolver.server import Resolver
+from tests import worlds
+from tests.resolver.cases import CASES, Case
+from tests.resolver.messages import answers, error_text, query, read
+from tests.resolver.servers import ask_tcp, ask_udp, serving
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server() -> AsyncIterator[Resolver]:
+    async with serving(worlds.compiled(worlds.production()), worlds.compiled(worlds.staging())) as resolver:
+        yield resolver
+
+
+@pytest.fixture(scope="module")
+def directory() -> Directory:
+    directory = Directory(worlds.PLATFORM, worlds.BINDINGS)
+    directory.publish(worlds.compiled(worlds.production()))
+    directory.publish(worlds.compiled(worlds.staging()))
+    directory.is_loaded = True
+    return directory
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_heart_answers(case: Case, directory: Directory) -> None:
+    serving = directory.place_of(socket.inet_aton(case.source)).serving
+    for payload in (None, 4096):
+        packet = query(case.name, case.rtype, payload=payload)
+        reply = Responder(directory, Counts()).respond(packet, serving, Transport.TCP)
+        check(case, packet, read(reply), truncation=False)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("case", CASES, ids=str)
+async def test_it_is_answered_over_udp(case: Case, server: Resolver) -> None:
+    packet = query(case.name, case.rtype, payload=1232)
+    check(case, packet, read(await ask_udp(server.addresses[0], packet, case.source)), truncation=True)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("case", CASES, ids=str)
+async def test_it_is_answered_over_tcp(case: Case, server: Resolver) -> None:
+    packet = query(case.name, case.rtype, payload=1232)
+    check(case, packet, read(await ask_tcp(server.addresses[0], packet, case.source)), truncation=False)
+
+
+def check(case: Case, packet: bytes, reply: dns.message.Message, *, truncation: bool) -> None:
+    assert dns.rcode.to_text(reply.rcode()) == case.rcode
+    assert reply.question == dns.message.from_wire(packet).question
+    assert not reply.flags & dns.flags.TC or truncation
+    lines = answers(reply)
+    assert sorted(lines) == sorted(case.answer)
+    aliases = [line for line in case.answer if " CNAME " in line]
+    assert lines[: len(aliases)] == aliases
+    assert [(rrset.name.to_text(), rrset.rdtype) for rrset in reply.authority] == (
+        [(case.soa, dns.rdatatype.SOA)] if case.soa else []
+    )
+    assert reply.additional == []
+    if case.rcode in ("NOERROR", "NXDOMAIN"):
+        assert reply.flags & dns.flags.AA
+    if case.error and reply.edns >= 0:
+        assert case.error in error_text(reply)

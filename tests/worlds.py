@@ -1,0 +1,83 @@
+"""Environments for tests: small, whole, and different from each other in everything but their names."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+from zones.addresses import Platform
+from zones.edits import Edit, PutInstance, PutRecord, PutService, apply
+from zones.model import Environment, Port, RecordSet, State
+from zones.names import EnvironmentId
+from zones.zone import Zone, compile_zone
+
+PLATFORM = Platform()
+NOW = 1_800_000_000_000  # Unix milliseconds of every test that does not care
+
+PRODUCTION = EnvironmentId("production")
+STAGING = EnvironmentId("staging")
+
+BINDINGS = {
+    ip_network("127.0.0.2/32"): PRODUCTION,
+    ip_network("127.0.0.3/32"): STAGING,
+    ip_network("127.0.0.5/32"): EnvironmentId("deleted"),
+}
+PRODUCTION_SOURCE, STAGING_SOURCE, OUTSIDE_SOURCE, UNBOUND_SOURCE = "127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5"
+
+
+def build(id_: str, bits: int, *edits: Edit) -> Environment:
+    """The environment ``id_`` with the network of ``bits``, after ``edits``."""
+    environment = Environment(id=EnvironmentId(id_), network=PLATFORM.environment_network(bits), revision=1)
+    return apply(environment, edits, NOW)
+
+
+def compiled(environment: Environment, now: int = NOW) -> Zone:
+    """The zone of ``environment``."""
+    return compile_zone(PLATFORM, environment, now)
+
+
+def production() -> Environment:
+    """Services in all states, a record of each type, wildcards, chains, and sets too large for one datagram."""
+    return build(
+        PRODUCTION,
+        0x5B1E90C4,
+        PutService("api", ports=(Port("http", 8080), Port("metrics", 9090))),
+        PutInstance("api", "a1", region="eu", host="h1"),
+        PutInstance("api", "a2", region="us", host="h2"),
+        PutInstance("api", "a3", region="eu", state=State.STARTING),
+        PutInstance("api", "a4", region="ap", state=State.DRAINING),
+        PutService("single"),
+        PutInstance("single", "only"),
+        PutService("empty", ports=(Port("dns", 53, "udp"),)),
+        PutService("crowd", ports=(Port("http", 80),)),
+        *(PutInstance("crowd", f"c{number:03d}") for number in range(60)),
+        PutService("secret"),
+        PutInstance("secret", "s1"),
+        PutRecord("db", "CNAME", RecordSet(60, ("single.railway.internal.",))),
+        PutRecord("db2", "CNAME", RecordSet(30, ("db.railway.internal.",))),
+        PutRecord("outside", "CNAME", RecordSet(60, ("www.example.com.",))),
+        PutRecord("dangling", "CNAME", RecordSet(60, ("nowhere.railway.internal.",))),
+        PutRecord("loop", "CNAME", RecordSet(60, ("pool.railway.internal.",))),
+        PutRecord("pool", "CNAME", RecordSet(60, ("loop.railway.internal.",))),
+        PutRecord("legacy", "A", RecordSet(60, ("192.0.2.1", "192.0.2.2"))),
+        PutRecord("legacy", "AAAA", RecordSet(60, ("2001:db8::1",))),
+        PutRecord("note", "TXT", RecordSet(60, ("hello", "x" * 300))),
+        PutRecord("long", "TXT", RecordSet(60, tuple(f"{number:03d}" + "y" * 180 for number in range(12)))),
+        PutRecord("_sip._udp", "SRV", RecordSet(60, ("10 5 5060 api.railway.internal.",))),
+        PutRecord("*.apps", "AAAA", RecordSet(60, ("2001:db8::a",))),
+        PutRecord("*.apps", "TXT", RecordSet(60, ("wild",))),
+        PutRecord("fixed.apps", "TXT", RecordSet(60, ("fixed",))),
+        PutRecord("deep.under.apps", "TXT", RecordSet(60, ("deep",))),
+        PutRecord("*.alias", "CNAME", RecordSet(60, ("single.railway.internal.",))),
+    )
+
+
+def staging() -> Environment:
+    """Some of production's names, none of its addresses, and a name of its own."""
+    return build(
+        STAGING,
+        0x00AB00CD,
+        PutService("api", ports=(Port("http", 8080),)),
+        PutInstance("api", "a1"),
+        PutService("only-here"),
+        PutInstance("only-here", "i1"),
+    )
