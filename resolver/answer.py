@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from resolver.messages import CLASS_IN, ErrorCode, ExtendedError, Forward, Query, Rcode, Reply
-from zones.names import Name
+from resolver.special import answer_special
+from zones.names import ROOT, Name
 from zones.records import RRset, RRType
 from zones.zone import Node, Zone
 
@@ -29,7 +30,7 @@ def answer(query: Query, zone: Zone, turn: int = 0) -> Reply | Forward:
         return refuse(ErrorCode.PROHIBITED, "zones are not transferred")
     apex = zone.apex_of(query.qname)
     if apex is None:
-        return Forward(query)
+        return _elsewhere(query, zone, query.qname, [])
     if not zone.environment.enabled:
         error = ExtendedError(ErrorCode.BLOCKED, f"private networking is switched off for environment {zone.id!r}")
         return _negative(zone, apex, Rcode.NXDOMAIN, error=error)
@@ -41,7 +42,7 @@ def refuse(code: ErrorCode, text: str) -> Reply:
     return Reply(Rcode.REFUSED, error=ExtendedError(code, text))
 
 
-def _follow(query: Query, zone: Zone, apex: Name, turn: int) -> Reply:
+def _follow(query: Query, zone: Zone, apex: Name, turn: int) -> Reply | Forward:
     # RFC 1034 §4.3.2 step 3a: each CNAME goes into the answer, then its target is looked up [14].
     chain: list[RRset] = []
     name = query.qname
@@ -58,12 +59,19 @@ def _follow(query: Query, zone: Zone, apex: Name, turn: int) -> Reply:
         name = target
         inside = zone.apex_of(name)
         if inside is None:
-            text = f"the answer goes on at {name}, outside this zone, and forwarding is not configured"
-            error = ExtendedError(ErrorCode.OTHER, text)
-            return Reply(Rcode.NOERROR, tuple(chain), authoritative=True, error=error)
+            return _elsewhere(query, zone, name, chain)
         apex = inside
     error = ExtendedError(ErrorCode.OTHER, f"more than {MAX_CHAIN} CNAME records in a row: is there a loop?")
     return Reply(Rcode.SERVFAIL, error=error)
+
+
+def _elsewhere(query: Query, zone: Zone, qname: Name, chain: list[RRset]) -> Reply | Forward:
+    if reply := answer_special(query, qname):
+        return replace(reply, answer=(*chain, *reply.answer))
+    if zone.environment.isolated:
+        error = ExtendedError(ErrorCode.BLOCKED, f"environment {zone.id!r} is isolated: it asks nobody outside")
+        return _negative(zone, ROOT, Rcode.NXDOMAIN, chain, error)
+    return Forward(query, qname, tuple(chain))
 
 
 def _final(query: Query, zone: Zone, apex: Name, node: Node, chain: list[RRset], turn: int) -> Reply:

@@ -17,7 +17,10 @@ _OTHER_TYPES = {15: "MX", 35: "NAPTR", 43: "DS", 48: "DNSKEY", 64: "SVCB", 65: "
 
 
 class Key(NamedTuple):
-    """What queries are counted by. ``scope`` is ``environment``, or ``outside`` for a client that is in none."""
+    """What queries are counted by.
+
+    ``scope`` is ``environment``, ``external`` for what was forwarded, or ``outside`` for a client that is in none.
+    """
 
     rcode: str
     qtype: str

@@ -16,6 +16,9 @@ from zones.addresses import Platform, resolver_address
 from zones.names import EnvironmentId
 from zones.zone import Zone
 
+INTERNAL, OUTSIDE = "environment", "outside"
+"""The scopes of queries from clients of an environment, and from clients of none, as metrics tell them."""
+
 REMEMBERED_SOURCES = 65_536  # some 10 MB; a host has far fewer workloads
 NETWORK_OCTETS = 6  # of an environment's /48
 
@@ -34,7 +37,7 @@ class Serving:
     @property
     def scope(self) -> str:
         """The kind of client, as metrics tell it."""
-        return "environment" if self.zone else "outside"
+        return INTERNAL if self.zone else OUTSIDE
 
 
 class Place:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum, IntEnum
 
 from zones.names import Name
-from zones.records import RRset
+from zones.records import Rdata, RRset
 
 CLASS_IN = 1
 MAX_ERROR_TEXT = 160  # octets; with the longest name and an SOA a negative reply still fits 512
@@ -35,10 +35,13 @@ class ErrorCode(IntEnum):
     """Extended DNS error codes (RFC 8914 §4)."""
 
     OTHER = 0
+    STALE_ANSWER = 3
     NOT_READY = 14
     BLOCKED = 15
     PROHIBITED = 18
+    STALE_NXDOMAIN_ANSWER = 19
     NOT_SUPPORTED = 21
+    NO_REACHABLE_AUTHORITY = 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +63,18 @@ class Edns:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a reply repeats of its query. ``question`` is as it was sent, octet for octet; empty if there is none."""
+    """What a reply repeats of its query. ``question`` is as it was sent, octet for octet; empty if there is none.
+
+    ``authentic_wanted`` and ``checking_disabled`` are the AD and CD bits (RFC 6840 §5.7, RFC 4035 §3.2.2).
+    """
 
     id: int
     opcode: int
     recursion_desired: bool
     question: bytes = b""
     edns: Edns | None = None
+    authentic_wanted: bool = False
+    checking_disabled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +98,10 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What to say. ``turns`` is the number of different orders that this answer has, each one asked for in turn."""
+    """What to say. ``turns`` is the number of different orders that this answer has, each one asked for in turn.
+
+    ``authentic`` and ``checking_disabled`` are only ever set on what was forwarded.
+    """
 
     rcode: Rcode
     answer: tuple[RRset, ...] = ()
@@ -98,13 +109,43 @@ class Reply:
     authoritative: bool = False
     error: ExtendedError | None = None
     turns: int = 1
+    authentic: bool = False
+    checking_disabled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record as an upstream gave it; its TTL in seconds."""
+
+    name: Name
+    rtype: int
+    rclass: int
+    ttl: int
+    rdata: Rdata
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What an upstream answered. ``recursive`` is its RA bit, ``authentic`` its AD bit."""
+
+    rcode: int
+    answer: tuple[Record, ...] = ()
+    authority: tuple[Record, ...] = ()
+    authentic: bool = False
+    recursive: bool = True
+    truncated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """The name is not the platform's: somebody else must be asked."""
+    """Somebody else must be asked for ``qname``: it is not the platform's.
+
+    ``chain`` holds the CNAME RRsets of the environment that led to it, which stand first in the answer.
+    """
 
     query: Query
+    qname: Name
+    chain: tuple[RRset, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

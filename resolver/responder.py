@@ -4,22 +4,26 @@
     memo       was just this asked before?    memo         the hot path ends here
     parse      what does it ask?              wire
     answer     what is true?                  answer
+    forward    who else knows?                forward      (only for what is not the platform's)
     pack       how is that said?              wire
 
-`respond` is all of it. The UDP shell takes the first two steps itself, a batch at a time, and comes here for the rest.
+`respond` is all of it but the place, and what must be waited for: that it hands back, to be finished by `finish`. The
+UDP shell takes the first two steps itself, a batch at a time, and comes here for the rest.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
 from itertools import cycle, repeat
 from typing import assert_never
 
 from resolver import wire
 from resolver.answer import answer, refuse
 from resolver.counts import Counts
-from resolver.directory import Directory, Serving
+from resolver.directory import OUTSIDE, Directory, Serving
+from resolver.forward.forwarder import Forwarder
 from resolver.memo import Entry
 from resolver.messages import (
     Drop,
@@ -33,6 +37,10 @@ from resolver.messages import (
     Reply,
     Transport,
 )
+from zones.names import EnvironmentId
+
+EXTERNAL = "external"
+"""The scope of a query that was answered by others, as metrics tell it."""
 
 LONGEST_KEY = 512  # octets; a larger packet than any real question is not worth remembering
 
@@ -46,39 +54,59 @@ class Hold:
 HOLD = Hold()
 
 
-class Responder:
-    """Answers packets from what ``directory`` serves. Does no I/O, and never raises for what a packet holds."""
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Not yet: others must be asked first. To be given to `Responder.finish`."""
 
-    def __init__(self, directory: Directory, counts: Counts) -> None:
+    forward: Forward
+    environment: EnvironmentId
+    transport: Transport
+
+
+Outcome = bytes | Hold | Pending | None
+"""A reply; or what it waits for; or None to say nothing."""
+
+
+class Responder:
+    """Answers packets from what ``directory`` serves, and what it does not serve through ``forwarder``.
+
+    Never raises for what a packet holds.
+    """
+
+    def __init__(self, directory: Directory, counts: Counts, forwarder: Forwarder | None = None) -> None:
         self._directory = directory
         self._counts = counts
+        self._forwarder = forwarder
 
-    def respond(self, packet: bytes, serving: Serving, transport: Transport) -> bytes | Hold | None:
-        """The reply to ``packet`` from a client that is served ``serving``; None to say nothing."""
+    def respond(self, packet: bytes, serving: Serving, transport: Transport) -> Outcome:
+        """The reply to ``packet`` from a client that is served ``serving``, as far as that needs no waiting."""
         try:
             if entry := serving.memos[transport].recall(packet[2:]):
                 self._counts.memo_hits += 1
                 return _next_reply(packet, entry)
             return self._parse_and_answer(packet, serving, transport)
-        except Exception:
-            # Our fault, whatever the packet holds: the client is told so, and the server goes on.
-            self._counts.errors += 1
-            log.exception("query_failed", extra={"length": len(packet)})
-            return _server_failure(packet)
+        except Exception as error:  # noqa: BLE001 the one catch-all, where our faults end
+            return self._fail(packet, error)
+
+    async def finish(self, packet: bytes, pending: Pending, client: bytes) -> bytes:
+        """The reply to ``packet`` from the client at ``client``, when others have been asked."""
+        assert self._forwarder
+        try:
+            reply = await self._forwarder.resolve(pending.environment, pending.forward, client)
+            return self._pack_forwarded(pending, reply)
+        except Exception as error:  # noqa: BLE001 the one catch-all, where our faults end
+            return self._fail(packet, error)
 
     def not_ready(self, packet: bytes, transport: Transport) -> bytes | None:
         """The reply to a packet that was held for as long as can be."""
-        match wire.parse(packet):
-            case Query(head=head, qtype=qtype):
-                error = ExtendedError(
-                    ErrorCode.NOT_READY, "the environments are not loaded yet: is the store reachable?"
-                )
-                self._counts.tally(Rcode.SERVFAIL, qtype, "outside", transport).count += 1
-                return wire.pack(head, Reply(Rcode.SERVFAIL, error=error), wire.limit(head, transport))
-            case _:
-                return None
+        query = wire.parse(packet)
+        if not isinstance(query, Query):
+            return None
+        error = ExtendedError(ErrorCode.NOT_READY, "the environments are not loaded yet: is the store reachable?")
+        self._counts.tally(Rcode.SERVFAIL, query.qtype, OUTSIDE, transport).count += 1
+        return wire.pack(query.head, Reply(Rcode.SERVFAIL, error=error), wire.limit(query.head, transport))
 
-    def _parse_and_answer(self, packet: bytes, serving: Serving, transport: Transport) -> bytes | Hold | None:
+    def _parse_and_answer(self, packet: bytes, serving: Serving, transport: Transport) -> Outcome:
         match wire.parse(packet):
             case Drop(reason):
                 self._counts.dropped[reason] += 1
@@ -89,11 +117,11 @@ class Responder:
             case Query() as query:
                 if serving.zone is None and not self._directory.is_loaded:
                     return HOLD
-                return _next_reply(packet, self._look_up(packet, query, serving, transport))
+                return self._look_up(packet, query, serving, transport)
             case unreachable:
                 assert_never(unreachable)
 
-    def _look_up(self, packet: bytes, query: Query, serving: Serving, transport: Transport) -> Entry:
+    def _look_up(self, packet: bytes, query: Query, serving: Serving, transport: Transport) -> Outcome:
         # Two packets that differ only in what is made up for each, such as a cookie, have one reply. It is kept by
         # its meaning, and by its octets only where those can come again.
         memo = serving.memos[transport]
@@ -101,31 +129,58 @@ class Responder:
         entry = memo.recall(meaning)
         if entry is None:
             self._counts.memo_misses += 1
-            entry = self._make(query, serving, transport)
+            reply = _decide(query, serving)
+            if isinstance(reply, Forward):
+                if self._forwarder and self._forwarder.serves(reply.qname):
+                    assert serving.zone
+                    return self._forward(Pending(reply, serving.zone.id, transport), self._forwarder)
+                reply = _unforwarded(reply)
+            entry = self._make(query, serving, transport, reply)
             memo.keep(meaning, entry)
         if query.repeats and len(packet) <= LONGEST_KEY:
             memo.keep(packet[2:], entry)
-        return entry
+        return _next_reply(packet, entry)
 
-    def _make(self, query: Query, serving: Serving, transport: Transport) -> Entry:
+    def _make(self, query: Query, serving: Serving, transport: Transport, reply: Reply) -> Entry:
         limit = wire.limit(query.head, transport)
-        reply = _decide(query, serving)
         packed = wire.pack(query.head, reply, limit)[2:]
         tally = self._counts.tally(reply.rcode, query.qtype, serving.scope, transport)
         return (repeat(packed) if reply.turns == 1 else _in_turn(query, serving, reply.turns, packed, limit)), tally
+
+    def _forward(self, pending: Pending, forwarder: Forwarder) -> Outcome:
+        reply = forwarder.recall(pending.environment, pending.forward)
+        return pending if reply is None else self._pack_forwarded(pending, reply)
+
+    def _pack_forwarded(self, pending: Pending, reply: Reply) -> bytes:
+        query = pending.forward.query
+        self._counts.tally(reply.rcode, query.qtype, EXTERNAL, pending.transport).count += 1
+        return wire.pack(query.head, reply, wire.limit(query.head, pending.transport))
+
+    def _fail(self, packet: bytes, error: Exception) -> bytes:
+        # Our fault, whatever the packet holds: the client is told so, and the server goes on.
+        self._counts.errors += 1
+        log.error("query_failed", extra={"length": len(packet)}, exc_info=error)
+        head = Head(int.from_bytes(packet[:2], "big"), packet[2] >> 3 & 0xF, bool(packet[2] & 1))
+        return wire.pack(head, Reply(Rcode.SERVFAIL), wire.MINIMUM_UDP)
 
 
 def _meaning(head: Head) -> Hashable:
     return head.question, head.recursion_desired, head.edns
 
 
-def _decide(query: Query, serving: Serving, turn: int = 0) -> Reply:
+def _decide(query: Query, serving: Serving, turn: int = 0) -> Reply | Forward:
     if serving.zone is None:
         return refuse(ErrorCode.PROHIBITED, serving.reason)
-    outcome = answer(query, serving.zone, turn)
-    if isinstance(outcome, Forward):
+    return answer(query, serving.zone, turn)
+
+
+def _unforwarded(forward: Forward) -> Reply:
+    """What is said of a name that is not ours where nobody else can be asked."""
+    if not forward.chain:
         return refuse(ErrorCode.NOT_SUPPORTED, "forwarding is not configured")
-    return outcome
+    text = f"the answer goes on at {forward.qname}, outside the zone, and forwarding is not configured"
+    error = ExtendedError(ErrorCode.NOT_SUPPORTED, text)
+    return Reply(Rcode.NOERROR, forward.chain, authoritative=True, error=error)
 
 
 def _in_turn(query: Query, serving: Serving, turns: int, first: bytes, limit: int) -> Iterator[bytes]:
@@ -133,7 +188,9 @@ def _in_turn(query: Query, serving: Serving, turns: int, first: bytes, limit: in
     packed = [first]
     yield first
     for turn in range(1, turns):
-        packed.append(wire.pack(query.head, _decide(query, serving, turn), limit)[2:])
+        reply = _decide(query, serving, turn)
+        assert isinstance(reply, Reply)  # as the first was
+        packed.append(wire.pack(query.head, reply, limit)[2:])
         yield packed[-1]
     yield from cycle(packed)
 
@@ -142,8 +199,3 @@ def _next_reply(packet: bytes, entry: Entry) -> bytes:
     replies, tally = entry
     tally.count += 1
     return packet[:2] + next(replies)
-
-
-def _server_failure(packet: bytes) -> bytes:
-    head = Head(int.from_bytes(packet[:2], "big"), packet[2] >> 3 & 0xF, bool(packet[2] & 1))
-    return wire.pack(head, Reply(Rcode.SERVFAIL), wire.MINIMUM_UDP)

@@ -12,7 +12,8 @@ from ipaddress import IPv4Network, IPv6Network
 from resolver.counts import Counts
 from resolver.directory import Directory
 from resolver.errors import ListenError
-from resolver.holding import Holding
+from resolver.forward.forwarder import Forwarder
+from resolver.holding import Holding, Waiting
 from resolver.responder import Responder
 from resolver.tcp import TcpListener
 from resolver.udp import UdpListener
@@ -28,7 +29,8 @@ class Resolver:
     """Answers DNS queries over UDP and TCP on the addresses of ``listen`` (host, port; port 0 takes a free one).
 
     Zones come by `publish` and `withdraw`; `loaded` says that there are no others. ``bindings`` says to which
-    environment clients belong whose address is in no environment's network.
+    environment clients belong whose address is in no environment's network. ``forwarder`` is asked for all that is not
+    the platform's; without one, that is refused.
     """
 
     def __init__(
@@ -36,13 +38,16 @@ class Resolver:
         platform: Platform,
         listen: Sequence[tuple[str, int]],
         bindings: Mapping[IPv4Network | IPv6Network, EnvironmentId],
+        forwarder: Forwarder | None = None,
     ) -> None:
+        self.forwarder = forwarder
         self.counts = Counts()
         self.addresses: list[tuple[str, int]] = []
         self._listen = listen
         self._directory = Directory(platform, bindings)
-        self._responder = Responder(self._directory, self.counts)
+        self._responder = Responder(self._directory, self.counts, forwarder)
         self._holding = Holding()
+        self._waiting = Waiting()
         self._listeners: list[tuple[UdpListener, TcpListener]] = []
 
     async def start(self) -> None:
@@ -56,10 +61,16 @@ class Resolver:
 
     async def stop(self) -> None:
         """Takes no more queries; those that were taken are answered."""
-        for udp, tcp in self._listeners:
+        listeners, self._listeners = self._listeners, []
+        for udp, tcp in listeners:
+            udp.pause()
+            tcp.pause()
+        await self._waiting.drain()
+        for udp, tcp in listeners:
             udp.close()
-            await tcp.close()
-        self._listeners.clear()
+            tcp.close()
+        if self.forwarder:
+            await self.forwarder.close()
 
     @property
     def is_loaded(self) -> bool:
@@ -80,7 +91,7 @@ class Resolver:
         self._holding.release()
 
     async def _start_listening(self, udp_socket: socket.socket, tcp_socket: socket.socket) -> None:
-        parts = (self._directory, self._responder, self._holding, self.counts)
+        parts = (self._directory, self._responder, self._holding, self._waiting, self.counts)
         tcp = TcpListener(tcp_socket, *parts)
         await tcp.start()
         self._listeners.append((UdpListener(udp_socket, *parts), tcp))

@@ -10,9 +10,9 @@ from typing import cast
 
 from resolver.counts import Counts
 from resolver.directory import Directory
-from resolver.holding import Holding
+from resolver.holding import Holding, Waiting
 from resolver.messages import Transport
-from resolver.responder import Hold, Responder
+from resolver.responder import Hold, Outcome, Pending, Responder
 
 IDLE = 10.0  # seconds (RFC 7766 §6.2.3: of the order of seconds); also all the time a slow sender has for a message
 MOST_CONNECTIONS = 10_000  # some 100 MB; the least recently used one makes way for a new one
@@ -23,12 +23,19 @@ class TcpListener:
     """Answers what comes to ``sock``, a listening socket, which it owns."""
 
     def __init__(
-        self, sock: socket.socket, directory: Directory, responder: Responder, holding: Holding, counts: Counts
+        self,
+        sock: socket.socket,
+        directory: Directory,
+        responder: Responder,
+        holding: Holding,
+        waiting: Waiting,
+        counts: Counts,
     ) -> None:
         self._sock = sock
         self.directory = directory
         self.responder = responder
         self.holding = holding
+        self.waiting = waiting
         self.counts = counts
         self._connections: dict[TcpConnection, None] = {}
         self._server: asyncio.Server | None = None
@@ -38,10 +45,13 @@ class TcpListener:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: TcpConnection(self), sock=self._sock, backlog=BACKLOG)
 
-    async def close(self) -> None:
-        """Accepts no more, lets what is being sent go out, and closes all connections."""
+    def pause(self) -> None:
+        """Accepts no more connections."""
         if self._server:
             self._server.close()
+
+    def close(self) -> None:
+        """Closes all connections, when what is being sent has gone out."""
         for connection in list(self._connections):
             connection.close()
 
@@ -122,13 +132,16 @@ class TcpConnection(asyncio.Protocol):
     def _answer(self, packet: bytes) -> None:
         started = perf_counter()
         reply = self._respond(packet)
-        if isinstance(reply, Hold):
-            self._hold(packet)
-            return
-        self._send(reply)
-        self._listener.counts.observe(perf_counter() - started)
+        match reply:
+            case Hold():
+                self._hold(packet)
+            case Pending():
+                self._finish(packet, reply, started)
+            case _:
+                self._send(reply)
+                self._listener.counts.observe(perf_counter() - started)
 
-    def _respond(self, packet: bytes) -> bytes | Hold | None:
+    def _respond(self, packet: bytes) -> Outcome:
         listener = self._listener
         serving = listener.directory.place_of(self._source, self._own_resolver).serving
         return listener.responder.respond(packet, serving, Transport.TCP)
@@ -142,6 +155,15 @@ class TcpConnection(asyncio.Protocol):
 
     def _give_up(self, packet: bytes) -> None:
         self._send(self._listener.responder.not_ready(packet, Transport.TCP))
+
+    def _finish(self, packet: bytes, pending: Pending, started: float) -> None:
+        def send(task: asyncio.Task[bytes]) -> None:
+            if not task.cancelled():
+                self._send(task.result())
+                self._listener.counts.observe(perf_counter() - started)
+
+        listener = self._listener
+        listener.waiting.start(listener.responder.finish(packet, pending, self._source), send)
 
     def _send(self, reply: bytes | None) -> None:
         if reply is None:

@@ -10,21 +10,28 @@ from time import perf_counter
 from resolver.batch import Batch, Origin, send_later
 from resolver.counts import Counts
 from resolver.directory import Directory
-from resolver.holding import Holding
+from resolver.holding import Holding, Waiting
 from resolver.messages import Transport
-from resolver.responder import Hold, Responder
+from resolver.responder import Hold, Pending, Responder
 
 
 class UdpListener:
     """Answers what comes to ``sock``, which it owns."""
 
     def __init__(
-        self, sock: socket.socket, directory: Directory, responder: Responder, holding: Holding, counts: Counts
+        self,
+        sock: socket.socket,
+        directory: Directory,
+        responder: Responder,
+        holding: Holding,
+        waiting: Waiting,
+        counts: Counts,
     ) -> None:
         self._sock = sock
         self._directory = directory
         self._responder = responder
         self._holding = holding
+        self._waiting = waiting
         self._counts = counts
         self._batch = Batch(sock)
         address = socket.inet_pton(sock.family, sock.getsockname()[0])
@@ -32,9 +39,12 @@ class UdpListener:
         self._own_resolver = directory.own_resolver(address)
         asyncio.get_running_loop().add_reader(sock, self._read)
 
-    def close(self) -> None:
-        """Stops at once: each datagram that was taken in has its reply."""
+    def pause(self) -> None:
+        """Takes in no more."""
         asyncio.get_running_loop().remove_reader(self._sock)
+
+    def close(self) -> None:
+        """Sends no more."""
         self._sock.close()
 
     def _read(self) -> None:
@@ -67,6 +77,8 @@ class UdpListener:
             unsent_from = slot + 1
             if isinstance(reply, Hold):
                 self._hold(packet, bytes(sources[slot]), own_resolver, batch.origin(slot))
+            elif reply:
+                self._finish(packet, reply, bytes(sources[slot]), batch.origin(slot))
         self._counts.unsent += batch.send(unsent_from, count)
         self._counts.memo_hits += hits
         self._counts.observe((perf_counter() - started), count)
@@ -79,11 +91,26 @@ class UdpListener:
 
     def _answer_held(self, packet: bytes, source: bytes, own_resolver: bytes, origin: Origin) -> None:
         serving = self._directory.place_of(source, own_resolver).serving
-        self._send_later(origin, self._responder.respond(packet, serving, Transport.UDP))
+        reply = self._responder.respond(packet, serving, Transport.UDP)
+        if isinstance(reply, Pending):
+            self._finish(packet, reply, source, origin)
+        else:
+            assert not isinstance(reply, Hold)  # all environments are known now
+            self._send_later(origin, reply)
 
     def _give_up(self, packet: bytes, origin: Origin) -> None:
         self._send_later(origin, self._responder.not_ready(packet, Transport.UDP))
 
-    def _send_later(self, origin: Origin, reply: bytes | Hold | None) -> None:
-        if isinstance(reply, bytes) and not send_later(self._sock, origin, reply):
+    def _finish(self, packet: bytes, pending: Pending, source: bytes, origin: Origin) -> None:
+        started = perf_counter()
+
+        def send(task: asyncio.Task[bytes]) -> None:
+            if not task.cancelled():
+                self._send_later(origin, task.result())
+                self._counts.observe(perf_counter() - started)
+
+        self._waiting.start(self._responder.finish(packet, pending, source), send)
+
+    def _send_later(self, origin: Origin, reply: bytes | None) -> None:
+        if reply and not send_later(self._sock, origin, reply):
             self._counts.unsent += 1

@@ -13,6 +13,7 @@ dnslib reads and writes names, records and options well, but it trusts its input
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from struct import Struct, pack_into, unpack_from
 
 from dnslib import CNAME, EDNS0, NS, PTR, RD, SOA, DNSError, DNSLabel, EDNSOption
@@ -30,11 +31,13 @@ from resolver.messages import (
     Rcode,
     Rejected,
     Reply,
+    Response,
     Transport,
 )
+from resolver.records import MalformedRecord, RecordReader
 from zones.addresses import Address
 from zones.names import MAX_LABEL, MAX_NAME, Name
-from zones.records import Address4, Rdata, RRset, RRType, Soa, Srv, Text
+from zones.records import Address4, Opaque, Rdata, RRset, RRType, Soa, Srv, Text
 
 HEADER = Struct("!HHHHHH")
 MINIMUM_UDP = 512  # octets that every client takes (RFC 1035 §2.3.4)
@@ -42,7 +45,7 @@ MAXIMUM_UDP = 1232  # octets that no path on the Internet fragments (RFC 9715 §
 MAXIMUM_TCP = 65535
 MAXIMUM_POINTER = 0x3FFF  # RFC 1035 §4.1.4: fourteen bits
 
-_QR, _AA, _TC, _RD, _RA = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080
+_QR, _AA, _TC, _RD, _RA, _AD, _CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0020, 0x0010
 _OPT = 41
 _EXTENDED_ERROR = 15  # RFC 8914 §2
 
@@ -54,8 +57,9 @@ def parse(packet: bytes) -> Query | Rejected | Drop:
     id_, flags, questions, answers, authorities, additionals = HEADER.unpack_from(packet)
     if flags & _QR:
         return Drop("response")  # answering a response could make two servers talk for ever
-    head = Head(id_, flags >> 11 & 0xF, bool(flags & _RD))
-    if head.opcode != 0:
+    opcode, recursion_desired = flags >> 11 & 0xF, bool(flags & _RD)
+    head = Head(id_, opcode, recursion_desired)
+    if opcode != 0:
         return Rejected(head, Rcode.NOTIMP)  # RFC 8906 §3.1.5: an unknown opcode, all sections empty
     # RFC 9619 §4: a query has exactly one question. Nothing that asks has an answer or an authority.
     if questions != 1 or answers or authorities:
@@ -64,7 +68,7 @@ def parse(packet: bytes) -> Query | Rejected | Drop:
     if end is None or end + 4 > len(packet):
         return Rejected(head, Rcode.FORMERR)
     question = packet[HEADER.size : end + 4]
-    head = Head(id_, 0, head.recursion_desired, question)
+    head = replace(head, question=question, authentic_wanted=bool(flags & _AD), checking_disabled=bool(flags & _CD))
     try:
         opt = _find_opt(packet, end + 4, additionals)
     except _MalformedError:
@@ -72,7 +76,7 @@ def parse(packet: bytes) -> Query | Rejected | Drop:
     repeats = True
     if opt is not None:
         edns = Edns(opt.rclass, opt.edns_ver, bool(opt.edns_do))
-        head = Head(id_, 0, head.recursion_desired, question, edns)
+        head = replace(head, edns=edns)
         repeats = not opt.rdata
         if edns.version > 0:
             return Rejected(head, Rcode.BADVERS)  # RFC 6891 §6.1.3
@@ -106,21 +110,48 @@ def pack(head: Head, reply: Reply, limit: int) -> bytes:
     buffer.append(opt)
     flags = _QR | head.opcode << 11 | _RA | reply.rcode & 0xF
     flags |= (_AA if reply.authoritative else 0) | (_RD if head.recursion_desired else 0)
-    flags |= _TC if truncated or cut else 0
+    flags |= (_TC if truncated or cut else 0) | (_AD if reply.authentic else 0)
+    flags |= _CD if reply.checking_disabled else 0
     HEADER.pack_into(buffer.data, 0, head.id, flags, bool(head.question), answers, authorities, bool(opt))
     buffer.data[HEADER.size : HEADER.size + len(head.question)] = head.question
     return bytes(buffer.data)
 
 
-def pack_query(id_: int, qname: Name, qtype: int, *, payload: int = MAXIMUM_UDP) -> bytes:
-    """A query with EDNS that a client of ours sends."""
-    opt = EDNS0(DNSLabel([]), udp_len=payload)
+def pack_query(
+    id_: int, qname: Name, qtype: int, *, dnssec_ok: bool = False, authentic: bool = False, unchecked: bool = False
+) -> bytes:
+    """A query of ours with EDNS; ``authentic`` sets AD and ``unchecked`` CD."""
+    flags = _RD | (_AD if authentic else 0) | (_CD if unchecked else 0)
     buffer = DNSBuffer()
-    buffer.append(HEADER.pack(id_, _RD, 1, 0, 0, 1))
+    buffer.append(HEADER.pack(id_, flags, 1, 0, 0, 1))
     buffer.encode_name(_label(qname))
     buffer.pack("!HH", qtype, CLASS_IN)
-    opt.pack(buffer)
+    EDNS0(DNSLabel([]), flags="do" if dnssec_ok else "", udp_len=MAXIMUM_UDP).pack(buffer)
     return bytes(buffer.data)
+
+
+def parse_response(packet: bytes, query: bytes) -> Response | None:
+    """What an upstream answers to our ``query``; None where ``packet`` is not its answer or cannot be read.
+
+    ID and question must be ours (RFC 5452 §9.1). Names are read in lower case.
+    """
+    if len(packet) < HEADER.size or packet[:2] != query[:2]:
+        return None
+    _, flags, questions, *counts = HEADER.unpack_from(packet)
+    if not flags & _QR or questions != 1:
+        return None
+    end = _skip_name(query, HEADER.size)
+    assert end is not None
+    if packet[HEADER.size : end].lower() != query[HEADER.size : end] or packet[end : end + 4] != query[end : end + 4]:
+        return None
+    rcode, truncated = flags & 0xF, bool(flags & _TC)
+    try:
+        reader = RecordReader(packet, end + 4)
+        answer, authority, additional = ([] if truncated else reader.read(count) for count in counts)
+    except MalformedRecord:
+        return None
+    rcode |= next((record.ttl >> 24 << 4 for record in additional if record.rtype == _OPT), 0)
+    return Response(rcode, tuple(answer), tuple(authority), bool(flags & _AD), bool(flags & _RA), truncated)
 
 
 def is_truncated(packet: bytes) -> bool:
@@ -245,11 +276,11 @@ def _pack_section(buffer: _Buffer, rrsets: Sequence[RRset], room: int) -> tuple[
     return count, False
 
 
-def _rdata(rtype: RRType, rdata: Rdata) -> RD:
+def _rdata(rtype: int, rdata: Rdata) -> RD:
     match rdata:
         case Address():
             return RD(bytes(rdata))
-        case Address4(octets):
+        case Address4(octets) | Opaque(octets):
             return RD(octets)
         case Text(strings):
             return RD(b"".join(bytes([len(string)]) + string for string in strings))
@@ -262,7 +293,7 @@ def _rdata(rtype: RRType, rdata: Rdata) -> RD:
             return _NAME_RDATA[rtype](_label(rdata))
 
 
-_NAME_RDATA = {RRType.CNAME: CNAME, RRType.NS: NS, RRType.PTR: PTR}
+_NAME_RDATA: dict[int, type[RD]] = {RRType.CNAME: CNAME, RRType.NS: NS, RRType.PTR: PTR}
 
 
 def _label(name: Name) -> DNSLabel:

@@ -30,6 +30,12 @@ class SetEnabled(Struct, frozen=True):
     enabled: bool
 
 
+class SetIsolated(Struct, frozen=True):
+    """Let the environment resolve names of the outside world, or not."""
+
+    isolated: bool
+
+
 class PutService(Struct, frozen=True):
     """Create the service ``name`` or change what is given; ``rename`` gives it a new name.
 
@@ -80,7 +86,7 @@ class DeleteRecord(Struct, frozen=True):
     type: RecordType
 
 
-Edit = SetEnabled | PutService | DeleteService | PutInstance | DeleteInstance | PutRecord | DeleteRecord
+Edit = SetEnabled | SetIsolated | PutService | DeleteService | PutInstance | DeleteInstance | PutRecord | DeleteRecord
 
 
 def apply(environment: Environment, edits: Iterable[Edit], now: int) -> Environment:
@@ -117,6 +123,7 @@ class _Draft:
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
         self._enabled = environment.enabled
+        self._isolated = environment.isolated
         self._services = dict(environment.services)
         self._records = {name: dict(sets) for name, sets in environment.records.items()}
         self._last_subnet = environment.last_subnet
@@ -124,6 +131,7 @@ class _Draft:
     def fields(self) -> dict[str, Any]:
         return {
             "enabled": self._enabled,
+            "isolated": self._isolated,
             "services": self._services,
             "records": self._records,
             "last_subnet": self._last_subnet,
@@ -133,6 +141,8 @@ class _Draft:
         match edit:
             case SetEnabled():
                 self._enabled = edit.enabled
+            case SetIsolated():
+                self._isolated = edit.isolated
             case PutService():
                 self._put_service(edit, now)
             case DeleteService():

@@ -109,7 +109,8 @@ class RecordSet(Struct, frozen=True, forbid_unknown_fields=True):
 class Environment(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """An environment, whole. ``records`` is by name below the zone, then by type.
 
-    ``revision`` grows by one per commit. ``last_subnet`` is the number of the newest service's subnet.
+    ``revision`` grows by one per commit. ``last_subnet`` is the number of the newest service's subnet. An
+    ``isolated`` environment resolves its own names and no others.
     """
 
     id: EnvironmentId
@@ -117,6 +118,7 @@ class Environment(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     revision: int
     schema: int = SCHEMA
     enabled: bool = True
+    isolated: bool = False
     services: Mapping[str, Service] = {}
     records: Mapping[str, Mapping[RecordType, RecordSet]] = {}
     last_subnet: int = 0

@@ -88,7 +88,17 @@ class Soa:
         return f"{self.mname} {self.rname} {self.serial} {times}"
 
 
-Rdata = Address | Address4 | Name | Text | Srv | Soa
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """The data of a record that is only passed on: its octets, names in it uncompressed (RFC 3597)."""
+
+    octets: bytes
+
+    def __str__(self) -> str:
+        return rf"\# {len(self.octets)} {self.octets.hex()}"
+
+
+Rdata = Address | Address4 | Name | Text | Srv | Soa | Opaque
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +110,22 @@ class RRset:
     """
 
     name: Name
-    rtype: RRType
+    rtype: int
     ttl: int
     rdatas: Sequence[Rdata]
     any_part: bool = False
 
     def __str__(self) -> str:
-        return "\n".join(f"{self.name} {self.ttl} IN {self.rtype.name} {rdata}" for rdata in self.rdatas)
+        rtype = type_name(self.rtype)
+        return "\n".join(f"{self.name} {self.ttl} IN {rtype} {rdata}" for rdata in self.rdatas)
+
+
+def type_name(rtype: int) -> str:
+    """The mnemonic of ``rtype``, or ``TYPE<number>`` (RFC 3597 §5)."""
+    return RRType(rtype).name if rtype in _KNOWN_TYPES else f"TYPE{rtype}"
+
+
+_KNOWN_TYPES = frozenset(RRType)
 
 
 def parse_rdata(rtype: RRType, text: str) -> Rdata:

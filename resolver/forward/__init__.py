@@ -1,0 +1,1 @@
+"""What is not the platform's: asked of upstream resolvers, remembered, and said again."""

@@ -1,0 +1,101 @@
+"""One question put to one upstream: over UDP, over TCP where UDP is too small, or over TLS.
+
+Against forged answers (RFC 5452): every UDP query has a socket of its own, so a fresh source port that the kernel
+chooses at random; the socket is connected, so that packets from other addresses and ports are never seen; the ID is
+random; and an answer counts only if it repeats ID and question. What does not is passed over, and the wait goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from resolver import wire
+from resolver.forward.upstream import Upstream
+from resolver.messages import Response
+from zones.names import Name
+
+LONGEST_DATAGRAM = 4096  # octets; more than we ask for, but some servers do not listen
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of an upstream; the flags are those that change its answer."""
+
+    qname: Name
+    qtype: int
+    dnssec_ok: bool = False
+    authentic: bool = False
+    unchecked: bool = False
+
+    def packed(self) -> bytes:
+        """A query with a new random ID."""
+        return wire.pack_query(
+            secrets.randbits(16),
+            self.qname,
+            self.qtype,
+            dnssec_ok=self.dnssec_ok,
+            authentic=self.authentic,
+            unchecked=self.unchecked,
+        )
+
+
+class ExchangeFailed(Exception):
+    """The upstream gave no answer; the message says why."""
+
+
+@dataclass(slots=True)
+class Exchanger:
+    """Puts questions to upstreams. ``forged`` counts what came in place of an answer."""
+
+    tls: ssl.SSLContext
+    forged: int = 0
+
+    async def ask(self, upstream: Upstream, question: Question) -> Response:
+        """The answer of ``upstream``. Waits for as long as it is not cancelled. Raises `ExchangeFailed`."""
+        query = question.packed()
+        try:
+            if upstream.tls_name is None:
+                response = await self._ask_udp(upstream, query)
+                if not response.truncated:
+                    return response
+            return await self._ask_stream(upstream, query)
+        except (OSError, EOFError, ValueError) as error:
+            raise ExchangeFailed(f"{upstream}: {str(error) or type(error).__name__}") from error
+
+    async def _ask_udp(self, upstream: Upstream, query: bytes) -> Response:
+        loop = asyncio.get_running_loop()
+        family = socket.AF_INET6 if ":" in upstream.host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.setblocking(False)
+            sock.connect((upstream.host, upstream.port))
+            sock.send(query)
+            while True:
+                packet = await loop.sock_recv(sock, LONGEST_DATAGRAM)
+                if response := wire.parse_response(packet, query):
+                    return response
+                self.forged += 1
+
+    async def _ask_stream(self, upstream: Upstream, query: bytes) -> Response:
+        context = self.tls if upstream.tls_name else None
+        reader, writer = await asyncio.open_connection(
+            upstream.host, upstream.port, ssl=context, server_hostname=upstream.tls_name
+        )
+        try:
+            writer.write(len(query).to_bytes(2, "big") + query)
+            length = int.from_bytes(await reader.readexactly(2), "big")
+            response = wire.parse_response(await reader.readexactly(length), query)
+        finally:
+            writer.transport.abort()  # it has said what it was asked; a goodbye could only take time
+        if response is None:
+            self.forged += 1
+            raise ValueError("its answer does not belong to the question")
+        return response
+
+
+Clock = Callable[[], float]
+"""Seconds of a monotonic clock."""
