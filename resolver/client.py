@@ -40,12 +40,14 @@ def ask(
         packet = (_ask_udp if transport is Transport.UDP else _ask_tcp)(server, query, timeout)
         if wire.is_truncated(packet):
             packet = _ask_tcp(server, query, timeout)
-        rcode, records, text = wire.describe(packet)
+        if len(packet) < wire.HEADER.size:
+            raise ValueError("its answer is shorter than a DNS header")
+        summary = wire.summarize(packet)
     except TimeoutError:
         raise AskError(f"{server[0]} port {server[1]} did not answer within {timeout:g} s") from None
     except (OSError, ValueError) as error:
         raise AskError(f"{server[0]} port {server[1]}: {error}") from error
-    return Answer(rcode, records, text, time.monotonic() - started)
+    return Answer(summary.rcode, summary.answers, summary.text, time.monotonic() - started)
 
 
 def _ask_udp(server: tuple[str, int], query: bytes, timeout: float) -> bytes:

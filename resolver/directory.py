@@ -16,8 +16,8 @@ from zones.addresses import Platform, resolver_address
 from zones.names import EnvironmentId
 from zones.zone import Zone
 
-INTERNAL, OUTSIDE = "environment", "outside"
-"""The scopes of queries from clients of an environment, and from clients of none, as metrics tell them."""
+INTERNAL, EXTERNAL, OUTSIDE = "environment", "external", "outside"
+"""Scopes, as metrics and the query log tell them: our own names, names of others, clients that belong nowhere."""
 
 REMEMBERED_SOURCES = 65_536  # some 10 MB; a host has far fewer workloads
 NETWORK_OCTETS = 6  # of an environment's /48

@@ -22,7 +22,7 @@ from typing import assert_never
 from resolver import wire
 from resolver.answer import answer, refuse
 from resolver.counts import Counts
-from resolver.directory import OUTSIDE, Directory, Serving
+from resolver.directory import EXTERNAL, OUTSIDE, Directory, Serving
 from resolver.forward.forwarder import Forwarder
 from resolver.memo import Entry
 from resolver.messages import (
@@ -38,9 +38,6 @@ from resolver.messages import (
     Transport,
 )
 from zones.names import EnvironmentId
-
-EXTERNAL = "external"
-"""The scope of a query that was answered by others, as metrics tell it."""
 
 LONGEST_KEY = 512  # octets; a larger packet than any real question is not worth remembering
 

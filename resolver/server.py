@@ -9,11 +9,13 @@ import socket
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
 
+from resolver.core import Core
 from resolver.counts import Counts
 from resolver.directory import Directory
 from resolver.errors import ListenError
 from resolver.forward.forwarder import Forwarder
 from resolver.holding import Holding, Waiting
+from resolver.querylog import QueryLog
 from resolver.responder import Responder
 from resolver.tcp import TcpListener
 from resolver.udp import UdpListener
@@ -40,15 +42,13 @@ class Resolver:
         bindings: Mapping[IPv4Network | IPv6Network, EnvironmentId],
         forwarder: Forwarder | None = None,
     ) -> None:
-        self.forwarder = forwarder
-        self.counts = Counts()
-        self.addresses: list[tuple[str, int]] = []
+        counts, directory = Counts(), Directory(platform, bindings)
+        responder = Responder(directory, counts, forwarder)
+        self._core = Core(directory, responder, Holding(), Waiting(), QueryLog(), counts)
         self._listen = listen
-        self._directory = Directory(platform, bindings)
-        self._responder = Responder(self._directory, self.counts, forwarder)
-        self._holding = Holding()
-        self._waiting = Waiting()
         self._listeners: list[tuple[UdpListener, TcpListener]] = []
+        self.forwarder = forwarder
+        self.addresses: list[tuple[str, int]] = []
 
     async def start(self) -> None:
         """Listens on all addresses. Raises `ListenError`; then it listens on none."""
@@ -65,7 +65,7 @@ class Resolver:
         for udp, tcp in listeners:
             udp.pause()
             tcp.pause()
-        await self._waiting.drain()
+        await self._core.waiting.drain()
         for udp, tcp in listeners:
             udp.close()
             tcp.close()
@@ -73,28 +73,37 @@ class Resolver:
             await self.forwarder.close()
 
     @property
+    def counts(self) -> Counts:
+        """What it has done since it started."""
+        return self._core.counts
+
+    @property
+    def querylog(self) -> QueryLog:
+        """What it does, for who wants to watch."""
+        return self._core.querylog
+
+    @property
     def is_loaded(self) -> bool:
         """Whether all environments are known."""
-        return self._directory.is_loaded
+        return self._core.directory.is_loaded
 
     def publish(self, zone: Zone) -> None:
         """Answers clients of ``zone``'s environment from it, from now on."""
-        self._directory.publish(zone)
+        self._core.directory.publish(zone)
 
     def withdraw(self, environment: EnvironmentId) -> None:
         """Treats ``environment`` as gone, from now on."""
-        self._directory.withdraw(environment)
+        self._core.directory.withdraw(environment)
 
     def loaded(self) -> None:
         """Answers what was held until all environments were known."""
-        self._directory.is_loaded = True
-        self._holding.release()
+        self._core.directory.is_loaded = True
+        self._core.holding.release()
 
     async def _start_listening(self, udp_socket: socket.socket, tcp_socket: socket.socket) -> None:
-        parts = (self._directory, self._responder, self._holding, self._waiting, self.counts)
-        tcp = TcpListener(tcp_socket, *parts)
+        tcp = TcpListener(tcp_socket, self._core)
         await tcp.start()
-        self._listeners.append((UdpListener(udp_socket, *parts), tcp))
+        self._listeners.append((UdpListener(udp_socket, self._core), tcp))
         host, port = udp_socket.getsockname()[:2]
         self.addresses.append((host, port))
 

@@ -8,11 +8,10 @@ from functools import partial
 from time import perf_counter
 from typing import cast
 
-from resolver.counts import Counts
-from resolver.directory import Directory
-from resolver.holding import Holding, Waiting
+from resolver.core import Core
+from resolver.directory import Serving
 from resolver.messages import Transport
-from resolver.responder import Hold, Outcome, Pending, Responder
+from resolver.responder import Hold, Pending
 
 IDLE = 10.0  # seconds (RFC 7766 §6.2.3: of the order of seconds); also all the time a slow sender has for a message
 MOST_CONNECTIONS = 10_000  # some 100 MB; the least recently used one makes way for a new one
@@ -22,21 +21,9 @@ BACKLOG = 1024
 class TcpListener:
     """Answers what comes to ``sock``, a listening socket, which it owns."""
 
-    def __init__(
-        self,
-        sock: socket.socket,
-        directory: Directory,
-        responder: Responder,
-        holding: Holding,
-        waiting: Waiting,
-        counts: Counts,
-    ) -> None:
+    def __init__(self, sock: socket.socket, core: Core) -> None:
+        self.core = core
         self._sock = sock
-        self.directory = directory
-        self.responder = responder
-        self.holding = holding
-        self.waiting = waiting
-        self.counts = counts
         self._connections: dict[TcpConnection, None] = {}
         self._server: asyncio.Server | None = None
 
@@ -57,7 +44,7 @@ class TcpListener:
 
     def opened(self, connection: TcpConnection) -> None:
         if len(self._connections) >= MOST_CONNECTIONS:
-            self.counts.dropped["tcp_too_many"] += 1
+            self.core.counts.dropped["tcp_too_many"] += 1
             next(iter(self._connections)).abort()
         self._connections[connection] = None
 
@@ -74,6 +61,7 @@ class TcpConnection(asyncio.Protocol):
 
     def __init__(self, listener: TcpListener) -> None:
         self._listener = listener
+        self._core = listener.core
         self._received = bytearray()
         self._is_paused = False
         self._transport: asyncio.Transport
@@ -87,7 +75,7 @@ class TcpConnection(asyncio.Protocol):
         # Flow information and scope in an address are no part of who asks.
         self._source = socket.inet_pton(sock.family, transport.get_extra_info("peername")[0].partition("%")[0])
         asked = socket.inet_pton(sock.family, transport.get_extra_info("sockname")[0].partition("%")[0])
-        self._own_resolver = self._listener.directory.own_resolver(asked)
+        self._own_resolver = self._core.directory.own_resolver(asked)
         self._listener.opened(self)
         self._timer = asyncio.get_running_loop().call_later(IDLE, self.close)
 
@@ -131,39 +119,39 @@ class TcpConnection(asyncio.Protocol):
 
     def _answer(self, packet: bytes) -> None:
         started = perf_counter()
-        reply = self._respond(packet)
+        reply = self._core.responder.respond(packet, self._serving(), Transport.TCP)
         match reply:
             case Hold():
                 self._hold(packet)
             case Pending():
                 self._finish(packet, reply, started)
             case _:
-                self._send(reply)
-                self._listener.counts.observe(perf_counter() - started)
+                self._finished(packet, reply, started)
 
-    def _respond(self, packet: bytes) -> Outcome:
-        listener = self._listener
-        serving = listener.directory.place_of(self._source, self._own_resolver).serving
-        return listener.responder.respond(packet, serving, Transport.TCP)
+    def _serving(self) -> Serving:
+        return self._core.directory.place_of(self._source, self._own_resolver).serving
 
     def _hold(self, packet: bytes) -> None:
-        listener = self._listener
-        listener.counts.held += 1
+        self._core.counts.held += 1
         give_up = partial(self._give_up, packet)
-        if not listener.holding.hold(partial(self._answer, packet), give_up):
+        if not self._core.holding.hold(partial(self._answer, packet), give_up):
             give_up()
 
     def _give_up(self, packet: bytes) -> None:
-        self._send(self._listener.responder.not_ready(packet, Transport.TCP))
+        self._send(self._core.responder.not_ready(packet, Transport.TCP))
 
     def _finish(self, packet: bytes, pending: Pending, started: float) -> None:
         def send(task: asyncio.Task[bytes]) -> None:
             if not task.cancelled():
-                self._send(task.result())
-                self._listener.counts.observe(perf_counter() - started)
+                self._finished(packet, task.result(), started)
 
-        listener = self._listener
-        listener.waiting.start(listener.responder.finish(packet, pending, self._source), send)
+        self._core.waiting.start(self._core.responder.finish(packet, pending, self._source), send)
+
+    def _finished(self, packet: bytes, reply: bytes | None, started: float) -> None:
+        self._send(reply)
+        self._core.counts.observe(perf_counter() - started)
+        if reply and self._core.querylog.is_on:
+            self._core.querylog.note(self._serving(), self._source, Transport.TCP, packet, reply, started)
 
     def _send(self, reply: bytes | None) -> None:
         if reply is None:

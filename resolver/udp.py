@@ -8,35 +8,21 @@ from functools import partial
 from time import perf_counter
 
 from resolver.batch import Batch, Origin, send_later
-from resolver.counts import Counts
-from resolver.directory import Directory
-from resolver.holding import Holding, Waiting
+from resolver.core import Core
 from resolver.messages import Transport
-from resolver.responder import Hold, Pending, Responder
+from resolver.responder import Hold, Outcome, Pending
 
 
 class UdpListener:
     """Answers what comes to ``sock``, which it owns."""
 
-    def __init__(
-        self,
-        sock: socket.socket,
-        directory: Directory,
-        responder: Responder,
-        holding: Holding,
-        waiting: Waiting,
-        counts: Counts,
-    ) -> None:
+    def __init__(self, sock: socket.socket, core: Core) -> None:
         self._sock = sock
-        self._directory = directory
-        self._responder = responder
-        self._holding = holding
-        self._waiting = waiting
-        self._counts = counts
+        self._core = core
         self._batch = Batch(sock)
         address = socket.inet_pton(sock.family, sock.getsockname()[0])
         self._is_wildcard = not any(address)
-        self._own_resolver = directory.own_resolver(address)
+        self._own_resolver = core.directory.own_resolver(address)
         asyncio.get_running_loop().add_reader(sock, self._read)
 
     def pause(self) -> None:
@@ -48,69 +34,78 @@ class UdpListener:
         self._sock.close()
 
     def _read(self) -> None:
-        batch = self._batch
+        batch, core = self._batch, self._core
         count = batch.receive()
         if not count:
             return
         started = perf_counter()
-        place_of, sources, own_resolver = self._directory.place_of, batch.sources, self._own_resolver
+        place_of, sources, own_resolver = core.directory.place_of, batch.sources, self._own_resolver
+        querylog = core.querylog if core.querylog.is_on else None
         hits = 0
         unsent_from = 0
         for slot in range(count):
             packet = batch.packet(slot)
             if self._is_wildcard:
-                own_resolver = self._directory.own_resolver(bytes(batch.destinations[slot]))
+                own_resolver = core.directory.own_resolver(bytes(batch.destinations[slot]))
             serving = place_of(bytes(sources[slot]), own_resolver).serving
             # The hot path: a reply that was given before. All else is the responder's.
             entry = serving.memos[Transport.UDP].young.get(packet[2:])
             if entry:
                 entry[1].count += 1
                 hits += 1
-                batch.put(slot, packet[:2] + next(entry[0]))
-                continue
-            reply = self._responder.respond(packet, serving, Transport.UDP)
+                reply: Outcome = packet[:2] + next(entry[0])
+            else:
+                reply = core.responder.respond(packet, serving, Transport.UDP)
             if isinstance(reply, bytes):
                 batch.put(slot, reply)
+                if querylog:
+                    querylog.note(serving, bytes(sources[slot]), Transport.UDP, packet, reply, started)
                 continue
             # No reply, or none yet: send those before this slot, which has nothing to send.
-            self._counts.unsent += batch.send(unsent_from, slot)
+            core.counts.unsent += batch.send(unsent_from, slot)
             unsent_from = slot + 1
-            if isinstance(reply, Hold):
-                self._hold(packet, bytes(sources[slot]), own_resolver, batch.origin(slot))
-            elif reply:
-                self._finish(packet, reply, bytes(sources[slot]), batch.origin(slot))
-        self._counts.unsent += batch.send(unsent_from, count)
-        self._counts.memo_hits += hits
-        self._counts.observe((perf_counter() - started), count)
+            if reply:
+                self._defer(packet, reply, bytes(sources[slot]), own_resolver, batch.origin(slot))
+        core.counts.unsent += batch.send(unsent_from, count)
+        core.counts.memo_hits += hits
+        core.counts.observe(perf_counter() - started, count)
 
-    def _hold(self, packet: bytes, source: bytes, own_resolver: bytes, origin: Origin) -> None:
-        self._counts.held += 1
+    def _defer(self, packet: bytes, reply: Hold | Pending, source: bytes, own_resolver: bytes, origin: Origin) -> None:
+        if isinstance(reply, Pending):
+            self._finish(packet, reply, source, own_resolver, origin)
+            return
+        core = self._core
+        core.counts.held += 1
         answer = partial(self._answer_held, packet, source, own_resolver, origin)
-        if not self._holding.hold(answer, partial(self._give_up, packet, origin)):
-            self._counts.dropped["held_too_many"] += 1
+        if not core.holding.hold(answer, partial(self._give_up, packet, origin)):
+            core.counts.dropped["held_too_many"] += 1
 
     def _answer_held(self, packet: bytes, source: bytes, own_resolver: bytes, origin: Origin) -> None:
-        serving = self._directory.place_of(source, own_resolver).serving
-        reply = self._responder.respond(packet, serving, Transport.UDP)
+        serving = self._core.directory.place_of(source, own_resolver).serving
+        reply = self._core.responder.respond(packet, serving, Transport.UDP)
         if isinstance(reply, Pending):
-            self._finish(packet, reply, source, origin)
-        else:
-            assert not isinstance(reply, Hold)  # all environments are known now
+            self._finish(packet, reply, source, own_resolver, origin)
+        elif isinstance(reply, bytes):
             self._send_later(origin, reply)
 
     def _give_up(self, packet: bytes, origin: Origin) -> None:
-        self._send_later(origin, self._responder.not_ready(packet, Transport.UDP))
+        if reply := self._core.responder.not_ready(packet, Transport.UDP):
+            self._send_later(origin, reply)
 
-    def _finish(self, packet: bytes, pending: Pending, source: bytes, origin: Origin) -> None:
-        started = perf_counter()
+    def _finish(self, packet: bytes, pending: Pending, source: bytes, own_resolver: bytes, origin: Origin) -> None:
+        core, started = self._core, perf_counter()
 
         def send(task: asyncio.Task[bytes]) -> None:
-            if not task.cancelled():
-                self._send_later(origin, task.result())
-                self._counts.observe(perf_counter() - started)
+            if task.cancelled():
+                return
+            self._send_later(origin, task.result())
+            core.counts.observe(perf_counter() - started)
+            if core.querylog.is_on:
+                serving = core.directory.place_of(source, own_resolver).serving
+                core.querylog.note(serving, source, Transport.UDP, packet, task.result(), started)
 
-        self._waiting.start(self._responder.finish(packet, pending, source), send)
+        core.waiting.start(core.responder.finish(packet, pending, source), send)
 
-    def _send_later(self, origin: Origin, reply: bytes | None) -> None:
-        if reply and not send_later(self._sock, origin, reply):
-            self._counts.unsent += 1
+    def _send_later(self, origin: Origin, reply: bytes) -> None:
+        if not send_later(self._sock, origin, reply):
+            self._core.counts.unsent += 1

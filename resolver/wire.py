@@ -13,7 +13,7 @@ dnslib reads and writes names, records and options well, but it trusts its input
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from struct import Struct, pack_into, unpack_from
 
 from dnslib import CNAME, EDNS0, NS, PTR, RD, SOA, DNSError, DNSLabel, EDNSOption
@@ -159,18 +159,39 @@ def is_truncated(packet: bytes) -> bool:
     return len(packet) >= HEADER.size and bool(HEADER.unpack_from(packet)[1] & _TC)
 
 
-def describe(packet: bytes) -> tuple[str, tuple[str, ...], str]:
-    """For a reply that a person asked for: its rcode, its answers in presentation form, and all of it as dig shows it.
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A reply in words: its rcode, its answers and the targets of its CNAMEs in presentation form, and whether AA."""
 
-    Raises ``ValueError``.
+    rcode: str
+    answers: tuple[str, ...]
+    aliases: tuple[str, ...]
+    authoritative: bool
+    text: str
+
+
+def summarize(packet: bytes) -> Summary:
+    """What the reply ``packet`` says, for a person who wants to know.
+
+    Where dnslib cannot read a record, such as a name that is not UTF-8, only the header is told.
     """
+    flags = HEADER.unpack_from(packet)[1]
     try:
         record = DNSRecord.parse(packet)
-        rcode = record.header.rcode | next((rr.edns_rcode << 4 for rr in record.ar if rr.rtype == _OPT), 0)
-        name = Rcode(rcode).name if rcode in set(Rcode) else f"RCODE{rcode}"
-        return name, tuple(str(rr) for rr in record.rr), str(record)
     except (DNSError, RecursionError) as error:
-        raise ValueError(f"not a DNS message: {error}") from None
+        return Summary(_rcode_name(flags & 0xF), (), (), bool(flags & _AA), f";; not shown: {error}")
+    extended = next((rr.edns_rcode << 4 for rr in record.ar if rr.rtype == _OPT), 0)
+    return Summary(
+        _rcode_name(flags & 0xF | extended),
+        tuple(str(rr) for rr in record.rr),
+        tuple(str(rr.rdata) for rr in record.rr if rr.rtype == RRType.CNAME),
+        bool(flags & _AA),
+        str(record),
+    )
+
+
+def _rcode_name(rcode: int) -> str:
+    return Rcode(rcode).name if rcode in set(Rcode) else f"RCODE{rcode}"
 
 
 class _Buffer(DNSBuffer):  # type: ignore[misc] # dnslib has no types

@@ -1,0 +1,204 @@
+"""The query log: one line a look-up for whoever is watching, and no cost at all when nobody is.
+
+A line is made from the reply as it went out, so it tells what the client was really told. Under load only so many are
+made a second, and how many were passed over is said; DNS itself never waits for a watcher.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from resolver import wire
+from resolver.directory import EXTERNAL, INTERNAL, OUTSIDE, Serving
+from resolver.messages import Query, Transport
+from zones.records import type_name
+
+MOST_LINES = 1000  # a second; each takes some 0.1 ms, so at most a tenth of the server's time
+QUEUE = 4096  # lines that wait for a watcher who reads slowly; then the newest are passed over
+
+_FAILURES = frozenset({"SERVFAIL", "REFUSED", "FORMERR", "NOTIMP", "BADVERS", "NXDOMAIN"})
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One look-up. ``time`` in Unix seconds, ``duration_ms`` from the packet's arrival to its reply.
+
+    ``scope`` is ``environment`` for our own names, ``external`` for those of others, ``outside`` for a client that
+    belongs to no environment. ``edns`` is the payload that the client takes, or None where it sent no OPT.
+    """
+
+    time: float
+    environment: str | None
+    source: str
+    transport: str
+    name: str
+    type: str
+    rcode: str
+    answers: tuple[str, ...]
+    aliases: tuple[str, ...]
+    scope: str
+    duration_ms: float
+    edns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which lines a watcher wants; what is None or False asks for nothing in particular. ``name`` is a suffix."""
+
+    environment: str | None = None
+    name: str | None = None
+    rcode: str | None = None
+    failed: bool = False
+
+    def wants(self, line: Line) -> bool:
+        return (
+            (self.environment is None or line.environment == self.environment)
+            and (self.name is None or _is_at_or_below(line.name, self.name))
+            and (self.rcode is None or line.rcode == self.rcode.upper())
+            and (not self.failed or line.rcode in _FAILURES)
+        )
+
+
+class QueryLog:
+    """Hands lines to its watchers. ``is_on`` says whether there are any."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.is_on = False
+        self.skipped = 0
+        self._clock = clock
+        self._watchers: list[tuple[Filter, asyncio.Queue[Line]]] = []
+        self._second = 0.0
+        self._made = 0
+
+    def watch(self, wanted: Filter) -> asyncio.Queue[Line]:
+        """A queue of the lines that ``wanted`` wants, from now until `unwatch`."""
+        queue: asyncio.Queue[Line] = asyncio.Queue(QUEUE)
+        self._watchers.append((wanted, queue))
+        self.is_on = True
+        return queue
+
+    def unwatch(self, queue: asyncio.Queue[Line]) -> None:
+        self._watchers = [watcher for watcher in self._watchers if watcher[1] is not queue]
+        self.is_on = bool(self._watchers)
+
+    def note(
+        self, serving: Serving, source: bytes, transport: Transport, packet: bytes, reply: bytes, started: float
+    ) -> None:
+        """Tells the watchers of ``reply`` to ``packet``, which came at ``started`` (``time.perf_counter``)."""
+        if not self._may_make_one():
+            self.skipped += 1
+            return
+        line = _describe(serving, source, transport, packet, reply, time.perf_counter() - started)
+        for wanted, queue in self._watchers:
+            if not wanted.wants(line):
+                continue
+            try:
+                queue.put_nowait(line)
+            except asyncio.QueueFull:
+                self.skipped += 1
+
+    def _may_make_one(self) -> bool:
+        now = self._clock()
+        if now - self._second >= 1.0:
+            self._second, self._made = now, 0
+        self._made += 1
+        return self._made <= MOST_LINES
+
+
+class TailServer:
+    """Serves the query log on a Unix socket: a filter comes in as a line of JSON, lines go out as they happen."""
+
+    def __init__(self, path: Path, log: QueryLog) -> None:
+        self._path = path
+        self._log = log
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Listens. The socket is for its owner only: who may see look-ups may see what every service talks to."""
+        self._path.unlink(missing_ok=True)
+        mask = os.umask(0o177)
+        try:
+            self._server = await asyncio.start_unix_server(self._serve, self._path)
+        finally:
+            os.umask(mask)
+
+    async def stop(self) -> None:
+        """Ends all connections."""
+        if self._server:
+            self._server.close()
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+        self._path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        self._connections.add(task)
+        try:
+            await self._send_lines(reader, writer)
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # the watcher has gone, or we are going
+        finally:
+            self._connections.discard(task)
+            writer.close()
+
+    async def _send_lines(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            wanted = Filter(**json.loads(await reader.readline()))
+        except (ValueError, TypeError) as error:
+            writer.write(json.dumps({"error": f"not a filter: {error}"}).encode() + b"\n")
+            await writer.drain()
+            return
+        queue, skipped = self._log.watch(wanted), self._log.skipped
+        gone = asyncio.create_task(reader.read())
+        try:
+            while not gone.done():
+                line = asyncio.create_task(queue.get())
+                await asyncio.wait({line, gone}, return_when=asyncio.FIRST_COMPLETED)
+                if not line.done():
+                    line.cancel()
+                    break
+                writer.write(json.dumps(asdict(line.result())).encode() + b"\n")
+                if self._log.skipped > skipped:
+                    writer.write(json.dumps({"skipped": self._log.skipped - skipped}).encode() + b"\n")
+                    skipped = self._log.skipped
+                await writer.drain()
+        finally:
+            gone.cancel()
+            self._log.unwatch(queue)
+
+
+def _describe(
+    serving: Serving, source: bytes, transport: Transport, packet: bytes, reply: bytes, seconds: float
+) -> Line:
+    query, summary = wire.parse(packet), wire.summarize(reply)
+    edns = query.head.edns if isinstance(query, Query) else None
+    scope = OUTSIDE if serving.zone is None else INTERNAL if summary.authoritative else EXTERNAL
+    return Line(
+        time=time.time(),
+        environment=serving.zone.id if serving.zone else None,
+        source=socket.inet_ntop(socket.AF_INET if len(source) == 4 else socket.AF_INET6, source),
+        transport=transport.value,
+        name=str(query.qname) if isinstance(query, Query) else "",
+        type=type_name(query.qtype) if isinstance(query, Query) else "",
+        rcode=summary.rcode,
+        answers=summary.answers,
+        aliases=summary.aliases,
+        scope=scope,
+        duration_ms=round(seconds * 1000, 3),
+        edns=edns.payload if edns else None,
+    )
+
+
+def _is_at_or_below(name: str, suffix: str) -> bool:
+    name, suffix = name.rstrip(".").lower(), suffix.rstrip(".").lower()
+    return name == suffix or name.endswith("." + suffix)
