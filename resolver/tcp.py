@@ -8,13 +8,13 @@ from functools import partial
 from time import perf_counter
 from typing import cast
 
+from resolver.connections import Connections
 from resolver.core import Core
 from resolver.directory import Serving
 from resolver.messages import Transport
 from resolver.responder import Hold, Pending
 
 IDLE = 10.0  # seconds (RFC 7766 §6.2.3: of the order of seconds); also all the time a slow sender has for a message
-MOST_CONNECTIONS = 10_000  # some 100 MB; the least recently used one makes way for a new one
 BACKLOG = 1024
 
 
@@ -23,8 +23,8 @@ class TcpListener:
 
     def __init__(self, sock: socket.socket, core: Core) -> None:
         self.core = core
+        self.connections = Connections()
         self._sock = sock
-        self._connections: dict[TcpConnection, None] = {}
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -39,44 +39,32 @@ class TcpListener:
 
     def close(self) -> None:
         """Closes all connections, when what is being sent has gone out."""
-        for connection in list(self._connections):
+        for connection in self.connections:
             connection.close()
-
-    def opened(self, connection: TcpConnection) -> None:
-        if len(self._connections) >= MOST_CONNECTIONS:
-            self.core.counts.dropped["tcp_too_many"] += 1
-            next(iter(self._connections)).abort()
-        self._connections[connection] = None
-
-    def used(self, connection: TcpConnection) -> None:
-        self._connections.pop(connection, None)
-        self._connections[connection] = None
-
-    def closed(self, connection: TcpConnection) -> None:
-        self._connections.pop(connection, None)
 
 
 class TcpConnection(asyncio.Protocol):
     """One client's connection: queries are answered as they come, until it has been idle for `IDLE` seconds."""
 
     def __init__(self, listener: TcpListener) -> None:
-        self._listener = listener
+        self.source = b""
         self._core = listener.core
+        self._connections = listener.connections
         self._received = bytearray()
         self._is_paused = False
         self._transport: asyncio.Transport
         self._timer: asyncio.TimerHandle
-        self._source = b""
         self._own_resolver = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         sock = transport.get_extra_info("socket")
         # Flow information and scope in an address are no part of who asks.
-        self._source = socket.inet_pton(sock.family, transport.get_extra_info("peername")[0].partition("%")[0])
+        self.source = socket.inet_pton(sock.family, transport.get_extra_info("peername")[0].partition("%")[0])
         asked = socket.inet_pton(sock.family, transport.get_extra_info("sockname")[0].partition("%")[0])
         self._own_resolver = self._core.directory.own_resolver(asked)
-        self._listener.opened(self)
+        if self._connections.add(self):
+            self._core.counts.dropped["tcp_too_many"] += 1
         self._timer = asyncio.get_running_loop().call_later(IDLE, self.close)
 
     def data_received(self, data: bytes) -> None:
@@ -95,7 +83,7 @@ class TcpConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer.cancel()
-        self._listener.closed(self)
+        self._connections.remove(self)
 
     def close(self) -> None:
         """Closes when what has been answered is sent, or at once if the client does not take it."""
@@ -106,7 +94,7 @@ class TcpConnection(asyncio.Protocol):
     def abort(self) -> None:
         """Closes at once."""
         self._transport.abort()
-        self._listener.closed(self)
+        self._connections.remove(self)
 
     def _answer_all(self) -> None:
         while len(self._received) >= 2 and not self._is_paused:
@@ -129,7 +117,7 @@ class TcpConnection(asyncio.Protocol):
                 self._finished(packet, reply, started)
 
     def _serving(self) -> Serving:
-        return self._core.directory.place_of(self._source, self._own_resolver).serving
+        return self._core.directory.place_of(self.source, self._own_resolver).serving
 
     def _hold(self, packet: bytes) -> None:
         self._core.counts.held += 1
@@ -145,13 +133,13 @@ class TcpConnection(asyncio.Protocol):
             if not task.cancelled():
                 self._finished(packet, task.result(), started)
 
-        self._core.waiting.start(self._core.responder.finish(packet, pending, self._source), send)
+        self._core.waiting.start(self._core.responder.finish(packet, pending, self.source), send)
 
     def _finished(self, packet: bytes, reply: bytes | None, started: float) -> None:
         self._send(reply)
         self._core.counts.observe(perf_counter() - started)
         if reply and self._core.querylog.is_on:
-            self._core.querylog.note(self._serving(), self._source, Transport.TCP, packet, reply, started)
+            self._core.querylog.note(self._serving(), self.source, Transport.TCP, packet, reply, started)
 
     def _send(self, reply: bytes | None) -> None:
         if reply is None:
@@ -163,4 +151,4 @@ class TcpConnection(asyncio.Protocol):
     def _keep_open(self) -> None:
         self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(IDLE, self.close)
-        self._listener.used(self)
+        self._connections.use(self)

@@ -14,7 +14,7 @@ from itertools import count
 import dns.rcode
 import pytest
 
-from resolver import holding, tcp
+from resolver import connections, holding, tcp
 from resolver.batch import SLOTS
 from resolver.errors import ListenError
 from resolver.server import Resolver
@@ -136,8 +136,8 @@ class TestTcp:
     """RFC 7766: a connection is used again, in any order, and nobody holds the server up."""
 
     @staticmethod
-    async def connect(resolver: Resolver) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection(*resolver.addresses[0], local_addr=(SOURCE, 0))
+    async def connect(resolver: Resolver, source: str = SOURCE) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection(*resolver.addresses[0], local_addr=(source, 0))
 
     @staticmethod
     def framed(packet: bytes) -> bytes:
@@ -205,20 +205,68 @@ class TestTcp:
             grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
             assert grown < 40_000  # KiB
 
-    async def test_the_least_used_connection_makes_way(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(tcp, "MOST_CONNECTIONS", 2)
-        async with serving(PRODUCTION) as resolver:
-            connections = [await self.connect(resolver) for _ in range(2)]
-            for reader, writer in reversed(connections):
-                writer.write(self.framed(query("single")))
+    @pytest.mark.parametrize(
+        ("limit", "sources"), [("MOST", (SOURCE, "127.0.0.3")), ("MOST_OF_ONE_CLIENT", (SOURCE, SOURCE))]
+    )
+    async def test_the_least_used_connection_makes_way(
+        self, limit: str, sources: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(connections, limit, 2)
+        async with serving(PRODUCTION, STAGING) as resolver:
+            held = [await self.connect(resolver, source) for source in sources]
+            for reader, writer in reversed(held):
+                writer.write(self.framed(query("api")))
                 await self.receive(reader)
-            connections.append(await self.connect(resolver))
-            assert await connections[1][0].read() == b""
-            for reader, writer in (connections[0], connections[2]):
-                writer.write(self.framed(query("single")))
+            held.append(await self.connect(resolver, SOURCE))
+            assert await held[1][0].read() == b""
+            for reader, writer in (held[0], held[2]):
+                writer.write(self.framed(query("api")))
                 await self.receive(reader)
-            for _, writer in connections:
+            for _, writer in held:
                 writer.close()
+            assert resolver.counts.dropped["tcp_too_many"] == 1
+
+    async def test_nobody_can_push_the_others_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(connections, "MOST_OF_ONE_CLIENT", 5)
+        async with serving(PRODUCTION, STAGING) as resolver:
+            reader, writer = await self.connect(resolver, "127.0.0.3")
+            crowd = [await self.connect(resolver, SOURCE) for _ in range(50)]
+            await until(lambda: resolver.counts.dropped["tcp_too_many"] == 45)
+            writer.write(self.framed(query("api")))
+            assert len(answers(read(await self.receive(reader)))) == 1
+            for _, other in [*crowd, (reader, writer)]:
+                other.close()
+
+    async def test_ten_thousand_idle_and_slow_connections_do_no_harm(self) -> None:
+        """New clients are served, and memory stays bounded."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        wanted = min(10_000, hard // 2 - 500)
+        clients: list[socket.socket] = []
+        asyncio.get_running_loop().set_debug(False)
+        try:
+            async with serving(PRODUCTION) as resolver:
+                before = resident()
+                for number in range(wanted):
+                    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+                    clients.append(sock)
+                    sock.bind((f"127.1.{number // 250}.{number % 250 + 1}", 0))
+                    sock.setblocking(False)
+                    with contextlib.suppress(BlockingIOError):
+                        sock.connect(resolver.addresses[0])
+                    if number % 100 == 99:
+                        await asyncio.sleep(0)
+                        for slow in clients[-100::2]:
+                            with contextlib.suppress(BlockingIOError):
+                                slow.send(b"\0")
+                for _ in range(100):
+                    assert answers(read(await ask_tcp(resolver.addresses[0], query("single"), SOURCE)))
+                    assert answers(read(await ask_udp(resolver.addresses[0], query("single"), SOURCE)))
+                assert resident() - before < 150 << 20
+        finally:
+            for sock in clients:
+                sock.close()
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 class TestListening:
