@@ -1,0 +1,213 @@
+"""What deploy/, the Dockerfile, the Makefile and the documentation say, held against what the product takes."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from ruamel.yaml import YAML
+
+from interlock.cli import interlock
+from interlock.sources import read_settings
+
+ROOT = Path(__file__).parents[2]
+UNITS = sorted((ROOT / "deploy").glob("*.service"), key=lambda path: path.name)
+PAGES = [
+    path
+    for path in sorted(ROOT.rglob("*.md"))
+    if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
+]
+EXPOSURE = "20"  # of 100, by systemd's reckoning of what a unit could still do; without a sandbox it is 96
+# Where packages come from is each machine's own affair. In pieces, so that this file does not name them either.
+REGISTRIES = ["pypi" + ".org", "python" + "hosted.org", "proxy.golang" + ".org", "npmjs" + ".org", "crates" + ".io"]
+INDEX_OPTION = re.compile(r"--(?:extra-)?index-url|--trusted-host|--find-links")
+
+needs_systemd = pytest.mark.skipif(
+    not shutil.which("systemd-analyze"), reason="not installed: systemd-analyze (systemd)"
+)
+
+
+@needs_systemd
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_systemd_understands_the_unit(unit: Path, tmp_path: Path) -> None:
+    result = _analyze("verify", "--man=no", str(_runnable(unit, tmp_path)))
+    assert result.returncode == 0, result.stderr
+    assert unit.name not in result.stderr
+
+
+@needs_systemd
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_the_unit_may_do_little(unit: Path, tmp_path: Path) -> None:
+    result = _analyze("security", "--offline=true", f"--threshold={EXPOSURE}", str(_runnable(unit, tmp_path)))
+    assert result.returncode == 0, result.stdout
+
+
+@needs_systemd
+def test_a_unit_that_is_wrong_is_found(tmp_path: Path) -> None:
+    """The negative control of the two above."""
+    wrong = tmp_path / "wrong.service"
+    wrong.write_text("[Service]\nType=notify\nExecStart=/bin/true\nProtectSytem=strict\n")
+    assert wrong.name in _analyze("verify", "--man=no", str(wrong)).stderr
+    assert _analyze("security", "--offline=true", f"--threshold={EXPOSURE}", str(wrong)).returncode != 0
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_what_the_unit_sets_is_a_setting(unit: Path) -> None:
+    text = unit.read_text()
+    environment = dict(line.split("=", 1) for line in re.findall(r"^Environment=(.*)$", text, re.MULTILINE))
+    part = re.search(r"^ExecStart=/opt/interlock/bin/interlock (\w+)$", text, re.MULTILINE)
+    assert part
+    assert part[1] in interlock.commands
+    read_settings({}, {name: value.replace("%S", "/var/lib") for name, value in environment.items()}, part=part[1])
+
+
+def test_the_examples_of_settings_are_taken() -> None:
+    lines = (ROOT / "deploy/environment.example").read_text().splitlines()
+    environment = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    environment["INTERLOCK_CONFIG"] = str(ROOT / "deploy/interlock.toml")
+    settings = read_settings({}, environment, part="resolver")
+    assert settings.redis
+    assert [binding.environment for binding in settings.bind] == ["production", "production"]
+
+
+def test_the_image_sets_what_are_settings() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    found = dict(re.findall(r"^(?:ENV)?\s+(INTERLOCK_\w+)=(\S+)", text, re.MULTILINE))
+    settings = read_settings({}, found, part="up")
+    assert {endpoint.port for endpoint in settings.dns_listen} == {53}
+
+
+def test_compose_follows_its_schema() -> None:
+    checker = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    result = subprocess.run([*checker, ROOT / "deploy/compose.yaml"], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("service", ["resolver", "admin", "store"])
+def test_compose_gives_no_service_more_than_it_needs(service: str) -> None:
+    told = _compose()["services"][service]
+    assert told["read_only"] is True
+    assert told["cap_drop"] == ["ALL"]
+    assert told["security_opt"] == ["no-new-privileges:true"]
+    assert "cap_add" not in told
+    assert all(str(port).startswith("127.0.0.1:") for port in told.get("ports", []))
+
+
+@pytest.mark.parametrize("service", ["resolver", "admin"])
+def test_what_compose_sets_is_a_setting(service: str) -> None:
+    told = _compose()["services"][service]
+    environment = {name: _interpolate(value) for name, value in told["environment"].items()}
+    (part,) = told["command"]
+    settings = read_settings({}, environment, part=part)
+    assert settings.redis
+    port = {"resolver": settings.ops_listen, "admin": settings.api_listen}[service]
+    assert port
+    assert environment["HEALTH_URL"] == f"http://127.0.0.1:{port.port}/livez"
+
+
+def test_compose_pins_the_resolver_inside_its_network() -> None:
+    compose = _compose()
+    subnets = [entry["subnet"] for entry in compose["networks"]["names"]["ipam"]["config"]]
+    addresses = compose["services"]["resolver"]["networks"]["names"]
+    bound = [
+        prefix.partition("=")[0]
+        for prefix in compose["services"]["resolver"]["environment"]["INTERLOCK_BIND"].split(",")
+    ]
+    assert subnets == bound == ["172.28.53.0/24", "fd12::/64"]
+    assert (addresses["ipv4_address"], addresses["ipv6_address"]) == ("172.28.53.10", "fd12::10")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_tells_one_to_run_exists(page: Path) -> None:
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for line in _command_lines(page.read_text()):
+        if made := re.match(r"make (\w+)", line):
+            assert made[1] in targets, line
+        if typed := re.match(r"(?:docker compose exec \w+ )?interlock ([a-z].*)", line):
+            _check_command(typed[1])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_points_to_exists(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
+        assert "://" in target or (page.parent / target).exists(), target
+
+
+def test_no_tracked_file_names_a_registry_or_this_machine() -> None:
+    places = [f"{place}/" for place in (ROOT, Path.home()) if len(place.parts) > 2]
+    for path, text in _tracked_texts():
+        found = [word for word in (*REGISTRIES, *places) if word in text]
+        assert not found, f"{path} names {found}"
+        assert path.name == Path(__file__).name or not INDEX_OPTION.search(text.replace("--no-emit", "")), path
+
+
+def test_the_locks_pin_all_that_pyproject_asks_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    for lock, wanted in {
+        "requirements.lock": project["project"]["dependencies"],
+        "requirements-build.lock": project["build-system"]["requires"],
+    }.items():
+        pinned = re.findall(r"^([\w.-]+)==\S+.*\\$", text := (ROOT / lock).read_text(), re.MULTILINE)
+        assert {re.split(r"[<>=~ ]", each)[0] for each in wanted} <= set(pinned), f"{lock} is old: make lock"
+        assert text.count("--hash=sha256:") >= len(pinned)
+        assert "://" not in text
+
+
+def _runnable(unit: Path, directory: Path) -> Path:
+    """A copy of ``unit`` whose program is there: systemd asks for one."""
+    copy = directory / unit.name
+    copy.write_text(unit.read_text().replace("/opt/interlock/bin/interlock", "/bin/true"))
+    return copy
+
+
+def _analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["systemd-analyze", "--no-pager", *arguments], capture_output=True, text=True, timeout=60)
+
+
+def _compose() -> Any:
+    return YAML(typ="safe").load(ROOT / "deploy/compose.yaml")
+
+
+def _interpolate(value: str) -> str:
+    """What compose makes of ``value``: the default of a variable that has one, and something for the others."""
+    return re.sub(r"\$\{\w+(?::-(\w*)|[^}]*)\}", lambda match: match[1] or "something", value)
+
+
+def _command_lines(text: str) -> Iterator[str]:
+    """The commands of a page: its indented lines and the fenced ones, without what follows a # or a |."""
+    for line in text.splitlines():
+        if line.startswith(("    ", "make ", "interlock ", "$ ")):
+            yield re.split(r"\s[#|]", line.strip().removeprefix("$ "))[0].replace("…", "")
+
+
+def _check_command(line: str) -> None:
+    """Every word of ``line`` up to the first argument is a command, and every flag is one that it takes."""
+    command: click.Command = interlock
+    for word in shlex.split(line):
+        if isinstance(command, click.Group) and not word.startswith("-"):
+            assert word in command.commands, f"interlock {line}"
+            command = command.commands[word]
+        elif word.startswith("--") and word != "--help":
+            flags: Mapping[str, object] = {
+                flag: None for option in command.params for flag in (*option.opts, *option.secondary_opts)
+            }
+            assert word.partition("=")[0] in flags, f"interlock {line}"
+
+
+def _tracked_texts() -> Iterator[tuple[Path, str]]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode != 0:
+        pytest.skip("not a git clone, so it cannot be told what is tracked")
+    for name in filter(None, listed.stdout.split("\0")):
+        path = ROOT / name
+        if path.is_file():
+            yield path, path.read_text("utf-8", errors="replace")

@@ -1,0 +1,212 @@
+"""The units of deploy/ under a real systemd: a small Debian is booted, a script in it does what deploy/README.md says.
+
+The product in it is the image's. The machine is made once and kept in the cache; what is written to it while it runs
+is gone afterwards.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from tests.system import containers
+from tests.system.containers import CACHE, ROOT, CannotBuild
+
+MACHINE = CACHE / f"machine-{containers.SUITE}"
+PACKAGES = "systemd-sysv,dbus,python3,redis-server,bind9-dnsutils,procps"
+BOOT_DEADLINE = 90.0  # seconds; the script inside takes some ten
+
+# Should the machine hang, or we: all that is in it ends with the first process of this namespace.
+_ENDED_WITH_US = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+
+# A step prints its name, then what the test of that name judges. It goes on after a failure.
+SCRIPT = r"""
+    exec >/results/steps 2>&1
+    export PATH=$PATH:/opt/interlock/bin
+    step() { echo "[$1]"; }
+    show() { systemctl show -P "$2" "interlock-$1"; }
+    fill() {
+        export INTERLOCK_STATE_DIR="/var/lib/interlock-$1"
+        interlock env create production
+        interlock service put api --environment production --port http:8080/tcp
+        interlock instance put api a1 --environment production --state ready
+    }
+    ask() {
+        for _ in $(seq 30); do
+            found=$(dig @127.0.0.1 api.railway.internal AAAA +short +time=1 +tries=1) && [ "$found" ] && break
+            sleep 0.1
+        done
+        echo "$found"
+    }
+    settings() { printf '%s\n' "$@" INTERLOCK_BIND=127.0.0.0/8=production >/etc/interlock/environment; }
+
+    settings
+    step up_starts
+    systemctl start interlock-up; show up ActiveState
+    step up_answers
+    fill up >/results/up; ask
+    step up_is_nobody
+    grep -E '^(Uid|CapEff|NoNewPrivs|Seccomp):' "/proc/$(show up MainPID)/status"
+    step up_stops
+    systemctl stop interlock-up; show up Result; show up ExecMainStatus; pgrep -c valkey-server
+
+    systemctl start redis-server
+    settings INTERLOCK_REDIS_URL=redis://127.0.0.1:6379/0
+    step parts_start
+    systemctl start interlock-admin interlock-resolver; show admin ActiveState; show resolver ActiveState
+    step parts_answer
+    fill admin >/results/admin; ask
+    step parts_are_nobody
+    grep -E '^(CapEff|NoNewPrivs|Seccomp):' "/proc/$(show admin MainPID)/status"
+    step killed_comes_back
+    kill -9 "$(show resolver MainPID)"; sleep 2; ask; show resolver NRestarts
+    step parts_stop
+    systemctl stop interlock-admin interlock-resolver; show admin Result; show resolver Result
+
+    settings INTERLOCK_DNS_LISTEN=nowhere INTERLOCK_REDIS_URL=redis://127.0.0.1:6379/0
+    step wrong_setting_is_not_tried_again
+    systemctl start interlock-resolver; sleep 2; show resolver NRestarts; show resolver ExecMainStatus
+
+    journalctl --no-pager -b -u 'interlock-*' >/results/journal 2>&1
+    systemctl poweroff --no-block
+"""
+SCRIPT_UNIT = """
+    [Unit]
+    After=network.target dbus.service
+    [Service]
+    Type=oneshot
+    ExecStart=/bin/sh /results/script
+"""
+
+
+def why_not() -> str:
+    if reason := containers.why_not():
+        return reason
+    return "" if shutil.which("systemd-nspawn") else "not installed: systemd-nspawn (systemd-container)"
+
+
+pytestmark = pytest.mark.skipif(bool(reason := why_not()), reason=f"no machine can be booted here: {reason}")
+
+
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """What each step of the script printed."""
+    results = tmp_path_factory.mktemp("results")
+    with containers.cache():
+        try:
+            containers.build_image()
+            _make_machine()
+        except CannotBuild as error:
+            pytest.skip(f"no machine can be made here: {error}")
+        containers.copy_out("/opt/interlock", results)
+        console = _boot(results)
+    if not (results / "steps").exists():
+        pytest.skip(f"no machine boots here: {console[-300:]}")
+    text = (results / "steps").read_text()
+    if (results / "journal").exists():
+        print(text, (results / "journal").read_text())
+    return {
+        name: body.split("\n")[:-1] for name, body in re.findall(r"^\[(\w+)\]\n((?:(?!\[).*\n)*)", text, re.MULTILINE)
+    }
+
+
+def test_up_starts(steps: dict[str, list[str]]) -> None:
+    assert steps["up_starts"] == ["active"]
+
+
+def test_up_answers(steps: dict[str, list[str]]) -> None:
+    _check_address(steps["up_answers"])
+
+
+def test_up_is_nobody(steps: dict[str, list[str]]) -> None:
+    status = _status(steps["up_is_nobody"])
+    assert int(status["Uid"].split()[0]) > 60000  # systemd's range of dynamic users (systemd.exec(5))
+    assert int(status["CapEff"], 16) == 1 << 10  # CAP_NET_BIND_SERVICE (capabilities(7))
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+
+
+def test_up_stops_and_its_store_with_it(steps: dict[str, list[str]]) -> None:
+    assert steps["up_stops"] == ["success", "0", "0"]
+
+
+def test_the_parts_start(steps: dict[str, list[str]]) -> None:
+    assert steps["parts_start"] == ["active", "active"]
+
+
+def test_the_parts_answer(steps: dict[str, list[str]]) -> None:
+    _check_address(steps["parts_answer"])
+
+
+def test_the_admin_api_has_no_capability(steps: dict[str, list[str]]) -> None:
+    status = _status(steps["parts_are_nobody"])
+    assert int(status["CapEff"], 16) == 0
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+
+
+def test_a_resolver_that_was_killed_comes_back(steps: dict[str, list[str]]) -> None:
+    *found, restarts = steps["killed_comes_back"]
+    _check_address(found)
+    assert restarts == "1"
+
+
+def test_the_parts_stop(steps: dict[str, list[str]]) -> None:
+    assert steps["parts_stop"] == ["success", "success"]
+
+
+def test_a_wrong_setting_is_not_tried_again(steps: dict[str, list[str]]) -> None:
+    assert steps["wrong_setting_is_not_tried_again"][-2:] == ["0", "78"]
+
+
+def _check_address(lines: list[str]) -> None:
+    assert len(lines) == 1, lines
+    assert re.fullmatch(r"fd12:[0-9a-f:]+", lines[0])
+
+
+def _status(lines: list[str]) -> dict[str, str]:
+    return dict(line.split(":\t", 1) for line in lines)
+
+
+def _make_machine() -> None:
+    if MACHINE.exists():
+        return
+    unfinished = MACHINE.with_suffix(".new")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    containers.make_debian(unfinished, PACKAGES)
+    unit_names = ["redis-server.service", "systemd-networkd.service", "systemd-resolved.service"]
+    subprocess.run(["systemctl", f"--root={unfinished}", "--quiet", "disable", *unit_names], check=False)
+    unfinished.rename(MACHINE)
+
+
+def _boot(results: Path) -> str:
+    """Boots the machine and runs the script in it until it powers off; gives what was on its console."""
+    (results / "script").write_text(textwrap.dedent(SCRIPT))
+    (results / "script.service").write_text(textwrap.dedent(SCRIPT_UNIT))
+    (results / "etc").mkdir()
+    system = "/etc/systemd/system"
+    bound = {
+        ROOT / "deploy" / f"interlock-{part}.service": f"{system}/interlock-{part}.service"
+        for part in ("up", "resolver", "admin")
+    }
+    bound |= {
+        results / "script.service": f"{system}/script.service",
+        results / "interlock": "/opt/interlock",
+    }
+    command = [
+        *_ENDED_WITH_US, "systemd-nspawn", "--quiet", "--boot", f"--directory={MACHINE}", "--volatile=overlay",
+        "--private-network", "--register=no", "--keep-unit", "--console=read-only", f"--machine={MACHINE.name}",
+        *(f"--bind-ro={source}:{target}" for source, target in bound.items()),
+        f"--bind={results}:/results", f"--bind={results / 'etc'}:/etc/interlock",
+        "systemd.wants=script.service", "systemd.show_status=0",
+    ]  # fmt: skip
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=BOOT_DEADLINE
+        )
+    except subprocess.TimeoutExpired as late:
+        return f"not within {BOOT_DEADLINE} s: {late.stdout!r}"
+    return done.stdout + done.stderr
