@@ -1,0 +1,92 @@
+"""``python -m bench [NAME …]``: runs the benchmarks named, all of them if none is, and prints a table of each."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from bench import fuzz_cost, load, propagation, queries
+from bench.options import Options
+from bench.peers import PEERS
+from bench.processes import BenchError
+from bench.report import Table, describe_machine
+
+BENCHMARKS: Mapping[str, Callable[[Options], Iterator[Table]]] = {
+    "queries": queries.run,
+    "propagation": propagation.run,
+    "load": load.run,
+    "fuzz-cost": fuzz_cost.run,
+}
+
+
+def main() -> int:
+    arguments = _parse()
+    # Ended from outside is ended in order: the servers are stopped first.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    print(describe_machine() + "\n", flush=True)
+    with tempfile.TemporaryDirectory(prefix="interlock-bench-") as directory:
+        # Servers that give up root must still reach their files.
+        Path(directory).chmod(0o755)
+        options = _options(arguments, Path(directory))
+        try:
+            for name in arguments.benchmarks or BENCHMARKS:
+                for table in BENCHMARKS[name](options):
+                    print(table, flush=True)
+        except BenchError as error:
+            print(f"bench: {error}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            return 128 + signal.SIGINT
+    return 0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("benchmarks", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}")
+    parser.add_argument(
+        "--peers", default="all", metavar="NAME,…", help=f"of {', '.join(PEERS)}; all that are installed, or none"
+    )
+    parser.add_argument("--names", type=_numbers, default=(1_000, 10_000), help="hot names, one table each")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of load, for each server in each round")
+    parser.add_argument("--writes", type=int, default=1_000, help="of propagation")
+    parser.add_argument("--instances", type=_numbers, default=(100_000,), help="to load")
+    arguments = parser.parse_args()
+    if unknown := [name for name in arguments.benchmarks if name not in BENCHMARKS]:
+        parser.error(f"no benchmark {unknown[0]!r}: there are {', '.join(BENCHMARKS)}")
+    if unknown := [name for name in _peer_names(arguments.peers) if name not in PEERS]:
+        parser.error(f"no peer {unknown[0]!r}: there are {', '.join(PEERS)}")
+    return arguments
+
+
+def _options(arguments: argparse.Namespace, directory: Path) -> Options:
+    wanted = _peer_names(arguments.peers)
+    return Options(
+        directory=directory,
+        peers=tuple(name for name in wanted if PEERS[name].path),
+        skipped=tuple(
+            f"{name} skipped: {PEERS[name].binary} is not installed (Debian: {PEERS[name].package})"
+            for name in wanted
+            if not PEERS[name].path
+        ),
+        names=arguments.names,
+        rounds=arguments.rounds,
+        seconds=arguments.seconds,
+        writes=arguments.writes,
+        instances=arguments.instances,
+    )
+
+
+def _peer_names(text: str) -> list[str]:
+    return {"all": list(PEERS), "none": []}.get(text, text.split(","))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in text.split(","))
+
+
+sys.exit(main())

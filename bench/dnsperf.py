@@ -1,0 +1,80 @@
+"""Load by dnsperf, from a core of its own: the wall around its command line and its report."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.processes import LOOPBACK, BenchError, Cpu, Process
+
+CLIENTS = 8  # sockets that ask
+OUTSTANDING = 200  # queries under way at once: enough to keep any of the servers busy, too few to lose any
+GRACE = 30.0  # seconds that dnsperf may take to end
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What one load did to a server: queries a second that were answered, share lost, and the server's time."""
+
+    rate: float
+    completed: int
+    lost: int
+    latency: float  # seconds, on average, with `OUTSTANDING` queries under way
+    cpu: Cpu
+    seconds: float
+    rcodes: str
+
+    @property
+    def cost(self) -> Cpu:
+        """Seconds of the server's processor a query."""
+        return Cpu(self.cpu.user / self.completed, self.cpu.system / self.completed)
+
+    @property
+    def busy(self) -> float:
+        """The share of its core that the server used."""
+        return self.cpu.total / self.seconds
+
+
+def put_load(
+    server: Process, port: int, queries: Path, seconds: float, core: int, *, rate: int | None = None
+) -> Loaded:
+    """Asks ``server`` what is in ``queries``, over and over, as fast as it answers, or ``rate`` a second."""
+    dnsperf = shutil.which("dnsperf")
+    if dnsperf is None:
+        raise BenchError("no dnsperf on this machine: install Debian's package dnsperf")
+    command = [
+        "taskset", "-c", str(core), dnsperf, "-f", "inet6", "-s", LOOPBACK, "-p", str(port), "-d", str(queries),
+        "-l", f"{seconds:g}", "-c", str(CLIENTS), "-T", "1", "-q", str(OUTSTANDING), "-t", "2",
+    ]  # fmt: skip
+    if rate:
+        command += ["-Q", str(rate)]
+    before = server.cpu()
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=seconds + GRACE)
+    cpu = server.cpu() - before
+    if ended.returncode:
+        raise BenchError(f"dnsperf failed: {ended.stderr.strip()[-300:]}")
+    return _read(ended.stdout, cpu)
+
+
+def _read(printed: str, cpu: Cpu) -> Loaded:
+    def find(pattern: str) -> str:
+        found = re.search(pattern, printed)
+        if found is None:
+            raise BenchError(f"dnsperf's report lacks {pattern!r}: {printed[-300:]}")
+        return found[1]
+
+    completed = int(find(r"Queries completed:\s+(\d+)"))
+    if not completed:
+        raise BenchError("none of dnsperf's queries was answered")
+    return Loaded(
+        rate=float(find(r"Queries per second:\s+([\d.]+)")),
+        completed=completed,
+        lost=int(find(r"Queries lost:\s+(\d+)")),
+        latency=float(find(r"Average Latency \(s\):\s+([\d.]+)")),
+        cpu=cpu,
+        seconds=float(find(r"Run time \(s\):\s+([\d.]+)")),
+        rcodes=find(r"Response codes:\s+(.+)"),
+    )

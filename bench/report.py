@@ -1,0 +1,69 @@
+"""Tables: what was measured, on what, by which command. As Markdown, so that a run can be kept as it was printed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One benchmark's outcome. ``command`` makes it again; ``notes`` say what a reader must know to read it rightly."""
+
+    title: str
+    command: str
+    columns: tuple[str, ...]
+    rows: Sequence[Sequence[str]]
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        rows = [self.columns, *self.rows]
+        widths = [max(len(row[at]) for row in rows) for at in range(len(self.columns))]
+        lines = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows]
+        lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+        notes = "".join(f"- {note}\n" for note in self.notes)
+        return f"### {self.title}\n\n`{self.command}`\n\n" + "\n".join(lines) + "\n" + (f"\n{notes}" if notes else "")
+
+
+def progress(text: str) -> None:
+    """Says what is being done, beside the tables."""
+    print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+def own_command() -> str:
+    """How this run was started."""
+    return shlex.join(["python", "-m", "bench", *sys.argv[1:]])
+
+
+def describe_machine() -> str:
+    """What all of a run's figures depend on."""
+    load = ", ".join(f"{average:.2f}" for average in os.getloadavg())
+    return (
+        f"{time.strftime('%Y-%m-%d %H:%M')} · {_processor()}, {os.cpu_count()} cores · Linux {platform.release()}"
+        f" · Python {platform.python_version()} · load average before the run {load}"
+    )
+
+
+def median(values: Sequence[float], form: str = ",.0f") -> str:
+    """The median of the rounds, and between which values they lay."""
+    middle = format(statistics.median(values), form)
+    return middle if len(values) == 1 else f"{middle} ({min(values):{form}}–{max(values):{form}})"
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The value that ``percent`` of the sorted ``values`` do not exceed."""
+    return sorted(values)[min(len(values) - 1, int(len(values) * percent / 100))]
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()

@@ -1,0 +1,27 @@
+"""Interlock or a peer, by name, ready to answer from one environment: what benchmarks compare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench import ours, worlds
+from bench.peers import PEERS, running_peer
+from bench.processes import Process
+from zones.model import Environment
+
+
+@contextmanager
+def started(name: str, directory: Path, core: int, served: Environment) -> Iterator[tuple[Process, int]]:
+    """The server ``name`` on ``core`` with the names of ``served``; gives it and its port."""
+    directory.mkdir()
+    if name in PEERS:
+        with running_peer(PEERS[name], directory, core, served) as server:
+            yield server
+        return
+    with ours.running_store(directory) as url:
+        worlds.fill(url, [served])
+        with ours.running_resolver(url, directory, core, ours.LISTENING[name]) as (process, port):
+            ours.wait_until_serving(process, port, worlds.service_name(1))
+            yield process, port

@@ -1,0 +1,89 @@
+"""What is served: environments of any size, and the same names as zone files and as queries."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from watcher.store import Store
+from zones.addresses import Platform, instance_address, service_subnet
+from zones.model import Environment, Instance, Port, Service, State
+from zones.names import EnvironmentId
+
+PLATFORM = Platform()
+APEX = str(PLATFORM.apex).rstrip(".")
+ENVIRONMENT = EnvironmentId("bench")
+COMMITS_AT_ONCE = 32
+
+_HTTP = Port("http", 8080)
+_SEED = 20260  # the same queries in each run
+
+
+def environment(services: int, instances: int, number: int = 1, id_: EnvironmentId = ENVIRONMENT) -> Environment:
+    """An environment of ``services`` services with ``instances`` ready instances each, on network ``number``."""
+    network = PLATFORM.environment_network(number)
+    made = {}
+    for at in range(1, services + 1):
+        subnet = service_subnet(network, at)
+        there = {
+            f"i{host}": Instance(instance_address(subnet, host), State.READY, host="h1", region="eu")
+            for host in range(1, instances + 1)
+        }
+        made[service_name(at)] = Service(subnet, (_HTTP,), there, last_number=instances)
+    return Environment(id_, network, revision=1, services=made, last_subnet=services)
+
+
+def environments(count: int, services: int, instances: int) -> Iterator[Environment]:
+    """``count`` environments alike, the first of them `ENVIRONMENT`."""
+    for number in range(1, count + 1):
+        yield environment(services, instances, number, ENVIRONMENT if number == 1 else EnvironmentId(f"e{number}"))
+
+
+def service_name(number: int) -> str:
+    return f"svc-{number}"
+
+
+def fill(url: str, made: Iterable[Environment]) -> None:
+    """Commits each of ``made`` to the store at ``url``, as the admin API would."""
+    asyncio.run(_commit_all(url, iter(made)))
+
+
+async def _commit_all(url: str, made: Iterator[Environment]) -> None:
+    async def commit_some() -> None:
+        for each in made:
+            await store.commit(each, expected=0)
+
+    store = Store(url)
+    try:
+        await asyncio.gather(*(commit_some() for _ in range(COMMITS_AT_ONCE)))
+    finally:
+        await store.close()
+
+
+def write_zone_file(path: Path, of: Environment) -> None:
+    """What clients of ``of`` see of it, as other servers read it: names of services and instances, addresses, TTLs."""
+    lines = [
+        f"$ORIGIN {APEX}.",
+        "@ 5 IN SOA ns hostmaster 1 3600 600 86400 1",
+        "@ 5 IN NS ns",
+        f"ns 5 IN AAAA {PLATFORM.resolver}",
+    ]
+    for name, service in of.services.items():
+        for id_, instance in service.instances.items():
+            lines += [f"{name} 5 IN AAAA {instance.address}", f"{id_}.{name} 5 IN AAAA {instance.address}"]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def write_queries(path: Path, names: int) -> None:
+    """Each of ``names`` names four times for AAAA and once for A, all shuffled."""
+    lines = [f"{service_name(at)}.{APEX} {rtype}" for at in range(1, names + 1) for rtype in ["AAAA"] * 4 + ["A"]]
+    random.Random(_SEED).shuffle(lines)
+    path.write_text("\n".join(lines) + "\n")
+
+
+def write_unknown_names(path: Path, count: int) -> None:
+    """``count`` made-up names that no environment has, no two of them alike."""
+    rng = random.Random(_SEED)
+    path.write_text("".join(f"x{at}-{rng.randrange(1 << 32):08x}.{APEX} AAAA\n" for at in range(count)))
