@@ -1,0 +1,186 @@
+"""The API's description (OpenAPI 3.1), made from the table of routes and the types that they name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from http import HTTPStatus
+from ipaddress import IPv6Network
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from admin.bodies import LABEL
+from admin.inputs import RECORD_TYPES
+from admin.problems import MEDIA_TYPE, Problem
+from admin.route import Access, Route
+from zones.addresses import Address
+
+VERSION = "1"  # of the API, as in its paths
+DOCUMENT: web.AppKey[bytes] = web.AppKey("openapi document", bytes)
+
+_REFERENCE = "#/components/schemas/{name}"
+_JSON = "application/json"
+
+_PATH_PARAMETERS: dict[str, dict[str, Any]] = {
+    "environment": {"type": "string", "pattern": "^[a-z0-9-]{1,63}$", "examples": ["production"]},
+    "service": {"type": "string", "pattern": LABEL, "examples": ["api"]},
+    "instance": {"type": "string", "pattern": LABEL, "examples": ["a1"]},
+    "name": {"type": "string", "minLength": 1, "maxLength": 190, "examples": ["db", "*.preview"]},
+    "type": {"enum": list(RECORD_TYPES)},
+    "revision": {"type": "integer", "minimum": 1, "examples": [7]},
+    "token_id": {"type": "string", "pattern": "^[0-9a-f]{12}$"},
+}
+
+_HEADERS: dict[str, dict[str, Any]] = {
+    "ETag": {"description": "the environment's revision, in quotes", "schema": {"type": "string"}},
+    "Retry-After": {"description": "seconds", "schema": {"type": "integer"}},
+    "WWW-Authenticate": {"schema": {"type": "string"}},
+}
+_HEADERS_OF = {401: ("WWW-Authenticate",), 429: ("Retry-After",)}
+
+
+async def get_openapi(request: web.Request) -> web.Response:
+    """Give the API's description."""
+    return web.Response(body=request.app[DOCUMENT], content_type=_JSON)
+
+
+def describe(routes: Iterable[Route]) -> bytes:
+    """The description of ``routes``, as JSON."""
+    routes = tuple(routes)
+    schemas, components = _schemas(routes)
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
+    document = {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Interlock admin API",
+            "version": VERSION,
+            "description": "Private networking for environments: what has a name under railway.internal, and where.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "security": [{"bearer": []}],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+    return msgspec.json.encode(document)
+
+
+def _schemas(routes: Iterable[Route]) -> tuple[dict[Any, dict[str, Any]], dict[str, Any]]:
+    types: list[Any] = [Problem]
+    for route in routes:
+        types += [route.body, *route.replies.values()]
+    structs = [type_ for type_ in dict.fromkeys(types) if isinstance(type_, type) and issubclass(type_, msgspec.Struct)]
+    found, components = msgspec.json.schema_components(structs, schema_hook=_schema_of, ref_template=_REFERENCE)
+    return dict(zip(structs, found, strict=True)), components
+
+
+def _schema_of(type_: type) -> dict[str, Any]:
+    if type_ is Address:
+        return {"type": "string", "format": "ipv6"}
+    if type_ is IPv6Network:
+        return {"type": "string", "examples": ["fd12:5b1e:90c4::/48"]}
+    raise NotImplementedError(type_)
+
+
+def _operation(route: Route, schemas: dict[Any, dict[str, Any]]) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": route.name,
+        "summary": route.summary,
+        "tags": [_tag(route)],
+        "description": f"Token: {route.access.value}.",
+        "parameters": [*_path_parameters(route), *_query_parameters(route), *_header_parameters(route)],
+        "responses": _responses(route, schemas),
+    }
+    if route.access is Access.OPEN:
+        operation["security"] = []
+    if route.body:
+        operation["requestBody"] = {"required": True, "content": {_JSON: {"schema": schemas[route.body]}}}
+    return operation
+
+
+def _tag(route: Route) -> str:
+    return (route.handler.__module__).rpartition(".")[2].replace("_", " ")
+
+
+def _path_parameters(route: Route) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": "path", "required": True, "schema": _PATH_PARAMETERS[name]}
+        for name in re.findall(r"{(\w+)}", route.path)
+    ]
+
+
+def _query_parameters(route: Route) -> list[dict[str, Any]]:
+    if route.query is None:
+        return []
+    _, components = msgspec.json.schema_components([route.query])
+    schema = components[route.query.__name__]
+    required = schema.get("required", [])
+    return [
+        {"name": name, "in": "query", "required": name in required, "schema": property_}
+        for name, property_ in schema["properties"].items()
+    ]
+
+
+def _header_parameters(route: Route) -> list[dict[str, Any]]:
+    if 304 in route.refusals:
+        return [_condition("If-None-Match", "the entity tag that the reader has: 304 if it is still right")]
+    if 412 in route.refusals:
+        condition = _condition("If-Match", "write only at this revision of the environment, in quotes")
+        only_new = _condition("If-None-Match", "create, never change", {"const": "*"})
+        return [condition, only_new] if route.method == "PUT" else [condition]
+    return []
+
+
+def _condition(name: str, description: str, rule: dict[str, Any] | None = None) -> dict[str, Any]:
+    schema = {"type": "string", **(rule or {})}
+    return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
+
+
+def _responses(route: Route, schemas: dict[Any, dict[str, Any]]) -> dict[str, Any]:
+    responses = {status: _reply(route, status, type_, schemas) for status, type_ in route.replies.items()}
+    for status in _refusals(route):
+        content = {MEDIA_TYPE: {"schema": schemas[Problem]}}
+        if status in route.replies:
+            responses[status]["content"].update(content)
+        elif status == 304:
+            responses[status] = _response(status, None, ("ETag",))
+        else:
+            responses[status] = _response(status, content, _HEADERS_OF.get(status, ()))
+    return {str(status): responses[status] for status in sorted(responses)}
+
+
+def _reply(route: Route, status: int, type_: Any, schemas: dict[Any, dict[str, Any]]) -> dict[str, Any]:
+    if type_ is None:
+        return _response(status, None)
+    if type_ is str:
+        return _response(status, {"text/plain": {"schema": {"type": "string"}}})
+    schema = schemas.get(type_, {"type": "object"})
+    has_revision = {304, 412} & route.refusals
+    return _response(status, {_JSON: {"schema": schema}}, ("ETag",) if has_revision else ())
+
+
+def _response(status: int, content: dict[str, Any] | None, headers: tuple[str, ...] = ()) -> dict[str, Any]:
+    response: dict[str, Any] = {"description": HTTPStatus(status).phrase}
+    if headers:
+        response["headers"] = {name: _HEADERS[name] for name in headers}
+    if content:
+        response["content"] = content
+    return response
+
+
+def _refusals(route: Route) -> list[int]:
+    statuses = {500, *route.refusals}
+    if route.access is not Access.OPEN:
+        statuses |= {401, 403, 429, 503}
+    if route.query is not None or "{" in route.path:
+        statuses.add(400)
+    if route.body is not None:
+        statuses |= {400, 408, 413, 415}
+    return sorted(statuses)

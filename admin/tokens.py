@@ -1,0 +1,89 @@
+"""Bearer tokens (RFC 6750): how they are made, known again, and how the root token is kept.
+
+A token is 256 random bits behind a prefix by which scanners of leaked secrets find it. Of so much chance a plain
+SHA-256 is digest enough: there is nothing to guess, so nothing that a slow hash would slow down.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import stat
+from pathlib import Path
+
+from admin.errors import BadTokenFile
+
+PREFIX = "ilk_"
+RANDOM_BYTES = 32
+
+_MADE = re.compile(PREFIX + r"[A-Za-z0-9_-]{43}")  # 32 octets in base64
+_KEPT = re.compile(r"[A-Za-z0-9._~+/-]{32,256}=*")  # RFC 6750 §2.1, and too long to be a word that somebody chose
+
+
+def make_token() -> str:
+    """A new token."""
+    return PREFIX + secrets.token_urlsafe(RANDOM_BYTES)
+
+
+def make_token_id() -> str:
+    """A new name for a token, fit to be logged."""
+    return secrets.token_hex(6)
+
+
+def digest(token: str) -> str:
+    """What is kept of ``token``: enough to know it again, not enough to use it."""
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def is_well_formed(token: str) -> bool:
+    """Whether ``token`` can be one that `make_token` made; what cannot is not worth asking the store about."""
+    return _MADE.fullmatch(token) is not None
+
+
+def redact(text: str) -> str:
+    """``text``, fit for a log even where somebody put a token into it that belongs elsewhere."""
+    return _MADE.sub(PREFIX + "…", text)
+
+
+def load_or_create_root_token(path: Path) -> tuple[str, bool]:
+    """The root token kept in ``path``, and whether it was made just now.
+
+    Raises `BadTokenFile` where others can read the file or it holds no token, and ``OSError``.
+    """
+    if not path.exists() and _create(path):
+        return _load(path), True
+    return _load(path), False
+
+
+def _create(path: Path) -> bool:
+    # Whole or not at all, also after a crash: written aside, then linked, which fails where somebody was first.
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(make_token() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(aside, path)
+    except FileExistsError:
+        return False
+    finally:
+        aside.unlink()
+    return True
+
+
+def _load(path: Path) -> str:
+    with path.open(encoding="ascii", errors="replace") as file:
+        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+        token = file.read(1024).strip()
+    if mode & 0o077:
+        raise BadTokenFile(
+            f"{path} has mode {mode:04o}, so others may have read the root token: delete it to have a new one made,"
+            f" or run 'chmod 600 {path}' if you are sure that nobody has"
+        )
+    if not _KEPT.fullmatch(token):
+        what = "is empty" if not token else "does not hold a token"
+        raise BadTokenFile(f"{path} {what}: delete it to have one made, or write 32 to 256 URL-safe characters to it")
+    return token
