@@ -1,0 +1,58 @@
+"""The command line: every command, and what becomes of an error: one line on standard error and an exit status."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from interlock.commands.about import completion, config, version
+from interlock.commands.ask import explain, query
+from interlock.commands.environments import env
+from interlock.commands.instances import instance
+from interlock.commands.records import record
+from interlock.commands.serve import admin, resolver, up
+from interlock.commands.services import service
+from interlock.commands.tail import tail
+from interlock.commands.tokens import token
+from interlock.errors import EX_CONFIG, InterlockError
+
+INTERRUPTED = 130  # what a shell reports for a command that SIGINT ended
+
+
+@click.group(
+    commands=[
+        up, resolver, admin, env, service, instance, record, token, query, explain, tail, config, version, completion,
+    ],
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)  # fmt: skip
+def interlock() -> None:
+    """Private networking for the environments of a platform: names that resolve only where they belong."""
+
+
+def main() -> None:
+    """Runs the command that the arguments name, and exits."""
+    sys.exit(run())
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Runs the command that ``arguments`` name (those of the process); gives its exit status."""
+    try:
+        return interlock.main(arguments, prog_name="interlock", standalone_mode=False) or 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return 0
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "interlock"
+        return _fail(f"{error.format_message()} See '{where} --help'.", EX_CONFIG)
+    except click.ClickException as error:
+        return _fail(error.format_message(), error.exit_code)
+    except InterlockError as error:
+        return _fail(str(error), error.exit_status)
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+
+
+def _fail(message: str, status: int) -> int:
+    click.echo("interlock: " + " ".join(message.split()), err=True)
+    return status

@@ -1,0 +1,125 @@
+"""A client of the admin API, for the commands and the demo: one request at a time, over urllib."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import quote, urlencode
+from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
+
+from interlock.errors import ApiRefused, ApiUnreachable, BadSetting
+from interlock.settings import Settings
+from interlock.statedir import TOKEN_FILE
+
+TIMEOUT = 10.0  # seconds; twice what the API itself may take to hear from its store
+PAGE = 1000  # entries asked for at once, as many as there may be
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Speaks to the admin API at ``url``. All methods raise `ApiUnreachable` and `ApiRefused`."""
+
+    url: str
+    token: str
+
+    @classmethod
+    def of(cls, settings: Settings) -> Client:
+        """The client that ``settings`` call for. Raises `BadSetting` where there is no token."""
+        return cls(settings.api, settings.token or _read_token(settings.state_dir / TOKEN_FILE))
+
+    def get(self, *path: str, query: Mapping[str, str] | None = None) -> Any:
+        """What is at ``path``, the segments below ``/v1``."""
+        return self._send("GET", path, query=query)
+
+    def get_all(self, *path: str, of: str) -> dict[str, Any]:
+        """The list at ``path``, whole; its entries are in the field ``of`` of each of its pages."""
+        page: dict[str, Any] = self.get(*path, query={"limit": str(PAGE)})
+        found = page
+        while after := page.pop("next"):
+            page = self.get(*path, query={"limit": str(PAGE), "after": after})
+            found[of] += page[of]
+        return found
+
+    def put(self, *path: str, body: Mapping[str, Any]) -> Any:
+        """Makes what is at ``path`` be as ``body`` says; gives what it is then."""
+        return self._send("PUT", path, body)
+
+    def post(self, *path: str, body: Mapping[str, Any]) -> Any:
+        """Adds ``body`` to what is at ``path``."""
+        return self._send("POST", path, body)
+
+    def delete(self, *path: str) -> Any:
+        """Deletes what is at ``path``."""
+        return self._send("DELETE", path)
+
+    def _send(
+        self,
+        method: str,
+        path: tuple[str, ...],
+        body: Mapping[str, Any] | None = None,
+        query: Mapping[str, str] | None = None,
+    ) -> Any:
+        url = "/".join((self.url, "v1", *(quote(segment, safe="") for segment in path)))
+        request = Request(url + (f"?{urlencode(query)}" if query else ""), method=method)  # noqa: S310 http or https
+        request.add_header("Authorization", f"Bearer {self.token}")
+        request.add_header("Accept", "application/json")
+        if body is not None:
+            request.data = json.dumps(body).encode()
+            request.add_header("Content-Type", "application/json")
+        try:
+            with _opener.open(request, timeout=TIMEOUT) as response:
+                return _decode(response.read())
+        except HTTPError as error:
+            with error:
+                raise ApiRefused(_explain(error.code, error.reason, error.read()), error.code) from None
+        except ValueError:
+            raise ApiUnreachable(f"{self.url} does not answer as an API: name another with --api") from None
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", error)  # urllib wraps the reason in an error of its own
+            reason = getattr(reason, "strerror", None) or reason
+            raise ApiUnreachable(
+                f"the admin API at {self.url} does not answer: {reason}: start it, or name another with --api"
+            ) from None
+
+
+class _NoRedirect(HTTPRedirectHandler):
+    """The token is for the server that was named, not for one that it names."""
+
+    def redirect_request(self, *_args: Any, **_kwargs: Any) -> None:
+        return None
+
+
+# No proxy either: the API is on this machine or in this network, and the token is nobody else's business.
+_opener = build_opener(ProxyHandler({}), _NoRedirect())
+
+
+def _read_token(path: Path) -> str:
+    try:
+        token = path.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it does not hold a token"
+        raise BadSetting(f"no admin token: {path}: {reason}: give --token or set INTERLOCK_TOKEN") from None
+    if not token:
+        raise BadSetting(f"no admin token: {path} is empty: give --token or set INTERLOCK_TOKEN")
+    return token
+
+
+def _decode(content: bytes) -> Any:
+    return json.loads(content) if content else None
+
+
+def _explain(status: int, reason: str, content: bytes) -> str:
+    """One line from problem details (RFC 9457), or from whatever else came with an error status."""
+    try:
+        problem = json.loads(content)
+    except ValueError:
+        problem = None
+    if not isinstance(problem, dict):
+        return f"{status} {reason}"
+    title, detail = problem.get("title"), problem.get("detail")
+    return ": ".join(str(part) for part in (title, detail) if part) or f"{status} {reason}"

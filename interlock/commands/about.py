@@ -1,0 +1,48 @@
+"""Commands about the product itself: its settings, its version, and completion for the shell."""
+
+from __future__ import annotations
+
+from importlib.metadata import version as installed_version
+from typing import Any
+
+import click
+from click.shell_completion import get_completion_class
+
+from interlock.options import takes
+from interlock.output import json_option, show, table
+from interlock.settings import TABLE, Settings
+
+
+@click.command()
+@click.argument("part", type=click.Choice(["up", "resolver", "admin"]), default="up")
+@takes(*TABLE)
+@json_option
+def config(part: str, settings: Settings, as_json: bool) -> None:
+    """Show the settings that PART (up, resolver, admin) would run with, and where each comes from."""
+    rows = [
+        {"setting": setting.key, "value": setting.show(getattr(settings, name)), "origin": settings.origins[name]}
+        for name, setting in TABLE.items()
+    ]
+    show(rows, as_json, lambda value: table(value, ("setting", "value", "origin")))
+
+
+@click.command()
+@json_option
+def version(as_json: bool) -> None:
+    """Show the version."""
+    show({"version": installed_version("interlock")}, as_json, _print_version)
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print the completion script: eval "$(interlock completion bash)"."""
+    kind = get_completion_class(shell)
+    assert kind is not None
+    root = context.find_root()
+    click.echo(kind(root.command, {}, "interlock", "_INTERLOCK_COMPLETE").source())
+
+
+def _print_version(value: Any) -> None:
+    click.echo(f"interlock {value['version']}")

@@ -1,0 +1,75 @@
+"""``interlock query`` asks a DNS server; ``interlock explain`` asks the admin API why the answer is what it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from interlock.commands.target import SETTINGS, Target
+from interlock.errors import BadSetting, ServerSilent
+from interlock.options import takes
+from interlock.output import cell, json_option, show
+from interlock.settings import Settings
+from interlock.values import parse_endpoint, parse_qname, parse_type
+from resolver.client import ask
+from resolver.errors import AskError
+from resolver.messages import Transport
+from zones.names import Name
+
+
+@click.command()
+@click.argument("name")
+@click.argument("qtype", metavar="TYPE", default="AAAA")
+@click.option("--server", metavar="ADDRESS:PORT", help="The server to ask; the first of --dns-listen if not given.")
+@click.option("--tcp", is_flag=True, help="Ask over TCP.")
+@takes("dns_listen", "zone", part="up")
+@json_option
+def query(name: str, qtype: str, server: str | None, tcp: bool, settings: Settings, as_json: bool) -> None:
+    """Ask a DNS server for NAME, as in: query api.railway.internal AAAA. A single label is below the zone."""
+    qname = _qname(name, settings)
+    try:
+        address = parse_endpoint(server) if server else settings.dns_listen[0]
+        number = parse_type(qtype)
+    except ValueError as error:
+        raise BadSetting(str(error)) from None
+    try:
+        answer = ask(address, qname, number, transport=Transport.TCP if tcp else Transport.UDP)
+    except AskError as error:
+        raise ServerSilent(str(error)) from None
+    milliseconds = round(answer.seconds * 1000, 3)
+    told = {"rcode": answer.rcode, "records": answer.records, "milliseconds": milliseconds}
+    show(told, as_json, lambda _: click.echo(f"{answer.text}\n;; {milliseconds} ms"))
+
+
+@click.command()
+@click.argument("name")
+@click.argument("qtype", metavar="TYPE", default="AAAA")
+@takes(*SETTINGS, "zone")
+@json_option
+def explain(name: str, qtype: str, settings: Settings, as_json: bool) -> None:
+    """Tell stage by stage what clients of the environment are answered for NAME, and why.
+
+    A NAME of a single label is below the zone.
+    """
+    client, environment = Target.of(settings)
+    whole = str(_qname(name, settings))
+    told = client.get("explain", query={"environment": environment, "name": whole, "type": qtype.upper()})
+    show(told, as_json, _print_explanation)
+
+
+def _qname(text: str, settings: Settings) -> Name:
+    try:
+        return parse_qname(text, settings.zone)
+    except ValueError as error:
+        raise BadSetting(str(error)) from None
+
+
+def _print_explanation(told: Any) -> None:
+    click.echo(f"{told['name']} {told['type']} in {told['environment']}: {told['rcode']}")
+    for line in told["answer"]:
+        click.echo(f"  {cell(line)}")
+    width = max((len(stage["stage"]) for stage in told["stages"]), default=0)
+    for stage in told["stages"]:
+        mark = "✓" if stage["ok"] else "✗"
+        click.echo(f"{mark} {stage['stage']:<{width}}  {cell(stage['detail'])}")

@@ -1,0 +1,87 @@
+"""``interlock env``: environments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from interlock.client import Client
+from interlock.options import API, takes
+from interlock.output import json_option, show, table
+from interlock.settings import Settings
+
+COLUMNS = ("id", "network", "enabled", "revision")
+
+
+@click.group()
+def env() -> None:
+    """Environments: list, get, create, enable, disable, delete."""
+
+
+@env.command("list")
+@takes(*API)
+@json_option
+def list_(settings: Settings, as_json: bool) -> None:
+    """List all environments."""
+    show(Client.of(settings).get_all("environments", of="environments"), as_json, _print_all)
+
+
+@env.command()
+@click.argument("environment")
+@takes(*API)
+@json_option
+def get(environment: str, settings: Settings, as_json: bool) -> None:
+    """Show one environment."""
+    show(Client.of(settings).get("environments", environment), as_json, _print)
+
+
+@env.command()
+@click.argument("environment")
+@takes(*API)
+@json_option
+def create(environment: str, settings: Settings, as_json: bool) -> None:
+    """Create an environment, unless it is there."""
+    show(Client.of(settings).put("environments", environment, body={}), as_json, _print)
+
+
+@env.command()
+@click.argument("environment")
+@takes(*API)
+@json_option
+def enable(environment: str, settings: Settings, as_json: bool) -> None:
+    """Switch private networking on for an environment."""
+    _set_enabled(environment, settings, as_json, True)
+
+
+@env.command()
+@click.argument("environment")
+@takes(*API)
+@json_option
+def disable(environment: str, settings: Settings, as_json: bool) -> None:
+    """Switch private networking off for an environment; all that it holds stays."""
+    _set_enabled(environment, settings, as_json, False)
+
+
+@env.command()
+@click.argument("environment")
+@takes(*API)
+def delete(environment: str, settings: Settings) -> None:
+    """Delete an environment and all that it holds."""
+    Client.of(settings).delete("environments", environment)
+
+
+def _set_enabled(environment: str, settings: Settings, as_json: bool, enabled: bool) -> None:
+    client = Client.of(settings)
+    client.get("environments", environment)  # a misspelt name is refused, not created
+    show(client.put("environments", environment, body={"enabled": enabled}), as_json, _print)
+
+
+def _print(environment: Any) -> None:
+    table([environment], COLUMNS)
+
+
+def _print_all(found: Any) -> None:
+    table(found["environments"], COLUMNS)
+    for environment in found["unreadable"]:
+        click.echo(f"{environment}: what the store holds of it cannot be read; the log says why", err=True)

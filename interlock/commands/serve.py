@@ -1,0 +1,49 @@
+"""``interlock up``, ``interlock resolver``, ``interlock admin``: commands that serve until they are told to end."""
+
+from __future__ import annotations
+
+import click
+
+from interlock.options import LOGS, PLATFORM, STORE, takes
+from interlock.settings import Settings
+
+# The servers are imported by the commands that run them: those that only speak to one start twice as fast without.
+
+
+@click.command()
+@takes(
+    "dns_listen",
+    "api_listen",
+    "state_dir",
+    *STORE,
+    "store_server",
+    "bind",
+    "upstream",
+    "demo",
+    *PLATFORM,
+    *LOGS,
+    part="up",
+)
+def up(settings: Settings) -> None:
+    """Run everything on this machine: store, watcher, DNS server and admin API."""
+    from interlock.up import run_up
+
+    run_up(settings)
+
+
+@click.command()
+@takes("dns_listen", "ops_listen", "state_dir", *STORE, "bind", "upstream", *PLATFORM, *LOGS, part="resolver")
+def resolver(settings: Settings) -> None:
+    """Run the watcher and the DNS server, on a store that is elsewhere."""
+    from interlock.up import run_resolver
+
+    run_resolver(settings)
+
+
+@click.command()
+@takes("api_listen", "state_dir", *STORE, *PLATFORM, *LOGS, part="admin")
+def admin(settings: Settings) -> None:
+    """Run the admin API, on a store that is elsewhere."""
+    from interlock.up import run_admin
+
+    run_admin(settings)

@@ -1,0 +1,102 @@
+"""``interlock service``: the services of an environment."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+
+from interlock.commands.target import SETTINGS, Target
+from interlock.options import takes
+from interlock.output import json_option, show, table
+from interlock.settings import Settings
+
+Port = dict[str, str | int]
+
+COLUMNS = ("name", "subnet", "ports", "instances")
+
+
+@click.group()
+def service() -> None:
+    """Services of an environment: list, get, put, rename, delete."""
+
+
+@service.command("list")
+@takes(*SETTINGS)
+@json_option
+def list_(settings: Settings, as_json: bool) -> None:
+    """List the services."""
+    client, environment = Target.of(settings)
+    found = client.get_all("environments", environment, "services", of="services")
+    show(found, as_json, lambda value: table(map(_row, value["services"]), COLUMNS))
+
+
+@service.command()
+@click.argument("name")
+@takes(*SETTINGS)
+@json_option
+def get(name: str, settings: Settings, as_json: bool) -> None:
+    """Show one service."""
+    client, environment = Target.of(settings)
+    show(client.get("environments", environment, "services", name), as_json, _print)
+
+
+@service.command()
+@click.argument("name")
+@click.option(
+    "--port",
+    "ports",
+    metavar="NAME:NUMBER/PROTOCOL",
+    multiple=True,
+    callback=lambda _context, _parameter, texts: [parse_port(text) for text in texts],
+    help="A named port, as in http:8080/tcp. Repeatable.",
+)
+@click.option("--no-ports", is_flag=True, help="The service has no named ports.")
+@takes(*SETTINGS)
+@json_option
+def put(name: str, ports: list[Port], no_ports: bool, settings: Settings, as_json: bool) -> None:
+    """Create a service, or change its ports where any are given."""
+    client, environment = Target.of(settings)
+    body = {"ports": ports} if ports or no_ports else {}
+    show(client.put("environments", environment, "services", name, body=body), as_json, _print)
+
+
+@service.command()
+@click.argument("name")
+@click.argument("new_name")
+@click.option(
+    "--overlap", type=click.IntRange(min=0), metavar="SECONDS", help="How long the old name goes on answering."
+)
+@takes(*SETTINGS)
+@json_option
+def rename(name: str, new_name: str, overlap: int | None, settings: Settings, as_json: bool) -> None:
+    """Give a service a new name."""
+    client, environment = Target.of(settings)
+    body = {"name": new_name} | ({} if overlap is None else {"overlap_seconds": overlap})
+    show(client.put("environments", environment, "services", name, body=body), as_json, _print)
+
+
+@service.command()
+@click.argument("name")
+@takes(*SETTINGS)
+def delete(name: str, settings: Settings) -> None:
+    """Delete a service with its instances and names."""
+    client, environment = Target.of(settings)
+    client.delete("environments", environment, "services", name)
+
+
+def parse_port(text: str) -> Port:
+    """``name:number`` or ``name:number/protocol`` as the API writes it. Raises ``BadParameter``."""
+    match = re.fullmatch(r"([^:/]+):([0-9]{1,5})(?:/(tcp|udp))?", text)
+    if match is None:
+        raise click.BadParameter(f"{text!r} is not NAME:NUMBER/PROTOCOL: write it as in http:8080/tcp.")
+    return {"name": match[1], "number": int(match[2]), "protocol": match[3] or "tcp"}
+
+
+def _print(service_: Any) -> None:
+    table([_row(service_)], COLUMNS)
+
+
+def _row(service_: Any) -> Any:
+    return {**service_, "instances": len(service_["instances"])}

@@ -1,0 +1,26 @@
+"""What a client command is about: an admin API and one of its environments."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from interlock.client import Client
+from interlock.errors import BadSetting
+from interlock.settings import Settings
+from zones.names import EnvironmentId
+
+SETTINGS = ("environment", "api", "token", "state_dir")
+
+
+class Target(NamedTuple):
+    """Whom to speak to, about what."""
+
+    client: Client
+    environment: EnvironmentId
+
+    @classmethod
+    def of(cls, settings: Settings) -> Target:
+        """The target that ``settings`` call for. Raises `BadSetting`."""
+        if settings.environment is None:
+            raise BadSetting("which environment? give --environment or set INTERLOCK_ENVIRONMENT")
+        return cls(Client.of(settings), settings.environment)

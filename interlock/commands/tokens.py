@@ -1,0 +1,52 @@
+"""``interlock token``: tokens of the admin API, each for one environment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from interlock.commands.target import SETTINGS, Target
+from interlock.options import takes
+from interlock.output import json_option, show, table
+from interlock.settings import Settings
+
+COLUMNS = ("id", "name", "created")
+
+
+@click.group()
+def token() -> None:
+    """Tokens for an environment: create, list, delete."""
+
+
+@token.command("list")
+@takes(*SETTINGS)
+@json_option
+def list_(settings: Settings, as_json: bool) -> None:
+    """List the tokens; none of them is shown again."""
+    client, environment = Target.of(settings)
+    found = client.get("environments", environment, "tokens")
+    show(found, as_json, lambda value: table(value["tokens"], COLUMNS))
+
+
+@token.command()
+@click.argument("name")
+@takes(*SETTINGS)
+@json_option
+def create(name: str, settings: Settings, as_json: bool) -> None:
+    """Make a token that is for one environment and print it, this once; NAME says what it is for."""
+    client, environment = Target.of(settings)
+    show(client.post("environments", environment, "tokens", body={"name": name}), as_json, _print)
+
+
+@token.command()
+@click.argument("id_", metavar="ID")
+@takes(*SETTINGS)
+def delete(id_: str, settings: Settings) -> None:
+    """Make a token worthless."""
+    client, environment = Target.of(settings)
+    client.delete("environments", environment, "tokens", id_)
+
+
+def _print(made: Any) -> None:
+    click.echo(made["token"])

@@ -1,0 +1,45 @@
+"""What ends a command: each error is one line for a person, and the exit status that goes with it."""
+
+from __future__ import annotations
+
+EX_CONFIG = 78  # sysexits.h: something is wrong with the configuration, so starting again will not help
+
+
+class InterlockError(Exception):
+    """Base of this folder. Its text is one line that says what is wrong and what to do."""
+
+    exit_status = 1
+
+
+class BadSetting(InterlockError):
+    """A setting, a flag, a variable or the settings file is wrong."""
+
+    exit_status = EX_CONFIG
+
+
+class StateDirectoryUnusable(InterlockError):
+    """The state directory cannot be made, written or locked."""
+
+
+class EmbeddedStoreFailed(InterlockError):
+    """The embedded store did not start, or has ended though nobody asked it to."""
+
+
+class PartFailed(InterlockError):
+    """A part of the process could not start; the reason is one that the operator can mend."""
+
+
+class ApiUnreachable(InterlockError):
+    """Nothing that speaks the admin API answered."""
+
+
+class ApiRefused(InterlockError):
+    """The admin API said no. ``status`` is the HTTP status code."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ServerSilent(InterlockError):
+    """A DNS server that was asked gave no usable answer."""

@@ -1,0 +1,73 @@
+"""Whether a process is ready for what it is there for, part by part: what /readyz says."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from admin.operations import Probe
+from interlock.names import Names
+from interlock.supervise import Part, Supervisor, heed_cancellation
+from watcher.errors import Unavailable
+from watcher.store import Store
+
+PING_EVERY = 1.0  # seconds; a load balancer should know before its clients do
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Contact:
+    """Knows whether ``store`` answers, by asking; for a process without a watcher, which knows it anyway."""
+
+    store: Store
+    reason: str = "not asked yet"
+
+    @property
+    def part(self) -> Part:
+        return Part("contact", lambda ready: heed_cancellation(self._ask(ready)))
+
+    async def _ask(self, ready: Callable[[], None]) -> None:
+        while True:
+            try:
+                await self.store.ping()
+            except Unavailable as error:
+                if self.reason != str(error):
+                    log.warning("store_unavailable", extra={"reason": str(error)})
+                self.reason = str(error)
+            else:
+                if self.reason:
+                    log.info("store_connected", extra={"store": self.store.url})
+                self.reason = ""
+            ready()
+            await asyncio.sleep(PING_EVERY)
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """The probes of a process.
+
+    A resolver (``names``) is ready once it has loaded, and stays so when the store goes: its answers go on. What writes
+    is ready while the store answers; ``is_writer`` says that this process does.
+    """
+
+    supervisor: Supervisor
+    names: Names | None = None
+    contact: Contact | None = None
+    is_writer: bool = False
+
+    def __call__(self) -> dict[str, Probe]:
+        """Each part by name."""
+        return dict(self._probes())
+
+    def _probes(self) -> Iterator[tuple[str, Probe]]:
+        for name in self.supervisor.restarts:
+            yield name, Probe(name not in self.supervisor.down, "it has crashed and is about to be started again")
+        if self.names:
+            yield "names", Probe(self.names.resolver.is_loaded, "not loaded yet: does the store answer?")
+        if self.names and self.is_writer:
+            yield "contact", Probe(self.names.watcher.connected, "the store does not answer")
+        if self.contact:
+            yield "contact", Probe(not self.contact.reason, self.contact.reason)

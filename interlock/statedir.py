@@ -1,0 +1,88 @@
+"""The state directory: made, checked, and locked so that no two processes keep a store in it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from interlock.errors import StateDirectoryUnusable
+
+LOCK_FILE = "lock"
+TAIL_SOCKET = "tail.sock"
+TOKEN_FILE = "admin.token"  # noqa: S105 the name of a file
+PRIVATE = 0o700
+DYING_DEADLINE = 10.0  # seconds; a store whose parent was killed is gone long before
+
+
+def make_state_directory(path: Path) -> None:
+    """Makes ``path``, private to this user, unless it is there. Raises `StateDirectoryUnusable`."""
+    try:
+        path.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+        if not os.access(path, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
+            raise PermissionError(0, f"user {os.getuid()} may not write to it")
+    except OSError as error:
+        raise _unusable(path, error) from None
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[int]:
+    """Holds the lock on the state directory ``path``; gives its file descriptor.
+
+    A process that inherits the descriptor holds the lock too. So a store that is still ending after its parent was
+    killed keeps the next one out, until it has let go of its files. Raises `StateDirectoryUnusable`.
+    """
+    try:
+        descriptor = os.open(path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _unusable(path, error) from None
+    try:
+        _take_lock(descriptor, path)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _take_lock(descriptor: int, path: Path) -> None:
+    try:
+        _wait_for_lock(descriptor, path)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:
+        raise _unusable(path, error) from None
+
+
+def _wait_for_lock(descriptor: int, path: Path) -> None:
+    deadline = time.monotonic() + DYING_DEADLINE
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
+            if _is_running(owner) or time.monotonic() > deadline:
+                raise StateDirectoryUnusable(
+                    f"state directory {path} is in use by process {owner or 'unknown'}:"
+                    " stop that one, or choose another directory with --state-dir"
+                ) from None
+            time.sleep(0.02)
+        else:
+            return
+
+
+def _is_running(owner: str) -> bool:
+    try:
+        os.kill(int(owner), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _unusable(path: Path, error: OSError) -> StateDirectoryUnusable:
+    return StateDirectoryUnusable(
+        f"state directory {path} cannot be used: {error.strerror}: mend that, or choose another with --state-dir"
+    )

@@ -1,0 +1,124 @@
+"""Supervision: the parts of one process, each of which may crash and come back without the others noticing.
+
+A part is a coroutine function that serves until it is cancelled, then drains. Before ``ready()`` its failure is the
+failure of the start; after that it is logged, counted, and the part is started again, with growing patience.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from interlock.errors import InterlockError
+
+RESTART_FIRST = 0.1  # seconds; most crashes are not of the kind that comes back at once
+RESTART_LAST = 10.0  # seconds; often enough to be back soon after somebody has mended the cause
+HEALTHY_AFTER = 60.0  # seconds of service after which a crash counts as the first one again
+DRAIN_DEADLINE = 6.0  # seconds that one part may take to end; more than any of its own deadlines
+
+CANCEL_AGAIN = 0.1  # seconds until what has not heard is told again
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of the process. ``run(ready)`` serves until cancelled and calls ``ready`` when it does."""
+
+    name: str
+    run: Callable[[Callable[[], None]], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """Starts ``parts`` in order and ends them in the opposite one. For metrics: ``restarts`` by part, ``down``."""
+
+    parts: list[Part]
+    first_delay: float = RESTART_FIRST
+    restarts: dict[str, int] = field(default_factory=dict)
+    down: set[str] = field(default_factory=set)
+    _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _is_stopping: bool = False
+
+    async def start(self) -> None:
+        """Returns when all parts are ready; raises what the first that could not start has raised."""
+        for part in self.parts:
+            self.restarts[part.name] = 0
+            self.down.add(part.name)
+            ready = asyncio.Event()
+            task = self._tasks[part.name] = asyncio.create_task(self._supervise(part, ready), name=part.name)
+            waiting = asyncio.create_task(ready.wait())
+            try:
+                await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                waiting.cancel()
+            if not ready.is_set():
+                del self._tasks[part.name]
+                await task  # which raises
+
+    async def stop(self) -> None:
+        """Ends all parts, each when those that lean on it have ended."""
+        self._is_stopping = True
+        for name, task in reversed(self._tasks.items()):
+            task.cancel()
+            await asyncio.wait({task}, timeout=DRAIN_DEADLINE)
+            if not task.done():
+                log.warning("part_abandoned", extra={"part": name, "after_seconds": DRAIN_DEADLINE})
+            elif not task.cancelled() and task.exception():
+                log.error("part_failed_to_end", extra={"part": name}, exc_info=task.exception())
+        self._tasks.clear()
+
+    async def _supervise(self, part: Part, first: asyncio.Event) -> None:
+        clock = asyncio.get_running_loop().time
+        delay = self.first_delay
+
+        def ready() -> None:
+            first.set()
+            self.down.discard(part.name)
+
+        while True:
+            started = clock()
+            try:
+                await part.run(ready)
+                raise InterlockError("it ended by itself")
+            except Exception as error:
+                if self._is_stopping or not first.is_set():
+                    raise
+                reason = error  # whatever it is, the other parts go on
+            delay = self.first_delay if clock() - started > HEALTHY_AFTER else delay
+            self.down.add(part.name)
+            self.restarts[part.name] += 1
+            _log_failure(part.name, reason, delay)
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 no secret
+            delay = min(delay * 2, RESTART_LAST)
+
+
+async def heed_cancellation(work: Coroutine[Any, Any, T]) -> T:
+    """Awaits ``work``, and if cancelled, cancels it until it has heard.
+
+    Python before 3.12 loses a cancellation that comes just when what `asyncio.wait_for` waits for is done (bpo-37658),
+    and redis-py sends every command through that: a loop of commands would then go on for ever.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task})
+    finally:
+        while not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=CANCEL_AGAIN)
+        if not task.cancelled():
+            task.exception()  # so that it counts as seen where the cancellation goes first
+    return task.result()
+
+
+def _log_failure(name: str, reason: Exception, delay: float) -> None:
+    # What we foresaw is told in a line; what we did not comes with the trace that its mending needs.
+    trace = None if isinstance(reason, InterlockError) else reason
+    fields = {"part": name, "reason": str(reason) or type(reason).__name__, "restart_in_seconds": delay}
+    log.error("part_failed", extra=fields, exc_info=trace)
