@@ -13,6 +13,7 @@ import ctypes
 import errno
 import socket
 import sys
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -80,20 +81,25 @@ class Batch:
         control = controls if self._is_wildcard else None
         self._in_headers = _headers(names, name_length, self._in_iovecs, control)
         self._out_headers = _headers(names, name_length, self._out_iovecs, control)
-        self._in_words = memoryview(self._in_headers).cast("Q")
         self._in_halves = memoryview(self._in_headers).cast("I")
-        self._out_words = memoryview(self._out_headers).cast("Q")
+        self._in_control_lengths = memoryview(self._in_headers).cast("Q")[_CONTROL_LENGTH :: _HEADER // 8]
+        self._unused_lengths = memoryview(array("Q", [_CONTROL] * SLOTS))
+        self._used = 0
+        out_control_lengths = memoryview(self._out_headers).cast("Q")[_CONTROL_LENGTH :: _HEADER // 8]
+        # What comes with a datagram is one packet info and nothing else, so what goes with a reply has its length.
+        used = socket.CMSG_SPACE(20 if is_v6 else 12)
+        out_control_lengths[:] = memoryview(array("Q", [used if self._is_wildcard else 0] * SLOTS))
         self._in_pointer = _address(self._in_headers)
         self._out_pointer = _address(self._out_headers)
 
     def receive(self) -> int:
         """Takes in what is waiting, without waiting; gives the number of datagrams, 0 if there are none."""
-        if self._is_wildcard:
-            for slot in range(SLOTS):  # the kernel has written over them what it used
-                self._in_words[slot * 8 + _CONTROL_LENGTH] = _CONTROL
+        if self._is_wildcard:  # the kernel has written over the lengths what it used
+            self._in_control_lengths[: self._used] = self._unused_lengths[: self._used]
         count: int = _libc.recvmmsg(self._fd, ctypes.c_void_p(self._in_pointer), SLOTS, _MSG_DONTWAIT, None)
         # An error is an empty socket, or an ICMP message about a reply of ours to a client that is gone.
-        return max(count, 0)
+        self._used = max(count, 0)
+        return self._used
 
     def packet(self, slot: int) -> bytes:
         """The datagram in ``slot``; empty if it was longer than `LONGEST_QUERY`."""
@@ -125,9 +131,6 @@ class Batch:
 
     def send(self, first: int, end: int) -> int:
         """Sends the replies in the slots from ``first`` until ``end``; gives how many could not be sent."""
-        if self._is_wildcard:
-            for slot in range(first, end):
-                self._out_words[slot * 8 + _CONTROL_LENGTH] = self._in_words[slot * 8 + _CONTROL_LENGTH]
         unsent = 0
         while first < end:
             pointer = ctypes.c_void_p(self._out_pointer + first * _HEADER)

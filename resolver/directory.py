@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
-from resolver.memo import Budget, Memo
+from resolver.memo import Memo, Memos
 from resolver.messages import Transport
 from zones.addresses import Platform, resolver_address
 from zones.names import EnvironmentId
@@ -55,7 +55,7 @@ class Directory:
     def __init__(self, platform: Platform, bindings: Mapping[IPv4Network | IPv6Network, EnvironmentId]) -> None:
         self.is_loaded = False
         self._platform = platform
-        self._budget = Budget()
+        self._memos = Memos()
         self._places: dict[EnvironmentId, Place] = {}
         self._networks: dict[bytes, Place] = {}
         self._bindings = _sort_bindings(bindings)
@@ -83,30 +83,22 @@ class Directory:
             del self._networks[_network_key(place.serving.zone)]
             self._remembered.clear()
 
-    def place_of(self, source: bytes, resolver: bytes = b"") -> Place:
-        """Where the client at ``source`` belongs (4 or 16 octets).
-
-        ``resolver`` is the environment's own resolver address that was asked (see `own_resolver`), if it was one.
-        """
-        key = source + resolver
+    def place_of(self, source: bytes, asked: bytes) -> Place:
+        """Where the client at ``source`` belongs that sent its query to the address ``asked``; 4 or 16 octets each."""
+        key = source + asked
         place = self._remembered.get(key)
         if place is None:
             if len(self._remembered) >= REMEMBERED_SOURCES:
                 self._remembered.clear()
-            place = self._remembered[key] = self._find_place(source, resolver)
+            place = self._remembered[key] = self._find_place(source, asked)
         return place
 
-    def own_resolver(self, destination: bytes) -> bytes:
-        """``destination`` where it may be some environment's own resolver address, else nothing."""
-        prefix = self._platform.prefix.network_address.packed[:2]
-        suffix = self._platform.resolver[NETWORK_OCTETS:]
-        is_own = destination[:2] == prefix and destination[NETWORK_OCTETS:] == suffix
-        return destination if is_own and destination != self._platform.resolver else b""
-
-    def _find_place(self, source: bytes, resolver: bytes) -> Place:
+    def _find_place(self, source: bytes, asked: bytes) -> Place:
         by_source = self._networks.get(source[:NETWORK_OCTETS]) if len(source) == 16 else None
         by_source = by_source or self._bound_place(source)
-        by_resolver = self._networks.get(resolver[:NETWORK_OCTETS]) if resolver else None
+        # Of an environment's network, only its own resolver address says by itself who asks.
+        is_resolver = asked[NETWORK_OCTETS:] == self._platform.resolver[NETWORK_OCTETS:]
+        by_resolver = self._networks.get(asked[:NETWORK_OCTETS]) if is_resolver else None
         if by_source and by_resolver and by_source is not by_resolver:
             return self._outside("this address belongs to another environment than the resolver that it asked")
         return by_source or by_resolver or self._nowhere
@@ -123,7 +115,7 @@ class Directory:
         return Place(self._serve(None, reason))
 
     def _serve(self, zone: Zone | None, reason: str = "") -> Serving:
-        return Serving(zone, {transport: self._budget.new_memo() for transport in Transport}, reason)
+        return Serving(zone, {transport: self._memos.new_memo() for transport in Transport}, reason)
 
 
 def _network_key(zone: Zone) -> bytes:

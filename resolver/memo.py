@@ -1,8 +1,8 @@
 """The memo: packed replies by the octets that asked for them, so that a name asked twice is parsed once.
 
-A memo belongs to one environment's zone and goes when the zone is replaced; that is all its invalidation. It has two
-generations: when the young one is full it becomes the old one, and the old one is forgotten, but for what is asked
-again in between. So names that are asked often stay, and a flood of made-up ones passes through.
+A memo belongs to one environment's zone and goes when the zone is replaced; that is all its invalidation. All memos
+together have two generations: when the young one is full it becomes the old one, and the old one is forgotten, but for
+what is asked again in between. So names that are asked often stay, and a flood of made-up ones passes through.
 """
 
 from __future__ import annotations
@@ -12,44 +12,44 @@ from weakref import WeakSet
 
 from resolver.counts import Tally
 
-GENERATION = 2048  # entries; names that one environment asks over and over are far fewer
-BUDGET = 100_000  # entries of all memos: some 100 MB at the most, whoever asks whatever
+GENERATION = 65_536  # entries of all memos; with the old one some 50 MB, at most 200 if all replies are large
 
 Entry = tuple[Iterator[bytes], Tally]
 """Replies without their ID, taken in turn for ever, and the tally that counts them."""
 
 
-class Budget:
-    """Bounds all memos together: when ``entries`` have been added, all are emptied."""
+class Memos:
+    """All memos of a server. Bounded by two generations, however many environments there are."""
 
-    def __init__(self, entries: int = BUDGET) -> None:
-        self._entries = entries
-        self._spent = 0
-        self._memos: WeakSet[Memo] = WeakSet()
+    def __init__(self) -> None:
+        self._added = 0
+        self._young: WeakSet[Memo] = WeakSet()
+        self._old: WeakSet[Memo] = WeakSet()
 
     def new_memo(self) -> Memo:
-        memo = Memo(self)
-        self._memos.add(memo)
-        return memo
+        """An empty one."""
+        return Memo(self)
 
-    def spend(self) -> None:
-        """Notes one more entry somewhere."""
-        self._spent += 1
-        if self._spent >= self._entries:
-            self._spent = 0
-            for memo in self._memos:
-                memo.clear()
+    def note(self, memo: Memo) -> None:
+        """Notes that ``memo`` has one more entry."""
+        self._young.add(memo)
+        self._added += 1
+        if self._added >= GENERATION:
+            self._added = 0
+            for aged in self._old | self._young:
+                aged.age()
+            self._old, self._young = self._young, WeakSet()
 
 
 class Memo:
-    """Bounded by two generations of `GENERATION` entries; ``young`` is open to the hot path."""
+    """The replies of one environment; ``young`` is open to the hot path."""
 
-    __slots__ = ("__weakref__", "_budget", "_old", "young")
+    __slots__ = ("__weakref__", "_memos", "_old", "young")
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, memos: Memos) -> None:
         self.young: dict[Hashable, Entry] = {}
         self._old: dict[Hashable, Entry] = {}
-        self._budget = budget
+        self._memos = memos
 
     def recall(self, key: Hashable) -> Entry | None:
         """The entry of ``key``, made young again."""
@@ -59,12 +59,10 @@ class Memo:
         return entry
 
     def keep(self, key: Hashable, entry: Entry) -> None:
-        if len(self.young) >= GENERATION:
-            self._old = self.young
-            self.young = {}
+        """Remembers ``entry`` by ``key``."""
         self.young[key] = entry
-        self._budget.spend()
+        self._memos.note(self)
 
-    def clear(self) -> None:
-        self.young.clear()
-        self._old.clear()
+    def age(self) -> None:
+        """Makes the young generation the old one, and forgets that."""
+        self._old, self.young = self.young, {}

@@ -16,27 +16,34 @@ from zones.records import Opaque, Rdata, RRType, Soa
 
 MAX_JUMPS = 126  # a name has no more labels than this, so an honest one needs no more pointers
 
-# Octets before the first name, and the number of names, of the types whose names may be compressed.
-_NAMES_IN_DATA = {
-    2: (0, 1),  # NS
-    3: (0, 1),  # MD
-    4: (0, 1),  # MF
-    5: (0, 1),  # CNAME
-    7: (0, 1),  # MB
-    8: (0, 1),  # MG
-    9: (0, 1),  # MR
-    12: (0, 1),  # PTR
-    14: (0, 2),  # MINFO
-    15: (2, 1),  # MX
-    17: (0, 2),  # RP
-    18: (2, 1),  # AFSDB
-    21: (2, 1),  # RT
-    26: (2, 2),  # PX
-    33: (6, 1),  # SRV
-    36: (2, 1),  # KX
-    39: (0, 1),  # DNAME
+_STRING = -1
+# What comes before the names of the types whose names may be compressed (octets, or a string with its length before
+# it), and how many names there are. RFC 1035 §4.1.4, and those that RFC 3597 §4 asks a reader to be patient with.
+_NAMES_IN_DATA: dict[int, tuple[tuple[int, ...], int]] = {
+    2: ((), 1),  # NS
+    3: ((), 1),  # MD
+    4: ((), 1),  # MF
+    5: ((), 1),  # CNAME
+    7: ((), 1),  # MB
+    8: ((), 1),  # MG
+    9: ((), 1),  # MR
+    12: ((), 1),  # PTR
+    14: ((), 2),  # MINFO
+    15: ((2,), 1),  # MX
+    17: ((), 2),  # RP
+    18: ((2,), 1),  # AFSDB
+    21: ((2,), 1),  # RT
+    26: ((2,), 2),  # PX
+    33: ((6,), 1),  # SRV
+    35: ((4, _STRING, _STRING, _STRING), 1),  # NAPTR
+    36: ((2,), 1),  # KX
+    39: ((), 1),  # DNAME
 }
 _KEPT_AS_NAMES = frozenset({RRType.NS, RRType.CNAME, RRType.PTR})
+_LENGTHS: dict[int, int] = {
+    RRType.A: 4,
+    RRType.AAAA: 16,
+}  # octets; a client would take any other for an address all the same
 
 
 class MalformedRecord(Exception):
@@ -44,11 +51,14 @@ class MalformedRecord(Exception):
 
 
 class RecordReader:
-    """Reads the records of ``packet`` from ``offset`` on."""
+    """Reads the records of ``packet`` from ``offset`` on, in time proportional to their octets."""
 
     def __init__(self, packet: bytes, offset: int) -> None:
         self._packet = packet
         self._offset = offset
+        # Names that were pointed to, by their offset. Without it, thousands of records that each point into one long
+        # ladder of pointers take a third of a second to read.
+        self._known: dict[int, bytes] = {}
 
     def read(self, count: int) -> list[Record]:
         """The next ``count`` records. Raises `MalformedRecord`."""
@@ -56,7 +66,7 @@ class RecordReader:
 
     def _read(self, count: int) -> Iterator[Record]:
         for _ in range(count):
-            name, offset = read_name(self._packet, self._offset)
+            name, offset = self._read_name(self._offset)
             if offset + 10 > len(self._packet):
                 raise MalformedRecord
             rtype, rclass, ttl, length = unpack_from("!HHIH", self._packet, offset)
@@ -67,42 +77,66 @@ class RecordReader:
 
     def _read_data(self, rtype: int, start: int, end: int) -> Rdata:
         if rtype == RRType.SOA:
-            mname, offset = read_name(self._packet, start)
-            rname, offset = read_name(self._packet, offset)
+            mname, offset = self._read_name(start)
+            rname, offset = self._read_name(offset)
             if offset + 20 != end:
                 raise MalformedRecord
             return Soa(mname, rname, *unpack_from("!5I", self._packet, offset))
         if rtype not in _NAMES_IN_DATA:
+            if end - start != _LENGTHS.get(rtype, end - start):
+                raise MalformedRecord
             return Opaque(self._packet[start:end])
-        fixed, names = _NAMES_IN_DATA[rtype]
-        parts = [self._packet[start : start + fixed]]
-        offset = start + fixed
+        before, names = _NAMES_IN_DATA[rtype]
+        offset = self._skip(before, start, end)
+        parts = [self._packet[start:offset]]
         for _ in range(names):
-            name, offset = read_name(self._packet, offset)
+            name, offset = self._read_name(offset)
             parts.append(name)
         if offset != end:
             raise MalformedRecord
         return Name(parts[-1]) if rtype in _KEPT_AS_NAMES else Opaque(b"".join(parts))
 
+    def _skip(self, fields: tuple[int, ...], offset: int, end: int) -> int:
+        for field in fields:
+            if offset >= end:
+                raise MalformedRecord
+            offset += 1 + self._packet[offset] if field == _STRING else field
+        return offset
 
-def read_name(packet: bytes, offset: int) -> tuple[Name, int]:
-    """The name at ``offset``, in lower case, and where what follows it begins. Raises `MalformedRecord`."""
-    wire = bytearray()
-    end = None
-    for _ in range(MAX_JUMPS):
-        start = offset
+    def _read_name(self, offset: int) -> tuple[Name, int]:
+        """The name at ``offset``, in lower case, and where what follows it begins."""
+        wire, end = bytearray(), 0
+        pointed: list[tuple[int, int]] = []
+        while len(pointed) <= MAX_JUMPS:
+            start = offset
+            offset, is_whole = self._read_labels(offset, wire)
+            if is_whole:
+                break
+            if offset + 2 > len(self._packet) or self._packet[offset] < 0xC0:
+                raise MalformedRecord
+            end = end or offset + 2
+            pointer = int.from_bytes(self._packet[offset : offset + 2], "big") & 0x3FFF
+            if pointer >= start:
+                raise MalformedRecord  # a pointer goes back, or it could go round for ever
+            if pointer in self._known:
+                wire += self._known[pointer]
+                break
+            pointed.append((pointer, len(wire)))
+            offset = pointer
+        if len(wire) > MAX_NAME or len(pointed) > MAX_JUMPS:
+            raise MalformedRecord
+        name = Name(wire.lower())
+        self._known.update((pointer, name[position:]) for pointer, position in pointed)
+        return name, end or offset
+
+    def _read_labels(self, offset: int, wire: bytearray) -> tuple[int, bool]:
+        """Appends the labels at ``offset`` to ``wire``; gives where they end, and whether the root was the last."""
+        packet = self._packet
         while offset < len(packet) and (length := packet[offset]) <= MAX_LABEL:
             wire += packet[offset : offset + 1 + length]
             offset += 1 + length
             if len(wire) > MAX_NAME or offset > len(packet):
                 raise MalformedRecord
             if length == 0:
-                return Name(wire.lower()), end or offset
-        if offset + 2 > len(packet) or packet[offset] < 0xC0:
-            raise MalformedRecord
-        end = end or offset + 2
-        pointer = int.from_bytes(packet[offset : offset + 2], "big") & 0x3FFF
-        if pointer >= start:
-            raise MalformedRecord  # a pointer goes back, or it could go round for ever
-        offset = pointer
-    raise MalformedRecord
+                return offset, True
+        return offset, False

@@ -37,6 +37,7 @@ from resolver.messages import (
     Reply,
     Transport,
 )
+from resolver.packed import PackedReplies
 from zones.names import EnvironmentId
 
 LONGEST_KEY = 512  # octets; a larger packet than any real question is not worth remembering
@@ -74,6 +75,7 @@ class Responder:
         self._directory = directory
         self._counts = counts
         self._forwarder = forwarder
+        self._packed = PackedReplies()
 
     def respond(self, packet: bytes, serving: Serving, transport: Transport) -> Outcome:
         """The reply to ``packet`` from a client that is served ``serving``, as far as that needs no waiting."""
@@ -119,11 +121,12 @@ class Responder:
                 assert_never(unreachable)
 
     def _look_up(self, packet: bytes, query: Query, serving: Serving, transport: Transport) -> Outcome:
-        # Two packets that differ only in what is made up for each, such as a cookie, have one reply. It is kept by
-        # its meaning, and by its octets only where those can come again.
+        # What can come again octet for octet is kept so, to be found before it is parsed. Where a client makes
+        # something up each time, such as a cookie, what it means is kept.
         memo = serving.memos[transport]
-        meaning = _meaning(query.head)
-        entry = memo.recall(meaning)
+        is_kept_as_it_is = query.repeats and len(packet) <= LONGEST_KEY
+        key = packet[2:] if is_kept_as_it_is else _meaning(query.head)
+        entry = None if is_kept_as_it_is else memo.recall(key)
         if entry is None:
             self._counts.memo_misses += 1
             reply = _decide(query, serving)
@@ -133,9 +136,7 @@ class Responder:
                     return self._forward(Pending(reply, serving.zone.id, transport), self._forwarder)
                 reply = _unforwarded(reply)
             entry = self._make(query, serving, transport, reply)
-            memo.keep(meaning, entry)
-        if query.repeats and len(packet) <= LONGEST_KEY:
-            memo.keep(packet[2:], entry)
+            memo.keep(key, entry)
         return _next_reply(packet, entry)
 
     def _make(self, query: Query, serving: Serving, transport: Transport, reply: Reply) -> Entry:
@@ -151,7 +152,12 @@ class Responder:
     def _pack_forwarded(self, pending: Pending, reply: Reply) -> bytes:
         query = pending.forward.query
         self._counts.tally(reply.rcode, query.qtype, EXTERNAL, pending.transport).count += 1
-        return wire.pack(query.head, reply, wire.limit(query.head, pending.transport))
+        meaning = _meaning(query.head), pending.transport
+        packed = self._packed.recall(reply, meaning)
+        if packed is None:
+            packed = wire.pack(query.head, reply, wire.limit(query.head, pending.transport))[2:]
+            self._packed.keep(reply, meaning, packed)
+        return query.head.id.to_bytes(2, "big") + packed
 
     def _fail(self, packet: bytes, error: Exception) -> bytes:
         # Our fault, whatever the packet holds: the client is told so, and the server goes on.

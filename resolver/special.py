@@ -24,7 +24,8 @@ _LOCALHOST_REVERSE = (
 
 
 def _zones() -> frozenset[Name]:
-    names = ["localhost", "internal", "local", "onion", "alt", "test", "invalid", "home.arpa"]  # RFC 6761 and after
+    names = ["localhost", "internal", "local", "onion", "alt", "test", "invalid"]  # RFC 6761 and after
+    names += ["home.arpa", "service.arpa", "resolver.arpa"]  # RFC 8375, 9665, 9462
     names += [f"{number}.in-addr.arpa" for number in (0, 10, 127)]
     names += [f"{number}.172.in-addr.arpa" for number in range(16, 32)]
     names += [f"{number}.100.in-addr.arpa" for number in range(64, 128)]  # RFC 7793
@@ -41,20 +42,26 @@ ZONES = _zones()
 """The apexes of what is answered here: RFC 6303 §4, RFC 6761 §6 and their successors."""
 
 
+RESOLVER_INFO = Name.parse("resolver.arpa")
+"""Where clients ask for encrypted ways to their resolver. An upstream's answer would lead them past us to itself."""
+
+
 def answer_special(query: Query, qname: Name) -> Reply | None:
     """The answer for ``qname``, if it is one of these names; None if it may be asked elsewhere."""
-    zone = _enclosing_zone(qname)
+    zone = special_zone(qname)
     if zone is None or query.qclass != CLASS_IN:
         return None
     soa = RRset(zone, RRType.SOA, TTL, (_soa(zone),))
     data = _data(zone, qname, query.qtype, soa)
     if data:
         return Reply(Rcode.NOERROR, (data,), authoritative=True)
-    exists = zone == LOCALHOST or qname == zone or qname in _LOCALHOST_REVERSE
+    # RFC 9462 §6.4: NODATA below resolver.arpa says that there is no other way to us.
+    exists = zone in (LOCALHOST, RESOLVER_INFO) or qname == zone or qname in _LOCALHOST_REVERSE
     return Reply(Rcode.NOERROR if exists else Rcode.NXDOMAIN, (), (soa,), authoritative=True)
 
 
-def _enclosing_zone(qname: Name) -> Name | None:
+def special_zone(qname: Name) -> Name | None:
+    """The one of `ZONES` that ``qname`` lies in; None if it may be asked elsewhere."""
     name = qname
     while len(name) > 1:
         if name in ZONES:

@@ -54,15 +54,14 @@ class TcpConnection(asyncio.Protocol):
         self._is_paused = False
         self._transport: asyncio.Transport
         self._timer: asyncio.TimerHandle
-        self._own_resolver = b""
+        self._asked = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         sock = transport.get_extra_info("socket")
         # Flow information and scope in an address are no part of who asks.
         self.source = socket.inet_pton(sock.family, transport.get_extra_info("peername")[0].partition("%")[0])
-        asked = socket.inet_pton(sock.family, transport.get_extra_info("sockname")[0].partition("%")[0])
-        self._own_resolver = self._core.directory.own_resolver(asked)
+        self._asked = socket.inet_pton(sock.family, transport.get_extra_info("sockname")[0].partition("%")[0])
         if self._connections.add(self):
             self._core.counts.dropped["tcp_too_many"] += 1
         self._timer = asyncio.get_running_loop().call_later(IDLE, self.close)
@@ -117,7 +116,7 @@ class TcpConnection(asyncio.Protocol):
                 self._finished(packet, reply, started)
 
     def _serving(self) -> Serving:
-        return self._core.directory.place_of(self.source, self._own_resolver).serving
+        return self._core.directory.place_of(self.source, self._asked).serving
 
     def _hold(self, packet: bytes) -> None:
         self._core.counts.held += 1
@@ -126,7 +125,10 @@ class TcpConnection(asyncio.Protocol):
             give_up()
 
     def _give_up(self, packet: bytes) -> None:
-        self._send(self._core.responder.not_ready(packet, Transport.TCP))
+        if self._serving().zone:
+            self._answer(packet)  # its own environment has come, if not all
+        else:
+            self._send(self._core.responder.not_ready(packet, Transport.TCP))
 
     def _finish(self, packet: bytes, pending: Pending, started: float) -> None:
         def send(task: asyncio.Task[bytes]) -> None:

@@ -20,9 +20,8 @@ class UdpListener:
         self._sock = sock
         self._core = core
         self._batch = Batch(sock)
-        address = socket.inet_pton(sock.family, sock.getsockname()[0])
-        self._is_wildcard = not any(address)
-        self._own_resolver = core.directory.own_resolver(address)
+        self._asked = socket.inet_pton(sock.family, sock.getsockname()[0])
+        self._is_wildcard = not any(self._asked)
         asyncio.get_running_loop().add_reader(sock, self._read)
 
     def pause(self) -> None:
@@ -39,15 +38,15 @@ class UdpListener:
         if not count:
             return
         started = perf_counter()
-        place_of, sources, own_resolver = core.directory.place_of, batch.sources, self._own_resolver
+        place_of, sources, asked = core.directory.place_of, batch.sources, self._asked
         querylog = core.querylog if core.querylog.is_on else None
         hits = 0
         unsent_from = 0
         for slot in range(count):
             packet = batch.packet(slot)
             if self._is_wildcard:
-                own_resolver = core.directory.own_resolver(bytes(batch.destinations[slot]))
-            serving = place_of(bytes(sources[slot]), own_resolver).serving
+                asked = bytes(batch.destinations[slot])
+            serving = place_of(bytes(sources[slot]), asked).serving
             # The hot path: a reply that was given before. All else is the responder's.
             entry = serving.memos[Transport.UDP].young.get(packet[2:])
             if entry:
@@ -65,34 +64,36 @@ class UdpListener:
             core.counts.unsent += batch.send(unsent_from, slot)
             unsent_from = slot + 1
             if reply:
-                self._defer(packet, reply, bytes(sources[slot]), own_resolver, batch.origin(slot))
+                self._defer(packet, reply, bytes(sources[slot]), asked, batch.origin(slot))
         core.counts.unsent += batch.send(unsent_from, count)
         core.counts.memo_hits += hits
         core.counts.observe(perf_counter() - started, count)
 
-    def _defer(self, packet: bytes, reply: Hold | Pending, source: bytes, own_resolver: bytes, origin: Origin) -> None:
+    def _defer(self, packet: bytes, reply: Hold | Pending, source: bytes, asked: bytes, origin: Origin) -> None:
         if isinstance(reply, Pending):
-            self._finish(packet, reply, source, own_resolver, origin)
+            self._finish(packet, reply, source, asked, origin)
             return
         core = self._core
         core.counts.held += 1
-        answer = partial(self._answer_held, packet, source, own_resolver, origin)
-        if not core.holding.hold(answer, partial(self._give_up, packet, origin)):
+        answer = partial(self._answer_held, packet, source, asked, origin)
+        if not core.holding.hold(answer, partial(self._give_up, packet, source, asked, origin)):
             core.counts.dropped["held_too_many"] += 1
 
-    def _answer_held(self, packet: bytes, source: bytes, own_resolver: bytes, origin: Origin) -> None:
-        serving = self._core.directory.place_of(source, own_resolver).serving
+    def _answer_held(self, packet: bytes, source: bytes, asked: bytes, origin: Origin) -> None:
+        serving = self._core.directory.place_of(source, asked).serving
         reply = self._core.responder.respond(packet, serving, Transport.UDP)
         if isinstance(reply, Pending):
-            self._finish(packet, reply, source, own_resolver, origin)
+            self._finish(packet, reply, source, asked, origin)
         elif isinstance(reply, bytes):
             self._send_later(origin, reply)
 
-    def _give_up(self, packet: bytes, origin: Origin) -> None:
-        if reply := self._core.responder.not_ready(packet, Transport.UDP):
+    def _give_up(self, packet: bytes, source: bytes, asked: bytes, origin: Origin) -> None:
+        if self._core.directory.place_of(source, asked).serving.zone:
+            self._answer_held(packet, source, asked, origin)  # its own environment has come, if not all
+        elif reply := self._core.responder.not_ready(packet, Transport.UDP):
             self._send_later(origin, reply)
 
-    def _finish(self, packet: bytes, pending: Pending, source: bytes, own_resolver: bytes, origin: Origin) -> None:
+    def _finish(self, packet: bytes, pending: Pending, source: bytes, asked: bytes, origin: Origin) -> None:
         core, started = self._core, perf_counter()
 
         def send(task: asyncio.Task[bytes]) -> None:
@@ -101,7 +102,7 @@ class UdpListener:
             self._send_later(origin, task.result())
             core.counts.observe(perf_counter() - started)
             if core.querylog.is_on:
-                serving = core.directory.place_of(source, own_resolver).serving
+                serving = core.directory.place_of(source, asked).serving
                 core.querylog.note(serving, source, Transport.UDP, packet, task.result(), started)
 
         core.waiting.start(core.responder.finish(packet, pending, source), send)

@@ -96,8 +96,30 @@ def limit(head: Head, transport: Transport) -> int:
 def pack(head: Head, reply: Reply, limit: int) -> bytes:
     """``reply`` to ``head`` in at most ``limit`` octets.
 
-    Where not all fits, as many whole records as do, and TC (RFC 2181 §9) unless any part is a whole answer.
+    Where not all fits, as many whole records as do, and TC (RFC 2181 §9) unless any part is a whole answer. A client
+    without EDNS for which a chain of CNAMEs is too long gets one that leads to the chain's end at once [20]: what it
+    wants to know stands there, and it may have no TCP (musl 1.2.3), or read but 768 octets of it (musl 1.2.4).
     """
+    packed, is_whole = _pack(head, reply, limit)
+    if head.edns is None and not (is_whole and len(packed) <= MINIMUM_UDP) and _aliases(reply.answer) > 1:
+        return _pack(head, _shorten(reply), limit)[0]
+    return packed
+
+
+def _aliases(answer: Sequence[RRset]) -> int:
+    """How many CNAMEs ``answer`` begins with."""
+    return next((n for n, rrset in enumerate(answer) if rrset.rtype != RRType.CNAME), len(answer))
+
+
+def _shorten(reply: Reply) -> Reply:
+    count = _aliases(reply.answer)
+    chain = reply.answer[:count]
+    alias = replace(chain[0], ttl=min(rrset.ttl for rrset in chain), rdatas=chain[-1].rdatas)
+    return replace(reply, answer=(alias, *reply.answer[count:]))
+
+
+def _pack(head: Head, reply: Reply, limit: int) -> tuple[bytes, bool]:
+    """The octets, and whether all of ``reply`` is in them."""
     buffer = _Buffer()
     buffer.append(bytes(HEADER.size))
     if head.question:
@@ -114,19 +136,27 @@ def pack(head: Head, reply: Reply, limit: int) -> bytes:
     flags |= _CD if reply.checking_disabled else 0
     HEADER.pack_into(buffer.data, 0, head.id, flags, bool(head.question), answers, authorities, bool(opt))
     buffer.data[HEADER.size : HEADER.size + len(head.question)] = head.question
-    return bytes(buffer.data)
+    return bytes(buffer.data), not (truncated or cut)
 
 
 def pack_query(
-    id_: int, qname: Name, qtype: int, *, dnssec_ok: bool = False, authentic: bool = False, unchecked: bool = False
+    id_: int,
+    qname: Name,
+    qtype: int,
+    *,
+    dnssec_ok: bool = False,
+    authentic: bool = False,
+    unchecked: bool = False,
+    edns: bool = True,
 ) -> bytes:
-    """A query of ours with EDNS; ``authentic`` sets AD and ``unchecked`` CD."""
+    """A query of ours; ``authentic`` sets AD and ``unchecked`` CD. DO is said only with EDNS."""
     flags = _RD | (_AD if authentic else 0) | (_CD if unchecked else 0)
     buffer = DNSBuffer()
-    buffer.append(HEADER.pack(id_, flags, 1, 0, 0, 1))
+    buffer.append(HEADER.pack(id_, flags, 1, 0, 0, int(edns)))
     buffer.encode_name(_label(qname))
     buffer.pack("!HH", qtype, CLASS_IN)
-    EDNS0(DNSLabel([]), flags="do" if dnssec_ok else "", udp_len=MAXIMUM_UDP).pack(buffer)
+    if edns:
+        EDNS0(DNSLabel([]), flags="do" if dnssec_ok else "", udp_len=MAXIMUM_UDP).pack(buffer)
     return bytes(buffer.data)
 
 
@@ -138,7 +168,11 @@ def parse_response(packet: bytes, query: bytes) -> Response | None:
     if len(packet) < HEADER.size or packet[:2] != query[:2]:
         return None
     _, flags, questions, *counts = HEADER.unpack_from(packet)
-    if not flags & _QR or questions != 1:
+    if not flags & _QR:
+        return None
+    if len(packet) == HEADER.size and flags & 0xF in (Rcode.FORMERR, Rcode.NOTIMP):
+        return Response(flags & 0xF)  # who does not understand us may not repeat the question (RFC 6891 §7)
+    if questions != 1:
         return None
     end = _skip_name(query, HEADER.size)
     assert end is not None

@@ -7,14 +7,15 @@ reply would conflict with itself).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
@@ -42,29 +43,39 @@ def connect(url: str, *, timeout: float) -> Any:
     }
     if url.startswith("sentinel:"):
         return _connect_by_sentinel(url, options)
-    if url.startswith("unix:"):
-        options.pop("socket_connect_timeout")
-    return Redis.from_url(url, **options)
+    client: Any = Redis.from_url(url, **options)
+    try:
+        client.connection_pool.make_connection()  # opens nothing, but is the first to read the options in the URL
+    except TypeError:
+        raise ValueError(f"{redact(url)!r} has an option that redis-py does not know: see its Redis.from_url") from None
+    return client
 
 
 def check_url(url: str) -> None:
     """Raises ``ValueError`` where ``url`` does not say how to reach a server."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        ports = [_host_and_port(host)[1] for host in _hosts(parts) if parts.scheme != "unix"]
+    except ValueError:
+        # The library's message would hold what it could not read, which may well be a piece of the password.
+        raise ValueError(f"{redact(url)!r} cannot be read: is the port a number, and the password %-encoded?") from None
     if parts.scheme not in SCHEMES:
         raise ValueError(f"{redact(url)!r} is not a Redis URL: it starts with one of {', '.join(SCHEMES)} and '://'")
     if parts.scheme == "unix" and not parts.path:
         raise ValueError(f"{redact(url)!r} names no socket: write unix:///path/to/socket")
-    if parts.scheme == "sentinel" and not (parts.netloc and parts.path.strip("/")):
+    if parts.scheme == "sentinel" and not (ports and parts.path.strip("/")):
         raise ValueError(f"{redact(url)!r} lacks hosts or a master: write sentinel://HOST:PORT,HOST:PORT/MASTER")
 
 
 def redact(url: str) -> str:
     """``url`` without its password, fit for a log."""
+    url = re.sub(r"(password=)[^&]*", r"\1…", url)
     userinfo, at, rest = url.rpartition("@")
     if not at:
         return url
-    scheme, _, user = userinfo.partition("://")
-    return f"{scheme}://{user.partition(':')[0]}:…@{rest}"
+    scheme, separator, user = userinfo.partition("://")
+    # What is before the "@" of a URL without a scheme may be all password.
+    return f"{scheme}://{user.partition(':')[0]}:…@{rest}" if separator else f"…@{rest}"
 
 
 @contextmanager
@@ -79,17 +90,29 @@ def as_unavailable(url: str) -> Iterator[None]:
 
 def _connect_by_sentinel(url: str, options: dict[str, Any]) -> Any:
     parts = urlsplit(url)
-    userinfo, _, hosts = parts.netloc.rpartition("@")
-    user, _, password = userinfo.partition(":")
-    sentinels = []
-    for host in hosts.split(","):
-        name, colon, port = host.rpartition(":")
-        sentinels.append((name, int(port)) if colon else (host, DEFAULT_SENTINEL_PORT))
+    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
     sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
-        sentinels,
+        [(host, port or DEFAULT_SENTINEL_PORT) for host, port in map(_host_and_port, _hosts(parts))],
         sentinel_kwargs={**options},
         username=unquote(user) or None,
         password=unquote(password) or None,
         **options,
     )
-    return sentinel.master_for(parts.path.strip("/"))
+    return sentinel.master_for(parts.path.strip("/"), connection_pool_class=_MasterPool)
+
+
+class _MasterPool(SentinelConnectionPool):
+    """Connections to the master. Closed, it closes those to the Sentinels too, which the library leaves open."""
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        await self.sentinel_manager.aclose()
+
+
+def _hosts(parts: SplitResult) -> list[str]:
+    return [host for host in parts.netloc.rpartition("@")[2].split(",") if host]
+
+
+def _host_and_port(text: str) -> tuple[str, int | None]:
+    parts = urlsplit("//" + text)
+    return parts.hostname or "", parts.port

@@ -24,7 +24,6 @@ COMMAND_TIMEOUT = 2.0  # seconds; within what an API client waits, and far above
 BLOCK = 1.0  # seconds that a read of changes waits; how long a dead connection can go unnoticed
 BLOCK_MARGIN = 2.0  # seconds on top, before a server that does not even say "nothing new" is given up
 CHANGES_KEPT = 100_000  # at the design figure of 1,000 commits a second, a reader may be away for 100 s
-READ_BATCH = 500  # documents a round trip: some megabytes at most, so that no reply holds up the server
 
 _COMMIT = files("watcher").joinpath("commit.lua").read_text()
 _START = "0-0"  # the position before the first change
@@ -103,19 +102,19 @@ class Store:
         return {EnvironmentId(id_.decode()): _entry(value) for id_, value in fields.items()}
 
     async def documents(self, ids: Iterable[EnvironmentId]) -> dict[EnvironmentId, tuple[Entry | None, bytes | None]]:
-        """Index entry and document of each of ``ids``, each pair as one commit left it."""
+        """Index entry and document of each of ``ids``, all as of one moment."""
         wanted = list(ids)
-        found: dict[EnvironmentId, tuple[Entry | None, bytes | None]] = {}
-        for start in range(0, len(wanted), READ_BATCH):
-            batch = wanted[start : start + READ_BATCH]
-            with as_unavailable(self.url):
-                async with self._redis.pipeline(transaction=True) as pipe:
-                    pipe.hmget(self._keys.environments, batch)
-                    pipe.mget([self._keys.environment(id_) for id_ in batch])
-                    entries, documents = await pipe.execute()
-            for id_, entry, read in zip(batch, entries, documents, strict=True):
-                found[id_] = (_entry(entry) if entry else None, read)
-        return found
+        if not wanted:
+            return {}
+        with as_unavailable(self.url):
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.hmget(self._keys.environments, wanted)
+                pipe.mget([self._keys.environment(id_) for id_ in wanted])
+                entries, documents = await pipe.execute()
+        return {
+            id_: (_entry(entry) if entry else None, read)
+            for id_, entry, read in zip(wanted, entries, documents, strict=True)
+        }
 
     async def environment(self, id_: EnvironmentId) -> tuple[int, Environment | None]:
         """The newest revision of ``id_`` (0 if it never was) and, unless it is deleted, the environment."""

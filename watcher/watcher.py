@@ -16,7 +16,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -33,6 +33,8 @@ COMPARE_EVERY = 30.0  # seconds; how long a fault that nothing announces can las
 RETRY_FIRST = 0.05  # seconds; a restarted store is back in the next moment
 RETRY_LAST = 2.0  # seconds; a store that is away for long is asked no more often than this
 LARGE_DOCUMENT = 65_536  # octets; a larger one is read in a thread, for queries should not wait for it
+READ_FIRST, READ_MOST = 20, 500  # documents a round trip, by the size of those before them
+READ_OCTETS = 1 << 20  # of documents a round trip: what the client library takes in without giving way to queries
 SLICE = 0.005  # seconds of work at a time, then queries have their turn
 
 log = logging.getLogger(__name__)
@@ -161,12 +163,23 @@ class Watcher:
         return served.entry if served else None
 
     async def _read(self, ids: Iterable[EnvironmentId]) -> None:
+        """Reads and publishes ``ids``, a few at a time: the first are answered before the last are read."""
+        waiting = sorted(ids, reverse=True)
+        batch = READ_FIRST
+        while waiting:
+            some = [waiting.pop() for _ in range(min(batch, len(waiting)))]
+            read = await self.store.documents(some)
+            octets = sum(len(one or b"") for _, one in read.values())
+            batch = max(1, min(READ_MOST, READ_OCTETS * len(some) // max(octets, 1)))
+            await self._take_all(read)
+
+    async def _take_all(self, read: Mapping[EnvironmentId, tuple[Entry | None, bytes | None]]) -> None:
         started = time.monotonic()
-        for id_, (_entry, read) in (await self.store.documents(ids)).items():
-            if read is None:
+        for id_, (_entry, found) in read.items():
+            if found is None:
                 self._withdraw(id_)
             else:
-                await self._take(id_, read)
+                await self._take(id_, found)
             if time.monotonic() - started > SLICE:
                 await asyncio.sleep(0)
                 started = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from ipaddress import IPv6Network
 from typing import Any
 
@@ -22,7 +23,7 @@ def decode(document: bytes) -> Environment:
     """The environment that ``document`` holds. Raises `Invalid`, naming the field and the rule."""
     try:
         return _decoder.decode(document)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:  # msgspec lets the latter through
         raise Invalid(f"not a document of an environment: {error}") from None
 
 
@@ -43,9 +44,13 @@ def decode_value(kind: type, value: Any) -> Any:
     if kind is Address:
         return Address.parse(value)
     if kind is IPv6Network:
-        return IPv6Network(value)
+        return _parse_network(value)
     raise NotImplementedError(kind)
 
+
+# An environment's networks are read again with each of its commits, and reading one takes as long as all the rest of a
+# service. They are immutable, so one object serves all documents.
+_parse_network = lru_cache(maxsize=1 << 17)(IPv6Network)
 
 _encoder = msgspec.json.Encoder(enc_hook=encode_value)
 _decoder = msgspec.json.Decoder(Environment, dec_hook=decode_value)

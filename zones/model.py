@@ -15,7 +15,7 @@ from typing import Literal
 from msgspec import Struct
 
 from zones import names
-from zones.addresses import ENVIRONMENT_BITS, SERVICE_BITS, Address, contains
+from zones.addresses import ENVIRONMENT_BITS, SERVICE_BITS, Address, contains, subnet_number
 from zones.errors import Conflict, Invalid
 from zones.names import EnvironmentId, Name
 from zones.records import Rdata, RRType, parse_rdata
@@ -134,9 +134,9 @@ class Environment(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
             raise Invalid(f"the network {self.network} is not a /{ENVIRONMENT_BITS}", field="network")
         if self.revision < 1:
             raise Invalid(f"revision {self.revision} is below 1", field="revision")
-        _check_services(self)
+        taken = _check_services(self)
         for name, sets in self.records.items():
-            _check_records(self, name, sets)
+            _check_records(self, name, sets, taken)
 
     def record_data(self, name: str) -> Iterator[tuple[RRType, int, tuple[Rdata, ...]]]:
         """Type, TTL and data of each record set at ``name``."""
@@ -147,12 +147,16 @@ class Environment(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
 
 def check_record_name(name: str) -> None:
     """Raises `Invalid` unless a user may set records at ``name``, which is relative to the zone."""
-    labels = Name.parse(name).labels
+    parsed = Name.parse(name)
+    labels = parsed.labels
     field = "records.name"
     if not labels or name.endswith("."):
         raise Invalid(f"{name!r} is not a name below the zone: leave out the zone and the final dot", field=field)
     if name != name.lower():
         raise Invalid(f"write {name!r} in lower case", field=field)
+    if name != (written := str(parsed)[:-1]):
+        # One name, one key: else two record sets could stand at one name, each unaware of the other.
+        raise Invalid(f"write {name!r} as {written!r}", field=field)
     if len(name) > MAX_RECORD_NAME:
         raise Invalid(f"the name has {len(name)} characters: use at most {MAX_RECORD_NAME}", field=field)
     if b"*" in labels[1:]:
@@ -173,32 +177,47 @@ def _check_addresses(service: Service) -> None:
             raise Invalid(f"{address} is outside the service's subnet {service.subnet}", field="instances.address")
 
 
-def _check_services(environment: Environment) -> None:
-    subnets: dict[IPv6Network, str] = {}
-    former: dict[str, str] = {}
+def _check_services(environment: Environment) -> Mapping[str, str]:
+    """Gives the names that services have or had, each with the service that it belongs to."""
+    taken = {name: name for name in environment.services}
+    subnets: dict[int, str] = {}
     for name, service in environment.services.items():
         names.check_service_name(name)
-        if not service.subnet.subnet_of(environment.network):
+        if not contains(environment.network, Address(service.subnet.network_address.packed)):
             raise Invalid(f"{service.subnet} is outside the environment's {environment.network}", field="subnet")
-        other = subnets.setdefault(service.subnet, name)
+        number = subnet_number(service.subnet)
+        if not number:
+            raise Invalid(f"{service.subnet} is the environment's own: a service's number is from 1", field="subnet")
+        other = subnets.setdefault(number, name)
         if other != name:
             raise Conflict(f"the services {other} and {name} have one subnet, {service.subnet}", field="subnet")
         for old in service.former_names:
-            if old in environment.services or former.setdefault(old, name) != name:
+            if taken.setdefault(old, name) != name or old == name:
                 raise Conflict(f"the former name {old!r} of {name} belongs to another service", field="former_names")
+    return taken
 
 
-def _check_records(environment: Environment, name: str, sets: Mapping[RecordType, RecordSet]) -> None:
+def _check_records(
+    environment: Environment, name: str, sets: Mapping[RecordType, RecordSet], taken: Mapping[str, str]
+) -> None:
     check_record_name(name)
     owner = Name.parse(name).labels[-1].decode("latin-1")
-    if owner in environment.services or any(owner in s.former_names for s in environment.services.values()):
+    if owner in taken:
         raise Conflict(
             f"{name!r} belongs to the service {owner!r}, as does all below it: choose another name",
             field="records.name",
         )
     if "CNAME" in sets and len(sets) > 1:
         raise Conflict(f"a CNAME is the only record at its name (RFC 2181 §10.1): {name!r} has others", field="type")
-    for rtype, _ttl, rdatas in environment.record_data(name):
+    try:
+        data = list(environment.record_data(name))
+    except Invalid as error:
+        raise Invalid(f"{name!r}: {error}", field="values") from None
+    for rtype, _ttl, rdatas in data:
+        if len(set(rdatas)) < len(rdatas):
+            raise Invalid(
+                f"{name!r} has the same {rtype.name} value twice: an RRset is a set (RFC 2181 §5)", field="values"
+            )
         if rtype is RRType.CNAME and len(rdatas) > 1:
             raise Invalid(f"{name!r} can have one canonical name, not {len(rdatas)}", field="values")
         for rdata in rdatas:

@@ -49,7 +49,10 @@ class Text:
     @classmethod
     def of(cls, text: str) -> Text:
         """``text`` in UTF-8, cut into as many strings as it needs. Raises `Invalid`."""
-        octets = text.encode()
+        try:
+            octets = text.encode()
+        except UnicodeEncodeError:
+            raise Invalid(f"{text!r} cannot be written in UTF-8: it has half of a surrogate pair") from None
         if len(octets) > MAX_TEXT:
             raise Invalid(f"a TXT value has {len(octets)} octets: use at most {MAX_TEXT}")
         return cls(tuple(octets[at : at + MAX_STRING] for at in range(0, len(octets), MAX_STRING)) or (b"",))

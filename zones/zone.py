@@ -76,7 +76,7 @@ class Zone:
     """
 
     __slots__ = (
-        "_by_subnet", "_members", "_records", "apex", "environment", "platform", "reverse_apex", "valid_until",
+        "_by_subnet", "_members", "_records", "_soa", "apex", "environment", "platform", "reverse_apex", "valid_until",
     )  # fmt: skip
 
     def __init__(
@@ -94,6 +94,8 @@ class Zone:
         self.valid_until = valid_until
         self._members = members
         self._records = records
+        serial = environment.revision & 0xFFFF_FFFF  # RFC 1982: 32 bits that wrap
+        self._soa = Soa(self.apex.child("ns"), self.apex.child("hostmaster"), serial, *_SOA_TIMES)
         self._by_subnet = {
             subnet_number(member.service.subnet): member for member in members.values() if not member.is_former
         }
@@ -121,9 +123,7 @@ class Zone:
 
     def soa(self, apex: Name, ttl: int = NEGATIVE_TTL) -> RRset:
         """The SOA RRset of ``apex``; its TTL in a negative answer is the negative TTL (RFC 2308 §3)."""
-        serial = self.revision & 0xFFFF_FFFF  # RFC 1982: 32 bits that wrap
-        rdata = Soa(self.apex.child("ns"), self.apex.child("hostmaster"), serial, *_SOA_TIMES)
-        return RRset(apex, RRType.SOA, ttl, (rdata,))
+        return RRset(apex, RRType.SOA, ttl, (self._soa,))
 
     def find(self, qname: Name) -> Node | None:
         """What exists at ``qname``, wildcards included (RFC 4592); None if nothing does."""
@@ -150,7 +150,7 @@ class Zone:
         # The closest encloser is the longest existing ancestor; only the wildcard right below it applies
         # (RFC 4592 §3.3.1), so the walk up ends at the first name that exists.
         encloser = qname.parent
-        while not self._find_exact(encloser, encloser.below(self.apex) or ()):
+        while encloser != self.apex and not self._find_exact(encloser, encloser.below(self.apex) or ()):
             encloser = encloser.parent
         source = self._records.get(Name(b"\x01*" + encloser))
         if source is None:

@@ -6,6 +6,7 @@ argument, in seconds of any monotonic clock.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from cachetools import LRUCache
@@ -13,12 +14,10 @@ from cachetools import LRUCache
 from resolver.forward.exchange import Question
 from resolver.messages import Rcode, Reply
 from zones.names import EnvironmentId
-from zones.records import Opaque, RRset, RRType, Soa
+from zones.records import Opaque, RRset
 
 SIZE = 64 << 20  # octets
 SMALLEST = 1024  # octets an entry counts at least: what its Python objects take
-LONGEST = 86_400  # seconds; a longer TTL is taken for this (RFC 8767 §4 suggests a week at most)
-LONGEST_NEGATIVE = 300  # seconds; who asks for a name that is being made should not wait for hours (RFC 2308 §5)
 FAILURE = 2  # seconds that a failure is remembered (RFC 9520 §3.2 asks for 1 to 300)
 STALE = 86_400  # seconds after its end that an answer is still better than none (RFC 8767 §5)
 STALE_TTL = 30  # seconds (RFC 8767 §5)
@@ -36,6 +35,7 @@ class Entry:
     stored: float
     expires: float
     uses: int = 0
+    _said: tuple[int, Reply] | None = None
 
     def is_fresh(self, now: float) -> bool:
         return now < self.expires
@@ -45,15 +45,15 @@ class Entry:
         return self.uses > 1 and self.expires - now < (self.expires - self.stored) * PREFETCH_SHARE
 
     def aged(self, now: float) -> Reply:
-        """The reply with its TTLs counted down, at least 1; those of a stale one are `STALE_TTL`."""
+        """The reply with its TTLs counted down, at least 1. In one and the same second it is one and the same."""
         gone = int(now - self.stored)
+        if self._said is None or self._said[0] != gone:
+            self._said = gone, _with_ttls(self.reply, lambda ttl: max(1, ttl - gone))
+        return self._said[1]
 
-        def age(rrset: RRset) -> RRset:
-            ttl = max(1, min(rrset.ttl, LONGEST) - gone) if self.is_fresh(now) else STALE_TTL
-            return replace(rrset, ttl=ttl)
-
-        reply = self.reply
-        return replace(reply, answer=tuple(map(age, reply.answer)), authority=tuple(map(age, reply.authority)))
+    def stale(self) -> Reply:
+        """The reply as it is given after its end: nobody vouches for it any more."""
+        return replace(_with_ttls(self.reply, lambda _: STALE_TTL), authentic=False)
 
 
 class Cache:
@@ -97,11 +97,14 @@ class Cache:
 
 def lifetime(reply: Reply) -> int:
     """For how many seconds ``reply`` may be said again: at least 1, so that one flight serves all who ask at once."""
-    ttls = [rrset.ttl for rrset in reply.answer]
-    soas = [(rrset.ttl, rrset.rdatas[0]) for rrset in reply.authority if rrset.rtype == RRType.SOA]
-    # RFC 2308 §5: the lesser of the SOA's own TTL and its minimum.
-    ttls += [min(ttl, rdata.minimum, LONGEST_NEGATIVE) for ttl, rdata in soas if isinstance(rdata, Soa)]
-    return max(1, min((*ttls, LONGEST))) if ttls else 1
+    return min((rrset.ttl for rrset in (*reply.answer, *reply.authority)), default=1)
+
+
+def _with_ttls(reply: Reply, change: Callable[[int], int]) -> Reply:
+    def changed(rrsets: tuple[RRset, ...]) -> tuple[RRset, ...]:
+        return tuple(replace(rrset, ttl=change(rrset.ttl)) for rrset in rrsets)
+
+    return replace(reply, answer=changed(reply.answer), authority=changed(reply.authority))
 
 
 def _size(entry: Entry) -> int:

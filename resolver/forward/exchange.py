@@ -2,7 +2,8 @@
 
 Against forged answers (RFC 5452): every UDP query has a socket of its own, so a fresh source port that the kernel
 chooses at random; the socket is connected, so that packets from other addresses and ports are never seen; the ID is
-random; and an answer counts only if it repeats ID and question. What does not is passed over, and the wait goes on.
+random; and an answer counts only if it repeats ID and question. What does not is passed over, and the wait goes on;
+where there is much of it somebody is guessing, and the question is put again over TCP, where guessing is no use.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from dataclasses import dataclass
 
 from resolver import wire
 from resolver.forward.upstream import Upstream
-from resolver.messages import Response
+from resolver.messages import Rcode, Response
 from zones.names import Name
 
 LONGEST_DATAGRAM = 4096  # octets; more than we ask for, but some servers do not listen
+MOST_FORGED = 20  # packets in place of one answer: more than any accident, far fewer than the 65,536 IDs
+_NO_EDNS = frozenset({Rcode.FORMERR, Rcode.NOTIMP})  # what is said by servers that do not know EDNS (RFC 6891 §7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class Question:
     authentic: bool = False
     unchecked: bool = False
 
-    def packed(self) -> bytes:
+    def packed(self, *, edns: bool = True) -> bytes:
         """A query with a new random ID."""
         return wire.pack_query(
             secrets.randbits(16),
@@ -41,6 +44,7 @@ class Question:
             dnssec_ok=self.dnssec_ok,
             authentic=self.authentic,
             unchecked=self.unchecked,
+            edns=edns,
         )
 
 
@@ -52,33 +56,40 @@ class ExchangeFailed(Exception):
 class Exchanger:
     """Puts questions to upstreams. ``forged`` counts what came in place of an answer."""
 
-    tls: ssl.SSLContext
+    tls: ssl.SSLContext | None
     forged: int = 0
 
     async def ask(self, upstream: Upstream, question: Question) -> Response:
         """The answer of ``upstream``. Waits for as long as it is not cancelled. Raises `ExchangeFailed`."""
-        query = question.packed()
         try:
-            if upstream.tls_name is None:
-                response = await self._ask_udp(upstream, query)
-                if not response.truncated:
-                    return response
-            return await self._ask_stream(upstream, query)
+            response = await self._ask(upstream, question.packed())
+            if response.rcode in _NO_EDNS:
+                response = await self._ask(upstream, question.packed(edns=False))
         except (OSError, EOFError, ValueError) as error:
             raise ExchangeFailed(f"{upstream}: {str(error) or type(error).__name__}") from error
+        return response
 
-    async def _ask_udp(self, upstream: Upstream, query: bytes) -> Response:
+    async def _ask(self, upstream: Upstream, query: bytes) -> Response:
+        if upstream.tls_name is None:
+            response = await self._ask_udp(upstream, query)
+            if response and not response.truncated:
+                return response
+        return await self._ask_stream(upstream, query)
+
+    async def _ask_udp(self, upstream: Upstream, query: bytes) -> Response | None:
+        """The answer over UDP; None where there are too many that are none."""
         loop = asyncio.get_running_loop()
         family = socket.AF_INET6 if ":" in upstream.host else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as sock:
             sock.setblocking(False)
             sock.connect((upstream.host, upstream.port))
             sock.send(query)
-            while True:
+            for _ in range(MOST_FORGED):
                 packet = await loop.sock_recv(sock, LONGEST_DATAGRAM)
                 if response := wire.parse_response(packet, query):
                     return response
                 self.forged += 1
+        return None
 
     async def _ask_stream(self, upstream: Upstream, query: bytes) -> Response:
         context = self.tls if upstream.tls_name else None
@@ -94,6 +105,8 @@ class Exchanger:
         if response is None:
             self.forged += 1
             raise ValueError("its answer does not belong to the question")
+        if response.truncated:
+            raise ValueError("its answer is truncated even over TCP")  # nobody could be told the rest
         return response
 
 

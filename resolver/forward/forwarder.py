@@ -3,7 +3,7 @@
     recall    is it known?          cache       fresh answers, and failures of a moment ago
     fly       is it being asked?    one flight for all who ask the same at once
     hedge     who answers first?    the best upstream, then the next when that one is late or useless
-    read      put in order          reading
+    read      put in order          reading; and asked on where it ends at an alias
     store     for next time         cache
 
 An answer that has ended is kept for the day on which nobody answers (RFC 8767): a client that has waited for
@@ -21,19 +21,22 @@ from dataclasses import dataclass, field, replace
 
 from resolver.forward.cache import Cache, Entry, Key
 from resolver.forward.exchange import Clock, ExchangeFailed, Exchanger, Question
-from resolver.forward.reading import is_useful, read
+from resolver.forward.reading import MAX_CHAIN, Outcome, Unfinished, Useless, read
 from resolver.forward.upstream import Health, Routes, Upstream
 from resolver.messages import ErrorCode, ExtendedError, Forward, Rcode, Reply
+from resolver.special import special_zone
 from zones.names import EnvironmentId, Name
 
 DEADLINE = 0.95  # seconds for a flight: with our own work, an answer or a failure within a second [5]
 STALE_AFTER = 0.4  # seconds; RFC 8767 §5 suggests 1.8, but our clients' patience is shorter
-HEDGE_LEAST = 0.02  # seconds before a second upstream is asked as well, however fast the first one usually is
-HEDGE_MOST = 0.25  # seconds; three upstreams have their chance within the deadline
-HEDGE_ROUND_TRIPS = 3  # of the first upstream's, after which it is late
 ATTEMPTS = 3  # at least, within the deadline
+RETRY = (
+    0.35  # seconds before the same upstream is asked again: packets get lost, but most late answers are on their way
+)
 MOST_FLIGHTS = 2048  # sockets at once; beyond that upstreams or we are flooded, and a failure is the honest answer
-MOST_OF_ONE_CLIENT = 256  # flights; the others are for other clients
+MOST_WAITING = 10_000  # queries of all clients, some 40 MB; many may wait for one flight
+MOST_OF_ONE_CLIENT = 256  # queries that wait; the others are for other clients
+WORTH_SAYING = 3  # failures of an upstream in a row: one is everyday, three are some seconds of silence
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +62,12 @@ class Forwarder:
         self.counts = Counts()
         self.health = {upstream: Health() for upstream in routes.all}
         self._routes = routes
-        self._exchanger = Exchanger(tls or ssl.create_default_context())
+        self._exchanger = Exchanger(tls or _tls_for(routes))
         self._clock = clock
         self._cache = Cache()
         self._flights: dict[Key, asyncio.Task[Reply]] = {}
         self._clients: Counter[bytes] = Counter()
+        self._waiting = 0
 
     async def close(self) -> None:
         """Ends all flights."""
@@ -82,41 +86,62 @@ class Forwarder:
         """How many answers are kept."""
         return len(self._cache)
 
+    @property
+    def flights(self) -> int:
+        """How many questions are being asked."""
+        return len(self._flights)
+
+    @property
+    def waiting(self) -> int:
+        """How many queries wait for an answer."""
+        return self._waiting
+
     def serves(self, qname: Name) -> bool:
         """Whether there is anybody to ask for ``qname``."""
         return bool(self._routes.upstreams(qname))
 
     def recall(self, environment: EnvironmentId, forward: Forward) -> Reply | None:
-        """The reply to ``forward``, if it is known without asking anybody."""
+        """The reply to ``forward``, if it is known without asking anybody. Equal at once, it is the same object."""
         key, now = (environment, _question(forward)), self._clock()
-        entry = self._cache.find(key, now)
+        entry, failure = self._cache.find(key, now), self._cache.failure(key, now)
         if entry and entry.is_fresh(now):
             self.counts.hits += 1
-            if entry.wants_refreshing(now) and key not in self._flights and len(self._flights) < MOST_FLIGHTS:
+            if entry.wants_refreshing(now) and not failure and key not in self._flights and self._has_room():
                 self.counts.prefetched += 1
                 self._fly(key)
             return _whole(forward, entry.aged(now))
-        if failure := self._cache.failure(key, now):
-            return _whole(forward, self._stale(entry, now) if entry else failure)
+        if failure:
+            return _whole(forward, self._stale(entry) if entry else failure)
         return None
 
     async def resolve(self, environment: EnvironmentId, forward: Forward, client: bytes) -> Reply:
         """The reply to ``forward``, which `recall` did not know, for the client at ``client``."""
-        if self._clients[client] >= MOST_OF_ONE_CLIENT or len(self._flights) >= MOST_FLIGHTS:
+        key = environment, _question(forward)
+        if not self._may_wait(key, client):
             self.counts.refused += 1
-            return _whole(forward, _fail(ErrorCode.OTHER, "too many questions are being asked at once: try again"))
+            entry = self._cache.find(key, self._clock())
+            busy = _fail(ErrorCode.OTHER, "too many questions are being asked at once: try again")
+            return _whole(forward, self._stale(entry) if entry else busy)
         self._clients[client] += 1
+        self._waiting += 1
         try:
-            return _whole(forward, await self._join((environment, _question(forward))))
+            return _whole(forward, await self._join(key))
         finally:
+            self._waiting -= 1
             self._clients[client] -= 1
             if not self._clients[client]:
                 del self._clients[client]
 
+    def _may_wait(self, key: Key, client: bytes) -> bool:
+        may_one_more = self._clients[client] < MOST_OF_ONE_CLIENT and self._waiting < MOST_WAITING
+        return may_one_more and (key in self._flights or self._has_room())
+
+    def _has_room(self) -> bool:
+        return len(self._flights) < MOST_FLIGHTS
+
     async def _join(self, key: Key) -> Reply:
-        if key in self._flights:
+        if flight := self._flights.get(key):
             self.counts.joined += 1
-            flight = self._flights[key]
         else:
             self.counts.misses += 1
             flight = self._fly(key)
@@ -125,7 +150,7 @@ class Forwarder:
         done, _ = await asyncio.wait({flight}, timeout=STALE_AFTER if entry else None)
         reply = flight.result() if done else None
         if entry and (reply is None or reply.rcode == Rcode.SERVFAIL):
-            return self._stale(entry, self._clock())
+            return self._stale(entry)
         assert reply is not None
         return reply
 
@@ -139,75 +164,93 @@ class Forwarder:
         _, question = key
         try:
             async with asyncio.timeout(DEADLINE):
-                reply = await self._hedge(question)
+                reply = await self._follow(question)
         except TimeoutError:
             reply = _fail(ErrorCode.NO_REACHABLE_AUTHORITY, "no upstream resolver answered in time")
-        except ExchangeFailed as error:
-            reply = _fail(ErrorCode.NO_REACHABLE_AUTHORITY, f"no upstream resolver gave an answer: {error}")
         self._cache.store(key, reply, self._clock())
         return reply
 
-    async def _hedge(self, question: Question) -> Reply:
+    async def _follow(self, question: Question) -> Reply:
+        """The whole answer, also from upstreams that end at an alias which leads out of their own zones."""
+        said: list[Reply] = []
+        while isinstance(outcome := await self._hedge(question), Unfinished):
+            said.append(outcome.reply)
+            question = replace(question, qname=outcome.target)
+            if len(said) > MAX_CHAIN or special_zone(outcome.target):
+                text = f"the answer would go on at {outcome.target}, where nobody is asked"
+                return _fail(ErrorCode.NO_REACHABLE_AUTHORITY, text)
+        if not said or outcome.rcode == Rcode.SERVFAIL:
+            return outcome
+        answer = tuple(rrset for part in (*said, outcome) for rrset in part.answer)
+        return replace(outcome, answer=answer, authentic=all(part.authentic for part in (*said, outcome)))
+
+    async def _hedge(self, question: Question) -> Reply | Unfinished:
         """The first useful answer; each upstream is asked when the one before it is late or has failed."""
-        now = self._clock()
-        ranked = sorted(self._routes.upstreams(question.qname), key=lambda upstream: self.health[upstream].rank(now))
-        waiting = [*ranked, *ranked, *ranked][
-            : max(len(ranked), ATTEMPTS)
-        ]  # a lone one is asked again: packets get lost
-        asking: set[asyncio.Task[Reply]] = set()
-        failure: Exception = ExchangeFailed("there is none")
+        upstreams, asked = self._ranked(question), set[Upstream]()
+        asking: set[asyncio.Task[Outcome]] = set()
+        failure = Useless("there is none")
         try:
-            while waiting or asking:
+            while upstreams or asking:
                 patience = None
-                if waiting:
-                    upstream = waiting.pop(0)
+                if upstreams:
+                    upstream = upstreams.pop(0)
+                    asked.add(upstream)
                     asking.add(asyncio.create_task(self._ask_one(upstream, question)))
-                    late = self.health[upstream].round_trip * HEDGE_ROUND_TRIPS
-                    patience = min(max(late, HEDGE_LEAST), HEDGE_MOST) if waiting else None
+                    is_retry = bool(upstreams) and upstreams[0] in asked
+                    patience = RETRY if is_retry else self.health[upstream].patience if upstreams else None
                 done, asking = await asyncio.wait(asking, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    error = task.exception()
-                    if error is None:
-                        return task.result()
-                    assert isinstance(error, ExchangeFailed)
-                    failure = error
+                for outcome in [task.result() for task in done]:
+                    if not isinstance(outcome, Useless):
+                        return outcome
+                    failure = outcome
         finally:
             for task in asking:
                 task.cancel()
-        raise failure
+            await asyncio.gather(*asking, return_exceptions=True)
+        return _fail(ErrorCode.NO_REACHABLE_AUTHORITY, f"no upstream resolver gave an answer: {failure.reason}")
 
-    async def _ask_one(self, upstream: Upstream, question: Question) -> Reply:
-        health, started = self.health[upstream], self._clock()
+    def _ranked(self, question: Question) -> list[Upstream]:
+        """Whom to ask, the best first. Where they are few they are asked again: packets get lost."""
+        now = self._clock()
+        ranked = sorted(self._routes.upstreams(question.qname), key=lambda upstream: self.health[upstream].rank(now))
+        return (ranked * ATTEMPTS)[: max(len(ranked), ATTEMPTS)]
+
+    async def _ask_one(self, upstream: Upstream, question: Question) -> Outcome:
+        health, loop = self.health[upstream], asyncio.get_running_loop()
+        started, answered = loop.time(), health.answered
         self.counts.asked[str(upstream)] += 1
         try:
             response = await self._exchanger.ask(upstream, question)
-            if not is_useful(response):
-                name = Rcode(response.rcode).name if response.rcode in set(Rcode) else f"RCODE{response.rcode}"
-                raise ExchangeFailed(f"{upstream}: {name}")
-        except ExchangeFailed:
+        except ExchangeFailed as error:
             self._failed(upstream)
-            raise
+            return Useless(str(error))
         except asyncio.CancelledError:
-            # Another one was faster, or time is up. Who was that late should not be first the next time.
-            if self._clock() - started >= HEDGE_MOST:
+            # Another one was faster, or time is up. Who was late, and has answered nobody else since, is not to be
+            # the first again.
+            if loop.time() - started >= health.patience and health.answered == answered:
                 self._failed(upstream)
             raise
-        health.succeeded(self._clock() - started)
-        return read(question, response, is_protected=upstream.is_protected)
+        outcome = read(question, response, is_protected=upstream.is_protected)
+        if isinstance(outcome, Useless):
+            self._failed(upstream)
+            return Useless(f"{upstream}: {outcome.reason}")
+        health.succeeded(loop.time() - started)
+        return outcome
 
     def _failed(self, upstream: Upstream) -> None:
         self.counts.failed[str(upstream)] += 1
-        health = self.health[upstream]
-        health.failed(self._clock())
-        if health.failures == 1:
-            log.warning("upstream_failed", extra={"upstream": str(upstream)})
+        if self.health[upstream].failed(self._clock()) == WORTH_SAYING:
+            log.warning("upstream_failed", extra={"upstream": str(upstream), "failures": WORTH_SAYING})
 
-    def _stale(self, entry: Entry, now: float) -> Reply:
+    def _stale(self, entry: Entry) -> Reply:
         self.counts.stale += 1
         is_no = entry.reply.rcode == Rcode.NXDOMAIN
         code = ErrorCode.STALE_NXDOMAIN_ANSWER if is_no else ErrorCode.STALE_ANSWER
-        error = ExtendedError(code, "no upstream resolver answers; this is what the last one said")
-        return replace(entry.aged(now), error=error)
+        return replace(entry.stale(), error=ExtendedError(code, "no upstream resolver answers; this is what one said"))
+
+
+def _tls_for(routes: Routes) -> ssl.SSLContext | None:
+    return ssl.create_default_context() if any(upstream.tls_name for upstream in routes.all) else None
 
 
 def _question(forward: Forward) -> Question:
@@ -218,7 +261,10 @@ def _question(forward: Forward) -> Question:
 
 def _whole(forward: Forward, reply: Reply) -> Reply:
     """``reply`` with the environment's own CNAMEs before it. The name that was asked is then ours: AA."""
-    if not forward.chain:
+    checking_disabled = forward.query.head.checking_disabled  # RFC 4035 §3.2.2: copied, into failures too
+    if reply.checking_disabled != checking_disabled:
+        reply = replace(reply, checking_disabled=checking_disabled)
+    if not forward.chain or reply.rcode == Rcode.SERVFAIL:
         return reply
     return replace(reply, answer=(*forward.chain, *reply.answer), authoritative=True, authentic=False)
 

@@ -1,80 +1,171 @@
 """From what an upstream answered to what a client is told. Pure.
 
 An upstream's answer is put in order, not believed blindly: the CNAMEs from the name that was asked, each once and in
-order, then the records that were asked for at their end [14, 15]; the SOA alone of a negative answer [16].
+order, then the records that were asked for at their end [14, 15], and none of any other name; the SOA alone of a
+negative answer [16]. A client that said DO also gets the signatures of all that, and what proves a no.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from resolver.forward.exchange import Question
 from resolver.messages import CLASS_IN, Rcode, Record, Reply, Response
 from zones.names import Name
-from zones.records import RRset, RRType
+from zones.records import Opaque, RRset, RRType, Soa
 
 MAX_CHAIN = 16  # CNAMEs; twice what we follow ourselves, for others are more patient
+LONGEST_TTL = 86_400  # seconds; a longer one is taken for this (RFC 8767 §4 suggests a week at most)
+LONGEST_NEGATIVE = 300  # seconds; who asks for a name that is being made should not wait for hours (RFC 2308 §5)
+
+DNAME, RRSIG, NSEC, NSEC3 = 39, 46, 47, 50
+_PROOFS = frozenset({NSEC, NSEC3})
+
+Key = tuple[Name, int, int]
+"""A name, a type, and where that is RRSIG the type that is signed: each pair has signatures of its own."""
 
 
-def is_useful(response: Response) -> bool:
-    """Whether ``response`` answers the question, be it with a no. A useless one is worth asking somebody else.
+@dataclass(frozen=True, slots=True)
+class Useless:
+    """No answer to the question: it is worth asking somebody else."""
 
-    A referral or an empty answer without recursion is "lame" (RFC 9499 §7): its server does not serve us.
-    """
-    if response.rcode == Rcode.NXDOMAIN:
-        return True
-    if response.rcode != Rcode.NOERROR:
-        return False
-    has_soa = any(record.rtype == RRType.SOA for record in response.authority)
-    return bool(response.answer) or has_soa or response.recursive
+    reason: str
 
 
-def read(question: Question, response: Response, *, is_protected: bool) -> Reply:
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """Aliases only: the upstream does not resolve, or not so far. The answer goes on at ``target``."""
+
+    reply: Reply
+    target: Name
+
+
+Outcome = Reply | Unfinished | Useless
+
+
+def read(question: Question, response: Response, *, is_protected: bool) -> Outcome:
     """``response`` as a reply. ``is_protected`` says that nobody could change it on its way."""
+    if response.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN):
+        return Useless(Rcode(response.rcode).name if response.rcode in set(Rcode) else f"RCODE{response.rcode}")
     rrsets = _group(response.answer)
-    keeps_all = question.dnssec_ok or question.qtype == RRType.ANY
-    answer = tuple(rrsets.values()) if keeps_all else _in_order(question, rrsets)
-    authority = () if answer and answer[-1].rtype != RRType.CNAME else _negative(question, response.authority)
-    wants_authentic = question.dnssec_ok or question.authentic
-    return Reply(
+    chain = _follow(question, rrsets)
+    if chain is None:
+        return Useless(f"more than {MAX_CHAIN} CNAME records in a row, or a loop of them")
+    end = _target(chain[-1]) if chain else question.qname
+    asked = tuple(rrset for (name, rtype, _), rrset in rrsets.items() if name == end and _is_asked(question, rtype))
+    authority = _group(response.authority)
+    soa = next(
+        (rrset for (name, rtype, _), rrset in authority.items() if rtype == RRType.SOA and _holds(name, end)), None
+    )
+    if not asked and not chain and (reason := _why_useless(response, has_soa=soa is not None)):
+        return Useless(reason)
+    said = (*chain, *asked)
+    proofs = tuple(_proofs(authority)) if question.dnssec_ok else ()
+    reply = Reply(
         Rcode(response.rcode),
-        answer,
-        authority,
-        authentic=response.authentic and is_protected and wants_authentic,
+        tuple(dict.fromkeys(_signed(said, rrsets))) if question.dnssec_ok else said,
+        (*((_negative(soa),) if soa and not asked else ()), *proofs),
+        authentic=response.authentic and is_protected and (question.dnssec_ok or question.authentic),
         checking_disabled=question.unchecked,
     )
+    is_finished = asked or soa or not chain or response.rcode == Rcode.NXDOMAIN
+    return reply if is_finished else Unfinished(reply, end)
 
 
-def _group(records: Iterable[Record]) -> dict[tuple[Name, int], RRset]:
-    groups: dict[tuple[Name, int], list[Record]] = {}
-    for record in records:
-        if record.rclass == CLASS_IN:
-            groups.setdefault((record.name, record.rtype), []).append(record)
-    # RFC 2181 §5.2: where TTLs differ, the least holds for all. The same record twice is one.
-    return {
-        (name, rtype): RRset(name, rtype, min(r.ttl for r in group), tuple(dict.fromkeys(r.rdata for r in group)))
-        for (name, rtype), group in groups.items()
-    }
+def _why_useless(response: Response, *, has_soa: bool) -> str | None:
+    """Why an answer that says nothing of the name is not even a no.
+
+    "Lame" (RFC 9499 §7) is a server that does not serve us: it points to others, or does not look any further.
+    """
+    if response.rcode == Rcode.NXDOMAIN or has_soa:
+        return None
+    if any(record.rtype == RRType.NS for record in response.authority):
+        return "a referral to other servers"
+    if response.answer:
+        return "records of names that were not asked for"
+    return None if response.recursive else "it does not look any further"
 
 
-def _in_order(question: Question, rrsets: dict[tuple[Name, int], RRset]) -> tuple[RRset, ...]:
+def _is_asked(question: Question, rtype: int) -> bool:
+    return question.qtype in (rtype, RRType.ANY)
+
+
+def _follow(question: Question, rrsets: dict[Key, RRset]) -> tuple[RRset, ...] | None:
+    """The CNAMEs that lead from the name that was asked to the last one; None if there is no last one."""
     chain: list[RRset] = []
     name = question.qname
-    while len(chain) < MAX_CHAIN:
-        if found := rrsets.get((name, question.qtype)):
-            return (*chain, found)
-        alias = rrsets.get((name, RRType.CNAME))
-        if alias is None or alias in chain:
-            break
+    if question.qtype in (RRType.CNAME, RRType.ANY, RRSIG):
+        return ()  # these are asked of the alias itself
+    while (name, question.qtype, 0) not in rrsets and (alias := rrsets.get((name, RRType.CNAME, 0))):
+        if len(chain) == MAX_CHAIN:
+            return None
+        alias = replace(alias, rdatas=alias.rdatas[:1])  # RFC 2181 §10.1: there is but one
         chain.append(alias)
-        target = alias.rdatas[0]
-        assert isinstance(target, Name)
-        name = target
+        name = _target(alias)
     return tuple(chain)
 
 
-def _negative(question: Question, authority: Iterable[Record]) -> tuple[RRset, ...]:
-    rrsets = _group(authority)
-    if question.dnssec_ok:
-        return tuple(rrset for (_, rtype), rrset in rrsets.items() if rtype != RRType.NS)
-    return tuple(rrset for (_, rtype), rrset in rrsets.items() if rtype == RRType.SOA)[:1]
+def _target(alias: RRset) -> Name:
+    target = alias.rdatas[0]
+    assert isinstance(target, Name)
+    return target
+
+
+def _signed(rrsets: Iterable[RRset], found: dict[Key, RRset]) -> Iterator[RRset]:
+    """``rrsets``, each with its signatures; a CNAME that was made from a DNAME (RFC 6672 §3.1) after that DNAME."""
+    for rrset in rrsets:
+        name = rrset.name
+        while rrset.rtype == RRType.CNAME and len(name) > 1:
+            name = name.parent
+            if dname := found.get((name, DNAME, 0)):
+                yield dname
+                yield from _signatures(dname, found)
+        yield rrset
+        yield from _signatures(rrset, found)
+
+
+def _signatures(rrset: RRset, found: dict[Key, RRset]) -> tuple[RRset, ...]:
+    signatures = found.get((rrset.name, RRSIG, rrset.rtype))
+    return (signatures,) if signatures else ()
+
+
+def _proofs(authority: dict[Key, RRset]) -> Iterator[RRset]:
+    """What proves a no, or that a wildcard was right to answer (RFC 4035 §3.1.3), and signs the SOA of a no."""
+    for (_, rtype, covered), rrset in authority.items():
+        if rtype in _PROOFS or covered in _PROOFS or covered == RRType.SOA:
+            yield rrset
+
+
+def _negative(soa: RRset) -> RRset:
+    """RFC 2308 §5: the no holds for the lesser of the SOA's own TTL and its minimum, so that is what a client sees."""
+    rdata = soa.rdatas[0]
+    assert isinstance(rdata, Soa)
+    return replace(soa, ttl=max(1, min(soa.ttl, rdata.minimum, LONGEST_NEGATIVE)), rdatas=soa.rdatas[:1])
+
+
+def _holds(zone: Name, name: Name) -> bool:
+    return name.below(zone) is not None
+
+
+def _group(records: Iterable[Record]) -> dict[Key, RRset]:
+    groups: dict[Key, list[Record]] = {}
+    for record in records:
+        if record.rclass == CLASS_IN:
+            groups.setdefault((record.name, record.rtype, _covered(record)), []).append(record)
+    # RFC 2181 §5.2: where TTLs differ, the least holds for all. The same record twice is one.
+    return {
+        key: RRset(key[0], key[1], min(map(_ttl, group)), tuple(dict.fromkeys(record.rdata for record in group)))
+        for key, group in groups.items()
+    }
+
+
+def _covered(record: Record) -> int:
+    if record.rtype != RRSIG or not isinstance(record.rdata, Opaque):
+        return 0
+    return int.from_bytes(record.rdata.octets[:2], "big")  # RFC 4034 §3.1.1
+
+
+def _ttl(record: Record) -> int:
+    # RFC 2181 §8: with the highest bit set it counts as 0; and none is given as 0 here [17].
+    return max(1, min(record.ttl, LONGEST_TTL)) if record.ttl < 1 << 31 else 1

@@ -7,6 +7,8 @@ import socket
 from dataclasses import dataclass
 
 from resolver.errors import ResolverError
+from resolver.special import special_zone
+from zones.errors import Invalid
 from zones.names import ROOT, Name
 
 PORT = 53
@@ -14,10 +16,14 @@ TLS_PORT = 853  # RFC 7858 §3.1
 FIRST_GUESS = 0.05  # seconds; of a round trip to a resolver that was never asked
 BACK_OFF_FIRST = 0.5  # seconds that a resolver which failed is asked only after all others
 BACK_OFF_LAST = 30.0
+HEDGE_LEAST = 0.02  # seconds before a second upstream is asked as well, however fast the first one usually is
+HEDGE_MOST = 0.25  # seconds; three upstreams have their chance within the forwarder's deadline
+HEDGE_ROUND_TRIPS = 3  # after which an upstream is late
 _SMOOTHING = 0.125  # RFC 6298 §2: the share of the newest measurement
 
+_BARE_V6 = re.compile(r"((?:tls://)?)([0-9A-Fa-f]*:[^\]\[#]*:[^\]\[#]*)(#.*)?")
 _WRITTEN = re.compile(
-    r"(?P<tls>tls://)?(?:\[(?P<bracketed>[^\]]+)\]|(?P<plain>[^\]\[#]+?))(?::(?P<port>\d+))?(?:#(?P<name>[^#]+))?"
+    r"(?P<tls>tls://)?(?:\[(?P<bracketed>[^\]]+)\]|(?P<plain>[^\]\[#:]+))(?::(?P<port>[0-9]{1,5}))?(?:#(?P<name>[^#]+))?"
 )
 
 
@@ -36,12 +42,14 @@ class Upstream:
     @classmethod
     def parse(cls, text: str) -> Upstream:
         """``ADDRESS[:PORT]`` or ``tls://ADDRESS[:PORT][#NAME]``, IPv6 with a port in brackets. Raises `BadUpstream`."""
-        if text.count(":") > 1 and "[" not in text and not text.startswith("tls://"):
-            text = f"[{text}]"
-        written = _WRITTEN.fullmatch(text)
-        host = (written["bracketed"] or written["plain"]) if written else ""
-        if not written or not _is_address(host):
-            raise BadUpstream(f"{text!r} is not an upstream: write ADDRESS, ADDRESS:PORT or tls://ADDRESS#NAME")
+        bare = _BARE_V6.fullmatch(text)
+        written = _WRITTEN.fullmatch(f"{bare[1]}[{bare[2]}]{bare[3] or ''}" if bare else text)
+        host = _canonical(written["bracketed"] or written["plain"]) if written else ""
+        if not written or not host:
+            raise BadUpstream(
+                f"{text!r} is not an upstream: write ADDRESS, ADDRESS:PORT or tls://ADDRESS#NAME,"
+                " with an IP address, and an IPv6 one in brackets where a port follows"
+            )
         if written["name"] and not written["tls"]:
             raise BadUpstream(f"{text!r} names a certificate without tls://")
         port = int(written["port"] or (TLS_PORT if written["tls"] else PORT))
@@ -61,26 +69,40 @@ class Upstream:
 
 @dataclass(slots=True)
 class Health:
-    """How an upstream has done. Times in seconds, instants of a monotonic clock."""
+    """How an upstream has done: times in seconds, instants of a monotonic clock, failures in a row."""
 
     round_trip: float = FIRST_GUESS
+    answered: int = 0
     failures: int = 0
     rest_until: float = 0.0
 
     def succeeded(self, seconds: float) -> None:
         """It answered after ``seconds``."""
         self.round_trip += _SMOOTHING * (seconds - self.round_trip)
+        self.answered += 1
         self.failures = 0
         self.rest_until = 0.0
 
-    def failed(self, now: float) -> None:
-        """It did not answer, or not usefully: the others go first for a while, longer with each failure in a row."""
+    def failed(self, now: float) -> int:
+        """It did not answer, or not usefully: the others go first for a while, longer with each failure in a row.
+
+        What fails while it rests says nothing new: a hundred questions that meet one outage are one failure. Gives
+        the number of failures in a row if this is a new one, else 0.
+        """
+        if now < self.rest_until:
+            return 0
         self.failures += 1
         self.rest_until = now + min(BACK_OFF_FIRST * 2 ** min(self.failures - 1, 10), BACK_OFF_LAST)
+        return self.failures
 
     def rank(self, now: float) -> tuple[bool, float]:
         """The lower, the sooner it is asked."""
         return self.rest_until > now, self.round_trip
+
+    @property
+    def patience(self) -> float:
+        """After how many seconds it is late, and another one is asked as well."""
+        return min(max(self.round_trip * HEDGE_ROUND_TRIPS, HEDGE_LEAST), HEDGE_MOST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +123,7 @@ class Routes:
 
     @classmethod
     def parse(cls, texts: tuple[str, ...]) -> Routes:
-        """One ``[DOMAIN=]UPSTREAM`` each; without a domain, for all names. Raises `BadUpstream` and ``ValueError``."""
+        """One ``[DOMAIN=]UPSTREAM`` each; without a domain, for all names. Raises `BadUpstream`."""
         return cls(tuple(_parse_route(text) for text in texts))
 
     def upstreams(self, qname: Name) -> tuple[Upstream, ...]:
@@ -122,20 +144,29 @@ class Routes:
 def read_resolv_conf(text: str, own: frozenset[str]) -> tuple[Upstream, ...]:
     """The nameservers of a ``resolv.conf`` (resolv.conf(5)), but for the addresses in ``own``, which are ours."""
     fields = (line.split() for line in text.splitlines())
-    hosts = [words[1] for words in fields if len(words) >= 2 and words[0] == "nameserver"]
-    return tuple(Upstream(host, PORT) for host in dict.fromkeys(hosts) if _is_address(host) and host not in own)
+    hosts = [_canonical(words[1]) for words in fields if len(words) >= 2 and words[0] == "nameserver"]
+    ours = {_canonical(host) for host in own}
+    return tuple(Upstream(host, PORT) for host in dict.fromkeys(hosts) if host and host not in ours)
 
 
 def _parse_route(text: str) -> Route:
     domain, equals, upstream = text.rpartition("=")
-    return Route(Name.parse(domain) if equals else ROOT, (Upstream.parse(upstream),))
+    try:
+        suffix = Name.parse(domain) if equals else ROOT
+    except Invalid as error:
+        raise BadUpstream(f"{text!r}: {error}") from error
+    if zone := special_zone(suffix):
+        raise BadUpstream(f"{text!r} would never be used: names at and below {zone} are answered here")
+    return Route(suffix, (Upstream.parse(upstream),))
 
 
-def _is_address(text: str) -> bool:
+def _canonical(text: str) -> str:
+    """The address ``text`` in its usual form; empty if it is none. A scope (RFC 4007 §11) stays as it is."""
+    address, percent, scope = text.partition("%")
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
-            socket.inet_pton(family, text)
+            usual = socket.inet_ntop(family, socket.inet_pton(family, address))
         except (OSError, ValueError):
             continue
-        return True
-    return False
+        return usual + percent + scope if family == socket.AF_INET6 or not percent else ""
+    return ""
