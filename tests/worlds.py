@@ -21,6 +21,7 @@ BINDINGS = {
     ip_network("127.0.0.3/32"): STAGING,
     ip_network("127.0.0.5/32"): EnvironmentId("deleted"),
 }
+ASKED = bytes([127, 0, 0, 1])  # the address that queries are sent to, where it says nothing by itself
 PRODUCTION_SOURCE, STAGING_SOURCE, OUTSIDE_SOURCE, UNBOUND_SOURCE = "127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5"
 
 

@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from resolver.forward.forwarder import Forwarder
 from resolver.server import Resolver
 from tests import worlds
 from zones.zone import Zone
@@ -16,10 +17,10 @@ DEADLINE = 5.0  # seconds
 
 @asynccontextmanager
 async def serving(
-    *zones: Zone, listen: tuple[str, ...] = ("127.0.0.1",), loaded: bool = True
+    *zones: Zone, listen: tuple[str, ...] = ("127.0.0.1",), loaded: bool = True, forwarder: Forwarder | None = None
 ) -> AsyncIterator[Resolver]:
-    """A resolver on free ports of ``listen`` that serves ``zones``."""
-    resolver = Resolver(worlds.PLATFORM, [(host, 0) for host in listen], worlds.BINDINGS)
+    """A resolver on free ports of ``listen`` that serves ``zones`` and asks ``forwarder`` for the rest."""
+    resolver = Resolver(worlds.PLATFORM, [(host, 0) for host in listen], worlds.BINDINGS, forwarder)
     await resolver.start()
     for zone in zones:
         resolver.publish(zone)
@@ -48,12 +49,12 @@ async def ask_tcp(server: tuple[str, int], packet: bytes, source: str, *, deadli
     async with asyncio.timeout(deadline):
         await loop.sock_connect(sock, server)
         reader, writer = await asyncio.open_connection(sock=sock)
-        writer.write(len(packet).to_bytes(2, "big") + packet)
-        length = int.from_bytes(await reader.readexactly(2), "big")
-        reply = await reader.readexactly(length)
-        writer.close()
-        await writer.wait_closed()
-    return reply
+        try:
+            writer.write(len(packet).to_bytes(2, "big") + packet)
+            length = int.from_bytes(await reader.readexactly(2), "big")
+            return await reader.readexactly(length)
+        finally:
+            writer.close()
 
 
 def _socket(server: tuple[str, int], kind: socket.SocketKind, source: str) -> socket.socket:

@@ -135,7 +135,7 @@ def directory() -> Directory:
 @pytest.mark.parametrize("transport", Transport)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_conformance(case: Case, transport: Transport, directory: Directory) -> None:
-    serving = directory.place_of(b"\x7f\0\0\2").serving
+    serving = directory.place_of(b"\x7f\0\0\2", worlds.ASKED).serving
     counts = Counts()
     reply = Responder(directory, counts).respond(case.packet, serving, transport)
     assert isinstance(reply, bytes)
@@ -168,7 +168,7 @@ def test_conformance(case: Case, transport: Transport, directory: Directory) -> 
 @pytest.mark.parametrize("packet", SILENT)
 def test_what_is_no_query_gets_no_reply(packet: bytes, directory: Directory) -> None:
     counts = Counts()
-    serving = directory.place_of(b"\x7f\0\0\2").serving
+    serving = directory.place_of(b"\x7f\0\0\2", worlds.ASKED).serving
     assert Responder(directory, counts).respond(packet, serving, Transport.UDP) is None
     assert counts.dropped.total() == 1
     assert counts.errors == 0

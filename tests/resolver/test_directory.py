@@ -58,25 +58,8 @@ def octets(address: str) -> bytes:
 )
 def test_a_source_belongs_to_the_longest_prefix(source: str, environment: str | None, directory: Directory) -> None:
     for _ in range(2):  # found, then remembered
-        zone = directory.place_of(octets(source)).serving.zone
+        zone = directory.place_of(octets(source), worlds.ASKED).serving.zone
         assert (zone.id if zone else None) == environment
-
-
-@pytest.mark.parametrize(
-    ("destination", "is_own"),
-    [
-        ("fd12:5b1e:90c4::10", True),
-        ("fd12:9999:9999::10", True),
-        ("fd12::10", False),
-        ("fd12:5b1e:90c4::11", False),
-        ("fd12:5b1e:90c4:1::10", False),
-        ("fd13:5b1e:90c4::10", False),
-        ("::1", False),
-        ("127.0.0.1", False),
-    ],
-)
-def test_an_environments_own_resolver_address_is_known(destination: str, is_own: bool, directory: Directory) -> None:
-    assert directory.own_resolver(octets(destination)) == (octets(destination) if is_own else b"")
 
 
 @pytest.mark.parametrize(
@@ -85,6 +68,11 @@ def test_an_environments_own_resolver_address_is_known(destination: str, is_own:
         ("198.51.100.1", "fd12:5b1e:90c4::10", None),  # IPv4 is bound to an environment that is missing
         ("2001:db9::1", "fd12:5b1e:90c4::10", "production"),
         ("2001:db9::1", "fd12:9999:9999::10", None),
+        ("2001:db9::1", "fd12:5b1e:90c4::11", None),
+        ("2001:db9::1", "fd12:5b1e:90c4:1::10", None),
+        ("2001:db9::1", "fd12::10", None),
+        ("2001:db9::1", "fd13:5b1e:90c4::10", None),
+        ("fd12:ab:cd:1::1", "fd12::10", "staging"),
         ("fd12:5b1e:90c4:1::1", "fd12:5b1e:90c4::10", "production"),
         ("fd12:5b1e:90c4:1::1", "fd12:ab:cd::10", None),  # asks another environment's resolver
         ("::1", "fd12:5b1e:90c4::10", None),
@@ -100,13 +88,13 @@ def test_the_resolver_that_was_asked_decides_for_strangers_only(
 def test_a_source_follows_its_environment_when_that_comes_and_goes() -> None:
     directory = Directory(worlds.PLATFORM, worlds.BINDINGS)
     source = octets(worlds.PRODUCTION_SOURCE)
-    assert "does not exist" in directory.place_of(source).serving.reason
+    assert "does not exist" in directory.place_of(source, worlds.ASKED).serving.reason
     directory.publish(worlds.compiled(worlds.production()))
-    assert directory.place_of(source).serving.zone
-    assert directory.place_of(octets("fd12:5b1e:90c4:1::1")).serving.zone
+    assert directory.place_of(source, worlds.ASKED).serving.zone
+    assert directory.place_of(octets("fd12:5b1e:90c4:1::1"), worlds.ASKED).serving.zone
     directory.withdraw(worlds.PRODUCTION)
-    assert "does not exist" in directory.place_of(source).serving.reason
-    assert directory.place_of(octets("fd12:5b1e:90c4:1::1")).serving.zone is None
+    assert "does not exist" in directory.place_of(source, worlds.ASKED).serving.reason
+    assert directory.place_of(octets("fd12:5b1e:90c4:1::1"), worlds.ASKED).serving.zone is None
     directory.withdraw(worlds.PRODUCTION)
     assert len(directory) == 0
 
@@ -115,13 +103,13 @@ def test_an_environment_made_anew_with_another_network_leaves_the_old_one() -> N
     directory = Directory(worlds.PLATFORM, worlds.BINDINGS)
     directory.publish(worlds.compiled(worlds.build("production", 1)))
     directory.publish(worlds.compiled(worlds.build("production", 2)))
-    assert directory.place_of(octets("fd12:0:1::1")).serving.zone is None
-    assert directory.place_of(octets("fd12:0:2::1")).serving.zone
+    assert directory.place_of(octets("fd12:0:1::1"), worlds.ASKED).serving.zone is None
+    assert directory.place_of(octets("fd12:0:2::1"), worlds.ASKED).serving.zone
     assert len(directory) == 1
 
 
 def test_sources_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch, directory: Directory) -> None:
     monkeypatch.setattr(directory_module, "REMEMBERED_SOURCES", 10)
     for number in range(100):
-        directory.place_of(number.to_bytes(4, "big"))
+        directory.place_of(number.to_bytes(4, "big"), worlds.ASKED)
         assert len(directory._remembered) <= 10

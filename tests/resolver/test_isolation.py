@@ -79,7 +79,7 @@ def test_no_answer_holds_another_environments_data(
     directory.is_loaded = True
     networks = {environment.id: environment.network for environment in environments}
     for id_, name, rtype in questions:
-        serving = directory.place_of(socket.inet_aton(SOURCES[id_])).serving
+        serving = directory.place_of(socket.inet_aton(SOURCES[id_]), worlds.ASKED).serving
         for _ in range(2):  # anew, then from the memo
             reply = Responder(directory, Counts()).respond(query(name, rtype, payload=1232), serving, Transport.UDP)
             assert isinstance(reply, bytes)
@@ -100,7 +100,12 @@ def test_the_same_octets_from_two_environments_get_two_answers() -> None:
     responder = Responder(directory, Counts())
     packet = query("a1.api")
     seen = {
-        (source, responder.respond(packet, directory.place_of(socket.inet_aton(source)).serving, Transport.UDP))
+        (
+            source,
+            responder.respond(
+                packet, directory.place_of(socket.inet_aton(source), worlds.ASKED).serving, Transport.UDP
+            ),
+        )
         for source in (worlds.PRODUCTION_SOURCE, worlds.STAGING_SOURCE, worlds.OUTSIDE_SOURCE) * 3
     }
     assert len(seen) == 3

@@ -12,7 +12,7 @@ from resolver import wire
 from resolver.answer import answer
 from resolver.counts import Counts, Tally
 from resolver.directory import Directory
-from resolver.memo import Budget, Entry
+from resolver.memo import Entry, Memos
 from resolver.messages import Query, Reply, Transport
 from resolver.responder import Responder
 from tests import worlds
@@ -36,7 +36,7 @@ def directory() -> Directory:
 def test_the_memo_and_the_heart_give_the_same_octets(
     case: Case, payload: int | None, transport: Transport, directory: Directory
 ) -> None:
-    serving = directory.place_of(socket.inet_aton(case.source)).serving
+    serving = directory.place_of(socket.inet_aton(case.source), worlds.ASKED).serving
     assert serving.zone
     packet = query(case.name, case.rtype, payload=payload)
     parsed = wire.parse(packet)
@@ -55,7 +55,7 @@ def test_the_memo_and_the_heart_give_the_same_octets(
 
 
 def test_another_id_is_the_same_question(directory: Directory) -> None:
-    serving = directory.place_of(socket.inet_aton(worlds.PRODUCTION_SOURCE)).serving
+    serving = directory.place_of(socket.inet_aton(worlds.PRODUCTION_SOURCE), worlds.ASKED).serving
     counts = Counts()
     responder = Responder(directory, counts)
     first = responder.respond(query("single", id_=1), serving, Transport.UDP)
@@ -67,7 +67,7 @@ def test_another_id_is_the_same_question(directory: Directory) -> None:
 
 
 def test_what_a_client_makes_up_each_time_is_not_remembered(directory: Directory) -> None:
-    serving = directory.place_of(socket.inet_aton(worlds.PRODUCTION_SOURCE)).serving
+    serving = directory.place_of(socket.inet_aton(worlds.PRODUCTION_SOURCE), worlds.ASKED).serving
     counts = Counts()
     responder = Responder(directory, counts)
     for number in range(100):
@@ -78,12 +78,12 @@ def test_what_a_client_makes_up_each_time_is_not_remembered(directory: Directory
 
 
 def test_a_new_zone_has_a_new_memo(directory: Directory) -> None:
-    place = directory.place_of(socket.inet_aton(worlds.PRODUCTION_SOURCE))
+    place = directory.place_of(socket.inet_aton(worlds.PRODUCTION_SOURCE), worlds.ASKED)
     before = place.serving
     Responder(directory, Counts()).respond(query("single"), before, Transport.UDP)
     directory.publish(worlds.compiled(worlds.production()))
     assert place.serving.memos[Transport.UDP].young == {}
-    assert directory.place_of(socket.inet_aton(worlds.PRODUCTION_SOURCE)) is place
+    assert directory.place_of(socket.inet_aton(worlds.PRODUCTION_SOURCE), worlds.ASKED) is place
 
 
 def entry() -> Entry:
@@ -92,7 +92,7 @@ def entry() -> Entry:
 
 def test_what_is_asked_often_outlives_a_flood(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memo_module, "GENERATION", 10)
-    memo = Budget().new_memo()
+    memo = Memos().new_memo()
     hot = entry()
     memo.keep("hot", hot)
     for number in range(100):
@@ -102,9 +102,11 @@ def test_what_is_asked_often_outlives_a_flood(monkeypatch: pytest.MonkeyPatch) -
     assert memo.recall(0) is None
 
 
-def test_all_memos_together_are_bounded() -> None:
-    budget = Budget(entries=100)
-    memos = [budget.new_memo() for _ in range(50)]
+def test_all_memos_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memo_module, "GENERATION", 100)
+    memos = Memos()
+    many = [memos.new_memo() for _ in range(50)]
     for number in range(1000):
-        memos[number % 50].keep(number, entry())
-        assert sum(len(memo.young) for memo in memos) <= 100
+        many[number % 50 if number < 500 else 0].keep(number, entry())
+        assert sum(len(memo.young) for memo in many) <= 100
+        assert sum(len(memo.young) + len(memo._old) for memo in many) <= 200

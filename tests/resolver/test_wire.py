@@ -28,7 +28,7 @@ RESPONDER = Responder(DIRECTORY, Counts())
 
 
 def ask(packet: bytes, transport: Transport = Transport.UDP) -> bytes:
-    serving = DIRECTORY.place_of(socket.inet_aton(worlds.PRODUCTION_SOURCE)).serving
+    serving = DIRECTORY.place_of(socket.inet_aton(worlds.PRODUCTION_SOURCE), worlds.ASKED).serving
     reply = RESPONDER.respond(packet, serving, transport)
     assert isinstance(reply, bytes)
     return reply

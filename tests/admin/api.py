@@ -1,0 +1,124 @@
+"""The API under test: the real application on a real port, and what asks it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import ClientSession
+from aiohttp.test_utils import TestServer
+
+from admin.app import make_app
+from admin.counts import Counts
+from admin.limits import Limits
+from admin.operations import Probe
+from admin.tokens import digest, make_token
+from watcher.store import Store
+from zones.addresses import Platform
+from zones.errors import Missing
+from zones.names import EnvironmentId, Name
+
+ROOT = make_token()
+PORT = {"name": "http", "number": 8080, "protocol": "tcp"}
+E = "/v1/environments/production"
+NOBODY = ""  # as a token: send none
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back; ``body`` is decoded where it is JSON."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: Any
+
+    @property
+    def problem(self) -> str:
+        """The sort of problem, as in the end of its type."""
+        assert self.headers["Content-Type"].startswith("application/problem+json"), self
+        assert self.body["status"] == self.status
+        assert self.body["title"]
+        assert self.body["detail"]
+        kind: str = self.body["type"].rpartition(":")[2]
+        return kind
+
+
+class Api:
+    """One process's API on a port of the loopback, and a client with the root token."""
+
+    def __init__(self, store: Store, limits: Limits | None = None) -> None:
+        self.store = store
+        self.counts = Counts()
+        self.probes: dict[str, Probe] = {"store": Probe(ok=True)}
+        self.asked: list[tuple[str, str, str]] = []
+        app = make_app(
+            store=store,
+            platform=Platform(),
+            root_token_digest=digest(ROOT),
+            explain=self._explain,
+            readiness=lambda: self.probes,
+            metrics=lambda: (b"up 1\n", "text/plain; version=0.0.4; charset=utf-8"),
+            limits=limits or Limits(),
+            counts=self.counts,
+        )
+        self._server = TestServer(app, host="127.0.0.1")
+
+    async def __aenter__(self) -> Api:
+        await self._server.start_server()
+        self.port = self._server.port
+        self._session = ClientSession(self._server.make_url("/"))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+        await self._server.close()
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        raw: bytes | None = None,
+        token: str = ROOT,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Sends ``body`` as JSON, or ``raw`` as it is."""
+        sent = {"Authorization": f"Bearer {token}"} if token else {}
+        data = raw
+        if body is not None or raw is not None:
+            sent["Content-Type"] = "application/json"
+            data = json.dumps(body).encode() if raw is None else raw
+        request = self._session.request(method, path, data=data, headers={**sent, **(headers or {})})
+        async with request as response:
+            content = await response.read()
+            is_json = "json" in response.headers.get("Content-Type", "")
+            decoded = json.loads(content) if is_json and content else content.decode()
+            return Answer(response.status, response.headers.copy(), decoded)
+
+    async def get(self, path: str, **options: Any) -> Answer:
+        return await self.send("GET", path, **options)
+
+    async def put(self, path: str, body: Any, **options: Any) -> Answer:
+        return await self.send("PUT", path, body, **options)
+
+    async def post(self, path: str, body: Any, **options: Any) -> Answer:
+        return await self.send("POST", path, body, **options)
+
+    async def delete(self, path: str, **options: Any) -> Answer:
+        return await self.send("DELETE", path, **options)
+
+    async def make_token(self, environment: str = "production") -> str:
+        """A new token for ``environment``."""
+        made = await self.post(f"/v1/environments/{environment}/tokens", {"name": "test"})
+        assert made.status == 201, made
+        token: str = made.body["token"]
+        return token
+
+    async def _explain(self, environment: EnvironmentId, qname: Name, qtype: str) -> Mapping[str, Any]:
+        if (await self.store.environment(environment))[1] is None:
+            raise Missing(f"there is no environment {environment!r}", field="environment")
+        self.asked.append((environment, str(qname), qtype))
+        return {"rcode": "NOERROR", "stages": []}

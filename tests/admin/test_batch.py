@@ -1,0 +1,86 @@
+"""Batches: several edits, one commit, all or none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.admin.api import PORT, Api, E
+
+ALL: list[dict[str, Any]] = [
+    {"op": "put-service", "name": "web", "ports": [PORT]},
+    {"op": "put-instance", "service": "web", "id": "w1", "state": "starting", "region": "us"},
+    {"op": "put-record", "name": "www", "type": "CNAME", "ttl": 60, "values": ["web.railway.internal."]},
+    {"op": "put-service", "name": "api", "rename": "backend", "overlap_seconds": 60},
+    {"op": "delete-record", "name": "db", "type": "CNAME"},
+    {"op": "delete-instance", "service": "backend", "id": "a1"},
+    {"op": "put-service", "name": "brief"},
+    {"op": "delete-service", "name": "brief"},
+]
+
+
+async def test_all_in_one_commit(production: Api) -> None:
+    done = await production.post(f"{E}/batch", {"edits": ALL})
+    assert (done.status, done.body["revision"], done.headers["ETag"]) == (200, 5, '"5"')
+    results = done.body["results"]
+    assert [result["op"] for result in results] == [edit["op"] for edit in ALL]
+    assert results[0]["service"]["name"] == "web"
+    assert results[0]["service"]["instances"] == [results[1]["instance"]]
+    assert results[1]["instance"]["state"] == "starting"
+    assert results[2]["record"]["values"] == ["web.railway.internal."]
+    assert results[3]["service"]["former_names"][0]["name"] == "api"
+    assert results[4:] == [{"op": edit["op"]} for edit in ALL[4:]]
+
+    shown = (await production.get(E)).body
+    assert [service["name"] for service in shown["services"]] == ["backend", "web"]
+    assert [record["name"] for record in shown["records"]] == ["www"]
+    assert len(await production.store.changes("0-0")) == 5
+
+
+async def test_a_batch_that_changes_nothing_commits_nothing(production: Api) -> None:
+    done = await production.post(f"{E}/batch", {"edits": [{"op": "put-service", "name": "api"}]})
+    assert (done.status, done.body["revision"]) == (200, 4)
+
+
+REFUSED: list[tuple[list[dict[str, Any]], int, str | None]] = [
+    ([], 400, "edits"),
+    ([{"op": "nonsense"}], 400, "edits[0].op"),
+    ([{"name": "web"}], 400, "edits[0].op"),
+    ([{"op": "put-service", "name": "web", "extra": 1}], 400, "edits[0].extra"),
+    ([{"op": "put-service", "name": "health"}], 400, "edits[0].name"),
+    ([{"op": "put-service", "name": "web", "ports": [{"name": "http", "number": 0}]}], 400, "edits[0].ports[0].number"),
+    ([{"op": "put-service", "name": "api", "rename": "No"}], 400, "edits[0].rename"),
+    ([{"op": "put-service", "name": "api", "overlap_seconds": 1}], 400, "edits[0].overlap_seconds"),
+    ([{"op": "put-instance", "service": "api", "id": "all"}], 400, "edits[0].id"),
+    ([{"op": "put-instance", "service": "api", "id": "a2", "region": "E U"}], 400, "edits[0].region"),
+    ([{"op": "put-record", "name": "x", "type": "A", "ttl": 1, "values": ["1"]}], 400, "edits[0].values[0]"),
+    ([{"op": "put-record", "name": "x", "type": "A", "ttl": 0, "values": ["192.0.2.1"]}], 400, "edits[0].ttl"),
+    ([{"op": "delete-service", "name": "nosuch"}], 404, "service"),
+    ([{"op": "put-record", "name": "x.api", "type": "A", "ttl": 1, "values": ["192.0.2.1"]}], 409, "records.name"),
+]
+
+
+@pytest.mark.parametrize(("edits", "status", "field"), REFUSED)
+async def test_one_bad_edit_and_none_is_made(
+    production: Api, edits: list[dict[str, Any]], status: int, field: str | None
+) -> None:
+    good = {"op": "put-service", "name": "web"}
+    if edits:  # the bad one comes after a good one, and the place is told
+        edits = [*edits, good] if "edits[0]" in (field or "") else [good, *edits]
+    refused = await production.post(f"{E}/batch", {"edits": edits})
+    assert (refused.status, refused.body.get("field")) == (status, field), refused.body
+    shown = (await production.get(E)).body
+    assert (shown["revision"], [service["name"] for service in shown["services"]]) == (4, ["api"])
+
+
+async def test_too_many_edits_at_once(production: Api) -> None:
+    edits = [{"op": "put-service", "name": f"s{number}"} for number in range(1001)]
+    refused = await production.post(f"{E}/batch", {"edits": edits})
+    assert (refused.status, refused.body["field"]) == (400, "edits")
+    assert (await production.post(f"{E}/batch", {"edits": edits[:1000]})).status == 200
+
+
+async def test_a_batch_needs_its_environment(api: Api) -> None:
+    refused = await api.post(f"{E}/batch", {"edits": [{"op": "put-service", "name": "web"}]})
+    assert (refused.problem, refused.body["field"]) == ("missing", "environment")

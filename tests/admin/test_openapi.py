@@ -1,0 +1,85 @@
+"""The API's description: valid, whole, and fit for those who generate clients from it."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from admin.openapi import describe
+from admin.problems import KINDS, UNEXPECTED
+from admin.routes import ROUTES
+from tests.admin.api import NOBODY, Api
+
+
+@pytest.fixture(scope="module")
+def document() -> Any:
+    return json.loads(describe(ROUTES))
+
+
+def test_valid(document: Any) -> None:
+    assert document["openapi"].startswith("3.1")
+    OpenAPIV31SpecValidator(document).validate()
+
+
+async def test_served_without_a_token(api: Api, document: Any) -> None:
+    served = await api.get("/openapi.json", token=NOBODY)
+    assert (served.status, served.body) == (200, document)
+
+
+def test_every_route_is_in_it_under_a_name_of_its_own(document: Any) -> None:
+    operations = [(path, method) for path, methods in document["paths"].items() for method in methods]
+    assert operations == [(route.path, route.method.lower()) for route in grouped()]
+    names = [operation["operationId"] for methods in document["paths"].values() for operation in methods.values()]
+    assert len(set(names)) == len(ROUTES)
+
+
+def grouped() -> list[Any]:
+    """The routes in their order, those of one path together."""
+    paths = list(dict.fromkeys(route.path for route in ROUTES))
+    return sorted(ROUTES, key=lambda route: paths.index(route.path))
+
+
+def test_every_problem_is_declared_somewhere(document: Any) -> None:
+    declared = {
+        int(status)
+        for methods in document["paths"].values()
+        for operation in methods.values()
+        for status in operation["responses"]
+    }
+    elsewhere = {405}  # of methods that are not in the document
+    assert {kind.status for kind in (*KINDS.values(), UNEXPECTED)} - elsewhere <= declared
+
+
+def test_bodies_are_strict(document: Any) -> None:
+    for name in (
+        "EnvironmentBody",
+        "ServiceBody",
+        "InstanceBody",
+        "BatchBody",
+        "TokenBody",
+        "RecordBody",
+        "PortBody",
+        "PutService",
+    ):
+        assert document["components"]["schemas"][name]["additionalProperties"] is False
+
+
+def test_a_generator_makes_a_client_of_it(document: Any, tmp_path: Path) -> None:
+    source, config, client = tmp_path / "openapi.json", tmp_path / "config.yaml", tmp_path / "client"
+    source.write_text(json.dumps(document))
+    config.write_text("post_hooks: []\n")  # they would format, with tools that may not be there
+    command = [sys.executable, "-m", "openapi_python_client", "generate", "--fail-on-warning", "--meta", "none"]
+    paths = ["--path", str(source), "--config", str(config), "--output-path", str(client)]
+    done = subprocess.run([*command, *paths], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    modules = list((client / "api").rglob("*.py"))
+    for module in modules:
+        ast.parse(module.read_text())
+    assert len([module for module in modules if module.name != "__init__.py"]) == len(ROUTES)

@@ -1,0 +1,43 @@
+"""The store gone: 503 with what to do, health still told, and all well again when it is back."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.admin.api import ROOT, Api, E
+from tests.conftest import _server_binaries, running_server
+from watcher.store import Store
+
+
+@pytest.mark.parametrize("kind", ["valkey", "redis"])
+async def test_gone_and_back(kind: str, tmp_path: Path) -> None:
+    binary = _server_binaries()[kind]
+    if binary is None:
+        pytest.skip(f"no {kind}-server on this machine: install the package redis-server")
+    async with AsyncExitStack() as stack:
+        with running_server(binary, tmp_path) as url:
+            store = Store(url)
+            stack.push_async_callback(store.close)
+            api = await stack.enter_async_context(Api(store))
+            assert (await api.put(E, {})).status == 201
+            tenant = await api.make_token()
+
+        for token in (ROOT, tenant):
+            for answer in (await api.get(E, token=token), await api.put(f"{E}/services/api", {}, token=token)):
+                assert (answer.status, answer.problem) == (503, "store-unavailable")
+                assert answer.headers["Retry-After"] == "1"
+                assert "again later" in answer.body["detail"]
+        for path in ("/livez", "/readyz", "/metrics", "/openapi.json"):
+            assert (await api.get(path)).status == 200
+
+        (tmp_path / "store.sock").unlink()
+        with running_server(binary, tmp_path):
+            async with asyncio.timeout(10):
+                answer = await api.put(f"{E}/services/api", {}, token=tenant)
+                while answer.status == 503:  # while it loads its file
+                    answer = await api.put(f"{E}/services/api", {}, token=tenant)
+            assert (answer.status, answer.body["revision"]) == (201, 2)

@@ -1,0 +1,73 @@
+"""Services: made, changed, renamed, deleted."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from tests.admin.api import PORT, Api, E
+
+
+async def test_created_as_the_design_shows(api: Api) -> None:
+    network = (await api.put(E, {})).body["network"]
+    made = await api.put(f"{E}/services/api", {"ports": [PORT]})
+    assert (made.status, made.headers["ETag"]) == (201, '"2"')
+    assert made.body == {
+        "name": "api",
+        "subnet": network.replace("::/48", ":1::/64"),
+        "ports": [PORT],
+        "former_names": [],
+        "instances": [],
+        "revision": 2,
+    }
+
+
+async def test_what_is_left_out_stays(production: Api) -> None:
+    for body, ports, revision in (({}, [PORT], 4), ({"ports": []}, [], 5), ({}, [], 5)):
+        changed = await production.put(f"{E}/services/api", body)
+        assert (changed.status, changed.body["ports"], changed.body["revision"]) == (200, ports, revision)
+        assert len(changed.body["instances"]) == 1
+
+
+async def test_renamed_the_old_name_goes_on_for_the_overlap(production: Api) -> None:
+    before = (await production.get(f"{E}/services/api")).body
+    renamed = await production.put(f"{E}/services/api", {"name": "web", "overlap_seconds": 600})
+    assert (renamed.status, renamed.body["name"]) == (200, "web")
+    assert (renamed.body["subnet"], renamed.body["instances"]) == (before["subnet"], before["instances"])
+    (former,) = renamed.body["former_names"]
+    assert former["name"] == "api"
+    assert 590 < datetime.fromisoformat(former["until"]).timestamp() - time.time() <= 600
+    assert (await production.get(f"{E}/services/api")).status == 404
+    assert (await production.get(f"{E}/services/web")).body == renamed.body
+
+
+@pytest.mark.parametrize(("overlap", "kept"), [({}, ["api"]), ({"overlap_seconds": 0}, [])])
+async def test_an_overlap_of_its_own_choice(production: Api, overlap: dict[str, Any], kept: list[str]) -> None:
+    renamed = await production.put(f"{E}/services/api", {"name": "web", **overlap})
+    assert [former["name"] for former in renamed.body["former_names"]] == kept
+
+
+async def test_a_rename_to_a_name_in_use_is_refused(production: Api) -> None:
+    await production.put(f"{E}/services/web", {})
+    refused = await production.put(f"{E}/services/api", {"name": "web"})
+    assert (refused.status, refused.problem, refused.body["field"]) == (409, "conflict", "name")
+
+
+async def test_deleted_with_its_instances(production: Api) -> None:
+    deleted = await production.delete(f"{E}/services/api")
+    assert (deleted.status, deleted.headers["ETag"]) == (204, '"5"')
+    for path in ("/services/api", "/services/api/instances", "/services/api/instances/a1"):
+        assert (await production.get(E + path)).problem == "missing"
+    assert (await production.delete(f"{E}/services/api")).problem == "missing"
+
+
+async def test_listed_by_page(production: Api) -> None:
+    await production.put(f"{E}/services/web", {})
+    first = await production.get(f"{E}/services?limit=1")
+    assert [service["name"] for service in first.body["services"]] == ["api"]
+    assert (first.body["next"], first.body["revision"]) == ("api", 5)
+    last = await production.get(f"{E}/services?limit=1&after=api")
+    assert ([service["name"] for service in last.body["services"]], last.body["next"]) == (["web"], None)

@@ -1,0 +1,127 @@
+"""Every client of the matrix, by family."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import dns.version
+
+from tests.clients import builds
+from tests.clients.builds import Maker
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Client:
+    """One client. ``key`` is its name on the command line, ``name`` in the table.
+
+    ``searches`` says whether it uses the search list, ``connects`` that it tells only the address that it chose.
+    ``never`` says why some scenarios are not for it, and ``patient`` why in some it asks more than it would have to:
+    by its own ways, whatever the server does.
+    """
+
+    key: str
+    name: str
+    family: str
+    make: Maker
+    searches: bool = True
+    connects: bool = False
+    never: Mapping[str, str] = field(default_factory=dict)
+    patient: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.key
+
+
+MUSL, GLIBC, LIBRARIES, TOOLS = "musl", "glibc", "Resolver libraries", "Programs"
+
+_GLIBC_ROOM = {
+    key: "glibc asks anew with a larger buffer of its own where there are more than some 20 addresses, whoever answers"
+    for key in ("sixty", "outside-large")
+}
+_LIBUNBOUND = "libunbound asks for each name of a chain by itself: it believes no answer about another name"
+_ONE_PROCESS_EACH = "100 processes are started; the time is theirs"
+
+CLIENTS = (
+    Client("musl-1.2.2", "musl", MUSL, partial(builds.musl, "0.9.1")),
+    Client("musl-1.2.3", "musl", MUSL, partial(builds.musl, "0.10.1.post1")),
+    Client("musl-debian", "musl of Debian", MUSL, builds.musl_of_debian),
+    Client("musl-1.2.4", "musl", MUSL, partial(builds.musl, "0.11.0")),
+    Client("musl-1.2.5", "musl", MUSL, partial(builds.musl, "0.13.0")),
+    *(
+        Client(
+            f"glibc-{option}" if option else "glibc",
+            f"glibc {option}".strip(),
+            GLIBC,
+            partial(builds.glibc, option),
+            patient=_GLIBC_ROOM,
+        )
+        for option in ("", "single-request", "single-request-reopen", "edns0", "use-vc", "trust-ad")
+    ),
+    Client("c-ares", "c-ares", LIBRARIES, builds.cares),
+    Client("pycares", "c-ares (pycares)", LIBRARIES, builds.pycares),
+    Client("node-resolve", "Node dns.resolve", LIBRARIES, partial(builds.node, "resolve"), searches=False),
+    Client("node-lookup", "Node dns.lookup", LIBRARIES, partial(builds.node, "lookup"), patient=_GLIBC_ROOM),
+    Client("go", "Go", LIBRARIES, builds.go),
+    Client(
+        "java",
+        "Java",
+        LIBRARIES,
+        builds.java,
+        patient={**_GLIBC_ROOM, "pointer": "Java looks up the addresses of the name that it was told, and compares"},
+    ),
+    Client("netty", "netty", LIBRARIES, builds.netty),
+    Client(
+        "dnspython",
+        "dnspython",
+        LIBRARIES,
+        partial(builds.python, "with_dnspython", dns.version.version),
+        never={
+            "any": "refuses to ask for ANY",
+            "longest": "asks nothing: the name would be too long with the suffix of its search list",
+        },
+    ),
+    Client("nginx", "nginx", TOOLS, builds.nginx, searches=False, connects=True),
+    Client(
+        "busybox-nslookup",
+        "busybox nslookup",
+        TOOLS,
+        partial(builds.tool, "busybox", "busybox-static", "nslookup"),
+        never={"localhost": "asks for a name without a dot by its search list alone"},
+    ),
+    Client(
+        "busybox-wget", "busybox wget", TOOLS, partial(builds.tool, "busybox", "busybox-static", "wget"), connects=True
+    ),
+    Client("resolved", "systemd-resolved", TOOLS, builds.resolved),
+    Client(
+        "dig", "dig", TOOLS, partial(builds.tool, "dig", "bind9-dnsutils"), patient={"hundred": _ONE_PROCESS_EACH}
+    ),
+    Client(
+        "kdig",
+        "kdig",
+        TOOLS,
+        partial(builds.tool, "kdig", "knot-dnsutils"),
+        searches=False,
+        patient={"hundred": _ONE_PROCESS_EACH},
+    ),
+    Client(
+        "drill",
+        "drill",
+        TOOLS,
+        partial(builds.tool, "drill", "ldnsutils"),
+        searches=False,
+        patient={"hundred": _ONE_PROCESS_EACH},
+    ),
+    Client(
+        "unbound-host",
+        "unbound-host",
+        TOOLS,
+        partial(builds.tool, "unbound-host", "unbound-host"),
+        searches=False,
+        patient={key: _LIBUNBOUND for key in ("alias", "alias-outside", "outside-chain")},
+    ),
+    Client("sockets", "sockets by hand", TOOLS, partial(builds.python, "with_sockets", ""), searches=False),
+)
+
+BY_KEY = {client.key: client for client in CLIENTS}

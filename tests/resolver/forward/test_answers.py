@@ -1,0 +1,221 @@
+"""Whatever an upstream does, each client gets the right answer within a second, over UDP and over TCP."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rdatatype
+import pytest
+
+from resolver.messages import Transport
+from tests.resolver.forward.liar import CHAIN, LARGE, SLOW, SMALL, lying, small
+from tests.resolver.forward.shell import Client, forwarding
+from tests.resolver.messages import error_text
+
+ADDRESS = ("192.0.2.1",)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What a client is told of the liar's name ``label``: the data of the answer in its order, and whose SOA."""
+
+    label: str
+    rcode: str = "NOERROR"
+    answer: tuple[str, ...] = ()
+    soa: str = ""
+    error: str = ""
+
+    def __str__(self) -> str:
+        return self.label
+
+
+def failure(label: str, error: str) -> Case:
+    return Case(label, "SERVFAIL", error=error)
+
+
+def data(lines: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(line.rpartition(" ")[2] for line in lines)
+
+
+GOOD = (
+    Case("small", answer=ADDRESS),
+    Case("large", answer=data(LARGE)),
+    Case("partial", answer=data(LARGE)),
+    Case("chain", answer=data(CHAIN)),
+    Case("nxdomain", "NXDOMAIN", soa="liar.example."),
+    Case("bareno", "NXDOMAIN"),
+    Case("nodata", soa="liar.example."),
+    Case("barenodata"),
+    Case("alias", answer=("gone.other.example.",), soa="other.example."),
+    Case("noalias", "NXDOMAIN", ("gone.other.example.",), soa="other.example."),
+    Case("late", answer=ADDRESS),
+    Case("slow", answer=ADDRESS),
+    Case("wrongfirst", answer=ADDRESS),
+    Case("flood", answer=ADDRESS),
+    Case("guesses", answer=ADDRESS),
+    Case("formerr", answer=ADDRESS),
+    Case("headless", answer=ADDRESS),
+    Case("notimp", answer=ADDRESS),
+    Case("shuffled", answer=("b.other.example.", "c.other.example.", "192.0.2.9", "192.0.2.8")),
+    Case("zero", answer=ADDRESS),
+    Case("halfway", answer=("far.other.example.", "small.other.example.", "192.0.2.1")),
+    failure("spiral", "where nobody is asked"),
+    failure("inward", "at nas.corp.internal., where nobody is asked"),
+)
+"""What one upstream is enough for."""
+
+USELESS = (
+    failure("referral", "a referral to other servers"),
+    failure("upward", "a referral to other servers"),
+    failure("lame", "does not look any further"),
+    failure("servfail", "SERVFAIL"),
+    failure("refused", "REFUSED"),
+    failure("silent", "no upstream resolver answered in time"),
+    failure("garbage", "no upstream resolver answered in time"),
+    failure("broken", "no upstream resolver answered in time"),
+    failure("wrongid", "no upstream resolver answered in time"),
+    failure("wrongquestion", "no upstream resolver answered in time"),
+    failure("cut", "no upstream resolver gave an answer"),
+    failure("cuttwice", "truncated even over TCP"),
+    failure("foreign", "names that were not asked for"),
+    failure("loop", "a loop of them"),
+)
+"""What is no answer: somebody else is asked, and if there is nobody the client is told so."""
+
+
+@pytest.mark.parametrize("case", [*GOOD, *USELESS], ids=str)
+async def test_one_upstream(case: Case) -> None:
+    async with lying() as liar, forwarding(liar) as client:
+        await check_both(client, case)
+
+
+@pytest.mark.parametrize("case", USELESS, ids=str)
+async def test_what_is_no_answer_is_asked_of_another(case: Case) -> None:
+    async with lying() as liar, lying(always=small) as good, forwarding(liar, good) as client:
+        await check_both(client, Case(case.label, answer=ADDRESS))
+        assert liar.count()
+        assert good.count()
+
+
+@pytest.mark.parametrize("case", [failure("large", "Connect call failed"), Case("small", answer=ADDRESS)], ids=str)
+async def test_an_upstream_that_refuses_tcp(case: Case) -> None:
+    async with lying(with_tcp=False) as liar:
+        async with forwarding(liar) as client:
+            await check_both(client, case)
+            assert client.took < 0.5
+        async with lying() as good, forwarding(liar, good) as client:
+            label = case.label
+            await check_both(client, next(case for case in GOOD if case.label == label))
+
+
+async def test_a_name_of_ours_is_not_asked_for_because_a_stranger_says_so() -> None:
+    async with lying() as liar, forwarding(liar) as client:
+        await client.ask("inward")
+        assert (liar.count("inward"), liar.count()) == (1, 1)
+
+
+async def test_upstreams_that_are_not_there_are_told_of_at_once() -> None:
+    async with forwarding("127.0.0.1:9", "127.0.0.2:9", "127.0.0.3:9") as client:
+        answer = await client.ask("small")
+        assert answer.rcode() == dns.rcode.SERVFAIL
+        assert client.took < 0.2
+        assert sum(client.forwarder.counts.asked.values()) == 3
+        await client.ask("small")
+        assert sum(client.forwarder.counts.asked.values()) == 3
+
+
+async def check_both(client: Client, case: Case) -> None:
+    """Over UDP and TCP at once, each of a name of its own, so that neither profits from the other."""
+    udp = Client(client.resolver, client.forwarder)
+    checks = (check(udp, case, Transport.UDP), check(client, case, Transport.TCP))
+    await asyncio.gather(*checks)
+    client.took = max(client.took, udp.took)
+
+
+async def check(client: Client, case: Case, transport: Transport) -> None:
+    name = f"{case.label}-{transport.value}"
+    answer = await client.ask(name, transport=transport)
+    if answer.flags & dns.flags.TC:
+        assert transport is Transport.UDP
+        assert answer.answer
+        answer = await client.ask(name, transport=Transport.TCP)
+    assert dns.rcode.to_text(answer.rcode()) == case.rcode
+    assert told(answer) == case.answer
+    assert [(rrset.name.to_text(), rrset.rdtype) for rrset in answer.authority] == (
+        [(case.soa, dns.rdatatype.SOA)] if case.soa else []
+    )
+    assert answer.flags & dns.flags.RA
+    assert not answer.flags & (dns.flags.AA | dns.flags.AD | dns.flags.CD | dns.flags.TC)
+    assert all(rrset.ttl >= 1 for rrset in answer.answer)
+    assert case.error in error_text(answer)
+
+
+def told(answer: dns.message.Message) -> tuple[str, ...]:
+    return tuple(rdata.to_text() for rrset in answer.answer for rdata in rrset)
+
+
+class TestSize:
+    """Rules 19, 20 and 24: cached whole, sized for each client."""
+
+    @pytest.mark.parametrize(
+        ("label", "payload", "whole"),
+        [("chain", None, False), ("chain", 1232, True), ("large", None, False), ("large", 4096, False)],
+    )
+    async def test_a_client_gets_as_much_as_it_takes(self, label: str, payload: int | None, whole: bool) -> None:
+        async with lying() as liar, forwarding(liar) as client:
+            for _ in range(2):  # from the upstream, then from the cache
+                answer = await client.ask(label, payload=payload)
+                size = len(answer.to_wire())
+                assert size <= (payload or 512)
+                assert bool(answer.flags & dns.flags.TC) is not whole
+                expected = data(CHAIN if label == "chain" else LARGE)
+                given = told(answer)
+                assert given == expected[: len(given)]
+                assert given == expected if whole else given
+                over_tcp = await client.ask(label, payload=payload, transport=Transport.TCP)
+                assert told(over_tcp) == expected
+                assert not over_tcp.flags & dns.flags.TC
+            assert liar.count() == (1 if label == "chain" else 2)
+
+    async def test_the_chain_is_as_long_as_the_scenario_says(self) -> None:
+        async with lying() as liar, forwarding(liar) as client:
+            packet = dns.message.make_query("chain.liar.example.", "A").to_wire()
+            assert len(await client.send(packet, Transport.TCP)) == pytest.approx(850, abs=15)
+
+
+class TestNames:
+    """What a client is told is what was said, whatever its type and letters."""
+
+    async def test_compressed_data_is_whole_in_our_reply(self) -> None:
+        async with lying() as liar, forwarding(liar) as client:
+            assert told(await client.ask("mail", "MX")) == ("10 mail.liar.example.", "20 mail2.liar.example.")
+
+    async def test_letters_make_no_other_question(self) -> None:
+        async with lying() as liar, forwarding(liar) as client:
+            for name in ("sMaLL", "small", "SMALL"):
+                assert told(await client.ask(name)) == ADDRESS
+            assert liar.count() == 1
+
+    async def test_any_is_answered_with_what_is_there(self) -> None:
+        async with lying() as liar, forwarding(liar) as client:
+            assert told(await client.ask("small", "ANY")) == ADDRESS
+
+
+async def test_slow_is_slow_for_the_first_only() -> None:
+    async with lying() as liar, forwarding(liar) as client:
+        await client.ask("slow")
+        assert client.took >= SLOW
+        await client.ask("slow")
+        assert client.took < 0.1
+
+
+async def test_a_forged_answer_is_counted() -> None:
+    async with lying() as liar, forwarding(liar) as client:
+        await client.ask("wrongfirst")
+        assert client.forwarder.forged == 2
+        assert SMALL[0].endswith(told(await client.ask("guesses"))[0])
+        assert {asked.transport for asked in liar.asked if asked.name.startswith("guesses")} == set(Transport)

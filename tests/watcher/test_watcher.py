@@ -1,0 +1,713 @@
+"""The watcher against real servers: what it promises in design.md §3, each under faults made for it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import resource
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from tests import worlds
+from tests.watcher.conftest import StartServer
+from tests.watcher.harness import Proxy, Recorder, following, redis_of, served_documents, until
+from tests.worlds import NOW, PLATFORM, PRODUCTION, STAGING, build
+from watcher import store as store_module
+from watcher import watcher as watcher_module
+from watcher.errors import NetworkTaken
+from watcher.store import Store
+from watcher.watcher import Watcher
+from zones import document
+from zones.edits import DeleteInstance, PutInstance, PutService, SetEnabled, apply
+from zones.model import Environment
+from zones.names import EnvironmentId, Name
+
+API = Name.parse("api.railway.internal")
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A watcher that compares ten times a second, and waits for changes no longer than that."""
+    monkeypatch.setattr(watcher_module, "COMPARE_EVERY", 0.1)
+    monkeypatch.setattr(store_module, "BLOCK", 0.1)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that gives up on a server within half a second."""
+    monkeypatch.setattr(store_module, "COMMAND_TIMEOUT", 0.3)
+    monkeypatch.setattr(store_module, "BLOCK", 0.2)
+    monkeypatch.setattr(store_module, "BLOCK_MARGIN", 0.3)
+
+
+def changed(environment: Environment) -> Environment:
+    """The next revision of ``environment``."""
+    return apply(environment, [SetEnabled(not environment.enabled)], NOW)
+
+
+def small(id_: str, bits: int) -> Environment:
+    return build(id_, bits, PutService("api"), PutInstance("api", "a1"))
+
+
+async def change(store: Store, environment: Environment) -> Environment:
+    """Commits the next revision of ``environment``, and gives it."""
+    following_ = changed(environment)
+    await store.commit(following_, environment.revision)
+    return following_
+
+
+async def fill(store: Store) -> tuple[Environment, Environment]:
+    """Production and staging, committed."""
+    production, staging = small(PRODUCTION, 1), small(STAGING, 2)
+    await store.commit(production, 0)
+    await store.commit(staging, 0)
+    return production, staging
+
+
+async def commit_raw(store: Store, redis: Any, id_: str, revision: int, written: bytes, network: str) -> None:
+    """What a writer of another release may commit: by the script, but with any document."""
+    keys = store._keys
+    script = redis.register_script(store_module._COMMIT)
+    outcome = await script(
+        keys=[keys.epoch, keys.environments, keys.environment(id_), keys.networks, keys.changes, keys.acks(id_)],
+        args=[id_, revision - 1, revision, document.digest(written), network, written, "epoch", 1000],
+    )
+    assert outcome[0] == b"ok"
+
+
+# Load and tail
+
+
+async def test_an_empty_store_is_loaded_too(store: Store) -> None:
+    async with following(store) as (watcher, recorder):
+        assert recorder.events == [("loaded", "")]
+        assert watcher.connected
+        assert watcher.contact
+
+
+async def test_what_is_there_is_loaded_then_what_comes_is_followed(store: Store) -> None:
+    production, staging = await fill(store)
+    async with following(store) as (watcher, recorder):
+        assert recorder.holds(production, staging)
+        assert recorder.events[-1] == ("loaded", "")
+        assert watcher.revisions == {PRODUCTION: 2, STAGING: 2}
+        production = await change(store, production)
+        await until(lambda: recorder.holds(production, staging))
+        assert watcher.counts.changes == 1
+        assert recorder.events[3:] == [("publish", PRODUCTION)]
+        await store.delete(staging)
+        await until(lambda: recorder.holds(production))
+        assert recorder.events[4:] == [("withdraw", STAGING)]
+        assert (watcher.counts.published, watcher.counts.withdrawn, watcher.counts.gaps) == (3, 1, 0)
+
+
+async def test_what_was_deleted_before_is_not_loaded(store: Store) -> None:
+    production, staging = await fill(store)
+    await store.delete(staging)
+    async with following(store) as (_, recorder):
+        assert recorder.events == [("publish", PRODUCTION), ("loaded", "")]
+        assert recorder.holds(production)
+
+
+async def test_an_environment_comes_back_after_its_deletion(store: Store) -> None:
+    production = small(PRODUCTION, 1)
+    await store.commit(production, 0)
+    async with following(store) as (_, recorder):
+        revision = await store.delete(production)
+        again = replace(small(PRODUCTION, 2), revision=revision + 1)
+        await store.commit(again, revision)
+        await until(lambda: recorder.holds(again))
+
+
+async def test_many_and_large_ones_are_loaded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watcher_module, "LARGE_DOCUMENT", 400)  # read in a thread, then
+    monkeypatch.setattr(watcher_module, "SLICE", 0.0)
+    environments = [small(f"e{number}", 1 + number) for number in range(60)] + [worlds.production()]
+    await asyncio.gather(*(store.commit(environment, 0) for environment in environments))
+    async with following(store) as (_, recorder):
+        assert recorder.holds(*environments)
+
+
+async def test_a_change_is_heard_within_milliseconds(store: Store) -> None:
+    production = small(PRODUCTION, 1)
+    await store.commit(production, 0)
+    async with following(store) as (_, recorder):
+        took = []
+        for _ in range(20):
+            production = await change(store, production)
+            began = time.monotonic()
+            await until(lambda: recorder.holds(production))
+            took.append(time.monotonic() - began)
+        assert sorted(took)[10] < 0.1  # half of them; the machine may be busy
+
+
+async def test_a_store_that_comes_late_is_waited_for(start_server: StartServer) -> None:
+    server = await start_server("--appendonly", "yes")
+    server.kill()
+    store = Store(server.url)
+    async with following(store, loaded=False) as (watcher, recorder):
+        await until(lambda: watcher.store is store)
+        await asyncio.sleep(0.1)  # time for a wrong "loaded"
+        assert not recorder.events
+        assert not watcher.connected
+        assert watcher.contact is None
+        await server.start()
+        await until(lambda: recorder.is_loaded)
+        assert watcher.counts.lost_connections == 0
+    await store.close()
+
+
+# Promise 1: the store is gone, answers go on
+
+
+async def test_a_killed_server_takes_nothing_away(start_server: StartServer) -> None:
+    server = await start_server("--appendonly", "yes", "--appendfsync", "always")
+    store = Store(server.url)
+    production, staging = await fill(store)
+    async with following(store) as (watcher, recorder):
+        before = (dict(recorder.zones), list(recorder.events))
+        server.kill()
+        await until(lambda: not watcher.connected)
+        contact = watcher.contact
+        await asyncio.sleep(0.3)  # some tries to reach it
+        assert (recorder.zones, recorder.events) == before
+        assert watcher.contact == contact
+        await server.start()
+        await until(lambda: watcher.connected)
+        assert (recorder.zones, recorder.events) == before  # nothing has changed, so nothing is published
+        assert watcher.counts.lost_connections == 1
+        production = await change(store, production)
+        await until(lambda: recorder.holds(production, staging))
+        assert contact
+        assert watcher.contact
+        assert watcher.contact > contact
+    await store.close()
+
+
+async def test_a_hung_server_takes_nothing_away(start_server: StartServer, impatient: None) -> None:
+    server = await start_server()
+    store = Store(server.url)
+    production, staging = await fill(store)
+    async with following(store) as (watcher, recorder):
+        events = list(recorder.events)
+        server.signal(signal.SIGSTOP)
+        await until(lambda: not watcher.connected)
+        assert recorder.events == events
+        server.signal(signal.SIGCONT)
+        await until(lambda: watcher.connected)
+        staging = await change(store, staging)
+        await until(lambda: recorder.holds(production, staging))
+    await store.close()
+
+
+async def test_a_password_that_changes_takes_nothing_away(start_server: StartServer) -> None:
+    server = await start_server()
+    store = Store(server.url)
+    production, staging = await fill(store)
+    async with following(store) as (watcher, recorder), redis_of(server.url) as redis:
+        events = list(recorder.events)
+        await redis.config_set("requirepass", "s3cr3t")
+        await redis.client_kill_filter(skipme=True, _type="normal")
+        await until(lambda: not watcher.connected)
+        assert recorder.events == events
+        await redis.config_set("requirepass", "")
+        await until(lambda: watcher.connected)
+        assert recorder.holds(production, staging)
+    await store.close()
+
+
+async def test_a_replica_can_be_followed(start_server: StartServer) -> None:
+    primary = await start_server("--repl-diskless-sync-delay", "0", tcp=True)
+    replica = await start_server("--replicaof", f"127.0.0.1 {primary.port}")
+    writer, reader = Store(primary.url), Store(replica.url)
+    async with following(reader) as (_, recorder):
+        production, staging = await fill(writer)
+        await until(lambda: recorder.holds(production, staging))
+        production = await change(writer, production)
+        await until(lambda: recorder.holds(production, staging))
+    await writer.close()
+    await reader.close()
+
+
+# Promise 4: gaps
+
+
+@pytest.mark.parametrize("loss", ["XTRIM", "DEL", "XDEL"])
+async def test_a_gap_in_the_stream_is_noticed(store: Store, store_url: str, loss: str) -> None:
+    production, staging = await fill(store)
+    async with following(store) as (watcher, recorder), redis_of(store_url) as redis:
+        stream = store._keys.changes
+        if loss == "XDEL":  # two commits, of which the first is heard by nobody
+            staging, production = changed(staging), changed(production)
+            async with redis.pipeline(transaction=True) as pipe:
+                script = redis.register_script(store_module._COMMIT)
+                for environment in (staging, production):
+                    await script(*_commit_arguments(store, environment), client=pipe)
+                    pipe.eval("redis.call('XDEL', KEYS[1], redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1][1])"
+                              if environment is staging else "return 0", 1, stream)  # fmt: skip
+                await pipe.execute()
+        else:
+            await (redis.xtrim(stream, 0, approximate=False) if loss == "XTRIM" else redis.delete(stream))
+            production = await change(store, production)
+        await until(lambda: recorder.holds(production, staging))
+        if loss != "XDEL":  # there the script sees no trace of what was deleted, either
+            assert watcher.counts.gaps == 1
+        assert watcher.counts.lost_connections == 0
+
+
+def _commit_arguments(store: Store, environment: Environment) -> tuple[list[str], list[Any]]:
+    keys, written = store._keys, document.encode(environment)
+    id_, revision = environment.id, environment.revision
+    return (
+        [keys.epoch, keys.environments, keys.environment(id_), keys.networks, keys.changes, keys.acks(id_)],
+        [id_, revision - 1, revision, document.digest(written), str(environment.network), written, "epoch", 1000],
+    )
+
+
+@pytest.mark.parametrize("loss", ["XTRIM", "DEL", "nothing"])
+async def test_what_was_missed_while_away_is_caught_up(store: Store, store_url: str, loss: str) -> None:
+    production, staging = await fill(store)
+    async with Proxy(Path(store_url.removeprefix("unix://"))) as proxy, redis_of(store_url) as redis:
+        behind = Store(proxy.url, store._keys.prefix)
+        async with following(behind) as (watcher, recorder):
+            proxy.refuse = True
+            proxy.drop()
+            await until(lambda: not watcher.connected)
+            production = await change(store, await change(store, production))
+            await store.delete(staging)
+            third = small("third", 3)
+            await store.commit(third, 0)
+            if loss == "XTRIM":
+                await redis.xtrim(store._keys.changes, 0, approximate=False)
+            if loss == "DEL":
+                await redis.delete(store._keys.changes)
+            assert not recorder.holds(production, third)
+            proxy.refuse = False
+            await until(lambda: recorder.holds(production, third))
+            assert watcher.counts.lost_connections == 1
+            third = await change(store, third)
+            await until(lambda: recorder.holds(production, third))
+        await behind.close()
+
+
+async def test_a_server_whose_clock_is_behind_is_followed(
+    store: Store, store_url: str, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stream of a new primary may number its changes below those of the old one: reading on from there is deaf."""
+    production, staging = await fill(store)
+    async with redis_of(store_url) as redis:
+        await redis.xadd(store._keys.changes, {"far": "ahead"}, id="99999999999999-0")
+        async with following(store) as (watcher, recorder):
+            await redis.delete(store._keys.changes)
+            production = await change(store, production)
+            await until(lambda: recorder.holds(production, staging))
+            monkeypatch.setattr(watcher_module, "COMPARE_EVERY", 1000.0)
+            compared = watcher.counts.compared
+            await until(lambda: watcher.counts.compared > compared)  # the last that was due
+            await store.ping()
+            production = await change(store, production)
+            await until(lambda: recorder.holds(production, staging), "heard without comparing")
+
+
+# Promise 5: other data
+
+
+async def test_a_flushed_store_is_followed(start_server: StartServer, quick: None) -> None:
+    server = await start_server()
+    store = Store(server.url)
+    await fill(store)
+    async with following(store) as (watcher, recorder), redis_of(server.url) as redis:
+        await redis.flushall()
+        await until(lambda: not recorder.zones)
+        assert watcher.counts.repaired == 2
+        production = small(PRODUCTION, 7)
+        await store.commit(production, 0)
+        await until(lambda: recorder.holds(production))
+    await store.close()
+
+
+async def test_older_data_is_followed(store: Store, store_url: str, quick: None) -> None:
+    production, staging = await fill(store)
+    async with redis_of(store_url) as redis, following(store) as (_, recorder):
+        older = await _save(redis, store._keys.prefix)
+        newer = await change(store, await change(store, production))
+        await store.delete(staging)
+        third = small("third", 3)
+        await store.commit(third, 0)
+        await until(lambda: recorder.holds(newer, third))
+        await _restore(redis, store._keys.prefix, older)
+        await until(lambda: recorder.holds(production, staging))
+        production = await change(store, production)
+        await until(lambda: recorder.holds(production, staging))
+
+
+async def _save(redis: Any, prefix: str) -> dict[bytes, bytes]:
+    return {key: await redis.dump(key) for key in await redis.keys(prefix + "*")}
+
+
+async def _restore(redis: Any, prefix: str, saved: Mapping[bytes, bytes]) -> None:
+    now = await redis.keys(prefix + "*")
+    async with redis.pipeline(transaction=True) as pipe:
+        if now:
+            pipe.delete(*now)
+        for key, value in saved.items():
+            pipe.restore(key, 0, value)
+        await pipe.execute()
+
+
+async def test_what_changes_behind_the_stream_is_repaired(store: Store, store_url: str, quick: None) -> None:
+    production, staging = await fill(store)
+    async with redis_of(store_url) as redis, following(store) as (watcher, recorder):
+        staging = changed(staging)
+        written = document.encode(staging)
+        async with redis.pipeline(transaction=True) as pipe:
+            pipe.set(store._keys.environment(STAGING), written)
+            pipe.hset(store._keys.environments, STAGING, f"{staging.revision} {document.digest(written)}")
+            await pipe.execute()
+        await until(lambda: recorder.holds(production, staging))
+        assert (watcher.counts.repaired, watcher.counts.gaps) == (1, 0)
+
+
+# Promise 6: bad documents
+
+BAD_DOCUMENTS = {
+    "no document": b"{}",
+    "no JSON": b"\x00",
+    "no UTF-8": b'{"id":"\xff"}',
+    "another schema": document.encode(small(STAGING, 2)).replace(b'"revision"', b'"schema":2,"revision"'),
+    "another's": document.encode(small("other", 2)),
+    "a broken rule": document.encode(small(STAGING, 2)).replace(b'"api"', b'"ns"'),
+}
+
+
+@pytest.mark.parametrize("what", BAD_DOCUMENTS)
+async def test_a_bad_document_is_quarantined(
+    store: Store, store_url: str, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    production, staging = await fill(store)
+    async with redis_of(store_url) as redis, following(store) as (watcher, recorder):
+        await commit_raw(store, redis, STAGING, staging.revision + 1, BAD_DOCUMENTS[what], str(staging.network))
+        await until(lambda: watcher.quarantined)
+        production = await change(store, production)
+        await until(lambda: recorder.holds(production, staging))  # the last good one stays
+        assert list(watcher.quarantined) == [STAGING]
+        [told] = [record for record in caplog.records if record.message == "document_quarantined"]
+        assert (told.levelno, told.__dict__["environment"]) == (logging.ERROR, STAGING)
+        mended = replace(staging, revision=staging.revision + 2, enabled=False)
+        await store.commit(mended, staging.revision + 1)
+        await until(lambda: recorder.holds(production, mended))
+        assert not watcher.quarantined
+
+
+async def test_a_bad_document_does_not_hold_up_the_start(store: Store, store_url: str) -> None:
+    production, staging = await fill(store)
+    async with redis_of(store_url) as redis:
+        await redis.set(store._keys.environment(STAGING), b"{}")
+        async with following(store) as (watcher, recorder):
+            assert recorder.holds(production)
+            assert list(watcher.quarantined) == [STAGING]
+            assert await store.delete(staging)
+            await until(lambda: not watcher.quarantined)
+            assert ("withdraw", STAGING) not in recorder.events  # it was never there
+
+
+async def test_a_document_mended_by_hand_is_taken(store: Store, store_url: str, quick: None) -> None:
+    production, staging = await fill(store)
+    async with redis_of(store_url) as redis:
+        good = await redis.getset(store._keys.environment(STAGING), b"{}")
+        async with following(store) as (watcher, recorder):
+            assert recorder.holds(production)
+            await redis.set(store._keys.environment(STAGING), good)
+            await until(lambda: recorder.holds(production, staging))
+            assert not watcher.quarantined
+
+
+async def test_a_document_that_is_lost_takes_nothing_away(store: Store, store_url: str, quick: None) -> None:
+    """The index still says that it is: so it was evicted, or deleted by hand."""
+    production, staging = await fill(store)
+    async with redis_of(store_url) as redis, following(store) as (watcher, recorder):
+        await redis.delete(store._keys.environment(STAGING))
+        await redis.xadd(store._keys.changes, {"environment": STAGING, "revision": 3})
+        await until(lambda: STAGING in watcher.quarantined)
+        assert recorder.holds(production, staging)
+        await store.delete(staging)
+        await until(lambda: recorder.holds(production))
+        assert not watcher.quarantined
+
+
+async def test_a_document_cannot_take_the_network_of_another(store: Store, store_url: str) -> None:
+    production, staging = await fill(store)
+    async with redis_of(store_url) as redis, following(store) as (watcher, recorder):
+        thief = replace(small(STAGING, 1), revision=3)
+        await commit_raw(store, redis, STAGING, 3, document.encode(thief), str(staging.network))
+        await until(lambda: watcher.quarantined)
+        assert recorder.holds(production, staging)
+        assert "belongs to 'production'" in watcher.quarantined[STAGING]
+
+
+async def test_an_index_written_by_hand_does_no_harm(store: Store, store_url: str, quick: None) -> None:
+    production, staging = await fill(store)
+    async with redis_of(store_url) as redis, following(store) as (watcher, recorder):
+        index = store._keys.environments
+        good = await redis.hget(index, STAGING)
+        await redis.hset(index, mapping={STAGING: b"garbage", b"\xff\xfe": b"1 x", "": b"", "none": b"7 digest"})
+        compared = watcher.counts.compared
+        await until(lambda: watcher.counts.compared > compared + 1)
+        production = await change(store, production)
+        await until(lambda: recorder.holds(production, staging))
+        await redis.hdel(index, b"\xff\xfe", "", "none")
+        await redis.hset(index, STAGING, good)
+        staging = await change(store, staging)
+        await until(lambda: recorder.holds(production, staging))
+
+
+# Promise 7: a function of the source
+
+
+async def test_odd_changes_make_no_difference(store: Store, store_url: str) -> None:
+    production, staging = await fill(store)
+    production = await change(store, production)
+    async with redis_of(store_url) as redis, following(store) as (watcher, recorder):
+        events = list(recorder.events)
+        stream = store._keys.changes
+        entries = [fields for _, fields in await redis.xrange(stream)]
+        odd: list[dict[Any, Any]] = [
+            *entries,  # all again
+            *reversed(entries),  # backwards
+            {"environment": "nosuch", "revision": 1, "digest": "x", "previous": "0-0"},
+            {"environment": PRODUCTION, "revision": 10**20, "digest": "x", "previous": "0-0"},
+            {"environment": PRODUCTION, "revision": "many", "previous": "0-0"},
+            {"environment": b"\xff\xfe", "revision": 1, "previous": "0-0"},
+            {"environment": "", "revision": 1, "previous": b"\xff"},
+            {"hello": "world"},
+        ]
+        for fields in odd:
+            await redis.xadd(stream, fields)
+        for id_ in (PRODUCTION, "nosuch"):  # in their place in the chain, and still no news
+            previous = (await store.position()).change
+            await redis.xadd(stream, {"environment": id_, "revision": 99, "digest": "x", "previous": previous})
+        staging = await change(store, staging)
+        await until(lambda: recorder.holds(production, staging))
+        assert recorder.events == [*events, ("publish", STAGING)]
+        assert watcher.counts.gaps >= 1
+
+
+async def test_a_second_watcher_sees_the_same(store: Store) -> None:
+    environments = [*await fill(store)]
+    async with following(store) as (_, early):
+        for _ in range(20):
+            environments = [await change(store, environment) for environment in environments]
+        await until(lambda: early.holds(*environments))
+    async with following(store) as (_, late):
+        assert late.documents == early.documents == await served_documents(store)
+
+
+# Promise 9: nobody else is touched
+
+
+async def test_a_change_touches_no_other_environment(store: Store) -> None:
+    environments = [small(f"e{number}", 1 + number) for number in range(10)]
+    await asyncio.gather(*(store.commit(environment, 0) for environment in environments))
+    async with following(store) as (_, recorder):
+        zones, told = dict(recorder.zones), len(recorder.events)
+        after = apply(environments[3], [DeleteInstance("api", "a1"), PutService("new")], NOW)
+        await store.commit(after, environments[3].revision)
+        await until(lambda: recorder.zones[after.id].revision == after.revision)
+        assert recorder.events[told:] == [("publish", after.id)]
+        assert all(recorder.zones[id_] is zone for id_, zone in zones.items() if id_ != after.id)
+
+
+# Promise 10: coalescing
+
+
+async def test_a_flood_of_changes_coalesces(start_server: StartServer) -> None:
+    server = await start_server()
+    store = Store(server.url)
+    environments = [small(f"e{number}", 1 + number) for number in range(5)]
+    await asyncio.gather(*(store.commit(environment, 0) for environment in environments))
+    async with following(store) as (watcher, recorder), redis_of(server.url) as redis:
+        script = redis.register_script(store_module._COMMIT)
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        published = watcher.counts.published
+        for _ in range(100):
+            async with redis.pipeline(transaction=False) as pipe:
+                for _ in range(10):
+                    environments = [changed(environment) for environment in environments]
+                    for environment in environments:
+                        await script(*_commit_arguments(store, environment), client=pipe)
+                assert all(outcome[0] == b"ok" for outcome in await pipe.execute())
+        await until(lambda: recorder.holds(*environments))
+        assert watcher.counts.changes + 1 >= 5000 or watcher.counts.gaps
+        assert watcher.counts.published - published < 2500
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 65_536  # KiB
+    await store.close()
+
+
+# Former names
+
+
+class Clock:
+    """A wall clock that a test sets, in seconds."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def renamed() -> Environment:
+    return apply(small(PRODUCTION, 1), [PutService("api", rename="v2", overlap=10)], NOW)
+
+
+def answers(recorder: Recorder) -> bool:
+    return recorder.zones[PRODUCTION].find(API) is not None
+
+
+async def test_a_former_name_ends_in_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "BLOCK", 0.05)
+    await store.commit(renamed(), 0)
+    clock = Clock(NOW / 1000)
+    async with following(store, clock) as (watcher, recorder):
+        assert answers(recorder)
+        clock.now += 9.9
+        compared = watcher.contact
+        await until(lambda: watcher.contact != compared)
+        assert answers(recorder)
+        clock.now += 0.1
+        await until(lambda: not answers(recorder))
+        assert recorder.holds(renamed())  # the document is the same
+        assert watcher.counts.published == 2
+        assert recorder.zones[PRODUCTION].valid_until is None
+
+
+async def test_a_former_name_ends_in_time_though_the_store_is_gone(start_server: StartServer) -> None:
+    server = await start_server()
+    store = Store(server.url)
+    await store.commit(renamed(), 0)
+    clock = Clock(NOW / 1000)
+    async with following(store, clock) as (watcher, recorder):
+        server.kill()
+        await until(lambda: not watcher.connected)
+        assert answers(recorder)
+        clock.now += 10
+        await until(lambda: not answers(recorder))
+        assert recorder.holds(renamed())
+    await store.close()
+
+
+async def test_a_former_name_that_has_ended_is_not_loaded(store: Store) -> None:
+    await store.commit(renamed(), 0)
+    async with following(store, Clock(NOW / 1000 + 10)) as (_, recorder):
+        assert not answers(recorder)
+
+
+# All at once
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_after_any_faults_the_watcher_equals_the_store(
+    store: Store, store_url: str, quick: None, seed: int
+) -> None:
+    chance = random.Random(seed)
+    async with Proxy(Path(store_url.removeprefix("unix://"))) as proxy, redis_of(store_url) as redis:
+        behind = Store(proxy.url, store._keys.prefix)
+        async with following(behind) as (watcher, recorder):
+            world = World(store, redis, proxy, chance)
+            for _ in range(60):
+                await world.step()
+                await asyncio.sleep(chance.choice([0, 0, 0.01, 0.05]))
+            proxy.refuse = False
+            await world.mend()
+            expected = await served_documents(store)
+            await until(lambda: recorder.documents == expected, f"{recorder.documents.keys()} = {expected.keys()}")
+            await until(lambda: not watcher.quarantined)
+        await behind.close()
+
+
+class World:
+    """A store that all kinds of things happen to."""
+
+    def __init__(self, store: Store, redis: Any, proxy: Proxy, chance: random.Random) -> None:
+        self._store, self._redis, self._proxy, self._chance = store, redis, proxy, chance
+        self._bits = 0
+        self._saved: dict[bytes, bytes] = {}
+
+    async def step(self) -> None:
+        """One thing that happens: mostly commits."""
+        happenings = [self._commit] * 10 + [
+            self._delete, self._spoil, self._lose_changes, self._lose_some, self._say_nonsense, self._cut, self._save,
+            self._restore, self.mend,
+        ]  # fmt: skip
+        await self._chance.choice(happenings)()
+
+    async def mend(self) -> None:
+        """Every document is right again."""
+        for id_ in await self._store.index():
+            written = await self._redis.get(self._store._keys.environment(id_))
+            if written == b"spoilt":
+                await self._commit(id_)
+
+    async def _commit(self, id_: EnvironmentId | None = None) -> None:
+        id_ = id_ or EnvironmentId(f"e{self._chance.randrange(6)}")
+        entry, written = (await self._store.documents([id_]))[id_]
+        revision = entry.revision if entry else 0
+        if written in (None, b"spoilt"):
+            self._bits += 1
+            environment = replace(small(id_, self._bits), revision=revision + 1)
+        else:
+            environment = changed(document.decode(written or b""))
+        try:
+            await self._store.commit(environment, revision)
+        except NetworkTaken:
+            pass
+
+    async def _delete(self) -> None:
+        id_ = EnvironmentId(f"e{self._chance.randrange(6)}")
+        written = (await self._store.documents([id_]))[id_][1]
+        if written not in (None, b"spoilt"):
+            await self._store.delete(document.decode(written or b""))
+
+    async def _spoil(self) -> None:
+        for id_, written in (await served_documents(self._store)).items():
+            revision = (await self._store.index())[id_].revision + 1
+            network = str(PLATFORM.environment_network(2**31 + self._bits))
+            if written != b"spoilt":
+                await commit_raw(self._store, self._redis, id_, revision, b"spoilt", network)
+                return
+
+    async def _lose_changes(self) -> None:
+        await self._redis.delete(self._store._keys.changes)
+
+    async def _lose_some(self) -> None:
+        await self._redis.xtrim(self._store._keys.changes, 1, approximate=False)
+
+    async def _say_nonsense(self) -> None:
+        await self._redis.xadd(self._store._keys.changes, {"environment": "e1", "revision": "x", "previous": "0-0"})
+
+    async def _cut(self) -> None:
+        self._proxy.refuse = self._chance.random() < 0.5
+        self._proxy.drop()
+
+    async def _save(self) -> None:
+        self._saved = await _save(self._redis, self._store._keys.prefix)
+
+    async def _restore(self) -> None:
+        await _restore(self._redis, self._store._keys.prefix, self._saved)
+
+
+async def test_a_watcher_that_does_nothing_is_found_out(store: Store) -> None:
+    """The negative control: the same comparison fails for a watcher that never runs."""
+    await fill(store)
+    watcher, recorder = Watcher(store, PLATFORM, Recorder()), Recorder()
+    assert watcher.revisions == {}
+    assert recorder.documents != await served_documents(store)
+    assert json.loads((await served_documents(store))[PRODUCTION])["id"] == PRODUCTION

@@ -1,0 +1,256 @@
+"""Edits: each says what should be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests import worlds
+from tests.worlds import NOW, build
+from tests.zones.strategies import edits
+from zones import document
+from zones.addresses import Address
+from zones.edits import (
+    MAX_OVERLAP,
+    DeleteInstance,
+    DeleteRecord,
+    DeleteService,
+    Edit,
+    PutInstance,
+    PutRecord,
+    PutService,
+    SetEnabled,
+    apply,
+    get_instance,
+    get_record,
+    get_service,
+)
+from zones.errors import Conflict, Invalid, Missing, ZonesError
+from zones.model import Environment, Port, RecordSet, State
+
+SECOND = 1000
+
+WORLD = (
+    PutService("api", ports=(Port("http", 80),)),
+    PutInstance("api", "a1", region="eu", host="h1"),
+    PutService("web"),
+    PutRecord("db", "A", RecordSet(60, ("192.0.2.1",))),
+)
+
+REFUSED: dict[str, tuple[Edit, type[ZonesError], str, str]] = {
+    # what: (edit, error, field, fragment of the message)
+    "service name": (PutService("A"), Invalid, "name", "not a service name"),
+    "reserved service": (PutService("health"), Invalid, "name", "reserved"),
+    "service where a record is": (PutService("db"), Conflict, "records.name", "belongs to the service 'db'"),
+    "rename of no service": (PutService("no", rename="new"), Missing, "service", "no service 'no'"),
+    "rename to a bad name": (PutService("api", rename="A"), Invalid, "name", "not a service name"),
+    "rename to a reserved name": (PutService("api", rename="ns"), Invalid, "name", "reserved"),
+    "rename onto a service": (PutService("api", rename="web"), Conflict, "name", "'web' exists already"),
+    "rename onto a record": (PutService("api", rename="db"), Conflict, "records.name", "belongs to the service"),
+    "overlap too long": (PutService("api", rename="x", overlap=MAX_OVERLAP + 1), Invalid, "overlap_seconds", "overlap"),
+    "overlap below zero": (PutService("api", rename="x", overlap=-1), Invalid, "overlap_seconds", "overlap of -1"),
+    "port": (PutService("web", ports=(Port("a", 1), Port("a", 2))), Invalid, "ports", "two ports"),
+    "deleted service": (DeleteService("no"), Missing, "service", "no service 'no'"),
+    "instance of no service": (PutInstance("no", "i"), Missing, "service", "no service 'no'"),
+    "instance id": (PutInstance("api", "I"), Invalid, "id", "cannot be an instance id"),
+    "region": (PutInstance("api", "a1", region="E U"), Invalid, "region", "cannot be a region"),
+    "host": (PutInstance("api", "a1", host="-"), Invalid, "host", "cannot be a host id"),
+    "deleted instance": (DeleteInstance("api", "no"), Missing, "id", "no instance 'no'"),
+    "instance of a deleted service": (DeleteInstance("no", "a1"), Missing, "service", "no service"),
+    "record name": (PutRecord("A", "A", RecordSet(1, ("192.0.2.1",))), Invalid, "records.name", "lower case"),
+    "record data": (PutRecord("x", "A", RecordSet(1, ("no",))), Invalid, "values", "'x': 'no' is not an IPv4"),
+    "record at a service": (PutRecord("api", "TXT", RecordSet(1, ("x",))), Conflict, "records.name", "belongs to"),
+    "CNAME beside a record": (PutRecord("db", "CNAME", RecordSet(1, ("a.",))), Conflict, "type", "only record"),
+    "deleted record": (DeleteRecord("db", "TXT"), Missing, "name", "no TXT record 'db'"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_refused_edit_leaves_nothing_behind(what: str) -> None:
+    edit, error, field, fragment = REFUSED[what]
+    before = build("production", 1, *WORLD)
+    written = document.encode(before)
+    with pytest.raises(ZonesError, match=fragment) as refused:
+        apply(before, [SetEnabled(False), edit], NOW)
+    assert (type(refused.value), refused.value.field) == (error, field)
+    assert document.encode(before) == written
+
+
+def test_edits_add_up_to_one_revision() -> None:
+    before = build("production", 1)
+    after = apply(before, WORLD, NOW)
+    assert (before.revision, after.revision) == (1, 2)
+    assert list(after.services) == ["api", "web"]
+    assert str(after.services["api"].subnet) == "fd12:0:1:1::/64"
+    assert str(get_instance(after, "api", "a1").address) == "fd12:0:1:1::1"
+    assert str(after.services["web"].subnet) == "fd12:0:1:2::/64"
+
+
+def test_what_is_so_already_is_no_change() -> None:
+    before = build("production", 1, *WORLD)
+    assert apply(before, WORLD, NOW) is before
+    assert apply(before, [], NOW) is before
+
+
+def test_what_an_edit_does_not_name_stays() -> None:
+    after = build(
+        "production", 1, *WORLD, PutService("api"), PutInstance("api", "a1", state=State.DRAINING), SetEnabled(False)
+    )
+    instance = get_instance(after, "api", "a1")
+    assert (instance.host, instance.region, instance.state) == ("h1", "eu", State.DRAINING)
+    assert get_service(after, "api").ports == (Port("http", 80),)
+    assert not after.enabled
+    assert get_instance(apply(after, [PutInstance("api", "a1", region=None)], NOW), "api", "a1").region is None
+
+
+def test_a_new_instance_is_ready_unless_told_otherwise() -> None:
+    after = build("production", 1, PutService("api"), PutInstance("api", "a"), PutInstance("api", "b", State.STARTING))
+    assert [instance.state for instance in after.services["api"].instances.values()] == [State.READY, State.STARTING]
+
+
+def test_an_address_is_not_given_twice() -> None:
+    environment = build("production", 1)
+    addresses = []
+    for gone in (DeleteInstance("api", "a1"), DeleteService("api"), None):
+        environment = apply(environment, [PutService("api"), PutInstance("api", "a1")], NOW)
+        addresses.append(str(get_instance(environment, "api", "a1").address))
+        environment = apply(environment, [gone] if gone else [], NOW)
+    assert addresses == ["fd12:0:1:1::1", "fd12:0:1:1::2", "fd12:0:1:2::1"]
+
+
+MISSING: list[tuple[Callable[[Environment], object], str]] = [
+    (lambda environment: get_service(environment, "no"), "no service 'no'"),
+    (lambda environment: get_instance(environment, "no", "a1"), "no service 'no'"),
+    (lambda environment: get_instance(environment, "api", "no"), "no instance 'no'"),
+    (lambda environment: get_record(environment, "no", "A"), "no A record 'no'"),
+    (lambda environment: get_record(environment, "db", "TXT"), "no TXT record 'db'"),
+]
+
+
+@pytest.mark.parametrize(("get", "fragment"), MISSING)
+def test_what_is_missing_is_named(get: Callable[[Environment], object], fragment: str) -> None:
+    with pytest.raises(Missing, match=fragment):
+        get(build("production", 1, *WORLD))
+
+
+# Renames
+
+
+def former_names(environment: Environment) -> dict[str, dict[str, int]]:
+    return {name: dict(service.former_names) for name, service in environment.services.items()}
+
+
+RENAMES: list[tuple[str, list[Edit], dict[str, dict[str, int]]]] = [
+    ("keeps the old name for a while", [PutService("api", rename="v2", overlap=10)], {"v2": {"api": 10}}),
+    ("or not at all", [PutService("api", rename="v2", overlap=0)], {"v2": {}}),
+    ("for an hour by default", [PutService("api", rename="v2")], {"v2": {"api": 3600}}),
+    (
+        "twice keeps both",
+        [PutService("api", rename="v2", overlap=10), PutService("v2", rename="v3", overlap=5)],
+        {"v3": {"api": 10, "v2": 5}},
+    ),
+    (
+        "and back leaves the other",
+        [PutService("api", rename="v2", overlap=10), PutService("v2", rename="api", overlap=5)],
+        {"api": {"v2": 5}},
+    ),
+    (
+        "gives the name to a new service",
+        [PutService("api", rename="v2", overlap=10), PutService("api")],
+        {"v2": {}, "api": {}},
+    ),
+    (
+        "gives the name to another renamed one",
+        [PutService("web"), PutService("api", rename="v2", overlap=10), PutService("web", rename="api", overlap=3)],
+        {"v2": {}, "api": {"web": 3}},
+    ),
+    ("to its own name is none", [PutService("api", rename="api")], {"api": {}}),
+    ("of a new service to its own name too", [PutService("new", rename="new")], {"api": {}, "new": {}}),
+]
+
+
+@pytest.mark.parametrize(("what", "changes", "expected"), RENAMES)
+def test_a_rename(what: str, changes: list[Edit], expected: dict[str, dict[str, int]]) -> None:
+    after = build("production", 1, PutService("api"), PutInstance("api", "a1"), *changes)
+    ends = {
+        name: {old: (until - NOW) // SECOND for old, until in old.items()} for name, old in former_names(after).items()
+    }
+    assert ends == expected
+
+
+def test_a_rename_moves_no_address() -> None:
+    before = build("production", 1, PutService("api"), PutInstance("api", "a1"))
+    after = apply(before, [PutService("api", rename="v2")], NOW)
+    assert after.services["v2"].subnet == before.services["api"].subnet
+    assert after.services["v2"].instances == before.services["api"].instances
+
+
+def test_a_former_name_that_has_ended_is_forgotten_by_the_next_edit() -> None:
+    renamed = build("production", 1, PutService("api"), PutService("api", rename="v2", overlap=10))
+    in_time, late = NOW + 10 * SECOND - 1, NOW + 10 * SECOND
+    assert former_names(apply(renamed, [SetEnabled(False)], in_time)) == {"v2": {"api": late}}
+    assert former_names(apply(renamed, [SetEnabled(False)], late)) == {"v2": {}}
+    record = PutRecord("api", "TXT", RecordSet(1, ("free again",)))
+    with pytest.raises(Conflict):
+        apply(renamed, [record], in_time)
+    assert apply(renamed, [record], late).records
+
+
+# Properties
+
+
+@given(st.lists(st.lists(edits, min_size=1, max_size=3), max_size=25))
+def test_any_run_of_edits_keeps_an_environment_right(commits: list[list[Edit]]) -> None:
+    environment = build("production", 0x5B1E90C4)
+    gone: set[Address] = set()
+    for step, commit in enumerate(commits):
+        now = NOW + step * SECOND
+        before = environment
+        try:
+            environment = apply(before, commit, now)
+        except ZonesError:
+            continue
+        _check_revision(before, environment)
+        _check_addresses(before, environment, gone)
+        assert document.decode(document.encode(environment)) == environment
+        assert worlds.compiled(environment, now).revision == environment.revision
+        _check_twice(environment, commit, now)
+
+
+def _check_revision(before: Environment, after: Environment) -> None:
+    if document.encode(before) == document.encode(after):
+        assert after is before
+    else:
+        assert after.revision == before.revision + 1
+    assert (after.id, after.network) == (before.id, before.network)
+
+
+def _check_addresses(before: Environment, after: Environment, gone: set[Address]) -> None:
+    old, new = _addresses(before), _addresses(after)
+    gone |= old.keys() - new.keys()
+    assert not gone & new.keys()
+    for address in old.keys() & new.keys():
+        assert old[address] == new[address]
+    assert len(new) == sum(len(service.instances) for service in after.services.values())
+
+
+def _addresses(environment: Environment) -> dict[Address, tuple[str, str]]:
+    """Address → its service's subnet, which a rename leaves alone, and the instance's id."""
+    return {
+        instance.address: (str(service.subnet), id_)
+        for service in environment.services.values()
+        for id_, instance in service.instances.items()
+    }
+
+
+def _check_twice(environment: Environment, commit: list[Edit], now: int) -> None:
+    if len(commit) > 1:  # several may undo each other
+        return
+    try:
+        assert apply(environment, commit, now) is environment
+    except Missing:
+        # What is deleted, or renamed, is not there any more.
+        assert isinstance(commit[0], DeleteService | DeleteInstance | DeleteRecord | PutService)
