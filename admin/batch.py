@@ -13,6 +13,7 @@ from admin.inputs import read_body
 from admin.replies import show
 from admin.views import InstanceView, RecordView, Revision, ServiceView, view_environment
 from admin.writes import write
+from zones.errors import ZonesError
 from zones.model import Environment
 
 Op = Literal["put-service", "delete-service", "put-instance", "delete-instance", "put-record", "delete-record"]
@@ -37,7 +38,12 @@ class BatchReply(Struct, frozen=True):
 async def post_batch(request: web.Request) -> web.Response:
     """Make several edits in one commit."""
     body = await read_body(request, BatchBody)
-    committed = await write(request, [wanted.edit() for wanted in body.edits])
+    try:
+        committed = await write(request, [wanted.edit() for wanted in body.edits])
+    except ZonesError as error:
+        if error.edit is not None:
+            error.field = f"edits[{error.edit}].{error.field}".removesuffix(".")
+        raise
     after = committed.after
     return show(request, BatchReply(_results(after, body.edits), after.revision), after.revision)
 

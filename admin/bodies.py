@@ -39,9 +39,18 @@ Overlap = Annotated[int, Meta(ge=0, le=MAX_OVERLAP, description="seconds for whi
 
 
 class EnvironmentBody(Struct, frozen=True, forbid_unknown_fields=True):
-    """An environment as it should be. What is left out stays as it is; a new one is enabled."""
+    """An environment as it should be. What is left out stays as it is; a new one is enabled and not isolated."""
 
     enabled: bool | UnsetType = UNSET
+    isolated: bool | UnsetType = UNSET
+
+    def edits(self) -> list[edits.Edit]:
+        wanted: list[edits.Edit] = []
+        if self.enabled is not UNSET:
+            wanted.append(edits.SetEnabled(self.enabled))
+        if self.isolated is not UNSET:
+            wanted.append(edits.SetIsolated(self.isolated))
+        return wanted
 
 
 class PortBody(Struct, frozen=True, forbid_unknown_fields=True):

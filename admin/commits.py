@@ -17,6 +17,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
+from msgspec.structs import replace
+
 from admin.counts import Counts
 from admin.preconditions import Preconditions
 from watcher.errors import NetworkTaken, RevisionConflict
@@ -76,16 +78,17 @@ class Committer:
         return await self._settle(id_, step)
 
     async def put_environment(
-        self, id_: EnvironmentId, enabled: bool | None, now: int, preconditions: Preconditions
+        self, id_: EnvironmentId, wanted: Sequence[Edit], now: int, preconditions: Preconditions
     ) -> Committed:
-        """Creates the environment ``id_`` or changes it; ``enabled`` as None leaves that as it is."""
+        """Creates the environment ``id_`` unless it is there, and applies ``wanted``, all in one commit."""
 
         def step(revision: int, environment: Environment | None) -> Environment:
             preconditions.check(environment, environment is not None)
             if environment is not None:
-                return edits.apply(environment, [] if enabled is None else [edits.SetEnabled(enabled)], now)
+                return edits.apply(environment, wanted, now)
             network = self._platform.environment_network(secrets.randbelow((1 << NETWORK_BITS) - 1) + 1)
-            return Environment(id=id_, network=network, revision=revision + 1, enabled=enabled is not False)
+            made = Environment(id=id_, network=network, revision=revision + 1)
+            return replace(edits.apply(made, wanted, now), revision=revision + 1)
 
         return await self._settle(id_, step)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from aiohttp import web
-from msgspec import UNSET
 
 from admin.actors import Tenant
 from admin.bodies import EnvironmentBody
@@ -26,8 +25,7 @@ async def put_environment(request: web.Request) -> web.Response:
     """Create an environment or change it."""
     id_, preconditions = environment_in(request), read_preconditions(request.headers)
     body = await read_body(request, EnvironmentBody)
-    enabled = None if body.enabled is UNSET else body.enabled
-    committed = await request.app[CONTEXT].committer.put_environment(id_, enabled, wall_clock(), preconditions)
+    committed = await request.app[CONTEXT].committer.put_environment(id_, body.edits(), wall_clock(), preconditions)
     after = committed.after
     return show(request, summarize(after), after.revision, created=committed.before is None)
 

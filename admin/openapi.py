@@ -133,7 +133,7 @@ def _header_parameters(route: Route) -> list[dict[str, Any]]:
         return [_condition("If-None-Match", "the entity tag that the reader has: 304 if it is still right")]
     if 412 in route.refusals:
         condition = _condition("If-Match", "write only at this revision of the environment, in quotes")
-        only_new = _condition("If-None-Match", "create, never change", {"const": "*"})
+        only_new = _condition("If-None-Match", "create, never change", {"pattern": r"^\*$"})
         return [condition, only_new] if route.method == "PUT" else [condition]
     return []
 

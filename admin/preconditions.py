@@ -46,10 +46,10 @@ class Preconditions:
 
 def read_preconditions(headers: Mapping[str, str]) -> Preconditions:
     """What ``headers`` demand of a write. Raises `Malformed`: a condition that is not understood is not ignored."""
-    if_none_match = headers.get("If-None-Match", "").strip()
-    if if_none_match not in ("", ANY):
+    if_none_match = headers.get("If-None-Match")
+    if if_none_match is not None and if_none_match.strip() != ANY:
         raise Malformed("a write takes 'If-None-Match: *' only, which creates and never changes", field="If-None-Match")
-    return Preconditions(_read_tags(headers, "If-Match"), create_only=if_none_match == ANY)
+    return Preconditions(_read_tags(headers, "If-Match"), create_only=if_none_match is not None)
 
 
 def is_unchanged(headers: Mapping[str, str], revision: int) -> bool:

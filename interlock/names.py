@@ -13,7 +13,7 @@ from pathlib import Path
 from interlock.errors import PartFailed
 from interlock.settings import Settings
 from interlock.statedir import TAIL_SOCKET
-from interlock.supervise import Part, heed_cancellation
+from interlock.supervise import Part
 from interlock.values import NO_UPSTREAM, Binding, Endpoint
 from interlock.welcome import reachable
 from resolver.errors import ListenError
@@ -79,7 +79,7 @@ class Names:
     async def _watch(self, ready: Callable[[], None]) -> None:
         # Ready at once: it goes on asking for a store that is away, and until then the resolver has its own way.
         ready()
-        await heed_cancellation(self.watcher.run())
+        await self.watcher.run()
 
     async def _tell(self, ready: Callable[[], None]) -> None:
         ready()

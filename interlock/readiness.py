@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from admin.operations import Probe
 from interlock.names import Names
-from interlock.supervise import Part, Supervisor, heed_cancellation
+from interlock.supervise import Part, Supervisor
 from watcher.errors import Unavailable
 from watcher.store import Store
 
@@ -27,7 +27,7 @@ class Contact:
 
     @property
     def part(self) -> Part:
-        return Part("contact", lambda ready: heed_cancellation(self._ask(ready)))
+        return Part("contact", self._ask)
 
     async def _ask(self, ready: Callable[[], None]) -> None:
         while True:

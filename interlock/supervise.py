@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
 
 from interlock.errors import InterlockError
 
@@ -20,9 +19,6 @@ RESTART_LAST = 10.0  # seconds; often enough to be back soon after somebody has 
 HEALTHY_AFTER = 60.0  # seconds of service after which a crash counts as the first one again
 DRAIN_DEADLINE = 6.0  # seconds that one part may take to end; more than any of its own deadlines
 
-CANCEL_AGAIN = 0.1  # seconds until what has not heard is told again
-
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -97,24 +93,6 @@ class Supervisor:
             _log_failure(part.name, reason, delay)
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 no secret
             delay = min(delay * 2, RESTART_LAST)
-
-
-async def heed_cancellation(work: Coroutine[Any, Any, T]) -> T:
-    """Awaits ``work``, and if cancelled, cancels it until it has heard.
-
-    Python before 3.12 loses a cancellation that comes just when what `asyncio.wait_for` waits for is done (bpo-37658),
-    and redis-py sends every command through that: a loop of commands would then go on for ever.
-    """
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.wait({task})
-    finally:
-        while not task.done():
-            task.cancel()
-            await asyncio.wait({task}, timeout=CANCEL_AGAIN)
-        if not task.cancelled():
-            task.exception()  # so that it counts as seen where the cancellation goes first
-    return task.result()
 
 
 def _log_failure(name: str, reason: Exception, delay: float) -> None:

@@ -62,6 +62,7 @@ class Resolver:
     async def stop(self) -> None:
         """Takes no more queries; those that were taken are answered."""
         listeners, self._listeners = self._listeners, []
+        self.addresses.clear()
         for udp, tcp in listeners:
             udp.pause()
             tcp.pause()
@@ -122,22 +123,26 @@ def _open_sockets(host: str, port: int) -> tuple[socket.socket, socket.socket]:
 
 def _open_socket(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, kind)
-    sock.setblocking(False)
-    try:
-        if family == socket.AF_INET6:
-            # A client's address is then always of the socket's own family, never one in disguise.
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if kind == socket.SOCK_STREAM:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        else:
-            with contextlib.suppress(OSError):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-        sock.bind((host, port))
-    except OSError as error:
-        sock.close()
-        raise ListenError(_explain(host, port, kind, error)) from error
+    with contextlib.ExitStack() as unless_bound:
+        try:
+            sock = unless_bound.enter_context(socket.socket(family, kind))
+            sock.setblocking(False)
+            _prepare(sock)
+            sock.bind((host, port))
+        except OSError as error:
+            raise ListenError(_explain(host, port, kind, error)) from error
+        unless_bound.pop_all()
     return sock
+
+
+def _prepare(sock: socket.socket) -> None:
+    if sock.family == socket.AF_INET6:
+        # A client's address is then always of the socket's own family, never one in disguise.
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    if sock.type == socket.SOCK_STREAM:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    else:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
 
 
 def _explain(host: str, port: int, kind: socket.SocketKind, error: OSError) -> str:

@@ -51,6 +51,8 @@ class TcpConnection(asyncio.Protocol):
         self._core = listener.core
         self._connections = listener.connections
         self._received = bytearray()
+        self._owed = 0
+        self._has_ended = False
         self._is_paused = False
         self._transport: asyncio.Transport
         self._timer: asyncio.TimerHandle
@@ -69,6 +71,11 @@ class TcpConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._received += data
         self._answer_all()
+
+    def eof_received(self) -> bool:
+        # Who has no more to ask may still listen (RFC 9293 §3.6): what is being waited for is sent first.
+        self._has_ended = True
+        return self._owed > 0
 
     def pause_writing(self) -> None:
         # A client that asks but does not read gets no more answers than fit its window and our buffer.
@@ -102,6 +109,7 @@ class TcpConnection(asyncio.Protocol):
                 break
             packet = bytes(self._received[2:end])
             del self._received[:end]
+            self._owed += 1
             self._answer(packet)
 
     def _answer(self, packet: bytes) -> None:
@@ -144,11 +152,14 @@ class TcpConnection(asyncio.Protocol):
             self._core.querylog.note(self._serving(), self.source, Transport.TCP, packet, reply, started)
 
     def _send(self, reply: bytes | None) -> None:
+        self._owed -= 1
         if reply is None:
             self.abort()  # what is not a query over TCP will not become one
         elif not self._transport.is_closing():
             self._transport.write(len(reply).to_bytes(2, "big") + reply)  # one write (RFC 7766 §8)
             self._keep_open()
+            if self._has_ended and not self._owed:
+                self.close()
 
     def _keep_open(self) -> None:
         self._timer.cancel()

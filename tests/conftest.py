@@ -50,18 +50,19 @@ class running_server:  # noqa: N801 used as a with-statement's word
     def __init__(self, binary: str, directory: Path) -> None:
         self.socket = directory / "store.sock"
         self.url = f"unix://{self.socket}"
-        self._log = (directory / "store.log").open("wb")
+        self._log_path = directory / "store.log"
         self._command = [
             binary, "--port", "0", "--unixsocket", str(self.socket), "--dir", str(directory), "--appendonly", "yes",
             "--save", "",
         ]  # fmt: skip
 
     def __enter__(self) -> str:
+        self._log = self._log_path.open("wb")
         self.process = subprocess.Popen(self._command, stdout=self._log, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + START_DEADLINE
         while not self.socket.exists():
             if time.monotonic() > deadline or self.process.poll() is not None:
-                raise StoreError(f"the test's server did not start; see {self._log.name}")
+                raise StoreError(f"the test's server did not start; see {self._log_path}")
             time.sleep(0.01)
         return self.url
 

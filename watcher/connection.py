@@ -7,6 +7,7 @@ reply would conflict with itself).
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,12 +81,24 @@ def redact(url: str) -> str:
 
 @contextmanager
 def as_unavailable(url: str) -> Iterator[None]:
-    """Turns every failure of the client library into `Unavailable`, in one line that names the server."""
+    """Turns every failure of the client library into `Unavailable`, in one line that names the server.
+
+    And heeds every cancellation: the library sends through ``asyncio.wait_for``, which before Python 3.12 forgets one
+    that comes just when what it waits for is done.
+    """
+    task = asyncio.current_task()
+    asked = task.cancelling() if task else 0
     try:
         yield
     except (RedisError, OSError, TimeoutError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise Unavailable(f"store {redact(url)}: {reason}") from error
+        failure: Exception | None = error
+    else:
+        failure = None
+    if task and task.cancelling() > asked:
+        raise asyncio.CancelledError
+    if failure:
+        reason = " ".join(str(failure).split()) or type(failure).__name__
+        raise Unavailable(f"store {redact(url)}: {reason}") from failure
 
 
 def _connect_by_sentinel(url: str, options: dict[str, Any]) -> Any:

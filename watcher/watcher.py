@@ -88,6 +88,7 @@ class Watcher:
     _served: dict[EnvironmentId, _Served] = field(default_factory=dict)
     _ending: dict[EnvironmentId, int] = field(default_factory=dict)
     _is_loaded: bool = False
+    _reason: str = ""
 
     async def run(self) -> None:
         """Load and tail until cancelled; a store that fails is asked again, with growing patience."""
@@ -98,10 +99,7 @@ class Watcher:
                 delay = RETRY_FIRST
                 await self._tail()
             except Unavailable as error:
-                if self.connected or not self._is_loaded:
-                    log.warning("store_unavailable", extra={"reason": str(error)})
-                self.counts.lost_connections += self.connected
-                self.connected = False
+                self._lost(str(error))
                 # Jitter, so that a thousand watchers do not come back in one instant.
                 await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 no secret
                 delay = min(delay * 2, RETRY_LAST)
@@ -140,10 +138,16 @@ class Watcher:
                 self.counts.repaired += await self._compare()
                 due = time.monotonic() + COMPARE_EVERY
 
+    def _lost(self, reason: str) -> None:
+        if reason != self._reason:  # once, not with every attempt
+            log.warning("store_unavailable", extra={"reason": reason})
+        self.counts.lost_connections += self.connected
+        self.connected, self._reason = False, reason
+
     def _heard(self) -> None:
         if not self.connected:
             log.info("store_connected", extra={"store": self.store.url})
-        self.connected = True
+        self.connected, self._reason = True, ""
         self.contact = time.monotonic()
 
     async def _compare(self) -> int:

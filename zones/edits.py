@@ -16,7 +16,7 @@ from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from zones.addresses import instance_address, next_subnet_number, service_subnet, subnet_number
-from zones.errors import Conflict, Invalid, Missing
+from zones.errors import Conflict, Invalid, Missing, ZonesError
 from zones.model import Environment, Instance, Port, RecordSet, RecordType, Service, State
 from zones.names import check_instance_id, check_service_name
 
@@ -96,8 +96,12 @@ def apply(environment: Environment, edits: Iterable[Edit], now: int) -> Environm
     """
     draft = _Draft(environment)
     draft.forget_ended_names(now)
-    for edit in edits:
-        draft.apply(edit, now)
+    for position, edit in enumerate(edits):
+        try:
+            draft.apply(edit, now)
+        except ZonesError as error:
+            error.edit = position
+            raise
     after = replace(environment, **draft.fields())
     return environment if after == environment else replace(after, revision=environment.revision + 1)
 
@@ -167,14 +171,13 @@ class _Draft:
         return _get_service(self._environment.id, self._services, name)
 
     def _put_service(self, edit: PutService, now: int) -> None:
-        if edit.name not in self._services:
-            if edit.rename not in (None, edit.name):
-                self._service(edit.name)
-            self._create_service(edit.name)
+        name = edit.name
+        if edit.rename is not None and edit.rename != name:
+            name = self._rename_service(name, edit.rename, edit.overlap, now)
+        elif name not in self._services:
+            self._create_service(name)
         if edit.ports is not UNSET:
-            self._services[edit.name] = replace(self._services[edit.name], ports=edit.ports)
-        if edit.rename not in (None, edit.name):
-            self._rename_service(edit.name, edit.rename or "", edit.overlap, now)
+            self._services[name] = replace(self._services[name], ports=edit.ports)
 
     def _create_service(self, name: str) -> None:
         check_service_name(name)
@@ -183,8 +186,11 @@ class _Draft:
         self._free_former_name(name)
         self._services[name] = Service(subnet=service_subnet(self._environment.network, self._last_subnet))
 
-    def _rename_service(self, old: str, new: str, overlap: int, now: int) -> None:
+    def _rename_service(self, old: str, new: str, overlap: int, now: int) -> str:
         check_service_name(new)
+        if old not in self._services and new in self._services and old in self._services[new].former_names:
+            return new  # it has been done already: whoever lost the answer may ask again
+        self._service(old)
         if new in self._services:
             raise Conflict(f"a service {new!r} exists already: delete or rename it first", field="name")
         if not 0 <= overlap <= MAX_OVERLAP:
@@ -193,6 +199,7 @@ class _Draft:
         service = self._services.pop(old)
         kept = {old: now + overlap * 1000} if overlap else {}
         self._services[new] = replace(service, former_names={**service.former_names, **kept})
+        return new
 
     def _free_former_name(self, name: str) -> None:
         # A name in use by a service beats a name that one used to have.

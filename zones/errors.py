@@ -2,11 +2,15 @@
 
 
 class ZonesError(ValueError):
-    """Base of this folder. ``field`` names the part of the input that is at fault, ``""`` for all of it."""
+    """Base of this folder. ``field`` names the part of the input that is at fault, ``""`` for all of it.
+
+    ``edit`` is the position of the edit that was refused, where it was one of several.
+    """
 
     def __init__(self, message: str, *, field: str = "") -> None:
         super().__init__(message)
         self.field = field
+        self.edit: int | None = None
 
 
 class Invalid(ZonesError):

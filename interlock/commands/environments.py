@@ -11,12 +11,12 @@ from interlock.options import API, takes
 from interlock.output import json_option, show, table
 from interlock.settings import Settings
 
-COLUMNS = ("id", "network", "enabled", "revision")
+COLUMNS = ("id", "network", "enabled", "isolated", "revision")
 
 
 @click.group()
 def env() -> None:
-    """Environments: list, get, create, enable, disable, delete."""
+    """Environments: list, get, create, enable, disable, isolate, open, delete."""
 
 
 @env.command("list")
@@ -51,7 +51,7 @@ def create(environment: str, settings: Settings, as_json: bool) -> None:
 @json_option
 def enable(environment: str, settings: Settings, as_json: bool) -> None:
     """Switch private networking on for an environment."""
-    _set_enabled(environment, settings, as_json, True)
+    _change(environment, settings, as_json, {"enabled": True})
 
 
 @env.command()
@@ -60,7 +60,25 @@ def enable(environment: str, settings: Settings, as_json: bool) -> None:
 @json_option
 def disable(environment: str, settings: Settings, as_json: bool) -> None:
     """Switch private networking off for an environment; all that it holds stays."""
-    _set_enabled(environment, settings, as_json, False)
+    _change(environment, settings, as_json, {"enabled": False})
+
+
+@env.command()
+@click.argument("environment")
+@takes(*API)
+@json_option
+def isolate(environment: str, settings: Settings, as_json: bool) -> None:
+    """Let an environment resolve its own names only; nothing is forwarded for it."""
+    _change(environment, settings, as_json, {"isolated": True})
+
+
+@env.command("open")
+@click.argument("environment")
+@takes(*API)
+@json_option
+def open_(environment: str, settings: Settings, as_json: bool) -> None:
+    """Let an environment resolve names of the outside world again."""
+    _change(environment, settings, as_json, {"isolated": False})
 
 
 @env.command()
@@ -71,10 +89,10 @@ def delete(environment: str, settings: Settings) -> None:
     Client.of(settings).delete("environments", environment)
 
 
-def _set_enabled(environment: str, settings: Settings, as_json: bool, enabled: bool) -> None:
+def _change(environment: str, settings: Settings, as_json: bool, body: dict[str, bool]) -> None:
     client = Client.of(settings)
     client.get("environments", environment)  # a misspelt name is refused, not created
-    show(client.put("environments", environment, body={"enabled": enabled}), as_json, _print)
+    show(client.put("environments", environment, body=body), as_json, _print)
 
 
 def _print(environment: Any) -> None:

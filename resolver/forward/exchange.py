@@ -9,6 +9,7 @@ where there is much of it somebody is guessing, and the question is put again ov
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import socket
 import ssl
@@ -49,7 +50,7 @@ class Question:
 
 
 class ExchangeFailed(Exception):
-    """The upstream gave no answer; the message says why."""
+    """The upstream gave no answer; the message says why, and nothing of whom we ask: clients get to read it."""
 
 
 @dataclass(slots=True)
@@ -66,7 +67,7 @@ class Exchanger:
             if response.rcode in _NO_EDNS:
                 response = await self._ask(upstream, question.packed(edns=False))
         except (OSError, EOFError, ValueError) as error:
-            raise ExchangeFailed(f"{upstream}: {str(error) or type(error).__name__}") from error
+            raise ExchangeFailed(_explain(error)) from error
         return response
 
     async def _ask(self, upstream: Upstream, query: bytes) -> Response:
@@ -108,6 +109,20 @@ class Exchanger:
         if response.truncated:
             raise ValueError("its answer is truncated even over TCP")  # nobody could be told the rest
         return response
+
+
+def _explain(error: Exception) -> str:
+    match error:
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not accepted: {error.verify_message}"
+        case ssl.SSLError():
+            return f"TLS: {error.reason or error}"
+        case OSError(errno=int(number)) if number > 0:
+            return os.strerror(number)
+        case EOFError():
+            return "it closed the connection"
+        case _:
+            return str(error) or type(error).__name__
 
 
 Clock = Callable[[], float]

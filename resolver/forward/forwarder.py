@@ -222,25 +222,26 @@ class Forwarder:
         try:
             response = await self._exchanger.ask(upstream, question)
         except ExchangeFailed as error:
-            self._failed(upstream)
+            self._failed(upstream, str(error))
             return Useless(str(error))
         except asyncio.CancelledError:
             # Another one was faster, or time is up. Who was late, and has answered nobody else since, is not to be
             # the first again.
             if loop.time() - started >= health.patience and health.answered == answered:
-                self._failed(upstream)
+                self._failed(upstream, "it is late")
             raise
         outcome = read(question, response, is_protected=upstream.is_protected)
         if isinstance(outcome, Useless):
-            self._failed(upstream)
-            return Useless(f"{upstream}: {outcome.reason}")
+            self._failed(upstream, outcome.reason)
+            return outcome
         health.succeeded(loop.time() - started)
         return outcome
 
-    def _failed(self, upstream: Upstream) -> None:
+    def _failed(self, upstream: Upstream, reason: str) -> None:
         self.counts.failed[str(upstream)] += 1
         if self.health[upstream].failed(self._clock()) == WORTH_SAYING:
-            log.warning("upstream_failed", extra={"upstream": str(upstream), "failures": WORTH_SAYING})
+            details = {"upstream": str(upstream), "failures": WORTH_SAYING, "reason": reason}
+            log.warning("upstream_failed", extra=details)
 
     def _stale(self, entry: Entry) -> Reply:
         self.counts.stale += 1

@@ -56,7 +56,7 @@ REFUSED: list[tuple[list[dict[str, Any]], int, str | None]] = [
     ([{"op": "put-instance", "service": "api", "id": "a2", "region": "E U"}], 400, "edits[0].region"),
     ([{"op": "put-record", "name": "x", "type": "A", "ttl": 1, "values": ["1"]}], 400, "edits[0].values[0]"),
     ([{"op": "put-record", "name": "x", "type": "A", "ttl": 0, "values": ["192.0.2.1"]}], 400, "edits[0].ttl"),
-    ([{"op": "delete-service", "name": "nosuch"}], 404, "service"),
+    ([{"op": "delete-service", "name": "nosuch"}], 404, "edits[0].service"),
     ([{"op": "put-record", "name": "x.api", "type": "A", "ttl": 1, "values": ["192.0.2.1"]}], 409, "records.name"),
 ]
 

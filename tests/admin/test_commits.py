@@ -65,8 +65,8 @@ async def test_a_network_that_is_taken_is_drawn_again(store: Store, monkeypatch:
     draws = iter([6, 6, 7])
     monkeypatch.setattr("admin.commits.secrets.randbelow", lambda _bound: next(draws))
     committer = Committer(store, Platform(), Counts())
-    first = await committer.put_environment(PRODUCTION, None, 0, Preconditions())
-    second = await committer.put_environment(EnvironmentId("staging"), None, 0, Preconditions())
+    first = await committer.put_environment(PRODUCTION, [], 0, Preconditions())
+    second = await committer.put_environment(EnvironmentId("staging"), [], 0, Preconditions())
     assert (str(first.after.network), str(second.after.network)) == ("fd12:0:7::/48", "fd12:0:8::/48")
 
 
@@ -74,13 +74,13 @@ async def test_no_network_at_all(store: Store, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("admin.commits.secrets.randbelow", lambda _bound: 6)
     monkeypatch.setattr(commits, "PAUSE", 0)
     committer = Committer(store, Platform(), Counts())
-    await committer.put_environment(PRODUCTION, None, 0, Preconditions())
+    await committer.put_environment(PRODUCTION, [], 0, Preconditions())
     with pytest.raises(NetworkTaken):
-        await committer.put_environment(EnvironmentId("staging"), None, 0, Preconditions())
+        await committer.put_environment(EnvironmentId("staging"), [], 0, Preconditions())
 
 
 async def test_turns_are_forgotten_when_nobody_waits(store: Store) -> None:
     committer = Committer(store, Platform(), Counts())
-    await committer.put_environment(PRODUCTION, None, 0, Preconditions())
+    await committer.put_environment(PRODUCTION, [], 0, Preconditions())
     await asyncio.gather(*(committer.edit(PRODUCTION, [PutService(f"s{n}")], 0, Preconditions()) for n in range(5)))
     assert not committer._turns

@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from admin.limits import Limits
 from tests.admin.api import ROOT, Api
 from watcher.store import Store
@@ -44,6 +46,17 @@ async def test_with_names_that_are_there(store: Store, tmp_path: Path) -> None:
         not_deletion = ("--exclude-operation-id", "delete_environment")
         await ask(tmp_path, str(description), "--url", f"http://127.0.0.1:{api.port}", *options, *not_deletion)
         assert_all_were_met(api, {200, 201, 204, 400, 404, 409})
+
+
+async def test_it_would_find_an_answer_that_is_not_described(store: Store, tmp_path: Path) -> None:
+    async with Api(store, NO_LIMIT) as api:
+        document = (await api.get("/openapi.json")).body
+        del document["paths"]["/v1/environments"]["get"]["responses"]["200"]
+        description = tmp_path / "openapi.json"
+        description.write_text(json.dumps(document))
+        only = ("--include-operation-id", "list_environments", "--max-examples", "1")
+        with pytest.raises(AssertionError, match="Undocumented status code"):
+            await ask(tmp_path, str(description), "--url", f"http://127.0.0.1:{api.port}", *only)
 
 
 async def ask(directory: Path, *arguments: str) -> None:

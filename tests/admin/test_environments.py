@@ -22,6 +22,14 @@ async def test_created_then_changed_as_the_design_shows(api: Api) -> None:
     assert changed.body["network"] == made.body["network"]
 
 
+async def test_isolated_and_opened_again(api: Api) -> None:
+    made = await api.put(E, {"isolated": True})
+    assert (made.status, made.body["isolated"], made.body["enabled"], made.body["revision"]) == (201, True, True, 1)
+    assert (await api.put(E, {})).body["isolated"] is True
+    opened = await api.put(E, {"isolated": False})
+    assert (opened.status, opened.body["revision"], "isolated" in opened.body) == (200, 2, False)
+
+
 async def test_a_put_that_changes_nothing_commits_nothing(api: Api) -> None:
     await api.put(E, {"enabled": False})
     for body in ({}, {"enabled": False}):

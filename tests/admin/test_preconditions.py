@@ -33,6 +33,7 @@ WRITES: list[tuple[str, str, dict[str, str], int]] = [
     ("PUT", E, {"If-Match": ""}, 400),
     ("PUT", E, {"If-None-Match": "*"}, 412),
     ("PUT", E, {"If-None-Match": '"4"'}, 400),
+    ("PUT", E, {"If-None-Match": ""}, 400),
     ("PUT", "/v1/environments/new", {"If-None-Match": "*"}, 201),
     ("PUT", "/v1/environments/new", {"If-Match": "*"}, 412),
     ("PUT", "/v1/environments/new", {"If-Match": '"1"'}, 412),

@@ -50,6 +50,13 @@ async def test_an_overlap_of_its_own_choice(production: Api, overlap: dict[str, 
     assert [former["name"] for former in renamed.body["former_names"]] == kept
 
 
+async def test_a_rename_may_be_asked_for_again(production: Api) -> None:
+    """Whoever lost the answer sends the same again, and it is no error."""
+    first = await production.put(f"{E}/services/api", {"name": "web"})
+    again = await production.put(f"{E}/services/api", {"name": "web"})
+    assert (again.status, again.body) == (200, first.body)
+
+
 async def test_a_rename_to_a_name_in_use_is_refused(production: Api) -> None:
     await production.put(f"{E}/services/web", {})
     refused = await production.put(f"{E}/services/api", {"name": "web"})

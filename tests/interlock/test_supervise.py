@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from interlock.errors import PartFailed
-from interlock.supervise import Part, Supervisor, heed_cancellation
+from interlock.supervise import Part, Supervisor
 
 DEADLINE = 5.0  # seconds
 
@@ -145,33 +145,3 @@ async def test_a_part_that_fails_while_it_ends_does_not_keep_the_others(caplog: 
     await supervisor.stop()
     assert recorded.events[-1] == "store ends"
     assert [record.getMessage() for record in caplog.records] == ["part_failed_to_end"]
-
-
-async def test_a_cancellation_that_was_lost_is_repeated() -> None:
-    lost = 0
-
-    async def deaf() -> None:
-        nonlocal lost
-        while lost < 3:
-            try:
-                await asyncio.sleep(DEADLINE)
-            except asyncio.CancelledError:
-                lost += 1
-        await asyncio.sleep(DEADLINE)
-
-    task = asyncio.create_task(heed_cancellation(deaf()))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    task.cancel()
-    async with asyncio.timeout(DEADLINE):
-        with pytest.raises(asyncio.CancelledError):
-            await task
-    assert lost == 3
-
-
-async def test_what_was_not_cancelled_ends_as_ever() -> None:
-    async def fail() -> None:
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        await heed_cancellation(fail())

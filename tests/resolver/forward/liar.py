@@ -10,7 +10,7 @@ import contextlib
 import random
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -73,7 +73,8 @@ class Liar:
     _timers: list[asyncio.TimerHandle] = field(default_factory=list)
 
     def __str__(self) -> str:
-        return f"{self.address[0]}:{self.address[1]}"
+        host, port = self.address[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def count(self, label: str = "") -> int:
         """How many queries came for names that begin with ``label``."""
@@ -155,9 +156,10 @@ async def lying(
 
 
 @contextlib.contextmanager
-def _bound_pair(host: str):  # type: ignore[no-untyped-def]
+def _bound_pair(host: str) -> Iterator[tuple[socket.socket, socket.socket]]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     while True:
-        udp, tcp = (socket.socket(socket.AF_INET, kind) for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM))
+        udp, tcp = (socket.socket(family, kind) for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM))
         with udp, tcp:
             udp.bind((host, 0))
             try:
@@ -283,6 +285,11 @@ def _no_edns(query: Message, transport: Transport, *, rcode: dns.rcode.Rcode, he
     return [Say(wire(message)[:4] + bytes(8) if headless else wire(message))]
 
 
+def _spiral(query: Message, transport: Transport) -> Sequence[Say]:
+    """One alias after the other, for ever."""
+    return says(f"@ 300 IN CNAME spiral-{random.randrange(10**6)}.{ZONE}")(query, transport)
+
+
 def _aliases(*, chain: int, size: int) -> tuple[str, ...]:
     """A chain of CNAMEs whose reply has about ``size`` octets, all names being compressed."""
     label = ((size - 66) // chain - 16) // 2  # two of them a record, beside what all records have
@@ -319,9 +326,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "halfway": says("@ 300 IN CNAME far.other.example.", recursive=False),
     "far": says("@ 300 IN CNAME small.other.example."),
     "inward": says("@ 300 IN CNAME nas.corp.internal.", recursive=False),
-    "spiral": lambda query, transport: says(
-        f"@ 300 IN CNAME spiral-{len(query.question[0].name.to_text())}x{query.question[0].name.to_text()}"
-    )(query, transport),
+    "spiral": _spiral,
     "servfail": says(rcode=SERVFAIL),
     "refused": says(rcode=REFUSED),
     "silent": silent,

@@ -1,0 +1,224 @@
+"""From what an upstream said to what a client is told."""
+
+from __future__ import annotations
+
+import itertools
+
+import dns.message
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resolver import wire
+from resolver.forward.exchange import Question
+from resolver.forward.reading import LONGEST_NEGATIVE, LONGEST_TTL, MAX_CHAIN, Outcome, Unfinished, Useless, read
+from resolver.messages import Rcode, Record, Reply, Response
+from tests.resolver.forward import liar
+from zones.names import Name
+from zones.records import Opaque, RRType, type_name
+
+QNAME = "www.liar.example."
+SOA = liar.SOA
+
+
+def reading(
+    *answer: str,
+    qtype: str = "A",
+    authority: tuple[str, ...] = (),
+    dnssec_ok: bool = False,
+    authentic: bool = False,
+    protected: bool = True,
+    rcode: dns.rcode.Rcode = dns.rcode.NOERROR,
+    recursive: bool = True,
+) -> Outcome:
+    query = dns.message.make_query(QNAME, qtype, use_edns=False)
+    said = liar.reply(query, *answer, authority=authority, rcode=rcode, recursive=recursive, authentic=authentic)
+    response = wire.parse_response(liar.wire(said), query.to_wire())
+    assert response
+    question = Question(Name.parse(QNAME), int(query.question[0].rdtype), dnssec_ok=dnssec_ok)
+    return read(question, response, is_protected=protected)
+
+
+def lines(outcome: Outcome) -> list[str]:
+    assert isinstance(outcome, Reply)
+    return [f"{str(rrset.name).split('.')[0]} {type_name(rrset.rtype)} {len(rrset.rdatas)}" for rrset in outcome.answer]
+
+
+CHAIN = (
+    "@ 300 IN CNAME a.liar.example.",
+    "a.liar.example. 300 IN CNAME b.liar.example.",
+    "b.liar.example. 300 IN A 192.0.2.1",
+)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(CHAIN)))
+def test_a_chain_is_told_in_its_order(order: tuple[str, ...]) -> None:
+    assert lines(reading(*order)) == ["www CNAME 1", "a CNAME 1", "b A 1"]
+
+
+def test_the_same_record_twice_is_one_and_ttls_are_made_equal() -> None:
+    outcome = reading("@ 300 IN A 192.0.2.1", "@ 20 IN A 192.0.2.2", "@ 300 IN A 192.0.2.1")
+    assert lines(outcome) == ["www A 2"]
+    assert isinstance(outcome, Reply)
+    assert outcome.answer[0].ttl == 20
+
+
+def test_what_was_not_asked_for_is_left_out() -> None:
+    extra = ("c.liar.example. 300 IN A 192.0.2.9", "b.liar.example. 300 IN AAAA 2001:db8::1", "evil. 1 IN A 192.0.2.6")
+    assert lines(reading(*extra, *CHAIN)) == ["www CNAME 1", "a CNAME 1", "b A 1"]
+    chaos = Record(Name.parse(QNAME), RRType.A, 3, 300, Opaque(bytes(4)))
+    question, response = Question(Name.parse(QNAME), RRType.A), Response(0, (chaos,), recursive=False)
+    assert isinstance(read(question, response, is_protected=True), Useless)
+
+
+def test_of_two_aliases_of_one_name_the_first_holds() -> None:
+    outcome = reading("@ 300 IN CNAME a.liar.example.", "@ 300 IN CNAME b.liar.example.", *CHAIN[1:])
+    assert lines(outcome) == ["www CNAME 1", "a CNAME 1", "b A 1"]
+
+
+@pytest.mark.parametrize("qtype", ["CNAME", "ANY"])
+def test_who_asks_for_the_alias_gets_the_alias(qtype: str) -> None:
+    assert lines(reading(*CHAIN, qtype=qtype)) == ["www CNAME 1"]
+
+
+@pytest.mark.parametrize(("length", "useless"), [(MAX_CHAIN, False), (MAX_CHAIN + 1, True)])
+def test_a_chain_has_an_end(length: int, useless: bool) -> None:
+    names = ["@", *(f"n{number}.liar.example." for number in range(length))]
+    chain = [f"{names[at]} 300 IN CNAME {names[at + 1]}" for at in range(length)]
+    assert isinstance(reading(*chain, f"{names[-1]} 300 IN A 192.0.2.1"), Useless) is useless
+
+
+def test_a_loop_is_useless() -> None:
+    assert isinstance(reading(CHAIN[0], "a.liar.example. 300 IN CNAME www.liar.example."), Useless)
+
+
+def test_a_chain_without_an_end_goes_on_there() -> None:
+    outcome = reading(*CHAIN[:2])
+    assert isinstance(outcome, Unfinished)
+    assert outcome.target == Name.parse("b.liar.example")
+    assert lines(outcome.reply) == ["www CNAME 1", "a CNAME 1"]
+
+
+@pytest.mark.parametrize("authority", [(SOA,), (SOA, "liar.example. 300 IN NS ns.liar.example.")])
+def test_a_chain_to_nothing_ends_with_the_soa(authority: tuple[str, ...]) -> None:
+    outcome = reading(*CHAIN[:2], authority=authority)
+    assert lines(outcome) == ["www CNAME 1", "a CNAME 1"]
+    assert isinstance(outcome, Reply)
+    assert [(rrset.rtype, rrset.ttl) for rrset in outcome.authority] == [(RRType.SOA, 60)]
+
+
+@pytest.mark.parametrize(
+    ("ttl", "minimum", "expected"),
+    [(600, 60, 60), (30, 60, 30), (0, 60, 1), (600, 0, 1), (86_400, 86_400, LONGEST_NEGATIVE), (2**31, 60, 1)],
+)
+def test_a_no_holds_for_the_lesser_of_two_times(ttl: int, minimum: int, expected: int) -> None:
+    """RFC 2308 §5."""
+    soa = f"liar.example. {ttl % 2**31} IN SOA ns.liar.example. h.liar.example. 1 2 3 4 {minimum}"
+    outcome = reading(authority=(soa,), rcode=dns.rcode.NXDOMAIN)
+    assert isinstance(outcome, Reply)
+    assert (outcome.rcode, outcome.authority[0].ttl) == (Rcode.NXDOMAIN, expected)
+
+
+def test_the_soa_of_a_stranger_says_nothing() -> None:
+    outcome = reading(authority=("other.example. 300 IN SOA ns.x. h.x. 1 2 3 4 60",), rcode=dns.rcode.NXDOMAIN)
+    assert isinstance(outcome, Reply)
+    assert outcome.authority == ()
+
+
+@pytest.mark.parametrize(("ttl", "expected"), [(0, 1), (1, 1), (300, 300), (2**31 - 1, LONGEST_TTL)])
+def test_ttls_have_bounds(ttl: int, expected: int) -> None:
+    outcome = reading(f"@ {ttl} IN A 192.0.2.1")
+    assert isinstance(outcome, Reply)
+    assert outcome.answer[0].ttl == expected
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason"),
+    [
+        (reading(rcode=dns.rcode.SERVFAIL), "SERVFAIL"),
+        (reading(rcode=dns.rcode.YXDOMAIN), "RCODE6"),
+        (reading(recursive=False), "does not look any further"),
+        (reading(authority=("liar.example. 300 IN NS ns.liar.example.",), recursive=False), "a referral"),
+        (reading(authority=("liar.example. 300 IN NS ns.liar.example.",)), "a referral"),
+        (reading("other.example. 300 IN A 192.0.2.1"), "not asked for"),
+    ],
+)
+def test_what_is_no_answer(outcome: Outcome, reason: str) -> None:
+    assert isinstance(outcome, Useless)
+    assert reason in outcome.reason
+
+
+SIGNATURE = "13 3 300 20300101000000 20200101000000 1 liar.example. AAAA"
+SIGNED = (
+    f"b.liar.example. 300 IN RRSIG A {SIGNATURE}",
+    f"@ 300 IN RRSIG CNAME {SIGNATURE}",
+    f"a.liar.example. 300 IN RRSIG CNAME {SIGNATURE}",
+    f"b.liar.example. 300 IN RRSIG AAAA {SIGNATURE}",
+    *reversed(CHAIN),
+)
+PROOF = (
+    "liar.example. 300 IN NS ns.liar.example.",
+    f"liar.example. 300 IN RRSIG NS {SIGNATURE}",
+    SOA,
+    f"liar.example. 300 IN RRSIG SOA {SIGNATURE}",
+    "z.liar.example. 300 IN NSEC liar.example. A RRSIG NSEC",
+    f"z.liar.example. 300 IN RRSIG NSEC {SIGNATURE}",
+)
+
+
+class TestSigned:
+    def test_each_rrset_is_followed_by_its_signatures(self) -> None:
+        outcome = reading(*SIGNED, dnssec_ok=True)
+        assert lines(outcome) == ["www CNAME 1", "www TYPE46 1", "a CNAME 1", "a TYPE46 1", "b A 1", "b TYPE46 1"]
+        assert lines(reading(*SIGNED)) == ["www CNAME 1", "a CNAME 1", "b A 1"]
+
+    def test_an_alias_to_nothing_keeps_its_soa_and_the_proof(self) -> None:
+        outcome = reading(*SIGNED[1:3], *CHAIN[:2], authority=PROOF, dnssec_ok=True)
+        assert isinstance(outcome, Reply)
+        assert [rrset.rtype for rrset in outcome.authority] == [6, 46, 47, 46]
+        plain = reading(*SIGNED[1:3], *CHAIN[:2], authority=PROOF)
+        assert isinstance(plain, Reply)
+        assert [rrset.rtype for rrset in plain.authority] == [6]
+
+    @pytest.mark.parametrize("dnssec_ok", [True, False])
+    def test_who_asks_for_any_or_for_signatures_gets_each_once(self, dnssec_ok: bool) -> None:
+        outcome = reading(*SIGNED, qtype="ANY", dnssec_ok=dnssec_ok)
+        assert sorted(lines(outcome)) == ["www CNAME 1", "www TYPE46 1"]
+        assert lines(reading(*SIGNED, qtype="RRSIG", dnssec_ok=dnssec_ok)) == ["www TYPE46 1"]
+
+    @pytest.mark.parametrize(("dnssec_ok", "protected"), list(itertools.product([True, False], repeat=2)))
+    def test_authentic(self, dnssec_ok: bool, protected: bool) -> None:
+        outcome = reading("@ 300 IN A 192.0.2.1", authentic=True, dnssec_ok=dnssec_ok, protected=protected)
+        assert isinstance(outcome, Reply)
+        assert outcome.authentic is (dnssec_ok and protected)
+
+
+NAMES = ("@", "a.liar.example.", "b.liar.example.", "evil.example.")
+RECORD = st.one_of(
+    st.tuples(st.sampled_from(NAMES), st.sampled_from(NAMES[1:])).map(
+        lambda names: f"{names[0]} 300 IN CNAME {names[1]}"
+    ),
+    st.tuples(st.sampled_from(NAMES), st.integers(0, 3)).map(lambda it: f"{it[0]} 300 IN A 192.0.2.{it[1]}"),
+    st.sampled_from(NAMES).map(lambda name: f"{name} 300 IN AAAA 2001:db8::1"),
+    st.sampled_from(NAMES).map(lambda name: f"{name} 300 IN RRSIG A {SIGNATURE}"),
+)
+
+
+@given(records=st.lists(RECORD, max_size=10), dnssec_ok=st.booleans(), recursive=st.booleans())
+def test_whatever_is_said_clients_are_told_a_chain_and_its_end(
+    records: list[str], dnssec_ok: bool, recursive: bool
+) -> None:
+    outcome = reading(*records, dnssec_ok=dnssec_ok, recursive=recursive)
+    if isinstance(outcome, Useless):
+        return
+    answer = outcome.reply.answer if isinstance(outcome, Unfinished) else outcome.answer
+    name = Name.parse(QNAME)
+    for rrset in answer:
+        assert rrset.name == name or rrset.rtype == 46
+        assert rrset.rtype in ((1, 5, 46) if dnssec_ok else (1, 5))
+        if rrset.rtype == RRType.CNAME:
+            assert len(rrset.rdatas) == 1
+            target = rrset.rdatas[0]
+            assert isinstance(target, Name)
+            name = target
+    assert len({(rrset.name, rrset.rtype, rrset.rdatas) for rrset in answer}) == len(answer)
