@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from struct import Struct, pack_into, unpack_from
 
 from dnslib import CNAME, EDNS0, NS, PTR, RD, SOA, DNSError, DNSLabel, EDNSOption
@@ -125,7 +126,7 @@ def _pack(head: Head, reply: Reply, limit: int) -> tuple[bytes, bool]:
     if head.question:
         buffer.encode_name(_label(Name(head.question[:-4].lower())))
         buffer.append(head.question[-4:])
-    opt = _pack_opt(head.edns, reply) if head.edns else b""
+    opt = _pack_opt(head.edns.dnssec_ok, reply.rcode >> 4, reply.error) if head.edns else b""
     room = limit - len(opt)
     answers, truncated = _pack_section(buffer, reply.answer, room)
     authorities, cut = _pack_section(buffer, reply.authority, room) if not truncated else (0, False)
@@ -285,6 +286,9 @@ def _skip_owner(packet: bytes, offset: int) -> int:
     return len(packet)
 
 
+# The OPT records that clients send, and those that we send back, are a handful: dnslib takes longest over them, so each
+# is read and packed once. What a client makes up, such as a cookie, only turns over the cache.
+@lru_cache(maxsize=1024)
 def _parse_opt(record: bytes) -> RR:
     try:
         return RR.parse(DNSBuffer(record))
@@ -292,14 +296,14 @@ def _parse_opt(record: bytes) -> RR:
         raise _MalformedError from None
 
 
-def _pack_opt(edns: Edns, reply: Reply) -> bytes:
-    options = [_pack_error(reply.error)] if reply.error else []
+@lru_cache(maxsize=1024)
+def _pack_opt(dnssec_ok: bool, extended_rcode: int, error: ExtendedError | None) -> bytes:
     opt = EDNS0(
         DNSLabel([]),
-        ext_rcode=reply.rcode >> 4,
-        flags="do" if edns.dnssec_ok else "",
+        ext_rcode=extended_rcode,
+        flags="do" if dnssec_ok else "",
         udp_len=MAXIMUM_UDP,
-        opts=options,
+        opts=[_pack_error(error)] if error else [],
     )
     buffer = DNSBuffer()
     opt.pack(buffer)

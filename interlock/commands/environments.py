@@ -12,6 +12,7 @@ from interlock.output import json_option, show, table
 from interlock.settings import Settings
 
 COLUMNS = ("id", "network", "enabled", "isolated", "revision")
+OPEN = {"isolated": False}  # what the API tells only of those that are
 
 
 @click.group()
@@ -96,10 +97,10 @@ def _change(environment: str, settings: Settings, as_json: bool, body: dict[str,
 
 
 def _print(environment: Any) -> None:
-    table([environment], COLUMNS)
+    table([OPEN | environment], COLUMNS)
 
 
 def _print_all(found: Any) -> None:
-    table(found["environments"], COLUMNS)
+    table([OPEN | environment for environment in found["environments"]], COLUMNS)
     for environment in found["unreadable"]:
         click.echo(f"{environment}: what the store holds of it cannot be read; the log says why", err=True)

@@ -126,7 +126,10 @@ def test_health_and_metrics(demo: Up) -> None:
 
 def test_a_session_of_commands(demo: Up) -> None:
     network = json.loads(demo.call("env", "create", "shop", "--json"))["network"]
-    assert re.search(rf"^shop +{network} +yes +1$", demo.call("env", "get", "shop"), re.MULTILINE)
+    assert re.search(rf"^shop +{network} +yes +no +1$", demo.call("env", "get", "shop"), re.MULTILINE)
+    demo.call("env", "isolate", "shop")
+    assert re.search(rf"^shop +{network} +yes +yes +2$", demo.call("env", "list"), re.MULTILINE)
+    demo.call("env", "open", "shop")
     shop = ("-e", "shop")
     demo.call("service", "put", "cart", "--port", "http:8080", "--port", "dns:53/udp", *shop)
     made = json.loads(demo.call("instance", "put", "cart", "c1", "--region", "eu", "--host", "h1", *shop, "--json"))
