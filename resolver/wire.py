@@ -69,18 +69,15 @@ def parse(packet: bytes) -> Query | Rejected | Drop:
     if end is None or end + 4 > len(packet):
         return Rejected(head, Rcode.FORMERR)
     question = packet[HEADER.size : end + 4]
-    head = replace(head, question=question, authentic_wanted=bool(flags & _AD), checking_disabled=bool(flags & _CD))
     try:
         opt = _find_opt(packet, end + 4, additionals)
     except _MalformedError:
-        return Rejected(head, Rcode.FORMERR)
-    repeats = True
-    if opt is not None:
-        edns = Edns(opt.rclass, opt.edns_ver, bool(opt.edns_do))
-        head = replace(head, edns=edns)
-        repeats = not opt.rdata
-        if edns.version > 0:
-            return Rejected(head, Rcode.BADVERS)  # RFC 6891 §6.1.3
+        return Rejected(Head(id_, opcode, recursion_desired, question), Rcode.FORMERR)
+    edns = Edns(opt.rclass, opt.edns_ver, bool(opt.edns_do)) if opt else None
+    head = Head(id_, opcode, recursion_desired, question, edns, bool(flags & _AD), bool(flags & _CD))
+    if edns and edns.version > 0:
+        return Rejected(head, Rcode.BADVERS)  # RFC 6891 §6.1.3
+    repeats = not (opt and opt.rdata)
     qtype, qclass = unpack_from("!HH", question, len(question) - 4)
     return Query(head, Name(question[:-4].lower()), qtype, qclass, repeats)
 
