@@ -1,7 +1,7 @@
 # `make help` lists what can be made. A variable: make PYTHON=python3.12 run
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench image lock clean
+.PHONY: help run test check clients bench image lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,14 +15,19 @@ run: $(VENV)/.run ## start all of Interlock on this machine, with a demo environ
 
 test: $(VENV)/.dev ## install what the tests need, then run all of them (ARGS="-k names -x" goes to pytest)
 	@tests/setup
+	@tests/clients/setup some
 	$(BIN)/python -m pytest $(ARGS)
 
-check: $(VENV)/.dev ## format, lint, types, arrows, and the tests but those of the whole system
+check: $(VENV)/.dev ## format, lint, types, arrows, and the tests but those of whole systems and of clients
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest --ignore tests/system $(ARGS)
+	$(BIN)/python -m pytest --ignore tests/system --ignore tests/clients $(ARGS)
+
+clients: $(VENV)/.dev ## run every client resolver that this machine can have, and write docs/compatibility.md (root)
+	@tests/clients/setup
+	$(BIN)/python -m tests.clients $(ARGS)
 
 bench: $(VENV)/.dev ## measure, beside Knot DNS
 	@tests/setup

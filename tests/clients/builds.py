@@ -65,7 +65,8 @@ def musl_of_debian() -> Build:
 def glibc(options: str = "") -> Build:
     """The C program with the machine's C library; ``options`` are resolv.conf's."""
     version = os.confstr("CS_GNU_LIBC_VERSION") or "not glibc"
-    build = _compile("glibc", "lookup.c", ["cc", "-O1"], "gcc and libc6-dev", version.removeprefix("glibc "))
+    libraries = ("-lpthread", "-lresolv")
+    build = _compile("glibc", "lookup.c", ["cc", "-O1"], "gcc and libc6-dev", version.removeprefix("glibc "), libraries)
     return Build(build.command, build.version, {"RES_OPTIONS": options} if options else {})
 
 
@@ -73,12 +74,16 @@ def cares() -> Build:
     """c-ares as Debian has it."""
     if not Path("/usr/include/ares.h").exists():
         raise Unavailable("no ares.h: install libc-ares-dev")
-    return _compile("c-ares", "cares.c", ["cc", "-O1"], "gcc", _debian_version("libc-ares2"), ["-lcares"])
+    return _compile("c-ares", "cares.c", ["cc", "-O1"], "gcc", _debian_version("libc-ares2"), ("-lcares",))
 
 
 def pycares() -> Build:
     """c-ares as pycares brings it."""
-    made = _cached("pycares", [], lambda directory: _install("pycares", directory / "wheel") and None)
+
+    def make(directory: Path) -> None:
+        _install("pycares", directory / "wheel")
+
+    made = _cached("pycares", [], make)
     environ = {"PYTHONPATH": f"{PROGRAMS.parents[2]}:{made / 'wheel'}"}
     command = (sys.executable, "-m", "tests.clients.programs.with_pycares")
     return Build(command, _output([*command, "--version"], environ).strip(), environ)
@@ -161,17 +166,13 @@ def resolved() -> Build:
 
 
 def _compile(
-    name: str, source: str, compiler: list[str], package: str, version: str, libraries: list[str] | None = None
+    name: str, source: str, compiler: list[str], package: str, version: str, libraries: tuple[str, ...] = ()
 ) -> Build:
     _found(compiler[0], package)
     made = _cached(
         f"{name}-{version}",
         [source],
-        lambda directory: _run(
-            [*compiler, "-o", directory / "lookup", PROGRAMS / source, *(libraries or ["-lpthread", "-lresolv"])]
-            if "musl-gcc" not in compiler
-            else [*compiler, "-o", directory / "lookup", PROGRAMS / source]
-        ),
+        lambda directory: _run([*compiler, "-o", directory / "lookup", PROGRAMS / source, *libraries]),
     )
     return Build((str(made / "lookup"),), version)
 
@@ -182,7 +183,8 @@ def _javac(directory: Path, source: str, classpath: str) -> None:
 
 
 def _java_version() -> str:
-    return re.findall(r'"(.+?)"', _output([_found("java", "default-jre-headless"), "-version"]))[0]
+    found = re.search(r'"(.+?)"', _output([_found("java", "default-jre-headless"), "-version"]))
+    return found[1] if found else ""
 
 
 def _cached(name: str, sources: list[str], make: Callable[[Path], None]) -> Path:
@@ -220,7 +222,13 @@ def _run(command: list[str | Path], environ: Mapping[str, str] | None = None, cw
     environ = {**os.environ, **(environ or {})}
     try:
         result = subprocess.run(
-            command, env=environ, cwd=cwd, capture_output=True, text=True, timeout=_BUILD_DEADLINE, stdin=subprocess.DEVNULL
+            command,
+            env=environ,
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            timeout=_BUILD_DEADLINE,
+            stdin=subprocess.DEVNULL,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable(f"{Path(command[0]).name}: {error}") from error

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 
 from tests.clients import namespaces, scenarios, world
 from tests.clients.builds import Build
-from tests.clients.faults import FAULTS
+from tests.clients.controls import Control
 from tests.clients.namespaces import Host
 from tests.clients.roster import Client
-from tests.clients.scenarios import RESOLV_CONF, Found, Scenario
+from tests.clients.scenarios import RESOLV_CONF, Scenario
 from tests.clients.session import ROOT, Outcome, Session
 
-# A fault is seen as well in one second as in five.
+# A fault is seen as well in one second as in five. Who takes no such advice is given up after a while.
 _IMPATIENT = RESOLV_CONF.replace("ndots:1", "ndots:1 timeout:1 attempts:2")
+_PATIENCE = 15.0  # seconds
+_END_DEADLINE = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,14 @@ class Cell:
         return self.applies and not self.reason
 
 
+def why_not() -> str:
+    """What keeps this machine from running clients in namespaces; empty if nothing does."""
+    if os.getuid() != 0:
+        return "not root, and namespaces need it"
+    missing = [command for command in ("ip", "nsenter", "unshare", "mount") if not shutil.which(command)]
+    return f"not installed: {', '.join(missing)}" if missing else ""
+
+
 class Ground:
     """A host with a server in it, and clients as they are wanted."""
 
@@ -60,16 +72,19 @@ class Ground:
             raise RuntimeError("the server did not start")
 
     def close(self) -> None:
-        """Ends the server."""
-        self._server.kill()
-        self._server.communicate()
+        """Ends the server, and what it has started."""
+        try:
+            self._server.communicate(timeout=_END_DEADLINE)
+        except subprocess.TimeoutExpired:
+            self._server.kill()
+            self._server.communicate()
 
     @contextlib.contextmanager
-    def session(self, build: Build, resolv_conf: str = RESOLV_CONF) -> Iterator[Session]:
+    def session(self, build: Build, resolv_conf: str = RESOLV_CONF, *, warm: bool = True) -> Iterator[Session]:
         """``build`` at work in a namespace of its own."""
         address = world.client_address(next(self._numbers))
         space = self._host.workload(address, world.PLATFORM_PREFIX, world.LOCAL_PREFIXES)
-        session = Session(build.command, build.environ, self._host, space, world.RESOLVER, resolv_conf)
+        session = Session(build.command, build.environ, self._host, space, world.RESOLVER, resolv_conf, warm=warm)
         try:
             yield session
         finally:
@@ -100,8 +115,12 @@ def run(where: Ground, client: Client, build: Build, wanted: Iterable[Scenario])
     for resolv_conf, group in groups.items():
         with where.session(build, resolv_conf) as session:
             for scenario in group:
-                cells[scenario.key] = judge(client, scenario, session.ask(scenario.request))
+                cells[scenario.key] = judge(client, scenario, session.ask(_request(client, scenario)))
     return cells
+
+
+def _request(client: Client, scenario: Scenario) -> str:
+    return scenario.request.replace("CLIENT", client.key.replace(".", "-"))
 
 
 def judge(client: Client, scenario: Scenario, outcome: Outcome) -> Cell:
@@ -109,7 +128,7 @@ def judge(client: Client, scenario: Scenario, outcome: Outcome) -> Cell:
     if outcome.status == "na":
         return Cell(applies=False, reason="has no such look-up")
     traffic = outcome.traffic
-    problems = [scenarios.fault(outcome, scenario.expect, connects=client.connects)]
+    problems = [scenarios.fault(outcome, scenario.expect, connects=client.connects, is_vague=client.is_vague)]
     if traffic.slowest > scenarios.TOO_SLOW:
         problems.append(f"waited {traffic.slowest:.0f} ms for a reply")
     excess = list(_excess(scenario, outcome))
@@ -138,13 +157,11 @@ def _excess(scenario: Scenario, outcome: Outcome) -> Iterator[str]:
         yield f"sent {traffic.queries} queries, not {scenario.most}"
 
 
-def notice(where: Ground, fault: str, client: Client, build: Build) -> str:
-    """How ``client`` fails against the server with ``fault``; empty if it notices nothing."""
-    wrong = FAULTS[fault]
-    scenario = Scenario(fault, wrong.tells, wrong.request, Found(wrong.finds), most=100)
-    with where.session(build, _IMPATIENT) as session:
-        cell = judge(client, scenario, session.ask(wrong.request))
-    return cell.reason
+def notice(where: Ground, control: Control, client: Client, build: Build) -> str:
+    """How ``client`` fails against the server of ``control``; empty if it notices nothing."""
+    scenario = Scenario(control.fault, control.fault, control.request, control.expect, most=100)
+    with where.session(build, _IMPATIENT, warm=False) as session:
+        return judge(client, scenario, session.ask(control.request, _PATIENCE)).reason
 
 
 def _why_not(client: Client, scenario: Scenario) -> str:
@@ -153,7 +170,3 @@ def _why_not(client: Client, scenario: Scenario) -> str:
     if scenario.request.startswith("pair ") and client.key != "sockets":
         return "sends this only by chance"
     return client.never.get(scenario.key, "")
-
-
-Table = Mapping[str, Mapping[str, Cell]]
-"""By client, then by scenario."""

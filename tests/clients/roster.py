@@ -17,6 +17,7 @@ class Client:
     """One client. ``key`` is its name on the command line, ``name`` in the table.
 
     ``searches`` says whether it uses the search list, ``connects`` that it tells only the address that it chose.
+    ``is_vague`` says that it tells a failure as it tells a missing name.
     ``never`` says why some scenarios are not for it, and ``patient`` why in some it asks more than it would have to:
     by its own ways, whatever the server does.
     """
@@ -27,6 +28,7 @@ class Client:
     make: Maker
     searches: bool = True
     connects: bool = False
+    is_vague: bool = False
     never: Mapping[str, str] = field(default_factory=dict)
     patient: Mapping[str, str] = field(default_factory=dict)
 
@@ -36,11 +38,13 @@ class Client:
 
 MUSL, GLIBC, LIBRARIES, TOOLS = "musl", "glibc", "Resolver libraries", "Programs"
 
-_GLIBC_ROOM = {
-    key: "glibc asks anew with a larger buffer of its own where there are more than some 20 addresses, whoever answers"
-    for key in ("sixty", "outside-large")
-}
+_GLIBC_ROOM = dict.fromkeys(
+    ("sixty", "outside-large"),
+    "glibc asks anew with a larger buffer of its own for many addresses (16 fit, 40 do not), whoever answers",
+)
 _LIBUNBOUND = "libunbound asks for each name of a chain by itself: it believes no answer about another name"
+_NETTY = "netty asks for CNAME as well where it finds no address, and follows an alias by asking anew"
+_RESOLVED = "systemd-resolved asks once more, without EDNS, before it believes an NXDOMAIN (its DVE-2018-0001)"
 _ONE_PROCESS_EACH = "100 processes are started; the time is theirs"
 
 CLIENTS = (
@@ -71,7 +75,32 @@ CLIENTS = (
         builds.java,
         patient={**_GLIBC_ROOM, "pointer": "Java looks up the addresses of the name that it was told, and compares"},
     ),
-    Client("netty", "netty", LIBRARIES, builds.netty),
+    Client(
+        "netty",
+        "netty",
+        LIBRARIES,
+        builds.netty,
+        is_vague=True,
+        never={"any": "keeps only records of the very type that was asked"},
+        patient=dict.fromkeys(
+            (
+                "missing",
+                "foreign",
+                "non-terminal",
+                "alias",
+                "alias-outside",
+                "only-ipv4",
+                "outside-missing",
+                "outside-nodata",
+                "localhost",
+                "search-misses",
+                "https",
+                "svcb",
+                "txt",
+            ),
+            _NETTY,
+        ),
+    ),
     Client(
         "dnspython",
         "dnspython",
@@ -91,12 +120,35 @@ CLIENTS = (
         never={"localhost": "asks for a name without a dot by its search list alone"},
     ),
     Client(
-        "busybox-wget", "busybox wget", TOOLS, partial(builds.tool, "busybox", "busybox-static", "wget"), connects=True
+        "busybox-wget",
+        "busybox wget",
+        TOOLS,
+        partial(builds.tool, "busybox", "busybox-static", "wget"),
+        connects=True,
+        is_vague=True,
+        patient=_GLIBC_ROOM,
     ),
-    Client("resolved", "systemd-resolved", TOOLS, builds.resolved),
     Client(
-        "dig", "dig", TOOLS, partial(builds.tool, "dig", "bind9-dnsutils"), patient={"hundred": _ONE_PROCESS_EACH}
+        "resolved",
+        "systemd-resolved",
+        TOOLS,
+        builds.resolved,
+        patient=dict.fromkeys(
+            (
+                "missing",
+                "foreign",
+                "non-terminal",
+                "only-ipv4",
+                "no-pointer",
+                "outside-missing",
+                "outside-nodata",
+                "localhost",
+                "search-misses",
+            ),
+            _RESOLVED,
+        ),
     ),
+    Client("dig", "dig", TOOLS, partial(builds.tool, "dig", "bind9-dnsutils"), patient={"hundred": _ONE_PROCESS_EACH}),
     Client(
         "kdig",
         "kdig",
@@ -119,9 +171,19 @@ CLIENTS = (
         TOOLS,
         partial(builds.tool, "unbound-host", "unbound-host"),
         searches=False,
-        patient={key: _LIBUNBOUND for key in ("alias", "alias-outside", "outside-chain")},
+        patient=dict.fromkeys(("alias", "alias-outside", "outside-chain"), _LIBUNBOUND),
     ),
     Client("sockets", "sockets by hand", TOOLS, partial(builds.python, "with_sockets", ""), searches=False),
 )
 
 BY_KEY = {client.key: client for client in CLIENTS}
+
+NOT_TO_BE_HAD: Mapping[str, str] = {
+    "musl 1.1.24 and older (Alpine 3.12 and older)": "no package brings it any more; by its source it forgives more "
+    "than 1.2.2 does: one half of the pair may be NXDOMAIN",
+    "uClibc-ng": "no package of Debian brings it; by its source it uses the partial reply of a truncated one, as musl "
+    "1.2.3 does",
+    "hickory-resolver": "needs Rust and some hundred crates to build; its rules are in clients.md, read in its source",
+    "other versions of glibc": "the C library is the machine's own; 2.31 to 2.41 were only read in their sources",
+    "macOS, Windows": "no container runs them behind this resolver",
+}

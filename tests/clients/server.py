@@ -1,41 +1,115 @@
-"""The server that the clients meet: the product's resolver with the zones of `world`, run inside a host's namespace.
+"""The server that the clients meet: `interlock up` with the environments of `world`, inside a host's namespace.
 
     python -m tests.clients.server [FAULT]
 
 With the name of a fault (see `faults`) a relay that is wrong on purpose stands before it. "ready" on standard output
-says that it listens; it ends when standard input does, so it never outlives who started it.
+says that it answers; it ends when standard input does, so it never outlives who started it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import signal
 import sys
-from ipaddress import ip_network
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 
-from resolver.forward.forwarder import Forwarder
-from resolver.forward.upstream import Routes
-from resolver.server import Resolver
+from msgspec.structs import replace
+
+from resolver.client import ask
+from resolver.errors import AskError
 from tests.clients import faults, upstream, world
-from tests.worlds import PLATFORM, PRODUCTION
+from tests.worlds import PRODUCTION
+from watcher.errors import StoreError
+from watcher.store import Store
+from zones.model import Environment
+from zones.names import Name
+from zones.records import RRType
 
-_UPSTREAM_PORT = 5301
-BEHIND_THE_RELAY = ("::1", 5353)
+_UPSTREAM = ("127.0.0.1", 5301)
+_BEHIND_THE_RELAY = ("::1", 5353)
+_START_DEADLINE = 30.0  # seconds, on a machine that is busy with other tests
+_END_DEADLINE = 10.0
+_PR_SET_PDEATHSIG = 1
 
 
 async def serve(fault: str | None) -> None:
-    await upstream.start("127.0.0.1", _UPSTREAM_PORT)
-    forwarder = Forwarder(Routes.parse((f"127.0.0.1:{_UPSTREAM_PORT}",)))
-    listen = BEHIND_THE_RELAY if fault else (world.RESOLVER, 53)
-    resolver = Resolver(PLATFORM, [listen], {ip_network("::1/128"): PRODUCTION}, forwarder)
-    await resolver.start()
-    for zone in world.zones():
-        resolver.publish(zone)
-    resolver.loaded()
-    if fault:
-        await faults.start(fault, BEHIND_THE_RELAY)
-    print("ready", flush=True)
-    await asyncio.to_thread(sys.stdin.read)
-    await resolver.stop()
+    await upstream.start(*_UPSTREAM)
+    listen = _BEHIND_THE_RELAY if fault else (world.RESOLVER, 53)
+    with tempfile.TemporaryDirectory(prefix="interlock-clients-") as directory:
+        async with _product(listen, Path(directory)):
+            await _fill(Path(directory) / "store.sock")
+            await _wait_until_known(_BEHIND_THE_RELAY if fault else ("::1", 53))
+            if fault:
+                await faults.start(fault, _BEHIND_THE_RELAY)
+            print("ready", flush=True)
+            await asyncio.to_thread(sys.stdin.read)
+
+
+@asynccontextmanager
+async def _product(listen: tuple[str, int], state: Path) -> AsyncIterator[None]:
+    """`interlock up` that listens on ``listen``; who asks from ``::1``, as we do, belongs to production."""
+    command = [
+        sys.executable, "-m", "interlock", "up", "--state-dir", str(state),
+        "--dns-listen", f"[{listen[0]}]:{listen[1]}", "--upstream", f"{_UPSTREAM[0]}:{_UPSTREAM[1]}",
+        "--bind", f"::1/128={PRODUCTION}",
+    ]  # fmt: skip
+    if listen[0] == world.RESOLVER:
+        command += ["--dns-listen", "[::1]:53"]
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, preexec_fn=_end_with_parent
+    )
+    try:
+        yield
+    finally:
+        process.terminate()
+        async with asyncio.timeout(_END_DEADLINE):
+            await process.wait()
+
+
+async def _fill(sock: Path) -> None:
+    """Commits the environments, as soon as there is a store; production last, for that one is waited for."""
+    store = Store(f"unix://{sock}")
+    deadline = time.monotonic() + _START_DEADLINE
+    try:
+        for environment in (world.staging(), world.production()):
+            await _commit(store, replace(environment, revision=1), deadline)
+    finally:
+        await store.close()
+
+
+async def _commit(store: Store, environment: Environment, deadline: float) -> None:
+    while True:
+        try:
+            return await store.commit(environment, 0)
+        except StoreError:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.05)
+
+
+async def _wait_until_known(server: tuple[str, int]) -> None:
+    """Returns when the server answers from what was committed."""
+    qname = Name.parse(f"api.{world.SUFFIX}")
+    deadline = time.monotonic() + _START_DEADLINE
+    while True:
+        try:
+            answer = await asyncio.to_thread(ask, server, qname, RRType.AAAA)
+            if answer.rcode == "NOERROR" and answer.records:
+                return
+        except AskError:
+            pass  # it does not listen yet
+        if time.monotonic() > deadline:
+            raise TimeoutError("the server does not know what was committed")
+        await asyncio.sleep(0.05)
+
+
+def _end_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 if __name__ == "__main__":

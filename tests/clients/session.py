@@ -27,6 +27,7 @@ from tests.clients.namespaces import Host, Namespace
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 30.0  # seconds for one look-up; a resolver with the usual settings gives up after 10 to 20
+END_PATIENCE = 2.0  # seconds for a program to end by itself
 START_PATIENCE = 60.0  # seconds until a program that compiles or loads much is ready
 
 # Bound over the machine's own, so that a client finds what a container of the product has, and no more.
@@ -52,7 +53,11 @@ class Outcome:
 
 
 class Session:
-    """The program ``command`` in ``space``, with ``resolv_conf`` as its ``/etc/resolv.conf``."""
+    """The program ``command`` in ``space``, with ``resolv_conf`` as its ``/etc/resolv.conf``.
+
+    ``warm`` says that it makes one look-up before any that is asked: the first one loads code, and learns the
+    neighbour's address.
+    """
 
     def __init__(
         self,
@@ -62,13 +67,17 @@ class Session:
         space: Namespace,
         server: str,
         resolv_conf: str,
+        *,
+        warm: bool = True,
     ) -> None:
+        self._warm = warm
         self._directory = tempfile.TemporaryDirectory(prefix="interlock-clients-")
         files = Path(self._directory.name)
         for path, text in {**_FILES, "/etc/resolv.conf": resolv_conf}.items():
             (files / Path(path).name).write_text(text)
         self._command = [*space.enter(), "unshare", "--mount", "sh", "-c", _ENTER, str(files), *command]
-        self._environ = {**os.environ, "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8", **environ}
+        own = {"PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8", "TMPDIR": str(files)}
+        self._environ = {**os.environ, **own, **environ}
         self._capture = Capture(host.capture(space.link), server)
         self._log = (files / "log").open("w+b")
         self._process: subprocess.Popen[bytes] | None = None
@@ -76,6 +85,11 @@ class Session:
 
     def close(self) -> None:
         """Ends the program and all that it started."""
+        if self._process and self._process.stdin:
+            # A program that is well ends with its input, and takes its own children along.
+            with contextlib.suppress(subprocess.TimeoutExpired, BrokenPipeError):
+                self._process.stdin.close()
+                self._process.wait(END_PATIENCE)
         self._stop()
         self._capture.close()
         self._log.close()
@@ -110,8 +124,7 @@ class Session:
             env=self._environ,
             start_new_session=True,
         )
-        # The first look-up loads code and learns the neighbour's address; it is made before any that is measured.
-        if self._converse("6 warm.many.railway.internal", START_PATIENCE) is None:
+        if self._warm and self._converse("6 warm.many.railway.internal", START_PATIENCE) is None:
             self._stop()
             raise RuntimeError(f"the client did not start: {self._command[7:]}\n{self.log[-2000:]}")
 
@@ -120,7 +133,11 @@ class Session:
         if process:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+            for pipe in (process.stdin, process.stdout):
+                assert pipe
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+            process.wait()
         self._buffer = b""
 
     def _converse(self, request: str, patience: float) -> str | None:

@@ -1,8 +1,13 @@
-"""The Internet of the matrix: one scripted resolver, which also falls silent where it is asked to."""
+"""The Internet of the matrix: one scripted resolver, which also falls silent where it is asked to.
+
+Names below one that it knows are answered as that one is, so that each client can ask for one that no cache has.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
+from itertools import pairwise
 from typing import cast
 
 import dns.flags
@@ -11,11 +16,12 @@ import dns.name
 import dns.rcode
 import dns.rdatatype
 import dns.rrset
+import dns.zonefile
 
 from tests.clients import world
 
 _LINKS = 7
-_LONG = "x" * 50  # with this the seven CNAMEs and their end are some 850 octets, as a CDN's may be
+_LONG = "x" * 56  # with this the seven CNAMEs and their end are some 850 octets, as a CDN's may be
 
 
 def _text() -> str:
@@ -28,35 +34,34 @@ def _text() -> str:
     ]
     lines += [f"big.example. 300 IN A {address}" for address in world.BIG_V4]
     names = ["chain.example.", *(f"{n}{_LONG}.{n}{_LONG}.example." for n in range(1, _LINKS)), "end.chain.example."]
-    lines += [f"{name} 300 IN CNAME {target}" for name, target in zip(names, names[1:], strict=False)]
+    lines += [f"{name} 300 IN CNAME {target}" for name, target in pairwise(names)]
     return "\n".join(lines)
 
 
+def _read() -> Iterable[dns.rrset.RRset]:
+    return dns.zonefile.read_rrsets(_text(), rdclass=None, origin=".", relativize=False)
+
+
 _SOA = dns.rrset.from_text("example.", 60, "IN", "SOA", "ns.example. hostmaster.example. 1 3600 600 86400 60")
-_RECORDS: dict[tuple[dns.name.Name, dns.rdatatype.RdataType], dns.rrset.RRset] = {}
-for _line in _text().splitlines():
-    _name, _ttl, _class, _type, _data = _line.split(None, 4)
-    _key = (dns.name.from_text(_name), dns.rdatatype.from_text(_type))
-    if _key in _RECORDS:
-        _RECORDS[_key].update(dns.rrset.from_text(_name, int(_ttl), _class, _type, _data))
-    else:
-        _RECORDS[_key] = dns.rrset.from_text(_name, int(_ttl), _class, _type, _data)
+_RECORDS = {(rrset.name, rrset.rdtype): rrset for rrset in _read()}
 _NAMES = {name for name, _ in _RECORDS}
+_DEAD = dns.name.from_text("dead.example.")
 
 
 def respond(packet: bytes, *, limit: int) -> bytes | None:
     """The reply to ``packet``, or None: silence, for ``dead.example`` and below it."""
     query = dns.message.from_wire(packet)
     question = query.question[0]
-    if question.name.is_subdomain(dns.name.from_text("dead.example.")):
+    if question.name.is_subdomain(_DEAD):
         return None
     response = dns.message.make_response(query, recursion_available=True)
-    name = question.name
+    owner = question.name
+    name = _known(owner)
     while alias := _RECORDS.get((name, dns.rdatatype.CNAME)):
-        response.answer.append(alias)
-        name = dns.name.from_text(alias[0].to_text())
+        response.answer.append(_renamed(alias, owner))
+        owner = name = dns.name.from_text(alias[0].to_text())
     if found := _RECORDS.get((name, question.rdtype)):
-        response.answer.append(found)
+        response.answer.append(_renamed(found, owner))
     else:
         response.authority.append(_SOA)
         if name not in _NAMES:
@@ -67,6 +72,14 @@ def respond(packet: bytes, *, limit: int) -> bytes | None:
     short = dns.message.make_response(query, recursion_available=True)
     short.flags |= dns.flags.TC
     return short.to_wire()
+
+
+def _known(name: dns.name.Name) -> dns.name.Name:
+    return name.parent() if name not in _NAMES and name.parent() in _NAMES else name
+
+
+def _renamed(rrset: dns.rrset.RRset, owner: dns.name.Name) -> dns.rrset.RRset:
+    return dns.rrset.from_rdata_list(owner, rrset.ttl, list(rrset))
 
 
 class _Datagrams(asyncio.DatagramProtocol):

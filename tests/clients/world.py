@@ -21,6 +21,9 @@ CHAIN_END = ("192.0.2.81", "2001:db8::81")
 BIG_V4 = tuple(f"198.51.100.{number}" for number in range(1, 41))
 WILD = "2001:db8::a"
 
+# A name for each look-up, so that no cache of a client answers for the server.
+PAIRS = ("mixed", "dotted", "single", "searched", "only4", "only6", "typed", "paired")
+
 _LABEL = 63
 LONGEST = ".".join(("a" * _LABEL, "b" * _LABEL, "c" * _LABEL, "d" * 39, "many", SUFFIX))
 assert len(LONGEST) == 253, len(LONGEST)
@@ -34,6 +37,7 @@ def production() -> Environment:
         PutService("api", ports=(Port("http", 8080),)),
         PutInstance("api", "a1", region="eu"),
         PutInstance("api", "a2", region="us"),
+        *(edit for name in PAIRS for edit in (PutService(name), PutInstance(name, "i1"), PutInstance(name, "i2"))),
         PutService("sixteen"),
         *(PutInstance("sixteen", f"s{number:02d}") for number in range(16)),
         PutService("sixty"),

@@ -136,6 +136,36 @@ def test_the_longest_name_with_an_error_and_an_soa_fits_the_smallest_reply() -> 
     assert len(message.authority) == 1
 
 
+def chain_of(count: int) -> Reply:
+    """A reply of ``count`` CNAMEs, each of a long name, and an address at their end."""
+    names = [Name.parse(f"{'x' * 50}{number}.example.org") for number in range(count + 1)]
+    aliases = [RRset(name, RRType.CNAME, 60 - number, (names[number + 1],)) for number, name in enumerate(names[:-1])]
+    return Reply(Rcode.NOERROR, (*aliases, RRset(names[-1], RRType.AAAA, 60, (Address(bytes(16)),))))
+
+
+@pytest.mark.parametrize(("edns", "transport"), [(None, Transport.UDP), (None, Transport.TCP)])
+def test_a_chain_too_long_for_a_client_without_edns_leads_to_its_end_at_once(
+    edns: Edns | None, transport: Transport
+) -> None:
+    reply = chain_of(8)
+    head = Head(1, 0, True, reply.answer[0].name + b"\0\x1c\0\1", edns)
+    message = read(wire.pack(head, reply, wire.limit(head, transport)))
+    assert not message.flags & dns.flags.TC
+    alias, address = message.answer
+    assert (alias.name, alias[0].target) == (message.question[0].name, address.name)
+    assert alias.ttl == 60 - 7  # the least of those that it stands for
+    assert len(message.to_wire()) <= 512
+
+
+@pytest.mark.parametrize(("count", "payload"), [(2, None), (8, 1232)])
+def test_a_chain_that_fits_is_told_whole(count: int, payload: int | None) -> None:
+    reply = chain_of(count)
+    edns = Edns(payload, 0, False) if payload else None
+    head = Head(1, 0, True, reply.answer[0].name + b"\0\x1c\0\1", edns)
+    message = read(wire.pack(head, reply, wire.limit(head, Transport.UDP)))
+    assert len(message.answer) == count + 1
+
+
 CHAIN = query("api") + b"".join((0xC000 | 12 + 2 * number).to_bytes(2, "big") for number in range(1100))
 
 

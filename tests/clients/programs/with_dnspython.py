@@ -20,7 +20,7 @@ def look(request: list[str]) -> Iterable[str]:
         case ["ptr", address]:
             return _resolve(str(dns.reversename.from_address(address)), "PTR")
         case ["type", number, name]:
-            return [str(len(_resolve(name, dns.rdatatype.to_text(int(number)))))]
+            return [str(len(_resolve(name, dns.rdatatype.to_text(dns.rdatatype.RdataType.make(int(number))))))]
         case ["many", count, suffix]:
             with ThreadPoolExecutor(int(count)) as threads:
                 found = threads.map(lambda number: _addresses("any", f"m{number}.{suffix}"), range(int(count)))

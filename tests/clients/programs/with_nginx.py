@@ -72,6 +72,10 @@ class Nginx:
         connection.close()
         return True
 
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
     def look(self, request: list[str]) -> Iterable[str]:
         match request:
             case ["any", name]:
@@ -109,4 +113,8 @@ if __name__ == "__main__":
     webserver.start()
     with tempfile.TemporaryDirectory(prefix="interlock-clients-") as made:
         Path(made).chmod(0o755)
-        serve(Nginx(Path(made)).look)
+        nginx = Nginx(Path(made))
+        try:
+            serve(nginx.look)
+        finally:
+            nginx.close()

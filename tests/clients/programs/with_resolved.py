@@ -8,7 +8,6 @@ Runs in a mount namespace of its own; the daemon's user and its place below /run
 from __future__ import annotations
 
 import ctypes
-import os
 import signal
 import socket
 import subprocess
@@ -30,13 +29,22 @@ def main(daemon: str, lookup: str) -> None:
             subprocess.run(["mount", "--bind", own, path], check=True)
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)
         Path("/run/systemd").mkdir()
-        subprocess.Popen([daemon], preexec_fn=_end_with_parent)
-        _wait_for_stub()
-        stub = Path("/run/resolv.conf")
-        searches = [line for line in Path("/etc/resolv.conf").read_text().splitlines() if not line.startswith("names")]
-        stub.write_text("\n".join([f"nameserver {_STUB[0]}", *searches, ""]))
-        # The daemon keeps the resolv.conf that it was given; only the program that asks sees this one.
-        os.execvp("unshare", ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/resolv.conf && exec "$1"', str(stub), lookup])
+        process = subprocess.Popen([daemon], preexec_fn=_end_with_parent)
+        try:
+            _wait_for_stub()
+            _ask_stub(lookup)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _ask_stub(lookup: str) -> None:
+    """Runs ``lookup`` with the stub for its nameserver. The daemon keeps the resolv.conf that it was given."""
+    given = Path("/etc/resolv.conf").read_text().splitlines()
+    stub = Path("/run/resolv.conf")
+    stub.write_text("\n".join([f"nameserver {_STUB[0]}", *(line for line in given if "nameserver" not in line), ""]))
+    script = 'mount --bind "$0" /etc/resolv.conf && exec "$1"'
+    subprocess.run(["unshare", "--mount", "sh", "-c", script, stub, lookup], check=True)
 
 
 def _wait_for_stub() -> None:

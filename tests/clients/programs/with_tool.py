@@ -133,7 +133,11 @@ class BusyboxNslookup:
             case ["ptr", address]:
                 return self._ask(r"name = (\S+)", address)
             case ["type", number, name] if number in ("16", "255"):
-                return [str(len(self._ask(r"(text = .*|^Address: .*)", f"-type={'txt' if number == '16' else 'any'}", name)))]
+                return [
+                    str(
+                        len(self._ask(r"(text = .*|^Address: .*)", f"-type={'txt' if number == '16' else 'any'}", name))
+                    )
+                ]
             case ["any", name]:
                 return self._ask(r"^Address: (\S+)$", name)
             case ["4" | "6" as family, name]:
