@@ -158,16 +158,16 @@ def _forwarder(forwarder: Forwarder) -> Iterator[Metric]:
     counts = forwarder.counts
     asked = CounterMetricFamily("interlock_upstream_queries", "Questions put to an upstream.", labels=["upstream"])
     failed = CounterMetricFamily("interlock_upstream_failures", "Those without a useful answer.", labels=["upstream"])
-    for upstream in map(str, forwarder.health):
-        asked.add_metric([upstream], counts.asked[upstream])
-        failed.add_metric([upstream], counts.failed[upstream])
+    for upstream in map(str, forwarder.asker.health):
+        asked.add_metric([upstream], forwarder.asker.asked[upstream])
+        failed.add_metric([upstream], forwarder.asker.failed[upstream])
     yield from (asked, failed)
     yield CounterMetricFamily("interlock_forward_hits", "Forwarded names answered from the cache.", counts.hits)
     yield CounterMetricFamily("interlock_forward_misses", "Forwarded names that had to be asked.", counts.misses)
     yield CounterMetricFamily("interlock_forward_joined", "Those that were being asked already.", counts.joined)
     yield CounterMetricFamily("interlock_forward_stale", "Answers that had ended, for want of newer.", counts.stale)
     yield CounterMetricFamily("interlock_forward_refused", "Those that were too many at once.", counts.refused)
-    yield CounterMetricFamily("interlock_forward_forged", "Packets in place of an answer.", forwarder.forged)
+    yield CounterMetricFamily("interlock_forward_forged", "Packets in place of an answer.", forwarder.asker.forged)
     yield GaugeMetricFamily("interlock_forward_cached", "Answers that are kept.", forwarder.cached)
 
 

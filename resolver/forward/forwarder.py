@@ -2,8 +2,7 @@
 
     recall    is it known?          cache       fresh answers, and failures of a moment ago
     fly       is it being asked?    one flight for all who ask the same at once
-    hedge     who answers first?    the best upstream, then the next when that one is late or useless
-    read      put in order          reading; and asked on where it ends at an alias
+    ask       who answers first?    asking      the best upstream, then the next when that one is late or useless
     store     for next time         cache
 
 An answer that has ended is kept for the day on which nobody answers (RFC 8767): a client that has waited for
@@ -13,32 +12,23 @@ An answer that has ended is kept for the day on which nobody answers (RFC 8767):
 from __future__ import annotations
 
 import asyncio
-import logging
 import ssl
 import time
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
+from resolver.forward.asking import Asker, fail
 from resolver.forward.cache import Cache, Entry, Key
-from resolver.forward.exchange import Clock, ExchangeFailed, Exchanger, Question
-from resolver.forward.reading import MAX_CHAIN, Outcome, Unfinished, Useless, read
-from resolver.forward.upstream import Health, Routes, Upstream
+from resolver.forward.exchange import Clock, Question
+from resolver.forward.upstream import Routes
 from resolver.messages import ErrorCode, ExtendedError, Forward, Rcode, Reply
-from resolver.special import special_zone
 from zones.names import EnvironmentId, Name
 
 DEADLINE = 0.95  # seconds for a flight: with our own work, an answer or a failure within a second [5]
 STALE_AFTER = 0.4  # seconds; RFC 8767 §5 suggests 1.8, but our clients' patience is shorter
-ATTEMPTS = 3  # at least, within the deadline
-RETRY = (
-    0.35  # seconds before the same upstream is asked again: packets get lost, but most late answers are on their way
-)
 MOST_FLIGHTS = 2048  # sockets at once; beyond that upstreams or we are flooded, and a failure is the honest answer
 MOST_WAITING = 10_000  # queries of all clients, some 40 MB; many may wait for one flight
 MOST_OF_ONE_CLIENT = 256  # queries that wait; the others are for other clients
-WORTH_SAYING = 3  # failures of an upstream in a row: one is everyday, three are some seconds of silence
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -51,18 +41,14 @@ class Counts:
     prefetched: int = 0
     stale: int = 0
     refused: int = 0
-    asked: Counter[str] = field(default_factory=Counter)
-    failed: Counter[str] = field(default_factory=Counter)
 
 
 class Forwarder:
-    """Asks upstreams for what clients want to know of the rest of the world."""
+    """Finds out what clients want to know of the rest of the world. ``asker`` knows how the upstreams do."""
 
     def __init__(self, routes: Routes, *, tls: ssl.SSLContext | None = None, clock: Clock = time.monotonic) -> None:
         self.counts = Counts()
-        self.health = {upstream: Health() for upstream in routes.all}
-        self._routes = routes
-        self._exchanger = Exchanger(tls or _tls_for(routes))
+        self.asker = Asker(routes, tls, clock)
         self._clock = clock
         self._cache = Cache()
         self._flights: dict[Key, asyncio.Task[Reply]] = {}
@@ -75,11 +61,6 @@ class Forwarder:
         for flight in flights:
             flight.cancel()
         await asyncio.gather(*flights, return_exceptions=True)
-
-    @property
-    def forged(self) -> int:
-        """How many packets came in place of an upstream's answer."""
-        return self._exchanger.forged
 
     @property
     def cached(self) -> int:
@@ -98,7 +79,7 @@ class Forwarder:
 
     def serves(self, qname: Name) -> bool:
         """Whether there is anybody to ask for ``qname``."""
-        return bool(self._routes.upstreams(qname))
+        return self.asker.serves(qname)
 
     def recall(self, environment: EnvironmentId, forward: Forward) -> Reply | None:
         """The reply to ``forward``, if it is known without asking anybody. Equal at once, it is the same object."""
@@ -120,7 +101,7 @@ class Forwarder:
         if not self._may_wait(key, client):
             self.counts.refused += 1
             entry = self._cache.find(key, self._clock())
-            busy = _fail(ErrorCode.OTHER, "too many questions are being asked at once: try again")
+            busy = fail(ErrorCode.OTHER, "too many questions are being asked at once: try again")
             return _whole(forward, self._stale(entry) if entry else busy)
         self._clients[client] += 1
         self._waiting += 1
@@ -164,94 +145,17 @@ class Forwarder:
         _, question = key
         try:
             async with asyncio.timeout(DEADLINE):
-                reply = await self._follow(question)
+                reply = await self.asker.ask(question)
         except TimeoutError:
-            reply = _fail(ErrorCode.NO_REACHABLE_AUTHORITY, "no upstream resolver answered in time")
+            reply = fail(ErrorCode.NO_REACHABLE_AUTHORITY, "no upstream resolver answered in time")
         self._cache.store(key, reply, self._clock())
         return reply
-
-    async def _follow(self, question: Question) -> Reply:
-        """The whole answer, also from upstreams that end at an alias which leads out of their own zones."""
-        said: list[Reply] = []
-        while isinstance(outcome := await self._hedge(question), Unfinished):
-            said.append(outcome.reply)
-            question = replace(question, qname=outcome.target)
-            if len(said) > MAX_CHAIN or special_zone(outcome.target):
-                text = f"the answer would go on at {outcome.target}, where nobody is asked"
-                return _fail(ErrorCode.NO_REACHABLE_AUTHORITY, text)
-        if not said or outcome.rcode == Rcode.SERVFAIL:
-            return outcome
-        answer = tuple(rrset for part in (*said, outcome) for rrset in part.answer)
-        return replace(outcome, answer=answer, authentic=all(part.authentic for part in (*said, outcome)))
-
-    async def _hedge(self, question: Question) -> Reply | Unfinished:
-        """The first useful answer; each upstream is asked when the one before it is late or has failed."""
-        upstreams, asked = self._ranked(question), set[Upstream]()
-        asking: set[asyncio.Task[Outcome]] = set()
-        failure = Useless("there is none")
-        try:
-            while upstreams or asking:
-                patience = None
-                if upstreams:
-                    upstream = upstreams.pop(0)
-                    asked.add(upstream)
-                    asking.add(asyncio.create_task(self._ask_one(upstream, question)))
-                    is_retry = bool(upstreams) and upstreams[0] in asked
-                    patience = RETRY if is_retry else self.health[upstream].patience if upstreams else None
-                done, asking = await asyncio.wait(asking, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-                for outcome in [task.result() for task in done]:
-                    if not isinstance(outcome, Useless):
-                        return outcome
-                    failure = outcome
-        finally:
-            for task in asking:
-                task.cancel()
-            await asyncio.gather(*asking, return_exceptions=True)
-        return _fail(ErrorCode.NO_REACHABLE_AUTHORITY, f"no upstream resolver gave an answer: {failure.reason}")
-
-    def _ranked(self, question: Question) -> list[Upstream]:
-        """Whom to ask, the best first. Where they are few they are asked again: packets get lost."""
-        now = self._clock()
-        ranked = sorted(self._routes.upstreams(question.qname), key=lambda upstream: self.health[upstream].rank(now))
-        return (ranked * ATTEMPTS)[: max(len(ranked), ATTEMPTS)]
-
-    async def _ask_one(self, upstream: Upstream, question: Question) -> Outcome:
-        health, loop = self.health[upstream], asyncio.get_running_loop()
-        started, answered = loop.time(), health.answered
-        self.counts.asked[str(upstream)] += 1
-        try:
-            response = await self._exchanger.ask(upstream, question)
-        except ExchangeFailed as error:
-            self._failed(upstream, str(error))
-            return Useless(str(error))
-        except asyncio.CancelledError:
-            # Another one was faster, or time is up. Who was late, and has answered nobody else since, is not to be
-            # the first again.
-            if loop.time() - started >= health.patience and health.answered == answered:
-                self._failed(upstream, "it is late")
-            raise
-        outcome = read(question, response, is_protected=upstream.is_protected)
-        if isinstance(outcome, Useless):
-            self._failed(upstream, outcome.reason)
-            return outcome
-        health.succeeded(loop.time() - started)
-        return outcome
-
-    def _failed(self, upstream: Upstream, reason: str) -> None:
-        self.counts.failed[str(upstream)] += 1
-        if self.health[upstream].failed(self._clock()) == WORTH_SAYING:
-            details = {"upstream": str(upstream), "failures": WORTH_SAYING, "reason": reason}
-            log.warning("upstream_failed", extra=details)
 
     def _stale(self, entry: Entry) -> Reply:
         self.counts.stale += 1
         is_no = entry.reply.rcode == Rcode.NXDOMAIN
         code = ErrorCode.STALE_NXDOMAIN_ANSWER if is_no else ErrorCode.STALE_ANSWER
         return replace(entry.stale(), error=ExtendedError(code, "no upstream resolver answers; this is what one said"))
-
-
-def _tls_for(routes: Routes) -> ssl.SSLContext | None:
-    return ssl.create_default_context() if any(upstream.tls_name for upstream in routes.all) else None
 
 
 def _question(forward: Forward) -> Question:
@@ -268,7 +172,3 @@ def _whole(forward: Forward, reply: Reply) -> Reply:
     if not forward.chain or reply.rcode == Rcode.SERVFAIL:
         return reply
     return replace(reply, answer=(*forward.chain, *reply.answer), authoritative=True, authentic=False)
-
-
-def _fail(code: ErrorCode, text: str) -> Reply:
-    return Reply(Rcode.SERVFAIL, error=ExtendedError(code, text))

@@ -22,7 +22,7 @@ def built(flags: dict[str, Raw]) -> Names:
 
 def upstreams(flags: dict[str, Raw]) -> set[str]:
     forwarder = built(flags).resolver.forwarder
-    return {str(upstream) for upstream in forwarder.health} if forwarder else set()
+    return {str(upstream) for upstream in forwarder.asker.health} if forwarder else set()
 
 
 @pytest.fixture

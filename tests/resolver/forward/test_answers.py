@@ -129,9 +129,9 @@ async def test_upstreams_that_are_not_there_are_told_of_at_once() -> None:
         answer = await client.ask("small")
         assert answer.rcode() == dns.rcode.SERVFAIL
         assert client.took < 0.2
-        assert sum(client.forwarder.counts.asked.values()) == 3
+        assert sum(client.forwarder.asker.asked.values()) == 3
         await client.ask("small")
-        assert sum(client.forwarder.counts.asked.values()) == 3
+        assert sum(client.forwarder.asker.asked.values()) == 3
 
 
 async def check_both(client: Client, case: Case) -> None:
@@ -236,6 +236,6 @@ async def test_slow_is_slow_for_the_first_only() -> None:
 async def test_a_forged_answer_is_counted() -> None:
     async with lying() as liar, forwarding(liar) as client:
         await client.ask("wrongfirst")
-        assert client.forwarder.forged == 2
+        assert client.forwarder.asker.forged == 2
         assert SMALL[0].endswith(told(await client.ask("guesses"))[0])
         assert {asked.transport for asked in liar.asked if asked.name.startswith("guesses")} == set(Transport)

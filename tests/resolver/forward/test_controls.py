@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from resolver import wire
-from resolver.forward import forwarder
+from resolver.forward import asking, forwarder
 from resolver.forward.cache import Cache
 from resolver.forward.exchange import Question
 from resolver.messages import Rcode, Reply, Response
@@ -35,7 +35,7 @@ def passes_on_what_it_hears(patch: pytest.MonkeyPatch) -> None:
         answer = tuple(RRset(r.name, r.rtype, r.ttl, (r.rdata,)) for r in response.answer)
         return Reply(Rcode(response.rcode), answer)
 
-    patch.setattr(forwarder, "read", read)
+    patch.setattr(asking, "read", read)
 
 
 def is_patient(patch: pytest.MonkeyPatch) -> None:

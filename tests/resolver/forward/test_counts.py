@@ -17,7 +17,8 @@ import dns.rdatatype
 import pytest
 
 from resolver.forward import cache, forwarder
-from resolver.forward.forwarder import ATTEMPTS, Forwarder
+from resolver.forward.asking import ATTEMPTS
+from resolver.forward.forwarder import Forwarder
 from resolver.forward.upstream import Routes, Upstream
 from resolver.messages import ErrorCode, Transport
 from resolver.server import Resolver
@@ -116,7 +117,7 @@ class TestCache:
             for _ in range(5):
                 assert (await client.ask("small")).rcode() == dns.rcode.SERVFAIL
             asked = liar.count()
-            assert asked <= forwarder.ATTEMPTS
+            assert asked <= ATTEMPTS
             assert 1 <= cache.FAILURE <= 5
             clock.now += cache.FAILURE
             liar.always = small
