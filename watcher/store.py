@@ -99,7 +99,8 @@ class Store:
         """Every environment that is or was, with its newest revision."""
         with as_unavailable(self.url):
             fields = await self._redis.hgetall(self._keys.environments)
-        return {EnvironmentId(id_.decode()): _entry(value) for id_, value in fields.items()}
+        # An id that is no text is not ours; under the name that it gets here, nothing will be found.
+        return {EnvironmentId(id_.decode(errors="replace")): _entry(value) for id_, value in fields.items()}
 
     async def documents(self, ids: Iterable[EnvironmentId]) -> dict[EnvironmentId, tuple[Entry | None, bytes | None]]:
         """Index entry and document of each of ``ids``, all as of one moment."""

@@ -18,6 +18,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv6Network
 from typing import Protocol
 
 from watcher.errors import Unavailable
@@ -86,6 +87,7 @@ class Watcher:
     connected: bool = False
     _position: Position = field(default=Position(None, ""))
     _served: dict[EnvironmentId, _Served] = field(default_factory=dict)
+    _owners: dict[IPv6Network, EnvironmentId] = field(default_factory=dict)
     _ending: dict[EnvironmentId, int] = field(default_factory=dict)
     _is_loaded: bool = False
     _reason: str = ""
@@ -100,6 +102,7 @@ class Watcher:
                 await self._tail()
             except Unavailable as error:
                 self._lost(str(error))
+                self._end_former_names()
                 # Jitter, so that a thousand watchers do not come back in one instant.
                 await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 no secret
                 delay = min(delay * 2, RETRY_LAST)
@@ -109,15 +112,16 @@ class Watcher:
         """The revision that is served of each environment."""
         return {id_: served.zone.revision for id_, served in self._served.items()}
 
-    async def _synchronize(self) -> None:
+    async def _synchronize(self) -> int:
         # The position first: whatever is committed while we read comes again as a change after it.
         self._position = await self.store.position()
-        await self._compare()
+        different = await self._compare()
         self._heard()
         if not self._is_loaded:
             self._is_loaded = True
             self.publisher.loaded()
             log.info("loaded", extra={"environments": len(self._served), "position": self._position.change})
+        return different
 
     async def _tail(self) -> None:
         due = time.monotonic() + COMPARE_EVERY
@@ -133,9 +137,10 @@ class Watcher:
                 self.counts.changes += len(changes)
                 await self._read({change.environment for change in changes})
                 self._position = Position(self._position.epoch, changes[-1].position)
-            await self._end_former_names()
+            self._end_former_names()
             if time.monotonic() >= due:
-                self.counts.repaired += await self._compare()
+                # With the position: a new primary may number its changes below ours, and we would read on in vain.
+                self.counts.repaired += await self._synchronize()
                 due = time.monotonic() + COMPARE_EVERY
 
     def _lost(self, reason: str) -> None:
@@ -179,11 +184,13 @@ class Watcher:
 
     async def _take_all(self, read: Mapping[EnvironmentId, tuple[Entry | None, bytes | None]]) -> None:
         started = time.monotonic()
-        for id_, (_entry, found) in read.items():
-            if found is None:
-                self._withdraw(id_)
-            else:
+        for id_, (entry, found) in read.items():
+            if found is not None:
                 await self._take(id_, found)
+            elif _live(entry):
+                self._quarantine(id_, "the document is gone, though the index says that there is one")
+            else:
+                self._withdraw(id_)
             if time.monotonic() - started > SLICE:
                 await asyncio.sleep(0)
                 started = time.monotonic()
@@ -196,14 +203,24 @@ class Watcher:
             return
         try:
             zone = await self._compile(id_, read)
+            self._check_network(zone.environment)
         except ZonesError as error:
-            # The environment keeps its last good zone; all others go on.
-            if self.quarantined.get(id_) != str(error):
-                log.error("document_quarantined", extra={"environment": id_, "reason": str(error)})
-            self.quarantined[id_] = str(error)
+            self._quarantine(id_, str(error))
             return
         self.quarantined.pop(id_, None)
         self._publish(zone, digest)
+
+    def _quarantine(self, id_: EnvironmentId, reason: str) -> None:
+        # The environment keeps its last good zone; all others go on.
+        if self.quarantined.get(id_) != reason:
+            log.error("document_quarantined", extra={"environment": id_, "reason": reason})
+        self.quarantined[id_] = reason
+
+    def _check_network(self, environment: Environment) -> None:
+        # The store sees to it too, but a document can come another way, and would take over another's clients.
+        owner = self._owners.get(environment.network, environment.id)
+        if owner != environment.id:
+            raise ZonesError(f"the network {environment.network} belongs to {owner!r}", field="network")
 
     async def _compile(self, id_: EnvironmentId, read: bytes) -> Zone:
         def build() -> Zone:
@@ -214,6 +231,9 @@ class Watcher:
         return await asyncio.to_thread(build) if len(read) > LARGE_DOCUMENT else build()
 
     def _publish(self, zone: Zone, digest: str) -> None:
+        if served := self._served.get(zone.id):
+            del self._owners[served.zone.environment.network]
+        self._owners[zone.environment.network] = zone.id
         self._served[zone.id] = _Served(Entry(zone.revision, digest), zone)
         if zone.valid_until is None:
             self._ending.pop(zone.id, None)
@@ -225,11 +245,12 @@ class Watcher:
     def _withdraw(self, id_: EnvironmentId) -> None:
         self.quarantined.pop(id_, None)
         self._ending.pop(id_, None)
-        if self._served.pop(id_, None):
+        if served := self._served.pop(id_, None):
+            del self._owners[served.zone.environment.network]
             self.publisher.withdraw(id_)
             self.counts.withdrawn += 1
 
-    async def _end_former_names(self) -> None:
+    def _end_former_names(self) -> None:
         now = self._now()
         for id_ in [id_ for id_, end in self._ending.items() if end <= now]:
             served = self._served[id_]

@@ -165,32 +165,35 @@ class Proxy:
         self.cuts = 0
 
     async def __aenter__(self) -> Proxy:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.url = f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/0"
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self.refuse = True
         self._server.close()
+        for _step in range(5):  # what is being accepted just now
+            await asyncio.sleep(0)
         self.drop()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._server.wait_closed()
+        await asyncio.gather(*self._tasks)
 
     def drop(self) -> None:
         """Ends all connections."""
         for writer in self._writers:
             writer.transport.abort()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.refuse:
             writer.transport.abort()
             return
-        task = asyncio.current_task()
-        assert task
+        self._writers.add(writer)
+        task = asyncio.create_task(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server_reader, server_writer = await asyncio.open_unix_connection(str(self._target))
-        ends = {writer, server_writer}
-        self._writers |= ends
+        self._writers.add(server_writer)
         back = asyncio.create_task(self._copy_back(server_reader, writer))
         try:
             with suppress(OSError):
@@ -206,8 +209,8 @@ class Proxy:
                         return
         finally:
             await _cancelled(back)
-            self._writers -= ends
-            for end in ends:
+            for end in (writer, server_writer):
+                self._writers.discard(end)
                 end.transport.abort()
 
     async def _copy_back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -96,7 +96,7 @@ def test_sentinels_and_their_master_are_read_from_the_url() -> None:
 
 
 @pytest.mark.parametrize("error", [OSError("gone\nfar"), TimeoutError(), ConnectionResetError("gone far")])
-def test_every_failure_is_one_line_that_names_the_server(error: Exception) -> None:
+async def test_every_failure_is_one_line_that_names_the_server(error: Exception) -> None:
     with pytest.raises(Unavailable) as unavailable, as_unavailable(f"redis://:{SECRET}@localhost"):
         raise error
     text = str(unavailable.value)

@@ -464,6 +464,20 @@ async def test_scripts_that_were_flushed_are_loaded_again(store: Store, store_ur
     await store.commit(toggled(build("production", 1)), 1)
 
 
+async def test_a_call_that_is_cancelled_ends(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it is doing just then: connecting, sending, or waiting for changes."""
+    monkeypatch.setattr(store_module, "BLOCK", 0.1)  # how long it may go on, where the library forgets the cancellation
+    for steps in range(50):
+        async with opened(store_url) as store:
+            call = asyncio.create_task(store.changes("0-0"))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            assert not call.done()
+            call.cancel()
+            await asyncio.wait([call])
+            assert call.cancelled(), f"after {steps} steps"
+
+
 # A lost reply
 
 

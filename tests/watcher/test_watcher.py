@@ -10,6 +10,8 @@ import resource
 import signal
 import time
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +146,7 @@ async def test_a_change_is_heard_within_milliseconds(store: Store) -> None:
         for _ in range(20):
             production = await change(store, production)
             began = time.monotonic()
-            await until(lambda: recorder.holds(production))
+            await until(partial(recorder.holds, production))
             took.append(time.monotonic() - began)
         assert sorted(took)[10] < 0.1  # half of them; the machine may be busy
 
@@ -240,27 +242,15 @@ async def test_a_replica_can_be_followed(start_server: StartServer) -> None:
 # Promise 4: gaps
 
 
-@pytest.mark.parametrize("loss", ["XTRIM", "DEL", "XDEL"])
+@pytest.mark.parametrize("loss", ["XTRIM", "DEL"])
 async def test_a_gap_in_the_stream_is_noticed(store: Store, store_url: str, loss: str) -> None:
     production, staging = await fill(store)
     async with following(store) as (watcher, recorder), redis_of(store_url) as redis:
         stream = store._keys.changes
-        if loss == "XDEL":  # two commits, of which the first is heard by nobody
-            staging, production = changed(staging), changed(production)
-            async with redis.pipeline(transaction=True) as pipe:
-                script = redis.register_script(store_module._COMMIT)
-                for environment in (staging, production):
-                    await script(*_commit_arguments(store, environment), client=pipe)
-                    pipe.eval("redis.call('XDEL', KEYS[1], redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1][1])"
-                              if environment is staging else "return 0", 1, stream)  # fmt: skip
-                await pipe.execute()
-        else:
-            await (redis.xtrim(stream, 0, approximate=False) if loss == "XTRIM" else redis.delete(stream))
-            production = await change(store, production)
+        await (redis.xtrim(stream, 0, approximate=False) if loss == "XTRIM" else redis.delete(stream))
+        production = await change(store, production)
         await until(lambda: recorder.holds(production, staging))
-        if loss != "XDEL":  # there the script sees no trace of what was deleted, either
-            assert watcher.counts.gaps == 1
-        assert watcher.counts.lost_connections == 0
+        assert (watcher.counts.gaps, watcher.counts.lost_connections) == (1, 0)
 
 
 def _commit_arguments(store: Store, environment: Environment) -> tuple[list[str], list[Any]]:
@@ -435,7 +425,8 @@ async def test_a_document_that_is_lost_takes_nothing_away(store: Store, store_ur
     production, staging = await fill(store)
     async with redis_of(store_url) as redis, following(store) as (watcher, recorder):
         await redis.delete(store._keys.environment(STAGING))
-        await redis.xadd(store._keys.changes, {"environment": STAGING, "revision": 3})
+        previous = (await store.position()).change
+        await redis.xadd(store._keys.changes, {"environment": STAGING, "revision": 3, "previous": previous})
         await until(lambda: STAGING in watcher.quarantined)
         assert recorder.holds(production, staging)
         await store.delete(staging)
@@ -613,7 +604,7 @@ async def test_a_former_name_that_has_ended_is_not_loaded(store: Store) -> None:
 # All at once
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 async def test_after_any_faults_the_watcher_equals_the_store(
     store: Store, store_url: str, quick: None, seed: int
 ) -> None:
@@ -665,10 +656,8 @@ class World:
             environment = replace(small(id_, self._bits), revision=revision + 1)
         else:
             environment = changed(document.decode(written or b""))
-        try:
+        with suppress(NetworkTaken):  # of data that was restored
             await self._store.commit(environment, revision)
-        except NetworkTaken:
-            pass
 
     async def _delete(self) -> None:
         id_ = EnvironmentId(f"e{self._chance.randrange(6)}")
@@ -679,8 +668,8 @@ class World:
     async def _spoil(self) -> None:
         for id_, written in (await served_documents(self._store)).items():
             revision = (await self._store.index())[id_].revision + 1
-            network = str(PLATFORM.environment_network(2**31 + self._bits))
             if written != b"spoilt":
+                network = str(document.decode(written).network)
                 await commit_raw(self._store, self._redis, id_, revision, b"spoilt", network)
                 return
 
