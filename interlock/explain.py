@@ -22,8 +22,9 @@ from zones.addresses import Platform
 from zones.errors import Invalid, Missing
 from zones.model import Service, State
 from zones.names import EnvironmentId, Name
+from zones.nodes import Node, Origin
 from zones.records import RRType, type_name
-from zones.zone import Node, Origin, Zone, compile_zone
+from zones.zone import Zone, compile_zone
 
 FORWARDED = "FORWARDED"  # in the place of an rcode: what others will say is not ours to explain
 MOST_CANDIDATES = 2000  # names compared with a misspelt one: a few milliseconds of work

@@ -12,8 +12,9 @@ from dataclasses import replace
 from resolver.messages import CLASS_IN, ErrorCode, ExtendedError, Forward, Query, Rcode, Reply
 from resolver.special import answer_special
 from zones.names import ROOT, Name
+from zones.nodes import Node
 from zones.records import RRset, RRType
-from zones.zone import Node, Zone
+from zones.zone import Zone
 
 MAX_CHAIN = 8  # CNAMEs followed before a chain counts as a loop
 FULL_TURN = 256  # sets up to this size have each of their records come first in turn

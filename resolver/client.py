@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from resolver import wire
 from resolver.errors import AskError
+from resolver.header import HEADER
 from resolver.messages import Transport
 from zones.names import Name
 
@@ -40,7 +41,7 @@ def ask(
         packet = (_ask_udp if transport is Transport.UDP else _ask_tcp)(server, query, timeout)
         if wire.is_truncated(packet):
             packet = _ask_tcp(server, query, timeout)
-        if len(packet) < wire.HEADER.size:
+        if len(packet) < HEADER.size:
             raise ValueError("its answer is shorter than a DNS header")
         summary = wire.summarize(packet)
     except TimeoutError:

@@ -15,12 +15,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from struct import Struct, pack_into, unpack_from
+from struct import pack_into, unpack_from
 
 from dnslib import CNAME, EDNS0, NS, PTR, RD, SOA, DNSError, DNSLabel, EDNSOption
 from dnslib.dns import RR, DNSRecord
 from dnslib.label import DNSBuffer
 
+from resolver.header import HEADER, OPT, Flag, skip_name
 from resolver.messages import (
     CLASS_IN,
     MAX_ERROR_TEXT,
@@ -32,22 +33,17 @@ from resolver.messages import (
     Rcode,
     Rejected,
     Reply,
-    Response,
     Transport,
 )
-from resolver.records import MalformedRecord, RecordReader
 from zones.addresses import Address
-from zones.names import MAX_LABEL, MAX_NAME, Name
+from zones.names import MAX_LABEL, Name
 from zones.records import Address4, Opaque, Rdata, RRset, RRType, Soa, Srv, Text
 
-HEADER = Struct("!HHHHHH")
 MINIMUM_UDP = 512  # octets that every client takes (RFC 1035 §2.3.4)
 MAXIMUM_UDP = 1232  # octets that no path on the Internet fragments (RFC 9715 §3.2)
 MAXIMUM_TCP = 65535
 MAXIMUM_POINTER = 0x3FFF  # RFC 1035 §4.1.4: fourteen bits
 
-_QR, _AA, _TC, _RD, _RA, _AD, _CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0020, 0x0010
-_OPT = 41
 _EXTENDED_ERROR = 15  # RFC 8914 §2
 
 
@@ -56,16 +52,16 @@ def parse(packet: bytes) -> Query | Rejected | Drop:
     if len(packet) < HEADER.size:
         return Drop("short")
     id_, flags, questions, answers, authorities, additionals = HEADER.unpack_from(packet)
-    if flags & _QR:
+    if flags & Flag.QR:
         return Drop("response")  # answering a response could make two servers talk for ever
-    opcode, recursion_desired = flags >> 11 & 0xF, bool(flags & _RD)
+    opcode, recursion_desired = flags >> 11 & 0xF, bool(flags & Flag.RD)
     head = Head(id_, opcode, recursion_desired)
     if opcode != 0:
         return Rejected(head, Rcode.NOTIMP)  # RFC 8906 §3.1.5: an unknown opcode, all sections empty
     # RFC 9619 §4: a query has exactly one question. Nothing that asks has an answer or an authority.
     if questions != 1 or answers or authorities:
         return Rejected(head, Rcode.FORMERR)
-    end = _skip_name(packet, HEADER.size)
+    end = skip_name(packet, HEADER.size)
     if end is None or end + 4 > len(packet):
         return Rejected(head, Rcode.FORMERR)
     question = packet[HEADER.size : end + 4]
@@ -74,7 +70,7 @@ def parse(packet: bytes) -> Query | Rejected | Drop:
     except _MalformedError:
         return Rejected(Head(id_, opcode, recursion_desired, question), Rcode.FORMERR)
     edns = Edns(opt.rclass, opt.edns_ver, bool(opt.edns_do)) if opt else None
-    head = Head(id_, opcode, recursion_desired, question, edns, bool(flags & _AD), bool(flags & _CD))
+    head = Head(id_, opcode, recursion_desired, question, edns, bool(flags & Flag.AD), bool(flags & Flag.CD))
     if edns and edns.version > 0:
         return Rejected(head, Rcode.BADVERS)  # RFC 6891 §6.1.3
     repeats = not (opt and opt.rdata)
@@ -128,10 +124,10 @@ def _pack(head: Head, reply: Reply, limit: int) -> tuple[bytes, bool]:
     answers, truncated = _pack_section(buffer, reply.answer, room)
     authorities, cut = _pack_section(buffer, reply.authority, room) if not truncated else (0, False)
     buffer.append(opt)
-    flags = _QR | head.opcode << 11 | _RA | reply.rcode & 0xF
-    flags |= (_AA if reply.authoritative else 0) | (_RD if head.recursion_desired else 0)
-    flags |= (_TC if truncated or cut else 0) | (_AD if reply.authentic else 0)
-    flags |= _CD if reply.checking_disabled else 0
+    flags = Flag.QR | head.opcode << 11 | Flag.RA | reply.rcode & 0xF
+    flags |= (Flag.AA if reply.authoritative else 0) | (Flag.RD if head.recursion_desired else 0)
+    flags |= (Flag.TC if truncated or cut else 0) | (Flag.AD if reply.authentic else 0)
+    flags |= Flag.CD if reply.checking_disabled else 0
     HEADER.pack_into(buffer.data, 0, head.id, flags, bool(head.question), answers, authorities, bool(opt))
     buffer.data[HEADER.size : HEADER.size + len(head.question)] = head.question
     return bytes(buffer.data), not (truncated or cut)
@@ -148,7 +144,7 @@ def pack_query(
     edns: bool = True,
 ) -> bytes:
     """A query of ours; ``authentic`` sets AD and ``unchecked`` CD. DO is said only with EDNS."""
-    flags = _RD | (_AD if authentic else 0) | (_CD if unchecked else 0)
+    flags = Flag.RD | (Flag.AD if authentic else 0) | (Flag.CD if unchecked else 0)
     buffer = DNSBuffer()
     buffer.append(HEADER.pack(id_, flags, 1, 0, 0, int(edns)))
     buffer.encode_name(_label(qname))
@@ -158,37 +154,9 @@ def pack_query(
     return bytes(buffer.data)
 
 
-def parse_response(packet: bytes, query: bytes) -> Response | None:
-    """What an upstream answers to our ``query``; None where ``packet`` is not its answer or cannot be read.
-
-    ID and question must be ours (RFC 5452 §9.1). Names are read in lower case.
-    """
-    if len(packet) < HEADER.size or packet[:2] != query[:2]:
-        return None
-    _, flags, questions, *counts = HEADER.unpack_from(packet)
-    if not flags & _QR:
-        return None
-    if len(packet) == HEADER.size and flags & 0xF in (Rcode.FORMERR, Rcode.NOTIMP):
-        return Response(flags & 0xF)  # who does not understand us may not repeat the question (RFC 6891 §7)
-    if questions != 1:
-        return None
-    end = _skip_name(query, HEADER.size)
-    assert end is not None
-    if packet[HEADER.size : end].lower() != query[HEADER.size : end] or packet[end : end + 4] != query[end : end + 4]:
-        return None
-    rcode, truncated = flags & 0xF, bool(flags & _TC)
-    try:
-        reader = RecordReader(packet, end + 4)
-        answer, authority, additional = ([] if truncated else reader.read(count) for count in counts)
-    except MalformedRecord:
-        return None
-    rcode |= next((record.ttl >> 24 << 4 for record in additional if record.rtype == _OPT), 0)
-    return Response(rcode, tuple(answer), tuple(authority), bool(flags & _AD), bool(flags & _RA), truncated)
-
-
 def is_truncated(packet: bytes) -> bool:
     """Whether the reply ``packet`` says that more would have been said over TCP."""
-    return len(packet) >= HEADER.size and bool(HEADER.unpack_from(packet)[1] & _TC)
+    return len(packet) >= HEADER.size and bool(HEADER.unpack_from(packet)[1] & Flag.TC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,13 +179,13 @@ def summarize(packet: bytes) -> Summary:
     try:
         record = DNSRecord.parse(packet)
     except (DNSError, RecursionError) as error:
-        return Summary(_rcode_name(flags & 0xF), (), (), bool(flags & _AA), f";; not shown: {error}")
-    extended = next((rr.edns_rcode << 4 for rr in record.ar if rr.rtype == _OPT), 0)
+        return Summary(_rcode_name(flags & 0xF), (), (), bool(flags & Flag.AA), f";; not shown: {error}")
+    extended = next((rr.edns_rcode << 4 for rr in record.ar if rr.rtype == OPT), 0)
     return Summary(
         _rcode_name(flags & 0xF | extended),
         tuple(str(rr) for rr in record.rr),
         tuple(str(rr.rdata) for rr in record.rr if rr.rtype == RRType.CNAME),
-        bool(flags & _AA),
+        bool(flags & Flag.AA),
         str(record),
     )
 
@@ -232,19 +200,6 @@ class _Buffer(DNSBuffer):  # type: ignore[misc] # dnslib has no types
         if self.offset > MAXIMUM_POINTER:
             near = {labels: at for labels, at in self.names.items() if at <= MAXIMUM_POINTER}
             self.names: dict[tuple[bytes, ...], int] = near
-
-
-def _skip_name(packet: bytes, offset: int) -> int | None:
-    """Where the uncompressed name at ``offset`` ends; None if it is no such name. Nothing precedes the question."""
-    start = offset
-    while offset < len(packet):
-        length = packet[offset]
-        offset += 1 + length
-        if length > MAX_LABEL or offset - start > MAX_NAME:
-            return None
-        if length == 0:
-            return offset
-    return None
 
 
 class _MalformedError(Exception):
@@ -262,7 +217,7 @@ def _find_opt(packet: bytes, offset: int, count: int) -> RR | None:
         end = offset + 10 + length
         if end > len(packet):
             raise _MalformedError
-        if rtype == _OPT:
+        if rtype == OPT:
             if opt is not None or packet[name]:
                 raise _MalformedError  # RFC 6891 §6.1.1: one OPT, and its owner is the root
             opt = _parse_opt(packet[name:end])

@@ -11,61 +11,20 @@ for every commit. Only the names of custom records are laid out in a table, with
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from dataclasses import replace
 
 from zones.addresses import Address, Platform, contains, resolver_address, subnet_number
-from zones.model import Environment, Instance, Service, State
+from zones.members import Member, find_below, first_at_or_after, list_services, make_member
+from zones.model import Environment
 from zones.names import EnvironmentId, Name
-from zones.records import Rdata, RRset, RRType, Soa, Srv, Text
+from zones.nodes import TTL, Node, Origin, make_node
+from zones.records import RRset, RRType, Soa
 
-TTL = 5  # seconds; the source of truth is local, so a longer one would only be wrong for longer
 NEGATIVE_TTL = 1  # seconds; a name that appears now is seen a second from now, even by a client that just missed it
-SRV_WEIGHT = 10  # equal for all instances, and above zero so that none is starved (RFC 2782)
 NIBBLES = 32  # of an IPv6 address, each a label below ip6.arpa (RFC 3596 §2.5)
 
 _SOA_TIMES = (3600, 600, 86_400, NEGATIVE_TTL)  # refresh, retry, expire are for secondaries, which there are none of
-
-
-class Origin(Enum):
-    """What in the model a name comes from; told to a person who asks why a name resolves as it does."""
-
-    APEX = "the zone itself"
-    NAMESERVER = "the resolver's own name"
-    DIRECTORY = "the directory of services"
-    SERVICE = "a service"
-    FORMER_NAME = "a former name of a service"
-    INSTANCE = "an instance of a service"
-    ALL = "all instances of a service, ready or not"
-    REGION = "the ready instances of a service in one region"
-    PORT = "a port of a service"
-    INSTANCES = "the directory of a service's instances"
-    RECORD = "a custom record"
-    WILDCARD = "a wildcard record"
-    REVERSE = "the address of an instance"
-    BETWEEN = "names that exist below it (an empty non-terminal)"
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A name that exists. ``service`` is the current name of the service it belongs to, if it belongs to one."""
-
-    origin: Origin
-    rrsets: Mapping[int, RRset] = field(default_factory=dict)
-    service: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A service as the zone holds it: under its current name, with the indexes that answers need."""
-
-    name: str
-    service: Service
-    ready: tuple[Address, ...]
-    by_address: tuple[str, ...]  # instance ids in ascending order of their addresses
-    is_former: bool = False
 
 
 class Zone:
@@ -138,12 +97,12 @@ class Zone:
         if not labels:
             return self._apex(self.apex)
         if member := self._members.get(labels[-1]):
-            return _find_below_service(qname, labels[:-1], member, self.apex)
+            return find_below(qname, labels[:-1], member, self.apex)
         match labels:
             case (b"ns",):
-                return _node(Origin.NAMESERVER, qname, RRType.AAAA, (self.platform.resolver,))
+                return make_node(Origin.NAMESERVER, qname, RRType.AAAA, (self.platform.resolver,))
             case (b"_services",):
-                return _node(Origin.DIRECTORY, qname, RRType.TXT, _list_services(self._members.values()))
+                return make_node(Origin.DIRECTORY, qname, RRType.TXT, list_services(self._members.values()))
         return self._records.get(qname)
 
     def _find_wildcard(self, qname: Name) -> Node | None:
@@ -172,15 +131,15 @@ class Zone:
         high = Address(bytes.fromhex(nibbles.decode().ljust(NIBBLES, "f")))
         for resolver in (self.platform.resolver, resolver_address(self.environment.network)):
             if low == resolver == high:
-                return _node(Origin.NAMESERVER, qname, RRType.PTR, (self.apex.child("ns"),))
+                return make_node(Origin.NAMESERVER, qname, RRType.PTR, (self.apex.child("ns"),))
             if low <= resolver <= high:
                 return Node(Origin.BETWEEN)
         for member in self._members_between(low, high):
-            if (found := _first_at_or_after(member, low)) and found[1].address <= high:
+            if (found := first_at_or_after(member, low)) and found[1].address <= high:
                 if low < high:
                     return Node(Origin.BETWEEN)
                 target = self.apex.child(found[0], member.name)
-                return _node(Origin.REVERSE, qname, RRType.PTR, (target,), member.name)
+                return make_node(Origin.REVERSE, qname, RRType.PTR, (target,), member.name)
         return None
 
     def _members_between(self, low: Address, high: Address) -> Iterable[Member]:
@@ -196,7 +155,7 @@ def compile_zone(platform: Platform, environment: Environment, now: int) -> Zone
     members: dict[bytes, Member] = {}
     ends = []
     for name, service in environment.services.items():
-        member = _member(name, service)
+        member = make_member(name, service)
         members[name.encode()] = member
         for former, until in service.former_names.items():
             if until > now:
@@ -211,12 +170,6 @@ def reverse_name(octets: bytes, nibbles: int) -> Name:
     return Name.parse(".".join(reversed(digits)) + ".ip6.arpa")
 
 
-def _member(name: str, service: Service) -> Member:
-    ordered = sorted(service.instances, key=lambda id_: service.instances[id_].address)
-    ready = tuple(service.instances[i].address for i in ordered if service.instances[i].state is State.READY)
-    return Member(name, service, ready, tuple(ordered))
-
-
 def _lay_out_records(platform: Platform, environment: Environment) -> dict[Name, Node]:
     nodes: dict[Name, Node] = {}
     for relative in environment.records:
@@ -227,95 +180,3 @@ def _lay_out_records(platform: Platform, environment: Environment) -> dict[Name,
         while (name := name.parent) != platform.apex:
             nodes.setdefault(name, Node(Origin.BETWEEN))
     return nodes
-
-
-def _find_below_service(qname: Name, labels: tuple[bytes, ...], member: Member, apex: Name) -> Node | None:
-    service = member.service
-    match labels:
-        case ():
-            origin = Origin.FORMER_NAME if member.is_former else Origin.SERVICE
-            return _addresses(origin, qname, member, member.ready, any_part=True)
-        case (b"all",):
-            everyone = tuple(service.instances[id_].address for id_ in member.by_address)
-            return _addresses(Origin.ALL, qname, member, everyone)
-        case (b"region",) if any(instance.region for instance in service.instances.values()):
-            return Node(Origin.BETWEEN, service=member.name)
-        case (region, b"region"):
-            return _find_region(qname, region.decode("latin-1"), member)
-        case (b"_instances",):
-            return _node(Origin.INSTANCES, qname, RRType.TXT, _list_instances(member), member.name)
-        case (b"_tcp" | b"_udp" as protocol,) if any(port.protocol == protocol[1:].decode() for port in service.ports):
-            return Node(Origin.BETWEEN, service=member.name)
-        case (port, b"_tcp" | b"_udp" as protocol):
-            return _find_port(qname, port.decode("latin-1"), protocol[1:].decode(), member, apex)
-        case (instance,) if found := service.instances.get(instance.decode("latin-1")):
-            return _addresses(Origin.INSTANCE, qname, member, (found.address,))
-    return None
-
-
-def _find_region(qname: Name, region: str, member: Member) -> Node | None:
-    instances = member.service.instances
-    there = [instances[id_] for id_ in member.by_address if instances[id_].region == region]
-    ready = tuple(instance.address for instance in there if instance.state is State.READY)
-    return _addresses(Origin.REGION, qname, member, ready, any_part=True) if there else None
-
-
-def _find_port(qname: Name, label: str, protocol: str, member: Member, apex: Name) -> Node | None:
-    for port in member.service.ports:
-        if label == f"_{port.name}" and protocol == port.protocol:
-            targets = _srv_targets(member, port.number, apex)
-            return _node(Origin.PORT, qname, RRType.SRV, targets, member.name)
-    return None
-
-
-def _srv_targets(member: Member, port: int, apex: Name) -> tuple[Srv, ...]:
-    instances = member.service.instances
-    ready = (id_ for id_ in member.by_address if instances[id_].state is State.READY)
-    return tuple(Srv(0, SRV_WEIGHT, port, apex.child(id_, member.name)) for id_ in ready)
-
-
-def _list_services(members: Iterable[Member]) -> tuple[Text, ...]:
-    return tuple(
-        Text.of(
-            f"name={member.name},ready={len(member.ready)},instances={len(member.by_address)}"
-            + "".join(f",port={port.name}:{port.number}/{port.protocol}" for port in member.service.ports)
-        )
-        for member in members
-        if not member.is_former
-    )
-
-
-def _list_instances(member: Member) -> tuple[Text, ...]:
-    instances = member.service.instances
-    return tuple(Text.of(_describe(id_, instances[id_])) for id_ in member.by_address)
-
-
-def _describe(id_: str, instance: Instance) -> str:
-    text = f"id={id_},address={instance.address},state={instance.state.value}"
-    text += f",region={instance.region}" if instance.region else ""
-    return text + (f",host={instance.host}" if instance.host else "")
-
-
-def _first_at_or_after(member: Member, low: Address) -> tuple[str, Instance] | None:
-    instances = member.service.instances
-    at = bisect_left(member.by_address, low, key=lambda id_: instances[id_].address)
-    return (member.by_address[at], instances[member.by_address[at]]) if at < len(member.by_address) else None
-
-
-def _addresses(
-    origin: Origin, qname: Name, member: Member, addresses: tuple[Address, ...], *, any_part: bool = False
-) -> Node:
-    return _node(origin, qname, RRType.AAAA, addresses, member.name, any_part=any_part)
-
-
-def _node(
-    origin: Origin,
-    qname: Name,
-    rtype: RRType,
-    rdatas: tuple[Rdata, ...],
-    service: str | None = None,
-    *,
-    any_part: bool = False,
-) -> Node:
-    # A service without ready instances still exists: a node without RRsets is NODATA.
-    return Node(origin, {rtype: RRset(qname, rtype, TTL, rdatas, any_part)} if rdatas else {}, service)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from resolver import wire
 from resolver.forward.upstream import Upstream
 from resolver.messages import Rcode, Response
+from resolver.responses import parse_response
 from zones.names import Name
 
 LONGEST_DATAGRAM = 4096  # octets; more than we ask for, but some servers do not listen
@@ -87,7 +88,7 @@ class Exchanger:
             sock.send(query)
             for _ in range(MOST_FORGED):
                 packet = await loop.sock_recv(sock, LONGEST_DATAGRAM)
-                if response := wire.parse_response(packet, query):
+                if response := parse_response(packet, query):
                     return response
                 self.forged += 1
         return None
@@ -100,7 +101,7 @@ class Exchanger:
         try:
             writer.write(len(query).to_bytes(2, "big") + query)
             length = int.from_bytes(await reader.readexactly(2), "big")
-            response = wire.parse_response(await reader.readexactly(length), query)
+            response = parse_response(await reader.readexactly(length), query)
         finally:
             writer.transport.abort()  # it has said what it was asked; a goodbye could only take time
         if response is None:

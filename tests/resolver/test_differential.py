@@ -26,7 +26,8 @@ from tests.resolver.cases import CASES, ZONE
 from tests.resolver.messages import query, read
 from tests.resolver.servers import DEADLINE, ask_tcp, ask_udp, serving
 from zones.names import Name
-from zones.zone import Origin, Zone
+from zones.nodes import Origin
+from zones.zone import Zone
 
 TYPES = ("A", "AAAA", "CNAME", "TXT", "SRV", "SOA", "NS", "PTR", "MX", "HTTPS", "TYPE65280")
 

@@ -16,8 +16,9 @@ from zones.addresses import Address, Platform
 from zones.edits import DeleteInstance, Edit, PutInstance, PutRecord, PutService, apply
 from zones.model import Environment, Port, RecordSet, State
 from zones.names import Name
+from zones.nodes import TTL, Node, Origin
 from zones.records import RRType, Text
-from zones.zone import NEGATIVE_TTL, TTL, Node, Origin, Zone, compile_zone
+from zones.zone import NEGATIVE_TTL, Zone, compile_zone
 
 APEX = "railway.internal."
 SOA = f"ns.{APEX} hostmaster.{APEX} 2 3600 600 86400 1"

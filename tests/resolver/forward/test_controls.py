@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from resolver import wire
-from resolver.forward import asking, forwarder
+from resolver.forward import asking, exchange, forwarder
 from resolver.forward.cache import Cache
 from resolver.forward.exchange import Question
 from resolver.messages import Rcode, Reply, Response
+from resolver.responses import parse_response
 from tests.resolver.forward import test_answers, test_counts
 from tests.resolver.forward.liar import lying
 from tests.resolver.forward.shell import forwarding
@@ -21,13 +21,11 @@ from zones.records import RRset
 
 
 def believes_any_id(patch: pytest.MonkeyPatch) -> None:
-    checked = wire.parse_response
-    patch.setattr(wire, "parse_response", lambda packet, query: checked(query[:2] + packet[2:], query))
+    patch.setattr(exchange, "parse_response", lambda packet, query: parse_response(query[:2] + packet[2:], query))
 
 
 def believes_any_question(patch: pytest.MonkeyPatch) -> None:
-    checked = wire.parse_response
-    patch.setattr(wire, "parse_response", lambda packet, query: checked(packet[:2] + packet[2:], packet))
+    patch.setattr(exchange, "parse_response", lambda packet, query: parse_response(packet[:2] + packet[2:], packet))
 
 
 def passes_on_what_it_hears(patch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver import wire
 from resolver.forward.exchange import Question
 from resolver.forward.reading import LONGEST_NEGATIVE, LONGEST_TTL, MAX_CHAIN, Outcome, Unfinished, Useless, read
 from resolver.messages import Rcode, Record, Reply, Response
+from resolver.responses import parse_response
 from tests.resolver.forward import liar
 from zones.names import Name
 from zones.records import Opaque, RRType, type_name
@@ -33,7 +33,7 @@ def reading(
 ) -> Outcome:
     query = dns.message.make_query(QNAME, qtype, use_edns=False)
     said = liar.reply(query, *answer, authority=authority, rcode=rcode, recursive=recursive, authentic=authentic)
-    response = wire.parse_response(liar.wire(said), query.to_wire())
+    response = parse_response(liar.wire(said), query.to_wire())
     assert response
     question = Question(Name.parse(QNAME), int(query.question[0].rdtype), dnssec_ok=dnssec_ok)
     return read(question, response, is_protected=protected)

@@ -1,0 +1,37 @@
+"""The outline of a message (RFC 1035 §4.1): its header, and where its question ends."""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from zones.names import MAX_LABEL, MAX_NAME
+
+HEADER = Struct("!HHHHHH")
+"""ID, flags, and the number of records in question, answer, authority and additional."""
+
+OPT = 41  # the type of the record that EDNS is (RFC 6891 §6.1)
+
+
+class Flag:
+    """Bits of the second word of a header (RFC 1035 §4.1.1, RFC 4035 §3)."""
+
+    QR = 0x8000
+    AA = 0x0400
+    TC = 0x0200
+    RD = 0x0100
+    RA = 0x0080
+    AD = 0x0020
+    CD = 0x0010
+
+
+def skip_name(packet: bytes, offset: int) -> int | None:
+    """Where the uncompressed name at ``offset`` ends; None if it is no such name. Nothing precedes the question."""
+    start = offset
+    while offset < len(packet):
+        length = packet[offset]
+        offset += 1 + length
+        if length > MAX_LABEL or offset - start > MAX_NAME:
+            return None
+        if length == 0:
+            return offset
+    return None

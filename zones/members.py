@@ -1,0 +1,115 @@
+"""A service in its zone: what stands at and below its name, derived from the model."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from zones.addresses import Address
+from zones.model import Instance, Service, State
+from zones.names import Name
+from zones.nodes import Node, Origin, make_node
+from zones.records import RRType, Srv, Text
+
+SRV_WEIGHT = 10  # equal for all instances, and above zero so that none is starved (RFC 2782)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A service as the zone holds it: under its current name, with the indexes that answers need."""
+
+    name: str
+    service: Service
+    ready: tuple[Address, ...]
+    by_address: tuple[str, ...]  # instance ids in ascending order of their addresses
+    is_former: bool = False
+
+
+def make_member(name: str, service: Service) -> Member:
+    """``service`` under its current ``name``."""
+    ordered = sorted(service.instances, key=lambda id_: service.instances[id_].address)
+    ready = tuple(service.instances[i].address for i in ordered if service.instances[i].state is State.READY)
+    return Member(name, service, ready, tuple(ordered))
+
+
+def find_below(qname: Name, labels: tuple[bytes, ...], member: Member, apex: Name) -> Node | None:
+    """What exists at ``qname``, which is the service's name with ``labels`` before it."""
+    service = member.service
+    match labels:
+        case ():
+            origin = Origin.FORMER_NAME if member.is_former else Origin.SERVICE
+            return _addresses(origin, qname, member, member.ready, any_part=True)
+        case (b"all",):
+            everyone = tuple(service.instances[id_].address for id_ in member.by_address)
+            return _addresses(Origin.ALL, qname, member, everyone)
+        case (b"region",) if any(instance.region for instance in service.instances.values()):
+            return Node(Origin.BETWEEN, service=member.name)
+        case (region, b"region"):
+            return _find_region(qname, region.decode("latin-1"), member)
+        case (b"_instances",):
+            return make_node(Origin.INSTANCES, qname, RRType.TXT, _list_instances(member), member.name)
+        case (b"_tcp" | b"_udp" as protocol,) if any(port.protocol == protocol[1:].decode() for port in service.ports):
+            return Node(Origin.BETWEEN, service=member.name)
+        case (port, b"_tcp" | b"_udp" as protocol):
+            return _find_port(qname, port.decode("latin-1"), protocol[1:].decode(), member, apex)
+        case (instance,) if found := service.instances.get(instance.decode("latin-1")):
+            return _addresses(Origin.INSTANCE, qname, member, (found.address,))
+    return None
+
+
+def _find_region(qname: Name, region: str, member: Member) -> Node | None:
+    instances = member.service.instances
+    there = [instances[id_] for id_ in member.by_address if instances[id_].region == region]
+    ready = tuple(instance.address for instance in there if instance.state is State.READY)
+    return _addresses(Origin.REGION, qname, member, ready, any_part=True) if there else None
+
+
+def _find_port(qname: Name, label: str, protocol: str, member: Member, apex: Name) -> Node | None:
+    for port in member.service.ports:
+        if label == f"_{port.name}" and protocol == port.protocol:
+            targets = _srv_targets(member, port.number, apex)
+            return make_node(Origin.PORT, qname, RRType.SRV, targets, member.name)
+    return None
+
+
+def _srv_targets(member: Member, port: int, apex: Name) -> tuple[Srv, ...]:
+    instances = member.service.instances
+    ready = (id_ for id_ in member.by_address if instances[id_].state is State.READY)
+    return tuple(Srv(0, SRV_WEIGHT, port, apex.child(id_, member.name)) for id_ in ready)
+
+
+def list_services(members: Iterable[Member]) -> tuple[Text, ...]:
+    """The directory of services, each under its current name."""
+    return tuple(
+        Text.of(
+            f"name={member.name},ready={len(member.ready)},instances={len(member.by_address)}"
+            + "".join(f",port={port.name}:{port.number}/{port.protocol}" for port in member.service.ports)
+        )
+        for member in members
+        if not member.is_former
+    )
+
+
+def _list_instances(member: Member) -> tuple[Text, ...]:
+    instances = member.service.instances
+    return tuple(Text.of(_describe(id_, instances[id_])) for id_ in member.by_address)
+
+
+def _describe(id_: str, instance: Instance) -> str:
+    text = f"id={id_},address={instance.address},state={instance.state.value}"
+    text += f",region={instance.region}" if instance.region else ""
+    return text + (f",host={instance.host}" if instance.host else "")
+
+
+def first_at_or_after(member: Member, low: Address) -> tuple[str, Instance] | None:
+    """The instance with the lowest address that is not below ``low``, and its id."""
+    instances = member.service.instances
+    at = bisect_left(member.by_address, low, key=lambda id_: instances[id_].address)
+    return (member.by_address[at], instances[member.by_address[at]]) if at < len(member.by_address) else None
+
+
+def _addresses(
+    origin: Origin, qname: Name, member: Member, addresses: tuple[Address, ...], *, any_part: bool = False
+) -> Node:
+    return make_node(origin, qname, RRType.AAAA, addresses, member.name, any_part=any_part)
