@@ -27,6 +27,11 @@ from watcher.watcher import Watcher
 from zones.names import ROOT, EnvironmentId
 from zones.zone import Zone
 
+USUAL = gc.get_threshold()
+WHILE_LOADING = (50_000, 100, 1_000)
+"""Of the garbage collector (``gc.set_threshold``). Full collections of what is still growing held up queries for half a
+second at a million instances; none of it is garbage, and what is short-lived goes with the youngest generation."""
+
 RESOLV_CONF = Path("/etc/resolv.conf")
 SOON = 5.0  # seconds from a commit to its answers; it takes milliseconds while all is well
 
@@ -77,6 +82,8 @@ class Names:
             await self.resolver.stop()
 
     async def _watch(self, ready: Callable[[], None]) -> None:
+        if not self.loaded.is_set():
+            gc.set_threshold(*WHILE_LOADING)
         # Ready at once: it goes on asking for a store that is away, and until then the resolver has its own way.
         ready()
         await self.watcher.run()
@@ -114,10 +121,14 @@ class _Audience:
     def loaded(self) -> None:
         self.resolver.loaded()
         self.everything.set()
-        # What is here now stays, and the garbage collector need not walk through it again and again: with a large
-        # data set that held up queries for tenths of a second.
-        gc.collect()
-        gc.freeze()
+        _spare_the_collector()
+
+
+def _spare_the_collector() -> None:
+    """What is here now stays, so the garbage collector need not walk through it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*USUAL)
 
 
 def _listen_addresses(settings: Settings) -> list[Endpoint]:
