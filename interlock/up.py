@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import signal
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
@@ -130,6 +131,9 @@ async def _serve(
 
 def _run(main: Coroutine[Any, Any, None]) -> None:
     """Runs ``main`` until it ends or a signal (SIGTERM, SIGINT) asks it to."""
+    # The usual soft limit of 1,024 open files is for programs that use select(2); connections and upstreams need more.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     asyncio.run(_end_on_signals(main))
 
 
