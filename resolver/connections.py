@@ -28,7 +28,7 @@ class Connections:
 
     def __init__(self) -> None:
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._most = min(MOST, int(files * SHARE_OF_FILES))
+        self._most = MOST if files == resource.RLIM_INFINITY else min(MOST, int(files * SHARE_OF_FILES))
         self._all: dict[Connection, None] = {}
         self._by_client: dict[bytes, dict[Connection, None]] = {}
 
