@@ -165,6 +165,7 @@ def _forwarder(forwarder: Forwarder) -> Iterator[Metric]:
     yield CounterMetricFamily("interlock_forward_hits", "Forwarded names answered from the cache.", counts.hits)
     yield CounterMetricFamily("interlock_forward_misses", "Forwarded names that had to be asked.", counts.misses)
     yield CounterMetricFamily("interlock_forward_joined", "Those that were being asked already.", counts.joined)
+    yield CounterMetricFamily("interlock_forward_prefetched", "Answers fetched before they end.", counts.prefetched)
     yield CounterMetricFamily("interlock_forward_stale", "Answers that had ended, for want of newer.", counts.stale)
     yield CounterMetricFamily("interlock_forward_refused", "Those that were too many at once.", counts.refused)
     yield CounterMetricFamily("interlock_forward_forged", "Packets in place of an answer.", forwarder.asker.forged)

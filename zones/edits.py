@@ -10,6 +10,7 @@ commit; if one of them is refused, none is made.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
@@ -113,12 +114,20 @@ def get_service(environment: Environment, name: str) -> Service:
 
 def get_instance(environment: Environment, service: str, id_: str) -> Instance:
     """The instance ``id_`` of ``service``. Raises `Missing`."""
-    return _get_instance(service, get_service(environment, service), id_)
+    return _get_instance(service, get_service(environment, service).instances, id_)
 
 
 def get_record(environment: Environment, name: str, rtype: RecordType) -> RecordSet:
     """The values set for ``name`` and ``rtype``. Raises `Missing`."""
     return _get_record(environment.id, environment.records, name, rtype)
+
+
+@dataclass(slots=True)
+class _Instances:
+    """The instances of a service that is being edited, and the highest host number ever given to one."""
+
+    by_id: dict[str, Instance]
+    last_number: int
 
 
 class _Draft:
@@ -129,6 +138,9 @@ class _Draft:
         self._enabled = environment.enabled
         self._isolated = environment.isolated
         self._services = dict(environment.services)
+        # Of the services whose instances are edited: a service checks all of its instances whenever it is made, so it
+        # is made once, with all edits, and not once for each.
+        self._instances: dict[str, _Instances] = {}
         self._records = {name: dict(sets) for name, sets in environment.records.items()}
         self._last_subnet = environment.last_subnet
 
@@ -136,7 +148,7 @@ class _Draft:
         return {
             "enabled": self._enabled,
             "isolated": self._isolated,
-            "services": self._services,
+            "services": self._services | {name: self._with_instances(name) for name in self._instances},
             "records": self._records,
             "last_subnet": self._last_subnet,
         }
@@ -152,6 +164,7 @@ class _Draft:
             case DeleteService():
                 self._service(edit.name)
                 del self._services[edit.name]
+                self._instances.pop(edit.name, None)
             case PutInstance():
                 self._put_instance(edit)
             case DeleteInstance():
@@ -197,6 +210,8 @@ class _Draft:
             raise Invalid(f"an overlap of {overlap} is not from 0 to {MAX_OVERLAP} seconds", field="overlap_seconds")
         self._free_former_name(new)
         service = self._services.pop(old)
+        if old in self._instances:
+            self._instances[new] = self._instances.pop(old)
         kept = {old: now + overlap * 1000} if overlap else {}
         self._services[new] = replace(service, former_names={**service.former_names, **kept})
         return new
@@ -209,23 +224,30 @@ class _Draft:
                 self._services[owner] = replace(service, former_names=others)
 
     def _put_instance(self, edit: PutInstance) -> None:
-        service = self._service(edit.service)
-        instance = service.instances.get(edit.id)
-        last_number = service.last_number
+        edited = self._instances_of(edit.service)
+        instance = edited.by_id.get(edit.id)
         if instance is None:
             check_instance_id(edit.id)
-            last_number += 1
-            instance = Instance(address=instance_address(service.subnet, last_number), state=State.READY)
+            edited.last_number += 1
+            address = instance_address(self._services[edit.service].subnet, edited.last_number)
+            instance = Instance(address=address, state=State.READY)
         wanted = {"state": edit.state, "host": edit.host, "region": edit.region}
-        instance = replace(instance, **{name: value for name, value in wanted.items() if value is not UNSET})
-        instances = {**service.instances, edit.id: instance}
-        self._services[edit.service] = replace(service, instances=instances, last_number=last_number)
+        edited.by_id[edit.id] = replace(instance, **{n: value for n, value in wanted.items() if value is not UNSET})
 
     def _delete_instance(self, edit: DeleteInstance) -> None:
-        service = self._service(edit.service)
-        _get_instance(edit.service, service, edit.id)
-        others = {id_: instance for id_, instance in service.instances.items() if id_ != edit.id}
-        self._services[edit.service] = replace(service, instances=others)
+        edited = self._instances_of(edit.service)
+        _get_instance(edit.service, edited.by_id, edit.id)
+        del edited.by_id[edit.id]
+
+    def _instances_of(self, name: str) -> _Instances:
+        if name not in self._instances:
+            service = self._service(name)
+            self._instances[name] = _Instances(dict(service.instances), service.last_number)
+        return self._instances[name]
+
+    def _with_instances(self, name: str) -> Service:
+        edited = self._instances[name]
+        return replace(self._services[name], instances=edited.by_id, last_number=edited.last_number)
 
     def _delete_record(self, edit: DeleteRecord) -> None:
         _get_record(self._environment.id, self._records, edit.name, edit.type)
@@ -241,9 +263,9 @@ def _get_service(environment: str, services: Mapping[str, Service], name: str) -
         raise Missing(f"the environment {environment!r} has no service {name!r}", field="service") from None
 
 
-def _get_instance(name: str, service: Service, id_: str) -> Instance:
+def _get_instance(name: str, instances: Mapping[str, Instance], id_: str) -> Instance:
     try:
-        return service.instances[id_]
+        return instances[id_]
     except KeyError:
         raise Missing(f"the service {name!r} has no instance {id_!r}", field="id") from None
 
