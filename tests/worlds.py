@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from ipaddress import ip_network
 
 from zones.addresses import Platform
 from zones.edits import Edit, PutInstance, PutRecord, PutService, apply
+from zones.hosts import PublicKey
 from zones.model import Environment, Port, RecordSet, State
 from zones.names import EnvironmentId
 from zones.zone import Zone, compile_zone
@@ -23,6 +25,11 @@ BINDINGS = {
 }
 ASKED = bytes([127, 0, 0, 1])  # the address that queries are sent to, where it says nothing by itself
 PRODUCTION_SOURCE, STAGING_SOURCE, OUTSIDE_SOURCE, UNBOUND_SOURCE = "127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5"
+
+
+def public_key(number: int) -> PublicKey:
+    """The ``number``-th public key, from 1, of machines that never run."""
+    return PublicKey(b64encode(number.to_bytes(32, "big")).decode())
 
 
 def build(id_: str, bits: int, *edits: Edit) -> Environment:

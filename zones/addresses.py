@@ -3,7 +3,7 @@
 fd12::/16                   the platform
 fd12:0:0::/48               infrastructure; fd12::10 is the resolver on every host
 fd12:EEEE:EEEE::/48         an environment: 32 random bits, never given out twice
-fd12:EEEE:EEEE:0::/64       the environment's own: ...::10 is its resolver address, then external peers
+fd12:EEEE:EEEE:0::/64       the environment's own: ...::10 is its resolver address, external peers begin at ...::100
 fd12:EEEE:EEEE:SSSS::/64    a service
 """
 
@@ -20,6 +20,7 @@ from zones.names import Name
 ENVIRONMENT_BITS = 48
 SERVICE_BITS = 64
 RESOLVER_HOST_NUMBER = 0x10
+FIRST_PEER_NUMBER = 0x100  # what is below is kept for the environment's own addresses
 MAX_APEX = 64  # octets; leaves room for the names below it
 LAST_SUBNET = 0xFFFF  # sixteen bits stand between the /48 and the /64
 
@@ -63,9 +64,14 @@ class Platform:
             raise Invalid(f"the zone {self.apex} has {len(self.apex)} octets: use at most {MAX_APEX}", field="zone")
 
     @property
+    def infrastructure(self) -> IPv6Network:
+        """The /48 that is no environment's: the platform's own."""
+        return IPv6Network((int(self.prefix.network_address), ENVIRONMENT_BITS))
+
+    @property
     def resolver(self) -> Address:
         """The address of the resolver on every host."""
-        return resolver_address(IPv6Network((int(self.prefix.network_address), ENVIRONMENT_BITS)))
+        return resolver_address(self.infrastructure)
 
     def environment_network(self, bits: int) -> IPv6Network:
         """The /48 of an environment that drew the 32 random ``bits``; 0 is infrastructure's and is refused."""
@@ -102,6 +108,21 @@ def next_subnet_number(last: int, taken: Collection[int]) -> int:
 def instance_address(subnet: IPv6Network, number: int) -> Address:
     """The address with host ``number`` (from 1) in a service's ``subnet``."""
     return _address(int(subnet.network_address) + number)
+
+
+def peer_address(network: IPv6Network, number: int) -> Address:
+    """The address of the external peer with host ``number`` (from `FIRST_PEER_NUMBER`) in ``network``, a /48."""
+    return _address(int(network.network_address) + number)
+
+
+def next_peer_number(last: int) -> int:
+    """The host number after ``last``, the highest one ever given to a peer of the environment (0: there was none)."""
+    return max(last + 1, FIRST_PEER_NUMBER)
+
+
+def is_peer_address(network: IPv6Network, address: Address) -> bool:
+    """Whether ``address`` is one that an external peer of ``network``, a /48, can have."""
+    return FIRST_PEER_NUMBER <= int(address) - int(network.network_address) < 1 << (128 - SERVICE_BITS)
 
 
 def contains(network: IPv6Network, address: Address) -> bool:

@@ -16,10 +16,18 @@ from typing import Any
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
-from zones.addresses import instance_address, next_subnet_number, service_subnet, subnet_number
+from zones.addresses import (
+    instance_address,
+    next_peer_number,
+    next_subnet_number,
+    peer_address,
+    service_subnet,
+    subnet_number,
+)
 from zones.errors import Conflict, Invalid, Missing, ZonesError
-from zones.model import Environment, Instance, Port, RecordSet, RecordType, Service, State
-from zones.names import check_instance_id, check_service_name
+from zones.hosts import PublicKey
+from zones.model import Environment, Instance, Peer, Port, RecordSet, RecordType, Service, State
+from zones.names import check_instance_id, check_peer_id, check_service_name
 
 MAX_OVERLAP = 30 * 86_400  # seconds; an old name that must last longer is a CNAME record, not a rename
 DEFAULT_OVERLAP = 3600  # seconds an old name goes on answering: long enough to redeploy what still uses it
@@ -87,7 +95,32 @@ class DeleteRecord(Struct, frozen=True):
     type: RecordType
 
 
-Edit = SetEnabled | SetIsolated | PutService | DeleteService | PutInstance | DeleteInstance | PutRecord | DeleteRecord
+class PutPeer(Struct, frozen=True):
+    """Create the external peer ``id`` or change what is given; a new one needs both, and is given the next address."""
+
+    id: str
+    public_key: PublicKey | UnsetType = UNSET
+    gateway: str | UnsetType = UNSET
+
+
+class DeletePeer(Struct, frozen=True):
+    """Delete an external peer; its address is not given to another."""
+
+    id: str
+
+
+Edit = (
+    SetEnabled
+    | SetIsolated
+    | PutService
+    | DeleteService
+    | PutInstance
+    | DeleteInstance
+    | PutRecord
+    | DeleteRecord
+    | PutPeer
+    | DeletePeer
+)
 
 
 def apply(environment: Environment, edits: Iterable[Edit], now: int) -> Environment:
@@ -122,6 +155,11 @@ def get_record(environment: Environment, name: str, rtype: RecordType) -> Record
     return _get_record(environment.id, environment.records, name, rtype)
 
 
+def get_peer(environment: Environment, id_: str) -> Peer:
+    """The external peer ``id_``. Raises `Missing`."""
+    return _get_peer(environment.id, environment.peers, id_)
+
+
 @dataclass(slots=True)
 class _Instances:
     """The instances of a service that is being edited, and the highest host number ever given to one."""
@@ -143,6 +181,8 @@ class _Draft:
         self._instances: dict[str, _Instances] = {}
         self._records = {name: dict(sets) for name, sets in environment.records.items()}
         self._last_subnet = environment.last_subnet
+        self._peers = dict(environment.peers)
+        self._last_peer = environment.last_peer
 
     def fields(self) -> dict[str, Any]:
         return {
@@ -151,9 +191,11 @@ class _Draft:
             "services": self._services | {name: self._with_instances(name) for name in self._instances},
             "records": self._records,
             "last_subnet": self._last_subnet,
+            "peers": self._peers,
+            "last_peer": self._last_peer,
         }
 
-    def apply(self, edit: Edit, now: int) -> None:
+    def apply(self, edit: Edit, now: int) -> None:  # noqa: C901 a case for each edit
         match edit:
             case SetEnabled():
                 self._enabled = edit.enabled
@@ -173,6 +215,11 @@ class _Draft:
                 self._records.setdefault(edit.name, {})[edit.type] = edit.records
             case DeleteRecord():
                 self._delete_record(edit)
+            case PutPeer():
+                self._put_peer(edit)
+            case DeletePeer():
+                _get_peer(self._environment.id, self._peers, edit.id)
+                del self._peers[edit.id]
 
     def forget_ended_names(self, now: int) -> None:
         for name, service in self._services.items():
@@ -255,6 +302,21 @@ class _Draft:
         if not self._records[edit.name]:
             del self._records[edit.name]
 
+    def _put_peer(self, edit: PutPeer) -> None:
+        peer = self._peers.get(edit.id)
+        wanted = {"public_key": edit.public_key, "gateway": edit.gateway}
+        given = {name: value for name, value in wanted.items() if value is not UNSET}
+        self._peers[edit.id] = replace(peer, **given) if peer else self._create_peer(edit)
+
+    def _create_peer(self, edit: PutPeer) -> Peer:
+        check_peer_id(edit.id)
+        if edit.public_key is UNSET:
+            raise Invalid(f"a new peer needs a public key: give {edit.id!r} one", field="public_key")
+        if edit.gateway is UNSET:
+            raise Invalid(f"a new peer needs a host that is its gateway: name one for {edit.id!r}", field="gateway")
+        self._last_peer = next_peer_number(self._last_peer)
+        return Peer(edit.public_key, peer_address(self._environment.network, self._last_peer), edit.gateway)
+
 
 def _get_service(environment: str, services: Mapping[str, Service], name: str) -> Service:
     try:
@@ -277,3 +339,10 @@ def _get_record(
         return records[name][rtype]
     except KeyError:
         raise Missing(f"the environment {environment!r} has no {rtype} record {name!r}", field="name") from None
+
+
+def _get_peer(environment: str, peers: Mapping[str, Peer], id_: str) -> Peer:
+    try:
+        return peers[id_]
+    except KeyError:
+        raise Missing(f"the environment {environment!r} has no peer {id_!r}", field="id") from None

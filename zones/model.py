@@ -1,4 +1,4 @@
-"""What is true of an environment: its services, their instances, and the records its users set.
+"""What is true of an environment: its services, their instances, its external peers, and the records its users set.
 
 Every type checks itself when it is made, so an invalid one cannot exist. One `Environment` is one document: the
 unit of commit, of publication and of isolation. Mappings are never changed in place; an edit makes a new value.
@@ -15,8 +15,18 @@ from typing import Literal
 from msgspec import Struct
 
 from zones import names
-from zones.addresses import ENVIRONMENT_BITS, SERVICE_BITS, Address, contains, subnet_number
+from zones.addresses import (
+    ENVIRONMENT_BITS,
+    FIRST_PEER_NUMBER,
+    SERVICE_BITS,
+    Address,
+    contains,
+    is_peer_address,
+    service_subnet,
+    subnet_number,
+)
 from zones.errors import Conflict, Invalid
+from zones.hosts import PublicKey, check_public_key
 from zones.names import EnvironmentId, Name
 from zones.records import Rdata, RRType, parse_rdata
 
@@ -106,11 +116,23 @@ class RecordSet(Struct, frozen=True, forbid_unknown_fields=True):
             raise Invalid("the same value stands twice: an RRset is a set (RFC 2181 §5)", field="values")
 
 
-class Environment(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """An environment, whole. ``records`` is by name below the zone, then by type.
+class Peer(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """An external machine that is in the environment by way of the host ``gateway``, with a key pair of its own."""
 
-    ``revision`` grows by one per commit. ``last_subnet`` is the number of the newest service's subnet. An
-    ``isolated`` environment resolves its own names and no others.
+    public_key: PublicKey
+    address: Address
+    gateway: str
+
+    def __post_init__(self) -> None:
+        check_public_key(self.public_key)
+        names.check_host_id(self.gateway, field="gateway")
+
+
+class Environment(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """An environment, whole. ``records`` is by name below the zone, then by type; ``peers`` is by id.
+
+    ``revision`` grows by one per commit. ``last_subnet`` is the number of the newest service's subnet, ``last_peer``
+    the highest host number ever given to a peer. An ``isolated`` environment resolves its own names and no others.
     """
 
     id: EnvironmentId
@@ -122,6 +144,8 @@ class Environment(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     services: Mapping[str, Service] = {}
     records: Mapping[str, Mapping[RecordType, RecordSet]] = {}
     last_subnet: int = 0
+    peers: Mapping[str, Peer] = {}
+    last_peer: int = 0
 
     def __post_init__(self) -> None:
         names.check_environment_id(self.id)
@@ -137,6 +161,7 @@ class Environment(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
         taken = _check_services(self)
         for name, sets in self.records.items():
             _check_records(self, name, sets, taken)
+        _check_peers(self)
 
     def record_data(self, name: str) -> Iterator[tuple[RRType, int, tuple[Rdata, ...]]]:
         """Type, TTL and data of each record set at ``name``."""
@@ -195,6 +220,25 @@ def _check_services(environment: Environment) -> Mapping[str, str]:
             if taken.setdefault(old, name) != name or old == name:
                 raise Conflict(f"the former name {old!r} of {name} belongs to another service", field="former_names")
     return taken
+
+
+def _check_peers(environment: Environment) -> None:
+    addresses: dict[Address, str] = {}
+    keys: dict[PublicKey, str] = {}
+    for id_, peer in environment.peers.items():
+        names.check_peer_id(id_)
+        if not is_peer_address(environment.network, peer.address):
+            raise Invalid(
+                f"{peer.address} is no peer's: those begin at number {FIRST_PEER_NUMBER:#x} of"
+                f" {service_subnet(environment.network, 0)}",
+                field="peers.address",
+            )
+        if (other := addresses.setdefault(peer.address, id_)) != id_:
+            raise Conflict(f"the peers {other} and {id_} have one address, {peer.address}", field="peers.address")
+        if (other := keys.setdefault(peer.public_key, id_)) != id_:
+            raise Conflict(
+                f"the peers {other} and {id_} have one public key: make a key pair for each", field="public_key"
+            )
 
 
 def _check_records(

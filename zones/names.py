@@ -122,9 +122,14 @@ def check_region(text: str) -> None:
     _check_label(text, "a region", "region")
 
 
-def check_host_id(text: str) -> None:
+def check_host_id(text: str, field: str = "host") -> None:
     """Raises `Invalid` unless ``text`` can name a host: one lower-case LDH label."""
-    _check_label(text, "a host id", "host")
+    _check_label(text, "a host id", field)
+
+
+def check_peer_id(text: str) -> None:
+    """Raises `Invalid` unless ``text`` can name an external peer: one lower-case LDH label."""
+    _check_label(text, "a peer id", "id")
 
 
 def check_port_name(text: str) -> None:

@@ -7,20 +7,24 @@ from hypothesis import strategies as st
 from tests import worlds
 from zones.edits import (
     DeleteInstance,
+    DeletePeer,
     DeleteRecord,
     DeleteService,
     Edit,
     PutInstance,
+    PutPeer,
     PutRecord,
     PutService,
     SetEnabled,
     apply,
 )
 from zones.errors import ZonesError
+from zones.hosts import PublicKey
 from zones.model import Environment, Port, RecordSet, RecordType, State
 
 SERVICES = ["api", "db", "web", "*", "up"]  # the last two are refused
 INSTANCES = ["a1", "a2", "_x", "all"]  # so are these
+PEERS = ["laptop", "phone", "_x"]  # the last is refused
 RECORDS = ["db", "*", "x", "*.x", "y.x", "a.b.x", "*.db", "_sip._udp", "up"]
 VALUES: dict[RecordType, list[str]] = {
     "A": ["192.0.2.1", "192.0.2.2", "x"],
@@ -35,6 +39,8 @@ _ports = st.lists(
 ).map(tuple)
 _service = st.sampled_from(SERVICES)
 _instance = st.sampled_from(INSTANCES)
+_peer = st.sampled_from(PEERS)
+_key = st.sampled_from([worlds.public_key(1), worlds.public_key(2), PublicKey("x")])
 _region = st.sampled_from([None, "eu", "us"])
 
 
@@ -55,6 +61,9 @@ edits: st.SearchStrategy[Edit] = st.one_of(
     st.builds(DeleteInstance, _service, _instance),
     _put_record(),
     st.builds(DeleteRecord, st.sampled_from(RECORDS), st.sampled_from(sorted(VALUES))),
+    st.builds(PutPeer, _peer, _key, st.sampled_from(["h1", "h2"])),
+    st.builds(PutPeer, _peer, gateway=st.sampled_from(["h1", "-"])),
+    st.builds(DeletePeer, _peer),
 )
 
 

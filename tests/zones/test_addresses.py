@@ -9,13 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zones.addresses import (
+    FIRST_PEER_NUMBER,
     LAST_SUBNET,
     Address,
     Platform,
     contains,
     instance_address,
+    is_peer_address,
+    next_peer_number,
     next_subnet_number,
     parse_network,
+    peer_address,
     resolver_address,
     service_subnet,
     subnet_number,
@@ -95,6 +99,31 @@ def test_the_plan_by_example() -> None:
     assert str(resolver_address(NETWORK)) == "fd12:5b1e:90c4::10"
     assert str(service_subnet(NETWORK, 1)) == "fd12:5b1e:90c4:1::/64"
     assert str(instance_address(service_subnet(NETWORK, 1), 1)) == "fd12:5b1e:90c4:1::1"
+    assert str(peer_address(NETWORK, FIRST_PEER_NUMBER)) == "fd12:5b1e:90c4::100"
+
+
+def test_peers_are_numbered_upwards() -> None:
+    assert [next_peer_number(last) for last in (0, 0xFF, 0x100, 0x101)] == [0x100, 0x100, 0x101, 0x102]
+
+
+PEER_ADDRESSES = {
+    "fd12:5b1e:90c4::100": True,
+    "fd12:5b1e:90c4::ffff:ffff:ffff:ffff": True,
+    "fd12:5b1e:90c4:0:ffff:ffff:ffff:ffff": True,
+    "fd12:5b1e:90c4::ff": False,
+    "fd12:5b1e:90c4::10": False,
+    "fd12:5b1e:90c4::": False,
+    "fd12:5b1e:90c4:1::": False,
+    "fd12:5b1e:90c4:1::100": False,
+    "fd12:5b1e:90c5::100": False,
+    "fd12:5b1e:90c3::100": False,
+    "::100": False,
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), PEER_ADDRESSES.items())
+def test_where_peers_are(text: str, expected: bool) -> None:
+    assert is_peer_address(NETWORK, Address.parse(text)) is expected
 
 
 def test_outside_is_outside() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests import worlds
 from tests.zones.strategies import environments
 from zones import document
+from zones.edits import PutPeer
 from zones.errors import Invalid
 from zones.model import Environment
 
@@ -33,6 +34,14 @@ def test_a_document_is_plain_json() -> None:
         "instances": {"a1": {"address": "fd12:ab:cd:1::1", "state": "ready"}},
         "last_number": 1,
     }
+    assert "peers" not in read, "what a release before there were peers could not read"
+
+
+def test_peers_are_plain_json() -> None:
+    read = json.loads(document.encode(worlds.build("staging", 1, PutPeer("laptop", worlds.public_key(1), "h1"))))
+    key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE="
+    assert read["peers"] == {"laptop": {"public_key": key, "address": "fd12:0:1::100", "gateway": "h1"}}
+    assert read["last_peer"] == 0x100
 
 
 def test_equal_documents_have_equal_digests() -> None:

@@ -16,28 +16,34 @@ from zones.addresses import Address
 from zones.edits import (
     MAX_OVERLAP,
     DeleteInstance,
+    DeletePeer,
     DeleteRecord,
     DeleteService,
     Edit,
     PutInstance,
+    PutPeer,
     PutRecord,
     PutService,
     SetEnabled,
     apply,
     get_instance,
+    get_peer,
     get_record,
     get_service,
 )
 from zones.errors import Conflict, Invalid, Missing, ZonesError
+from zones.hosts import PublicKey
 from zones.model import Environment, Port, RecordSet, State
 
 SECOND = 1000
+KEY, OTHER_KEY = worlds.public_key(1), worlds.public_key(2)
 
 WORLD = (
     PutService("api", ports=(Port("http", 80),)),
     PutInstance("api", "a1", region="eu", host="h1"),
     PutService("web"),
     PutRecord("db", "A", RecordSet(60, ("192.0.2.1",))),
+    PutPeer("laptop", KEY, "h1"),
 )
 
 REFUSED: dict[str, tuple[Edit, type[ZonesError], str, str]] = {
@@ -65,6 +71,13 @@ REFUSED: dict[str, tuple[Edit, type[ZonesError], str, str]] = {
     "record at a service": (PutRecord("api", "TXT", RecordSet(1, ("x",))), Conflict, "records.name", "belongs to"),
     "CNAME beside a record": (PutRecord("db", "CNAME", RecordSet(1, ("a.",))), Conflict, "type", "only record"),
     "deleted record": (DeleteRecord("db", "TXT"), Missing, "name", "no TXT record 'db'"),
+    "peer id": (PutPeer("My Laptop", OTHER_KEY, "h1"), Invalid, "id", "cannot be a peer id"),
+    "peer without a key": (PutPeer("phone", gateway="h1"), Invalid, "public_key", "needs a public key"),
+    "peer without a gateway": (PutPeer("phone", OTHER_KEY), Invalid, "gateway", "host that is its gateway"),
+    "peer with a bad key": (PutPeer("phone", PublicKey("x"), "h1"), Invalid, "public_key", "not a public key"),
+    "peer with a bad gateway": (PutPeer("laptop", gateway="H"), Invalid, "gateway", "cannot be a host id"),
+    "peer with another's key": (PutPeer("phone", KEY, "h2"), Conflict, "public_key", "laptop and phone have one"),
+    "deleted peer": (DeletePeer("no"), Missing, "id", "no peer 'no'"),
 }
 
 
@@ -121,12 +134,36 @@ def test_an_address_is_not_given_twice() -> None:
     assert addresses == ["fd12:0:1:1::1", "fd12:0:1:1::2", "fd12:0:1:2::1"]
 
 
+def test_a_peer_keeps_its_address_whatever_else_changes() -> None:
+    before = build("production", 1, *WORLD)
+    after = apply(before, [PutPeer("laptop", OTHER_KEY), PutPeer("laptop", gateway="h2")], NOW)
+    peer = get_peer(after, "laptop")
+    assert (peer.public_key, peer.gateway) == (OTHER_KEY, "h2")
+    assert peer.address == get_peer(before, "laptop").address == Address.parse("fd12:0:1::100")
+
+
+def test_two_peers_can_swap_their_keys_in_one_commit() -> None:
+    before = build("production", 1, *WORLD, PutPeer("phone", OTHER_KEY, "h1"))
+    after = apply(before, [PutPeer("phone", KEY), PutPeer("laptop", OTHER_KEY)], NOW)
+    assert (get_peer(after, "phone").public_key, get_peer(after, "laptop").public_key) == (KEY, OTHER_KEY)
+
+
+def test_the_address_of_a_peer_is_not_given_twice() -> None:
+    environment = build("production", 1, *WORLD)
+    for number in (0x101, 0x102):
+        environment = apply(environment, [DeletePeer("laptop")], NOW)
+        assert not environment.peers
+        environment = apply(environment, [PutPeer("laptop", KEY, "h1")], NOW)
+        assert get_peer(environment, "laptop").address == Address.parse(f"fd12:0:1::{number:x}")
+
+
 MISSING: list[tuple[Callable[[Environment], object], str]] = [
     (lambda environment: get_service(environment, "no"), "no service 'no'"),
     (lambda environment: get_instance(environment, "no", "a1"), "no service 'no'"),
     (lambda environment: get_instance(environment, "api", "no"), "no instance 'no'"),
     (lambda environment: get_record(environment, "no", "A"), "no A record 'no'"),
     (lambda environment: get_record(environment, "db", "TXT"), "no TXT record 'db'"),
+    (lambda environment: get_peer(environment, "no"), "no peer 'no'"),
 ]
 
 
@@ -234,16 +271,17 @@ def _check_addresses(before: Environment, after: Environment, gone: set[Address]
     assert not gone & new.keys()
     for address in old.keys() & new.keys():
         assert old[address] == new[address]
-    assert len(new) == sum(len(service.instances) for service in after.services.values())
+    assert len(new) == len(after.peers) + sum(len(service.instances) for service in after.services.values())
 
 
 def _addresses(environment: Environment) -> dict[Address, tuple[str, str]]:
-    """Address → its service's subnet, which a rename leaves alone, and the instance's id."""
-    return {
+    """Address → its service's subnet, which a rename leaves alone, and the instance's id; or the peer's id alone."""
+    instances = {
         instance.address: (str(service.subnet), id_)
         for service in environment.services.values()
         for id_, instance in service.instances.items()
     }
+    return instances | {peer.address: ("", id_) for id_, peer in environment.peers.items()}
 
 
 def _check_twice(environment: Environment, commit: list[Edit], now: int) -> None:
@@ -253,4 +291,4 @@ def _check_twice(environment: Environment, commit: list[Edit], now: int) -> None
         assert apply(environment, commit, now) is environment
     except Missing:
         # What is deleted, or renamed, is not there any more.
-        assert isinstance(commit[0], DeleteService | DeleteInstance | DeleteRecord | PutService)
+        assert isinstance(commit[0], DeleteService | DeleteInstance | DeleteRecord | DeletePeer | PutService)

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 from tests import worlds
 from zones.addresses import Address, Platform
 from zones.errors import Conflict, Invalid, ZonesError
-from zones.model import Environment, Instance, Port, RecordSet, Service, State, check_record_name
+from zones.hosts import PublicKey
+from zones.model import Environment, Instance, Peer, Port, RecordSet, Service, State, check_record_name
 from zones.names import EnvironmentId, Name
 from zones.zone import compile_zone
 
@@ -38,6 +39,10 @@ def record(rtype: str, *values: str, name: str = "db", ttl: int = 60, **fields: 
     return environment(records={name: {rtype: RecordSet(ttl, values)}}, **fields)
 
 
+def peer(address: str = "fd12:1:2::100", number: int = 1, gateway: str = "h1") -> Peer:
+    return Peer(worlds.public_key(number), Address.parse(address), gateway)
+
+
 GOOD: dict[str, Callable[[], object]] = {
     "a bare environment": environment,
     "a service without instances": lambda: environment(services={"api": service()}),
@@ -53,6 +58,9 @@ GOOD: dict[str, Callable[[], object]] = {
     "A and TXT at one name": lambda: environment(
         records={"db": {"A": RecordSet(1, ("192.0.2.1",)), "TXT": RecordSet(2, ("x",))}}
     ),
+    "two peers of one gateway": lambda: environment(peers={"a": peer(), "b": peer("fd12:1:2::101", 2)}),
+    "a peer of a service's name": lambda: environment(peers={"ns": peer()}),
+    "the last peer of all": lambda: environment(peers={"a": peer("fd12:1:2:0:ffff:ffff:ffff:ffff")}),
 }
 
 BAD: dict[str, tuple[Callable[[], object], type[ZonesError], str, str]] = {
@@ -165,6 +173,44 @@ BAD: dict[str, tuple[Callable[[], object], type[ZonesError], str, str]] = {
         Conflict,
         "records.name",
         "belongs to the service 'db'",
+    ),
+    "peer id": (lambda: environment(peers={"a.b": peer()}), Invalid, "id", "cannot be a peer id"),
+    "peer's key": (
+        lambda: Peer(PublicKey("x"), Address.parse("fd12:1:2::100"), "h1"),
+        Invalid,
+        "public_key",
+        "not a public key",
+    ),
+    "peer's gateway": (lambda: peer(gateway="h_1"), Invalid, "gateway", "cannot be a host id"),
+    "peer at the resolver's address": (
+        lambda: environment(peers={"a": peer("fd12:1:2::10")}),
+        Invalid,
+        "peers.address",
+        "begin at number 0x100 of fd12:1:2::/64",
+    ),
+    "peer in a service's subnet": (
+        lambda: environment(peers={"a": peer("fd12:1:2:1::100")}),
+        Invalid,
+        "peers.address",
+        "fd12:1:2:1::100 is no peer's",
+    ),
+    "peer in another environment": (
+        lambda: environment(peers={"a": peer("fd12:1:3::100")}),
+        Invalid,
+        "peers.address",
+        "no peer's",
+    ),
+    "one address for two peers": (
+        lambda: environment(peers={"a": peer(), "b": peer(number=2)}),
+        Conflict,
+        "peers.address",
+        "a and b have one address, fd12:1:2::100",
+    ),
+    "one key for two peers": (
+        lambda: environment(peers={"a": peer(), "b": peer("fd12:1:2::101")}),
+        Conflict,
+        "public_key",
+        "a and b have one public key",
     ),
     "a record at a former name": (
         lambda: record("A", "192.0.2.1", services={"api": service(former_names={"db": 1})}),
