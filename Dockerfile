@@ -20,6 +20,7 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
         -r requirements.lock
 COPY pyproject.toml README.md CHANGELOG.md LICENSE ./
 COPY admin admin
+COPY agent agent
 COPY interlock interlock
 COPY resolver resolver
 COPY watcher watcher

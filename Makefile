@@ -18,12 +18,12 @@ test: $(VENV)/.dev ## install what the tests need, then run all of them (ARGS="-
 	@tests/clients/setup some
 	$(BIN)/python -m pytest $(ARGS)
 
-check: $(VENV)/.dev ## format, lint, types, arrows, and the tests but those of whole systems and of clients
+check: $(VENV)/.dev ## format, lint, types, arrows, and the tests but those of whole systems, clients and meshes
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest --ignore tests/system --ignore tests/clients $(ARGS)
+	$(BIN)/python -m pytest --ignore tests/system --ignore tests/clients --ignore tests/mesh $(ARGS)
 
 clients: $(VENV)/.dev ## run every client resolver that this machine can have, and write docs/compatibility.md (root)
 	@tests/clients/setup

@@ -42,6 +42,7 @@ def make_app(
     app[CONTEXT] = Context(
         store=store,
         committer=Committer(store, platform, counts),
+        platform=platform,
         root_token_digest=root_token_digest,
         explain=explain,
         limits=limits,

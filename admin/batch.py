@@ -9,14 +9,24 @@ from msgspec import Struct
 
 from admin import bodies
 from admin.bodies import BatchBody, BatchEdit
+from admin.gateways import place_peers
 from admin.inputs import read_body
 from admin.replies import show
-from admin.views import InstanceView, RecordView, Revision, ServiceView, view_environment
+from admin.views import InstanceView, PeerView, RecordView, Revision, ServiceView, view_environment
 from admin.writes import write
 from zones.errors import ZonesError
 from zones.model import Environment
 
-Op = Literal["put-service", "delete-service", "put-instance", "delete-instance", "put-record", "delete-record"]
+Op = Literal[
+    "put-service",
+    "delete-service",
+    "put-instance",
+    "delete-instance",
+    "put-record",
+    "delete-record",
+    "put-peer",
+    "delete-peer",
+]
 
 
 class BatchResult(Struct, frozen=True, omit_defaults=True):
@@ -26,6 +36,7 @@ class BatchResult(Struct, frozen=True, omit_defaults=True):
     service: ServiceView | None = None
     instance: InstanceView | None = None
     record: RecordView | None = None
+    peer: PeerView | None = None
 
 
 class BatchReply(Struct, frozen=True):
@@ -39,7 +50,8 @@ async def post_batch(request: web.Request) -> web.Response:
     """Make several edits in one commit."""
     body = await read_body(request, BatchBody)
     try:
-        committed = await write(request, [wanted.edit() for wanted in body.edits])
+        wanted = await place_peers(request, [edit.edit() for edit in body.edits])
+        committed = await write(request, wanted)
     except ZonesError as error:
         if error.edit is not None:
             error.field = f"edits[{error.edit}].{error.field}".removesuffix(".")
@@ -53,6 +65,7 @@ def _results(after: Environment, wanted: tuple[BatchEdit, ...]) -> tuple[BatchRe
     services = {service.name: service for service in view.services}
     instances = {(service.name, each.id): each for service in view.services for each in service.instances}
     records = {(record.name, record.type): record for record in view.records}
+    peers = {peer.id: peer for peer in view.peers}
 
     def result(edit: BatchEdit) -> BatchResult:
         match edit:
@@ -62,11 +75,15 @@ def _results(after: Environment, wanted: tuple[BatchEdit, ...]) -> tuple[BatchRe
                 return BatchResult("put-instance", instance=instances.get((edit.service, edit.id)))
             case bodies.PutRecord():
                 return BatchResult("put-record", record=records.get((edit.name, edit.type)))
+            case bodies.PutPeer():
+                return BatchResult("put-peer", peer=peers.get(edit.id))
             case bodies.DeleteService():
                 return BatchResult("delete-service")
             case bodies.DeleteInstance():
                 return BatchResult("delete-instance")
             case bodies.DeleteRecord():
                 return BatchResult("delete-record")
+            case bodies.DeletePeer():
+                return BatchResult("delete-peer")
 
     return tuple(result(edit) for edit in wanted)

@@ -15,8 +15,9 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from zones import edits
 from zones.edits import DEFAULT_OVERLAP, MAX_OVERLAP
 from zones.errors import Invalid
+from zones.hosts import PublicKey, check_public_key
 from zones.model import MAX_RECORD_TTL, MAX_VALUES, Port, RecordSet, RecordType, State, check_record_name
-from zones.names import check_host_id, check_instance_id, check_region, check_service_name
+from zones.names import check_host_id, check_instance_id, check_peer_id, check_region, check_service_name
 from zones.records import RRType, parse_rdata
 
 MAX_EDITS = 1000  # of one batch: the store and the zone take a change as one, and others wait for it
@@ -27,6 +28,13 @@ Label = Annotated[str, Meta(extra_json_schema={"pattern": LABEL})]
 PortName = Annotated[str, Meta(extra_json_schema={"pattern": "^[a-z0-9-]{1,15}$"})]
 PortNumber = Annotated[int, Meta(extra_json_schema={"minimum": 1, "maximum": 65535})]
 Ttl = Annotated[int, Meta(extra_json_schema={"minimum": 1, "maximum": MAX_RECORD_TTL}, description="seconds")]
+PublicKeyText = Annotated[
+    str,
+    Meta(
+        extra_json_schema={"pattern": "^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$"},
+        description="of WireGuard: 32 octets in base64",
+    ),
+]
 Values = Annotated[
     tuple[str, ...],
     Meta(
@@ -106,6 +114,25 @@ class RecordBody(Struct, frozen=True, forbid_unknown_fields=True):
 
     def record_set(self) -> RecordSet:
         return RecordSet(self.ttl, self.values)
+
+
+class PeerBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """An external peer as it should be. What is left out stays as it is; for a new one a gateway is chosen."""
+
+    public_key: PublicKeyText | UnsetType = UNSET
+    gateway: Label | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        _check_peer(self.public_key, self.gateway)
+
+    def edit(self, id_: str) -> edits.PutPeer:
+        return _put_peer(id_, self.public_key, self.gateway)
+
+
+class HostBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """A host as it should be, as far as that is not its agent's to say. What is left out stays as it is."""
+
+    draining: bool | UnsetType = UNSET
 
 
 class TokenBody(Struct, frozen=True, forbid_unknown_fields=True):
@@ -195,7 +222,31 @@ class DeleteRecord(Struct, frozen=True, forbid_unknown_fields=True, tag_field="o
         return edits.DeleteRecord(self.name, self.type)
 
 
-BatchEdit = PutService | DeleteService | PutInstance | DeleteInstance | PutRecord | DeleteRecord
+class PutPeer(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="put-peer"):
+    """Create the external peer ``id`` or change what is given; for a new one a gateway is chosen."""
+
+    id: Label
+    public_key: PublicKeyText | UnsetType = UNSET
+    gateway: Label | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        check_peer_id(self.id)
+        _check_peer(self.public_key, self.gateway)
+
+    def edit(self) -> edits.PutPeer:
+        return _put_peer(self.id, self.public_key, self.gateway)
+
+
+class DeletePeer(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="delete-peer"):
+    """Delete the external peer ``id``."""
+
+    id: Label
+
+    def edit(self) -> edits.DeletePeer:
+        return edits.DeletePeer(self.id)
+
+
+BatchEdit = PutService | DeleteService | PutInstance | DeleteInstance | PutRecord | DeleteRecord | PutPeer | DeletePeer
 
 
 class BatchBody(Struct, frozen=True, forbid_unknown_fields=True):
@@ -213,6 +264,10 @@ def _put_service(
         None if rename is UNSET else rename,
         DEFAULT_OVERLAP if overlap is UNSET else overlap,
     )
+
+
+def _put_peer(id_: str, public_key: str | UnsetType, gateway: str | UnsetType) -> edits.PutPeer:
+    return edits.PutPeer(id_, public_key if public_key is UNSET else PublicKey(public_key), gateway)
 
 
 def check_record(name: str, rtype: RecordType, records: RecordSet) -> None:
@@ -237,6 +292,13 @@ def _check_placement(host: str | UnsetType | None, region: str | UnsetType | Non
         check_host_id(host)
     if isinstance(region, str):
         check_region(region)
+
+
+def _check_peer(public_key: str | UnsetType, gateway: str | UnsetType) -> None:
+    if public_key is not UNSET:
+        check_public_key(public_key)
+    if gateway is not UNSET:
+        check_host_id(gateway, field="gateway")
 
 
 @contextmanager

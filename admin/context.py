@@ -14,6 +14,7 @@ from admin.commits import Committer
 from admin.counts import Counts
 from admin.limits import Buckets, Limits
 from watcher.store import Store
+from zones.addresses import Platform
 from zones.names import EnvironmentId, Name
 
 
@@ -33,6 +34,7 @@ class Context:
 
     store: Store
     committer: Committer
+    platform: Platform
     root_token_digest: str
     explain: Explain
     limits: Limits

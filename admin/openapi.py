@@ -29,6 +29,8 @@ _PATH_PARAMETERS: dict[str, dict[str, Any]] = {
     "instance": {"type": "string", "pattern": LABEL, "examples": ["a1"]},
     "name": {"type": "string", "minLength": 1, "maxLength": 190, "examples": ["db", "*.preview"]},
     "type": {"enum": list(RECORD_TYPES)},
+    "peer": {"type": "string", "pattern": LABEL, "examples": ["laptop"]},
+    "host": {"type": "string", "pattern": LABEL, "examples": ["h1"]},
     "revision": {"type": "integer", "minimum": 1, "examples": [7]},
     "token_id": {"type": "string", "pattern": "^[0-9a-f]{12}$"},
 }

@@ -7,7 +7,16 @@ from typing import Annotated, TypeVar
 
 from msgspec import Meta, Struct
 
-from admin.views import EnvironmentSummary, InstanceView, RecordView, Revision, ServiceView
+from admin.views import (
+    EnvironmentSummary,
+    HostsRevision,
+    HostView,
+    InstanceView,
+    PeerView,
+    RecordView,
+    Revision,
+    ServiceView,
+)
 
 Entry = TypeVar("Entry")
 
@@ -52,6 +61,23 @@ class RecordPage(Struct, frozen=True):
     records: tuple[RecordView, ...]
     next: str | None
     revision: Revision
+
+
+class PeerPage(Struct, frozen=True):
+    """External peers by id."""
+
+    peers: tuple[PeerView, ...]
+    next: str | None
+    revision: Revision
+
+
+class HostPage(Struct, frozen=True):
+    """Hosts by id. ``unreadable`` are all those whose stored document breaks a rule; the others are unharmed."""
+
+    hosts: tuple[HostView, ...]
+    unreadable: tuple[str, ...]
+    next: str | None
+    revision: HostsRevision
 
 
 def cut_page(

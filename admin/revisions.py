@@ -13,18 +13,24 @@ from admin.inputs import environment_in
 from admin.replies import show
 from admin.views import Revision
 from zones.errors import Invalid, Missing
+from zones.hosts import hosts_of
 
 _NUMBER = re.compile("[1-9][0-9]{0,17}")
 
 
 class RevisionView(Struct, frozen=True):
-    """Which hosts have programmed a revision of an environment, or a newer one, and which have an older one still."""
+    """How far a revision of an environment has come among the hosts that have a member of it.
+
+    ``hosts`` have programmed it, or a newer one. ``behind`` have not yet. Those ``away`` have not either, and nobody
+    waits for them: their leases have ended.
+    """
 
     environment: str
     revision: Revision
     newest: Revision
     hosts: tuple[str, ...]
     behind: tuple[str, ...]
+    away: tuple[str, ...]
 
 
 async def get_revision(request: web.Request) -> web.Response:
@@ -33,13 +39,17 @@ async def get_revision(request: web.Request) -> web.Response:
     environment = await find_environment(request)
     if revision > environment.revision:
         raise Missing(f"the newest revision of {id_!r} is {environment.revision}: {revision} is yet to be made")
-    acknowledged = await request.app[CONTEXT].store.acknowledgements(id_)
+    store, members = request.app[CONTEXT].store, hosts_of(environment)
+    acknowledged = await store.acknowledgements(id_)
+    have = {host for host in members if acknowledged.get(host, 0) >= revision}
+    behind = await store.live(members - have)
     view = RevisionView(
         environment=id_,
         revision=revision,
         newest=environment.revision,
-        hosts=tuple(sorted(host for host, theirs in acknowledged.items() if theirs >= revision)),
-        behind=tuple(sorted(host for host, theirs in acknowledged.items() if theirs < revision)),
+        hosts=tuple(sorted(have)),
+        behind=tuple(sorted(behind)),
+        away=tuple(sorted(members - have - behind)),
     )
     # No entity tag: hosts acknowledge without a new revision.
     return show(request, view)

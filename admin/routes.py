@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
-from admin import batch, environment_tokens, environments, explain, instances, records, revisions, services, views
+from admin import (
+    batch,
+    environment_tokens,
+    environments,
+    explain,
+    hosts,
+    instances,
+    peers,
+    records,
+    revisions,
+    services,
+    views,
+)
 from admin import operations as ops
-from admin.bodies import BatchBody, EnvironmentBody, InstanceBody, RecordBody, ServiceBody, TokenBody
+from admin.bodies import (
+    BatchBody,
+    EnvironmentBody,
+    HostBody,
+    InstanceBody,
+    PeerBody,
+    RecordBody,
+    ServiceBody,
+    TokenBody,
+)
 from admin.openapi import get_openapi
-from admin.pages import EnvironmentPage, InstancePage, PageQuery, RecordPage, ServicePage
+from admin.pages import EnvironmentPage, HostPage, InstancePage, PageQuery, PeerPage, RecordPage, ServicePage
 from admin.route import Access, Route
 
 ENVIRONMENTS = "/v1/environments"
@@ -17,12 +38,17 @@ INSTANCES = SERVICE + "/instances"
 INSTANCE = INSTANCES + "/{instance}"
 RECORDS = ENVIRONMENT + "/records"
 RECORD = RECORDS + "/{name}/{type}"
+PEERS = ENVIRONMENT + "/peers"
+PEER = PEERS + "/{peer}"
 TOKENS = ENVIRONMENT + "/tokens"
+HOSTS = "/v1/hosts"
+HOST = HOSTS + "/{host}"
 
 INSIDE, ROOT = Access.INSIDE, Access.ROOT
 SHOWN = frozenset({304, 404})
 LISTED = frozenset({404})
 WRITTEN = frozenset({404, 409, 412})
+IN_THE_WAY = frozenset({404, 409})
 
 ROUTES: tuple[Route, ...] = (
     *ops.ROUTES,
@@ -93,6 +119,26 @@ ROUTES: tuple[Route, ...] = (
         {204: None}, refusals=WRITTEN,
     ),
     Route(
+        "GET", PEERS, peers.list_peers, "List external peers", INSIDE,
+        {200: PeerPage}, query=PageQuery, refusals=SHOWN,
+    ),
+    Route(
+        "PUT", PEER, peers.put_peer, "Create or change an external peer", INSIDE,
+        {200: views.PeerReply, 201: views.PeerReply}, body=PeerBody, refusals=WRITTEN,
+    ),
+    Route(
+        "GET", PEER, peers.get_peer, "Show an external peer", INSIDE,
+        {200: views.PeerReply}, refusals=SHOWN,
+    ),
+    Route(
+        "DELETE", PEER, peers.delete_peer, "Delete an external peer, which cuts it off", INSIDE,
+        {204: None}, refusals=WRITTEN,
+    ),
+    Route(
+        "GET", PEER + "/config", peers.get_peer_config, "The file that sets an external peer up", INSIDE,
+        {200: str}, query=peers.ConfigQuery, refusals=IN_THE_WAY,
+    ),
+    Route(
         "POST", ENVIRONMENT + "/batch", batch.post_batch, "Make several edits in one commit", INSIDE,
         {200: batch.BatchReply}, body=BatchBody, refusals=WRITTEN,
     ),
@@ -102,7 +148,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "POST", TOKENS, environment_tokens.post_token, "Make a token for an environment", ROOT,
-        {201: views.TokenReply}, body=TokenBody, refusals=frozenset({404, 409}),
+        {201: views.TokenReply}, body=TokenBody, refusals=IN_THE_WAY,
     ),
     Route(
         "GET", TOKENS, environment_tokens.list_tokens, "List the tokens of an environment", ROOT,
@@ -111,6 +157,22 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "DELETE", TOKENS + "/{token_id}", environment_tokens.delete_token, "Revoke a token", ROOT,
         {204: None}, refusals=LISTED,
+    ),
+    Route(
+        "GET", HOSTS, hosts.list_hosts, "List hosts", ROOT,
+        {200: HostPage}, query=PageQuery,
+    ),
+    Route(
+        "GET", HOST, hosts.get_host, "Show a host", ROOT,
+        {200: views.HostReply}, refusals=LISTED,
+    ),
+    Route(
+        "PUT", HOST, hosts.put_host, "Drain a host, or end that", ROOT,
+        {200: views.HostReply}, body=HostBody, refusals=IN_THE_WAY,
+    ),
+    Route(
+        "DELETE", HOST, hosts.delete_host, "Forget a host that is gone for good", ROOT,
+        {204: None}, refusals=IN_THE_WAY,
     ),
     Route(
         "GET", "/v1/explain", explain.get_explanation, "What is a name answered with, and why?", Access.ANY,

@@ -10,10 +10,12 @@ from msgspec import Meta, Struct
 
 from watcher.store import Token
 from zones.addresses import Address
-from zones.edits import get_instance, get_record, get_service
-from zones.model import Environment, Instance, Port, RecordSet, RecordType, Service, State
+from zones.edits import get_instance, get_peer, get_record, get_service
+from zones.hosts import Host, PublicKey
+from zones.model import Environment, Instance, Peer, Port, RecordSet, RecordType, Service, State
 
 Revision = Annotated[int, Meta(ge=1, description="the environment's, which grows by one with every commit")]
+HostsRevision = Annotated[int, Meta(ge=0, description="that of all hosts, which grows by one with every change of one")]
 
 
 class InstanceView(Struct, frozen=True):
@@ -70,6 +72,21 @@ class RecordReply(RecordView, frozen=True):
     revision: Revision
 
 
+class PeerView(Struct, frozen=True):
+    """An external machine, and the host that is its way in."""
+
+    id: str
+    public_key: PublicKey
+    address: Address
+    gateway: str
+
+
+class PeerReply(PeerView, frozen=True):
+    """An external machine, at a revision of its environment."""
+
+    revision: Revision
+
+
 class EnvironmentSummary(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An environment, without what is in it. ``isolated`` is told where it is."""
 
@@ -85,6 +102,24 @@ class EnvironmentView(EnvironmentSummary, frozen=True, kw_only=True, omit_defaul
 
     services: tuple[ServiceView, ...]
     records: tuple[RecordView, ...]
+    peers: tuple[PeerView, ...]
+
+
+class HostView(Struct, frozen=True):
+    """A host. ``draining`` takes nothing new; ``live`` says that its agent has been heard of lately."""
+
+    id: str
+    region: str | None
+    endpoint: str
+    public_key: PublicKey
+    draining: bool
+    live: bool
+
+
+class HostReply(HostView, frozen=True):
+    """A host, at a revision of all hosts."""
+
+    revision: HostsRevision
 
 
 class TokenView(Struct, frozen=True):
@@ -112,6 +147,7 @@ def view_environment(environment: Environment) -> EnvironmentView:
             for name, sets in sorted(environment.records.items())
             for rtype, records in sorted(sets.items())
         ),
+        peers=tuple(_peer(id_, peer) for id_, peer in sorted(environment.peers.items())),
     )
 
 
@@ -143,6 +179,21 @@ def view_record(environment: Environment, name: str, rtype: RecordType) -> Recor
     return RecordReply(**_fields(record), revision=environment.revision)
 
 
+def view_peer(environment: Environment, id_: str) -> PeerReply:
+    """The peer ``id_``. Raises `zones.errors.Missing`."""
+    return PeerReply(**_fields(_peer(id_, get_peer(environment, id_))), revision=environment.revision)
+
+
+def view_host(host: Host, *, live: bool) -> HostView:
+    """``host`` as it is listed; ``live`` says whether it has a lease."""
+    return HostView(host.id, host.region, host.endpoint, host.public_key, host.draining, live)
+
+
+def view_host_at(host: Host, revision: int, *, live: bool) -> HostReply:
+    """``host`` as it is at ``revision`` of all hosts."""
+    return HostReply(**_fields(view_host(host, live=live)), revision=revision)
+
+
 def view_token(token: Token) -> TokenView:
     """``token`` as it is listed."""
     return TokenView(token.id, token.name, token.environment, _time(token.created))
@@ -169,6 +220,10 @@ def _instance(id_: str, instance: Instance) -> InstanceView:
 
 def _record(name: str, rtype: RecordType, records: RecordSet) -> RecordView:
     return RecordView(name, rtype, records.ttl, records.values)
+
+
+def _peer(id_: str, peer: Peer) -> PeerView:
+    return PeerView(id_, peer.public_key, peer.address, peer.gateway)
 
 
 def _fields(view: Struct) -> dict[str, Any]:

@@ -6,17 +6,17 @@ from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
-from admin.commits import Committed
 from admin.context import CONTEXT, wall_clock
 from admin.inputs import environment_in
 from admin.preconditions import read_preconditions
+from watcher.writing import Written
 from zones.edits import Edit
 from zones.model import Environment
 
 
 async def write(
     request: web.Request, wanted: Sequence[Edit], exists: Callable[[Environment], bool] = lambda _environment: True
-) -> Committed:
+) -> Written:
     """Makes the edits ``wanted`` by ``request`` in one commit, under the preconditions that it states.
 
     ``exists`` says whether what is to be written is there already.

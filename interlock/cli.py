@@ -8,10 +8,13 @@ import click
 
 from interlock.commands.about import completion, config, version
 from interlock.commands.ask import explain, query
+from interlock.commands.attach import attach, detach, mesh
 from interlock.commands.environments import env
+from interlock.commands.hosts import host
 from interlock.commands.instances import instance
+from interlock.commands.peers import peer
 from interlock.commands.records import record
-from interlock.commands.serve import admin, resolver, up
+from interlock.commands.serve import admin, agent, resolver, up
 from interlock.commands.services import service
 from interlock.commands.tail import tail
 from interlock.commands.tokens import token
@@ -22,7 +25,8 @@ INTERRUPTED = 130  # what a shell reports for a command that SIGINT ended
 
 @click.group(
     commands=[
-        up, resolver, admin, env, service, instance, record, token, query, explain, tail, config, version, completion,
+        up, resolver, admin, agent, attach, detach, mesh, env, service, instance, record, peer, host, token, query,
+        explain, tail, config, version, completion,
     ],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,11 @@ class Client:
         """What is at ``path``, the segments below ``/v1``."""
         return self._send("GET", path, query=query)
 
+    def get_text(self, *path: str, query: Mapping[str, str] | None = None) -> str:
+        """The text that is at ``path``."""
+        text: str = self._send("GET", path, query=query, decode=bytes.decode)
+        return text
+
     def get_all(self, *path: str, of: str) -> dict[str, Any]:
         """The list at ``path``, whole; its entries are in the field ``of`` of each of its pages."""
         page: dict[str, Any] = self.get(*path, query={"limit": str(PAGE)})
@@ -45,9 +50,12 @@ class Client:
             found[of] += page[of]
         return found
 
-    def put(self, *path: str, body: Mapping[str, Any]) -> Any:
-        """Makes what is at ``path`` be as ``body`` says; gives what it is then."""
-        return self._send("PUT", path, body)
+    def put(self, *path: str, body: Mapping[str, Any], only_new: bool = False) -> Any:
+        """Makes what is at ``path`` be as ``body`` says; gives what it is then.
+
+        With ``only_new``, what is there already stays as it is: `ApiRefused` with the status 412.
+        """
+        return self._send("PUT", path, body, only_new=only_new)
 
     def post(self, *path: str, body: Mapping[str, Any]) -> Any:
         """Adds ``body`` to what is at ``path``."""
@@ -63,17 +71,22 @@ class Client:
         path: tuple[str, ...],
         body: Mapping[str, Any] | None = None,
         query: Mapping[str, str] | None = None,
+        decode: Callable[[bytes], Any] = lambda content: json.loads(content) if content else None,
+        *,
+        only_new: bool = False,
     ) -> Any:
         url = "/".join((self.url, "v1", *(quote(segment, safe="") for segment in path)))
         request = Request(url + (f"?{urlencode(query)}" if query else ""), method=method)  # noqa: S310 http or https
         request.add_header("Authorization", f"Bearer {self.token}")
         request.add_header("Accept", "application/json")
+        if only_new:
+            request.add_header("If-None-Match", "*")
         if body is not None:
             request.data = json.dumps(body).encode()
             request.add_header("Content-Type", "application/json")
         try:
             with _opener.open(request, timeout=TIMEOUT) as response:
-                return _decode(response.read())
+                return decode(response.read())
         except HTTPError as error:
             with error:
                 raise ApiRefused(_explain(error.code, error.reason, error.read()), error.code) from None
@@ -107,10 +120,6 @@ def _read_token(path: Path) -> str:
     if not token:
         raise BadSetting(f"no admin token: {path} is empty: give --token or set INTERLOCK_TOKEN")
     return token
-
-
-def _decode(content: bytes) -> Any:
-    return json.loads(content) if content else None
 
 
 def _explain(status: int, reason: str, content: bytes) -> str:

@@ -41,5 +41,21 @@ class ApiRefused(InterlockError):
         self.status = status
 
 
+class AgentSilent(InterlockError):
+    """No agent answered on this host."""
+
+
+class AgentRefused(InterlockError):
+    """The agent of this host said no."""
+
+
+class CannotWrite(InterlockError):
+    """A file that a command was to write cannot be written, or is there already."""
+
+
+class Unfinished(InterlockError):
+    """A command has done one thing and could not do the next; the message says how to have that too."""
+
+
 class ServerSilent(InterlockError):
     """A DNS server that was asked gave no usable answer."""

@@ -1,4 +1,5 @@
-"""Metrics for Prometheus: the parts count as they work, and here their counters get names. The wall around its client.
+"""Metrics for Prometheus: the parts count as they work, and here their counters get names. The wall around its client,
+with `meshmetrics`.
 
 The number of series is bounded, whoever asks what: no label holds a name that a client could choose.
 """
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
@@ -22,12 +24,17 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from admin.counts import Counts as AdminCounts
+from interlock.meshmetrics import mesh_metrics
 from interlock.names import Names
 from interlock.supervise import Supervisor
 from resolver.counts import LATENCY_BUCKETS
 from resolver.counts import Counts as ResolverCounts
 from resolver.forward.forwarder import Forwarder
+from watcher.following import Follower
 from watcher.watcher import Watcher
+
+if TYPE_CHECKING:
+    from interlock.agent import Agent
 
 MOST_ENVIRONMENTS = 1000  # with a series of their own; beyond that a scrape would cost more than it tells
 
@@ -39,6 +46,7 @@ class Sources:
     supervisor: Supervisor
     names: Names | None = None
     admin: AdminCounts | None = None
+    agent: Agent | None = None
 
 
 class Metrics:
@@ -69,6 +77,9 @@ class _Parts(Collector):
             yield from _watcher(names.watcher)
             if names.resolver.forwarder:
                 yield from _forwarder(names.resolver.forwarder)
+        if agent := self._sources.agent:
+            yield from _watcher(agent.watcher)
+            yield from mesh_metrics(agent)
         if self._sources.admin:
             yield from _admin(self._sources.admin)
 
@@ -104,6 +115,12 @@ def _resolver(counts: ResolverCounts) -> Iterator[Metric]:
         "interlock_queries_held", "Queries that waited for the environments to be loaded.", counts.held
     )
     yield CounterMetricFamily(
+        "interlock_queries_held_coming", "Queries that waited for a name that was on its way.", counts.held_coming
+    )
+    yield CounterMetricFamily(
+        "interlock_queries_late_coming", "Those that waited in vain (SERVFAIL).", counts.late_coming
+    )
+    yield CounterMetricFamily(
         "interlock_query_errors", "Queries that failed by a fault of ours (SERVFAIL).", counts.errors
     )
 
@@ -115,20 +132,25 @@ def _latency(counts: ResolverCounts) -> Metric:
     return family
 
 
-def _watcher(watcher: Watcher) -> Iterator[Metric]:
+def _watcher(watcher: Watcher | Follower) -> Iterator[Metric]:
     counts = watcher.counts
-    yield GaugeMetricFamily("interlock_store_connected", "Whether the store answers.", watcher.connected)
-    if watcher.contact is not None:
-        age = time.monotonic() - watcher.contact
-        yield GaugeMetricFamily("interlock_zone_age_seconds", "Since the store last confirmed what is served.", age)
+    if (contact := watcher.contact) is not None:
+        text = "Since the store, or the agent of this host, last confirmed what is served."
+        yield GaugeMetricFamily("interlock_zone_age_seconds", text, time.monotonic() - contact)
     yield GaugeMetricFamily("interlock_environments", "Environments that are served.", len(watcher.revisions))
     yield _revisions(watcher)
     yield GaugeMetricFamily(
         "interlock_quarantined", "Environments whose newest document is unreadable.", len(watcher.quarantined)
     )
-    yield CounterMetricFamily("interlock_changes", "Commits that the store told of.", counts.changes)
+    yield CounterMetricFamily("interlock_changes", "Commits that were heard of.", counts.changes)
     yield CounterMetricFamily("interlock_zones_published", "Zones that were put in service.", counts.published)
     yield CounterMetricFamily("interlock_zones_withdrawn", "Zones that were taken out of service.", counts.withdrawn)
+    yield from _agent_contact(watcher) if isinstance(watcher, Follower) else _store_contact(watcher)
+
+
+def _store_contact(watcher: Watcher) -> Iterator[Metric]:
+    counts = watcher.counts
+    yield GaugeMetricFamily("interlock_store_connected", "Whether the store answers.", watcher.connected)
     yield CounterMetricFamily(
         "interlock_gaps", "Times that changes may have been missed, and all was compared.", counts.gaps
     )
@@ -143,7 +165,14 @@ def _watcher(watcher: Watcher) -> Iterator[Metric]:
     )
 
 
-def _revisions(watcher: Watcher) -> Metric:
+def _agent_contact(follower: Follower) -> Iterator[Metric]:
+    yield GaugeMetricFamily("interlock_agent_connected", "Whether the agent of this host is there.", follower.connected)
+    yield CounterMetricFamily(
+        "interlock_agent_lost", "Times that the connection to the agent was lost.", follower.counts.lost_connections
+    )
+
+
+def _revisions(watcher: Watcher | Follower) -> Metric:
     text = (
         f"The revision that is served; left out altogether where there are more than {MOST_ENVIRONMENTS} environments."
     )

@@ -1,4 +1,4 @@
-"""The way of a name, from the store to the answer: a watcher, and the resolver that it publishes to."""
+"""The way of a name: who learns it, from the store or from this host's agent, and the resolver that says it."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from resolver.forward.upstream import PORT as DNS_PORT
 from resolver.forward.upstream import Route, Routes, read_resolv_conf
 from resolver.querylog import TailServer
 from resolver.server import Resolver
+from watcher.feed import SOCKET as FEED_SOCKET
+from watcher.following import Follower
 from watcher.store import Store
 from watcher.watcher import Watcher
 from zones.names import ROOT, EnvironmentId
@@ -40,21 +42,24 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Names:
-    """``loaded`` is set once the resolver has all that the store holds, ``published`` whenever it is given a zone."""
+    """``loaded`` is set once the resolver has all that there is, ``published`` whenever it is given a zone."""
 
     resolver: Resolver
-    watcher: Watcher
+    watcher: Watcher | Follower
     loaded: asyncio.Event
     published: asyncio.Event
     tail_socket: Path
 
     @classmethod
-    def of(cls, settings: Settings, store: Store, bindings: Iterable[Binding]) -> Names:
-        """A watcher of ``store`` and a resolver with ``bindings``, as ``settings`` say."""
+    def of(cls, settings: Settings, store: Store | None, bindings: Iterable[Binding]) -> Names:
+        """A resolver with ``bindings``, as ``settings`` say, that learns what ``store`` holds.
+
+        Without a store it learns what the agent of this host has a way to.
+        """
         listen = _listen_addresses(settings)
         resolver = Resolver(settings.platform, listen, dict(bindings), _forwarder(settings, listen))
         loaded, published = asyncio.Event(), asyncio.Event()
-        watcher = Watcher(store, settings.platform, _Audience(resolver, loaded, published))
+        watcher = _watcher(settings, store, _Audience(resolver, loaded, published))
         return cls(resolver, watcher, loaded, published, settings.state_dir / TAIL_SOCKET)
 
     @property
@@ -111,6 +116,9 @@ class _Audience:
     everything: asyncio.Event
     something: asyncio.Event
 
+    def announce(self, zone: Zone) -> None:
+        self.resolver.announce(zone)
+
     def publish(self, zone: Zone) -> None:
         self.resolver.publish(zone)
         self.something.set()
@@ -122,6 +130,13 @@ class _Audience:
         self.resolver.loaded()
         self.everything.set()
         _spare_the_collector()
+
+
+def _watcher(settings: Settings, store: Store | None, audience: _Audience) -> Watcher | Follower:
+    if store:
+        return Watcher(store, settings.platform, audience)
+    assert settings.agent_dir
+    return Follower(settings.agent_dir / FEED_SOCKET, settings.platform, audience)
 
 
 def _spare_the_collector() -> None:

@@ -6,12 +6,17 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from admin.operations import Probe
 from interlock.names import Names
 from interlock.supervise import Part, Supervisor
 from watcher.errors import Unavailable
+from watcher.following import Follower
 from watcher.store import Store
+
+if TYPE_CHECKING:
+    from interlock.agent import Agent
 
 PING_EVERY = 1.0  # seconds; a load balancer should know before its clients do
 
@@ -49,13 +54,15 @@ class Contact:
 class Readiness:
     """The probes of a process.
 
-    A resolver (``names``) is ready once it has loaded, and stays so when the store goes: its answers go on. What writes
-    is ready while the store answers; ``is_writer`` says that this process does.
+    A resolver (``names``) is ready once it has loaded, and stays so when the store, or the agent that it learns from,
+    goes: its answers go on. What writes is ready while the store answers; ``is_writer`` says that this process does. An
+    ``agent`` is ready while workloads can be attached to its host.
     """
 
     supervisor: Supervisor
     names: Names | None = None
     contact: Contact | None = None
+    agent: Agent | None = None
     is_writer: bool = False
 
     def __call__(self) -> dict[str, Probe]:
@@ -66,8 +73,14 @@ class Readiness:
         for name in self.supervisor.restarts:
             yield name, Probe(name not in self.supervisor.down, "it has crashed and is about to be started again")
         if self.names:
-            yield "names", Probe(self.names.resolver.is_loaded, "not loaded yet: does the store answer?")
+            yield "names", Probe(self.names.resolver.is_loaded, f"not loaded yet: does {_source(self.names)} answer?")
         if self.names and self.is_writer:
             yield "contact", Probe(self.names.watcher.connected, "the store does not answer")
+        if self.agent:
+            yield "host", Probe(not self.agent.operations.obstacles, self.agent.operations.obstacles)
         if self.contact:
             yield "contact", Probe(not self.contact.reason, self.contact.reason)
+
+
+def _source(names: Names) -> str:
+    return "the agent of this host" if isinstance(names.watcher, Follower) else "the store"

@@ -6,6 +6,7 @@ The setting ``dns_listen`` is the flag ``--dns-listen``, the variable ``INTERLOC
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from ipaddress import IPv6Network
@@ -23,12 +24,22 @@ from zones.names import EnvironmentId, Name
 DEFAULT = "default"  # the origin of a value that nobody set
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("console", "json")
+WIREGUARD = ("auto", "kernel", "userspace")
 
 
 def _state_directory(environ: Environ) -> str:
     # XDG Base Directory Specification: a relative $XDG_STATE_HOME is to be ignored.
     home = environ.get("XDG_STATE_HOME", "")
     return f"{home if home.startswith('/') else '~/.local/state'}/interlock"
+
+
+def _host_id(_environ: Environ) -> str:
+    # The short host name, where it can be an id; else the operator is asked for one.
+    name = socket.gethostname().partition(".")[0].lower()
+    try:
+        return values.parse_optional_host(name) or ""
+    except ValueError:
+        return ""
 
 
 def _hide(secret: str | None) -> str:
@@ -61,7 +72,8 @@ class Settings:
             "ADDRESS:PORT",
             values.parse_optional_endpoint,
             "127.0.0.1:8082",
-            "Where a resolver serves /livez, /readyz and /metrics; empty for nowhere.",
+            "Where a resolver or an agent serves /livez, /readyz and /metrics; empty for nowhere.",
+            part_defaults={"agent": "127.0.0.1:8083"},
         )
     )
     state_dir: Path = field(
@@ -119,6 +131,50 @@ class Settings:
             "false",
             "Load the environment 'demo' and make it this machine's own.",
         )
+    )
+    host: str | None = field(
+        metadata=_setting("ID", values.parse_optional_host, _host_id, "This host, as instances name it.")
+    )
+    endpoint: Endpoint | None = field(
+        metadata=_setting(
+            "ADDRESS:PORT",
+            values.parse_optional_underlay,
+            "",
+            "Where other hosts reach this one's WireGuard, over UDP.",
+        )
+    )
+    region: str | None = field(
+        metadata=_setting("REGION", values.parse_optional_region, "", "The region of this host and of its instances.")
+    )
+    agent_dir: Path | None = field(
+        metadata=_setting(
+            "DIRECTORY",
+            values.parse_optional_path,
+            "/run/interlock",
+            "Where the host's agent has its sockets. A resolver learns from the agent there what it may answer; empty:"
+            " from the store.",
+            part_defaults={"resolver": ""},
+        )
+    )
+    agent_group: str | None = field(
+        metadata=_setting(
+            "GROUP",
+            values.parse_optional_text,
+            "",
+            "The group whose members may learn from the agent which names there are: the resolver's; empty for none.",
+        )
+    )
+    wireguard: str = field(
+        metadata=_setting(
+            "BACKEND",
+            values.one_of(*WIREGUARD),
+            "auto",
+            "Whose WireGuard: the kernel's, or wireguard-go in userspace; auto takes the kernel's where it has one.",
+            words=WIREGUARD,
+        )
+    )
+    device: str = field(
+        metadata=_setting("NAME", values.parse_device, "interlock0", "The name of the WireGuard device.")
     )
     platform_prefix: IPv6Network = field(
         metadata=_setting(

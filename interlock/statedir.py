@@ -13,6 +13,7 @@ from interlock.errors import StateDirectoryUnusable
 
 LOCK_FILE = "lock"
 TAIL_SOCKET = "tail.sock"
+ATTACHMENTS = "attachments"
 TOKEN_FILE = "admin.token"  # noqa: S105 the name of a file
 PRIVATE = 0o700
 DYING_DEADLINE = 10.0  # seconds; a store whose parent was killed is gone long before

@@ -1,4 +1,5 @@
 """What runs in one process: `interlock up`, `interlock resolver` and `interlock admin`, put together from their parts.
+`agent.py` does the same for `interlock agent`.
 
 Parts start in the order in which they stand and end in the opposite one, so each ends before what it leans on.
 """
@@ -40,26 +41,32 @@ def run_up(settings: Settings) -> None:
     logs.configure(settings.log_level, settings.log_format)
     make_state_directory(settings.state_dir)
     if settings.redis:
-        _run(_up(settings, settings.redis, []))
+        run_until_told(_up(settings, settings.redis, []))
         return
     with locked(settings.state_dir) as lock:
         embedded = EmbeddedStore(settings.state_dir, lock, settings.store_server)
-        _run(_up(settings, embedded.url, [Part("store", embedded.run)]))
+        run_until_told(_up(settings, embedded.url, [Part("store", embedded.run)]))
 
 
 def run_resolver(settings: Settings) -> None:
     """The watcher and the resolver, until a signal ends it. Raises `InterlockError` where it cannot start."""
-    url = _require_store(settings, "resolver")
+    if settings.agent_dir and settings.redis:
+        raise BadSetting("a resolver learns from the store or from this host's agent: leave out --redis or --agent-dir")
+    url = (
+        None
+        if settings.agent_dir
+        else require_store(settings, "resolver", ", or --agent-dir to learn from this host's agent")
+    )
     logs.configure(settings.log_level, settings.log_format)
-    _run(_resolver(settings, url))
+    run_until_told(_resolver(settings, url))
 
 
 def run_admin(settings: Settings) -> None:
     """The admin API, until a signal ends it. Raises `InterlockError` where it cannot start."""
-    url = _require_store(settings, "admin")
+    url = require_store(settings, "admin")
     logs.configure(settings.log_level, settings.log_format)
     make_state_directory(settings.state_dir)
-    _run(_admin(settings, url))
+    run_until_told(_admin(settings, url))
 
 
 async def _up(settings: Settings, url: str, first: Sequence[Part]) -> None:
@@ -78,7 +85,7 @@ async def _up(settings: Settings, url: str, first: Sequence[Part]) -> None:
         new_token = token.text if token.is_new else None
         click.echo(Welcome(dns, admin.url, token.path, new_token, settings.platform, settings.demo))
 
-    await _serve(supervisor, store, welcome)
+    await serve(supervisor, store, welcome)
 
 
 async def _load_demo(client: Client, platform: Platform, names: Names) -> None:
@@ -89,14 +96,14 @@ async def _load_demo(client: Client, platform: Platform, names: Names) -> None:
         log.error("demo_not_loaded", extra={"reason": str(error) or "it was not heard of in time"})
 
 
-async def _resolver(settings: Settings, url: str) -> None:
-    store = Store(url, settings.redis_prefix)
+async def _resolver(settings: Settings, url: str | None) -> None:
+    store = Store(url, settings.redis_prefix) if url else None
     names = Names.of(settings, store, settings.bind)
     supervisor = Supervisor(list(names.parts))
     if settings.ops_listen:
         metrics = Metrics(Sources(supervisor, names))
         supervisor.parts.append(operations_part(settings.ops_listen, Readiness(supervisor, names), metrics).part)
-    await _serve(supervisor, store)
+    await serve(supervisor, store)
 
 
 async def _admin(settings: Settings, url: str) -> None:
@@ -108,28 +115,32 @@ async def _admin(settings: Settings, url: str) -> None:
     supervisor.parts.append(admin_part(settings, store, token, counts, readiness, metrics).part)
     if token.is_new:
         log.info("token_made", extra={"path": str(token.path)})
-    await _serve(supervisor, store)
+    await serve(supervisor, store)
 
 
-async def _serve(
-    supervisor: Supervisor, store: Store, when_ready: Callable[[], Coroutine[Any, Any, None]] | None = None
+async def serve(
+    supervisor: Supervisor,
+    store: Store | None,
+    when_ready: Callable[[], Coroutine[Any, Any, None]] | None = None,
+    until: asyncio.Event | None = None,
 ) -> None:
-    """Runs the parts of ``supervisor`` until cancelled."""
+    """Runs the parts of ``supervisor`` until cancelled, or until ``until`` is set."""
     try:
         await supervisor.start()
         notify("READY=1")
         log.info("ready")
         if when_ready:
             await when_ready()
-        await asyncio.Future()
+        await (until or asyncio.Event()).wait()
     finally:
         notify("STOPPING=1")
         log.info("stopping")
         await supervisor.stop()
-        await store.close()
+        if store:
+            await store.close()
 
 
-def _run(main: Coroutine[Any, Any, None]) -> None:
+def run_until_told(main: Coroutine[Any, Any, None]) -> None:
     """Runs ``main`` until it ends or a signal (SIGTERM, SIGINT) asks it to."""
     # The usual soft limit of 1,024 open files is for programs that use select(2); connections and upstreams need more.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -151,7 +162,11 @@ async def _end_on_signals(main: Coroutine[Any, Any, None]) -> None:
         task.result()
 
 
-def _require_store(settings: Settings, command: str) -> str:
+def require_store(settings: Settings, command: str, instead: str = "") -> str:
+    """The URL of the store that ``interlock command`` cannot do without. Raises `BadSetting`.
+
+    ``instead`` is what it might be given in its place.
+    """
     if settings.redis is None:
-        raise BadSetting(f"'interlock {command}' needs a store: give --redis URL or set INTERLOCK_REDIS_URL")
+        raise BadSetting(f"'interlock {command}' needs a store: give --redis URL or set INTERLOCK_REDIS_URL{instead}")
     return settings.redis

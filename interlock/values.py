@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from resolver.forward.upstream import BadUpstream, Routes
 from watcher.connection import check_url, connect
 from zones.addresses import Platform, parse_network
-from zones.names import EnvironmentId, Name, check_environment_id
+from zones.names import EnvironmentId, Name, check_environment_id, check_host_id, check_region
 from zones.records import RRType
 
 Network = IPv4Network | IPv6Network
@@ -63,6 +63,14 @@ def parse_endpoint(text: str) -> Endpoint:
 def parse_optional_endpoint(text: str) -> Endpoint | None:
     """An endpoint; empty for none."""
     return parse_endpoint(text) if text else None
+
+
+def parse_optional_underlay(text: str) -> Endpoint | None:
+    """An endpoint that others can reach: an address of this host and a port; empty for none."""
+    endpoint = parse_optional_endpoint(text)
+    if endpoint and (ip_address(endpoint.host).is_unspecified or endpoint.port == 0):
+        raise ValueError(f"{text!r} is not where others reach this host: name one of its addresses, and a port")
+    return endpoint
 
 
 def parse_binding(text: str) -> Binding:
@@ -160,6 +168,32 @@ def parse_path(text: str) -> Path:
         return Path(text).expanduser().absolute()
     except RuntimeError:
         raise ValueError(f"{text!r}: there is no such home directory") from None
+
+
+def parse_optional_path(text: str) -> Path | None:
+    """A path, made absolute; empty for none."""
+    return parse_path(text) if text else None
+
+
+def parse_optional_host(text: str) -> str | None:
+    """The id of a host; empty for none."""
+    if text:
+        check_host_id(text)
+    return text or None
+
+
+def parse_optional_region(text: str) -> str | None:
+    """A region; empty for none."""
+    if text:
+        check_region(text)
+    return text or None
+
+
+def parse_device(text: str) -> str:
+    """The name of a network device, as the kernel takes it (IFNAMSIZ: 15 octets)."""
+    if not re.fullmatch(r"[a-z][a-z0-9_-]{0,14}", text):
+        raise ValueError(f"{text!r} cannot name a device: use a letter, then up to 14 of a-z, 0-9, '-' and '_'")
+    return text
 
 
 def parse_optional_environment(text: str) -> EnvironmentId | None:

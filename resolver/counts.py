@@ -46,6 +46,8 @@ class Counts:
     memo_hits: int = 0
     memo_misses: int = 0
     held: int = 0
+    held_coming: int = 0
+    late_coming: int = 0
     errors: int = 0
     unsent: int = 0
     dropped: Counter[str] = field(default_factory=Counter)

@@ -27,12 +27,14 @@ NETWORK_OCTETS = 6  # of an environment's /48
 class Serving:
     """A zone and what has been packed from it. Replaced whole, so the one can never be used with the other's memo.
 
-    ``zone`` is None for clients that are in no environment, and ``reason`` says why they are in none.
+    ``zone`` is None for clients that are in no environment, and ``reason`` says why they are in none. ``coming`` is the
+    zone that is on its way to take its place.
     """
 
     zone: Zone | None
     memos: Mapping[Transport, Memo]
     reason: str = ""
+    coming: Zone | None = None
 
     @property
     def scope(self) -> str:
@@ -41,12 +43,16 @@ class Serving:
 
 
 class Place:
-    """Where a client belongs. It stays for as long as its environment does; what it serves is replaced."""
+    """Where a client belongs. It stays for as long as its environment does; what it serves is replaced.
 
-    __slots__ = ("serving",)
+    ``network`` is what the addresses of the environment begin with; empty where there is no environment.
+    """
 
-    def __init__(self, serving: Serving) -> None:
+    __slots__ = ("network", "serving")
+
+    def __init__(self, serving: Serving, network: bytes = b"") -> None:
         self.serving = serving
+        self.network = network
 
 
 class Directory:
@@ -67,21 +73,35 @@ class Directory:
 
     def publish(self, zone: Zone) -> None:
         """From now on, clients of ``zone``'s environment are answered from it."""
-        serving = self._serve(zone)
-        place = self._places.get(zone.id)
-        if place and place.serving.zone and place.serving.zone.environment.network == zone.environment.network:
-            place.serving = serving
+        place, network = self._places.get(zone.id), _network_key(zone)
+        if place and place.network == network:
+            coming = place.serving.coming
+            place.serving = self._serve(zone, coming=None if coming is zone else coming)
             return
         self.withdraw(zone.id)
-        self._places[zone.id] = self._networks[_network_key(zone)] = Place(serving)
-        self._remembered.clear()
+        self._add(zone.id, Place(self._serve(zone), network))
+
+    def announce(self, zone: Zone) -> None:
+        """``zone`` is on its way. Nothing is answered from it before it is published."""
+        place, network = self._places.get(zone.id), _network_key(zone)
+        if place and place.network == network:
+            # What was packed before may say "no" to what is coming.
+            place.serving = self._serve(place.serving.zone, place.serving.reason, zone)
+        elif place is None and network not in self._networks:
+            reason = f"environment {zone.id!r} is on its way to this host"
+            self._add(zone.id, Place(self._serve(None, reason, zone), network))
+        # Else it moves to another network: until it is published, all are served as they were.
 
     def withdraw(self, environment: EnvironmentId) -> None:
         """From now on, ``environment`` does not exist."""
-        place = self._places.pop(environment, None)
-        if place and place.serving.zone:
-            del self._networks[_network_key(place.serving.zone)]
+        if place := self._places.pop(environment, None):
+            if self._networks.get(place.network) is place:
+                del self._networks[place.network]
             self._remembered.clear()
+
+    def _add(self, environment: EnvironmentId, place: Place) -> None:
+        self._places[environment] = self._networks[place.network] = place
+        self._remembered.clear()
 
     def place_of(self, source: bytes, asked: bytes) -> Place:
         """Where the client at ``source`` belongs that sent its query to the address ``asked``; 4 or 16 octets each."""
@@ -114,8 +134,8 @@ class Directory:
     def _outside(self, reason: str) -> Place:
         return Place(self._serve(None, reason))
 
-    def _serve(self, zone: Zone | None, reason: str = "") -> Serving:
-        return Serving(zone, {transport: self._memos.new_memo() for transport in Transport}, reason)
+    def _serve(self, zone: Zone | None, reason: str = "", coming: Zone | None = None) -> Serving:
+        return Serving(zone, {transport: self._memos.new_memo() for transport in Transport}, reason, coming)
 
 
 def _network_key(zone: Zone) -> bytes:

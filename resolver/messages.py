@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
-from zones.names import Name
+from zones.names import EnvironmentId, Name
 from zones.records import Rdata, RRset
 
 CLASS_IN = 1
@@ -146,6 +146,16 @@ class Forward:
     query: Query
     qname: Name
     chain: tuple[RRset, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Not yet: it will be known soon. ``environment`` is the one whose zone is on its way.
+
+    None stands for all of them: until they are loaded, it is not known whether a client belongs to one.
+    """
+
+    environment: EnvironmentId | None = None
 
 
 @dataclass(frozen=True, slots=True)

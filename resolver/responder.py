@@ -4,6 +4,7 @@
     memo       was just this asked before?    memo         the hot path ends here
     parse      what does it ask?              wire
     answer     what is true?                  answer
+    hold       will more be true soon?        coming       (only while a zone is on its way, or some are not loaded)
     forward    who else knows?                forward      (only for what is not the platform's)
     pack       how is that said?              wire
 
@@ -21,8 +22,9 @@ from typing import assert_never
 
 from resolver import wire
 from resolver.answer import answer, refuse
+from resolver.coming import is_coming
 from resolver.counts import Counts
-from resolver.directory import EXTERNAL, OUTSIDE, Directory, Serving
+from resolver.directory import EXTERNAL, Directory, Serving
 from resolver.forward.forwarder import Forwarder
 from resolver.memo import Entry
 from resolver.messages import (
@@ -31,6 +33,7 @@ from resolver.messages import (
     ExtendedError,
     Forward,
     Head,
+    Hold,
     Query,
     Rcode,
     Rejected,
@@ -43,13 +46,6 @@ from zones.names import EnvironmentId
 LONGEST_KEY = 512  # octets; a larger packet than any real question is not worth remembering
 
 log = logging.getLogger(__name__)
-
-
-class Hold:
-    """Not yet: whether the client belongs to an environment is known only when all environments are."""
-
-
-HOLD = Hold()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +92,10 @@ class Responder:
         except Exception as error:  # noqa: BLE001 the one catch-all, where our faults end
             return self._fail(packet, error)
 
-    def not_ready(self, packet: bytes, transport: Transport) -> bytes | None:
-        """The reply to a packet that was held for as long as can be."""
-        query = wire.parse(packet)
-        if not isinstance(query, Query):
-            return None
-        error = ExtendedError(ErrorCode.NOT_READY, "the environments are not loaded yet: is the store reachable?")
-        self._counts.tally(Rcode.SERVFAIL, query.qtype, OUTSIDE, transport).count += 1
-        return wire.pack(query.head, Reply(Rcode.SERVFAIL, error=error), wire.limit(query.head, transport))
+    def respond_at_last(self, packet: bytes, serving: Serving, transport: Transport) -> bytes | Pending | None:
+        """The same for a packet that was held for as long as can be."""
+        outcome = self.respond(packet, serving, transport)
+        return self._not_ready(packet, outcome, serving, transport) if isinstance(outcome, Hold) else outcome
 
     def _parse_and_answer(self, packet: bytes, serving: Serving, transport: Transport) -> Outcome:
         match wire.parse(packet):
@@ -114,8 +106,6 @@ class Responder:
                 self._counts.tally(rcode, None, serving.scope, transport).count += 1
                 return wire.pack(head, Reply(rcode), wire.limit(head, transport))
             case Query() as query:
-                if serving.zone is None and not self._directory.is_loaded:
-                    return HOLD
                 return self._look_up(packet, query, serving, transport)
             case unreachable:
                 assert_never(unreachable)
@@ -128,8 +118,10 @@ class Responder:
         key = packet[2:] if is_kept_as_it_is else _meaning(query.head)
         entry = None if is_kept_as_it_is else memo.recall(key)
         if entry is None:
-            self._counts.memo_misses += 1
             reply = _decide(query, serving)
+            if hold := self._hold(query, serving, reply):
+                return hold
+            self._counts.memo_misses += 1
             if isinstance(reply, Forward):
                 if self._forwarder and self._forwarder.serves(reply.qname):
                     assert serving.zone
@@ -138,6 +130,23 @@ class Responder:
             entry = self._make(query, serving, transport, reply)
             memo.keep(key, entry)
         return _next_reply(packet, entry)
+
+    def _hold(self, query: Query, serving: Serving, reply: Reply | Forward) -> Hold | None:
+        if serving.coming and is_coming(query, reply, serving.coming):
+            return Hold(serving.coming.id)
+        return Hold() if serving.zone is None and not self._directory.is_loaded else None
+
+    def _not_ready(self, packet: bytes, hold: Hold, serving: Serving, transport: Transport) -> bytes | None:
+        query = wire.parse(packet)
+        if not isinstance(query, Query):
+            return None
+        text = "the environments are not loaded yet: does the store, or this host's agent, answer?"
+        if hold.environment is not None:
+            self._counts.late_coming += 1
+            text = "the name is known, but there is no path to it yet: is this host's agent well?"
+        self._counts.tally(Rcode.SERVFAIL, query.qtype, serving.scope, transport).count += 1
+        reply = Reply(Rcode.SERVFAIL, error=ExtendedError(ErrorCode.NOT_READY, text))
+        return wire.pack(query.head, reply, wire.limit(query.head, transport))
 
     def _make(self, query: Query, serving: Serving, transport: Transport, reply: Reply) -> Entry:
         limit = wire.limit(query.head, transport)

@@ -15,6 +15,7 @@ from resolver.directory import Directory
 from resolver.errors import ListenError
 from resolver.forward.forwarder import Forwarder
 from resolver.holding import Holding, Waiting
+from resolver.messages import Hold
 from resolver.querylog import QueryLog
 from resolver.responder import Responder
 from resolver.tcp import TcpListener
@@ -30,9 +31,9 @@ _PORT_TRIES = 20  # for port 0: a port that is free for both UDP and TCP
 class Resolver:
     """Answers DNS queries over UDP and TCP on the addresses of ``listen`` (host, port; port 0 takes a free one).
 
-    Zones come by `publish` and `withdraw`; `loaded` says that there are no others. ``bindings`` says to which
-    environment clients belong whose address is in no environment's network. ``forwarder`` is asked for all that is not
-    the platform's; without one, that is refused.
+    Zones come by `publish` and `withdraw`, and may be told of before by `announce`; `loaded` says that there are no
+    others. ``bindings`` says to which environment clients belong whose address is in no environment's network.
+    ``forwarder`` is asked for all that is not the platform's; without one, that is refused.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Resolver:
     ) -> None:
         counts, directory = Counts(), Directory(platform, bindings)
         responder = Responder(directory, counts, forwarder)
-        self._core = Core(directory, responder, Holding(), Waiting(), QueryLog(), counts)
+        self._core = Core(directory, responder, Holding(counts), Waiting(), QueryLog(), counts)
         self._listen = listen
         self._listeners: list[tuple[UdpListener, TcpListener]] = []
         self.forwarder = forwarder
@@ -91,15 +92,21 @@ class Resolver:
     def publish(self, zone: Zone) -> None:
         """Answers clients of ``zone``'s environment from it, from now on."""
         self._core.directory.publish(zone)
+        self._core.holding.release(Hold(zone.id))
+
+    def announce(self, zone: Zone) -> None:
+        """Has queries wait, a moment, that ``zone`` answers and what is served does not: it is published soon."""
+        self._core.directory.announce(zone)
 
     def withdraw(self, environment: EnvironmentId) -> None:
         """Treats ``environment`` as gone, from now on."""
         self._core.directory.withdraw(environment)
+        self._core.holding.release(Hold(environment))
 
     def loaded(self) -> None:
         """Answers what was held until all environments were known."""
         self._core.directory.is_loaded = True
-        self._core.holding.release()
+        self._core.holding.release(Hold())
 
     async def _start_listening(self, udp_socket: socket.socket, tcp_socket: socket.socket) -> None:
         tcp = TcpListener(tcp_socket, self._core)

@@ -11,8 +11,8 @@ from typing import cast
 from resolver.connections import Connections
 from resolver.core import Core
 from resolver.directory import Serving
-from resolver.messages import Transport
-from resolver.responder import Hold, Pending
+from resolver.messages import Hold, Transport
+from resolver.responder import Pending
 
 IDLE = 10.0  # seconds (RFC 7766 §6.2.3: of the order of seconds); also all the time a slow sender has for a message
 BACKLOG = 1024
@@ -113,30 +113,25 @@ class TcpConnection(asyncio.Protocol):
             self._answer(packet)
 
     def _answer(self, packet: bytes) -> None:
-        started = perf_counter()
-        reply = self._core.responder.respond(packet, self._serving(), Transport.TCP)
+        hold = self._respond(packet, False)
+        if hold and not self._core.holding.hold(hold, partial(self._respond, packet)):
+            self._respond(packet, True)
+
+    def _respond(self, packet: bytes, is_last: bool) -> Hold | None:
+        started, responder = perf_counter(), self._core.responder
+        respond = responder.respond_at_last if is_last else responder.respond
+        reply = respond(packet, self._serving(), Transport.TCP)
         match reply:
             case Hold():
-                self._hold(packet)
+                return reply
             case Pending():
                 self._finish(packet, reply, started)
             case _:
                 self._finished(packet, reply, started)
+        return None
 
     def _serving(self) -> Serving:
         return self._core.directory.place_of(self.source, self._asked).serving
-
-    def _hold(self, packet: bytes) -> None:
-        self._core.counts.held += 1
-        give_up = partial(self._give_up, packet)
-        if not self._core.holding.hold(partial(self._answer, packet), give_up):
-            give_up()
-
-    def _give_up(self, packet: bytes) -> None:
-        if self._serving().zone:
-            self._answer(packet)  # its own environment has come, if not all
-        else:
-            self._send(self._core.responder.not_ready(packet, Transport.TCP))
 
     def _finish(self, packet: bytes, pending: Pending, started: float) -> None:
         def send(task: asyncio.Task[bytes]) -> None:

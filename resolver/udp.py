@@ -9,8 +9,8 @@ from time import perf_counter
 
 from resolver.batch import Batch, Origin, send_later
 from resolver.core import Core
-from resolver.messages import Transport
-from resolver.responder import Hold, Outcome, Pending
+from resolver.messages import Hold, Transport
+from resolver.responder import Outcome, Pending
 
 
 class UdpListener:
@@ -73,25 +73,23 @@ class UdpListener:
         if isinstance(reply, Pending):
             self._finish(packet, reply, source, asked, origin)
             return
-        core = self._core
-        core.counts.held += 1
-        answer = partial(self._answer_held, packet, source, asked, origin)
-        if not core.holding.hold(answer, partial(self._give_up, packet, source, asked, origin)):
-            core.counts.dropped["held_too_many"] += 1
+        answer = partial(self._answer_held, packet, source, asked, origin, perf_counter())
+        if not self._core.holding.hold(reply, answer):
+            self._core.counts.dropped["held_too_many"] += 1
 
-    def _answer_held(self, packet: bytes, source: bytes, asked: bytes, origin: Origin) -> None:
-        serving = self._core.directory.place_of(source, asked).serving
-        reply = self._core.responder.respond(packet, serving, Transport.UDP)
+    def _answer_held(
+        self, packet: bytes, source: bytes, asked: bytes, origin: Origin, started: float, is_last: bool
+    ) -> Hold | None:
+        directory, responder = self._core.directory, self._core.responder
+        respond = responder.respond_at_last if is_last else responder.respond
+        reply = respond(packet, directory.place_of(source, asked).serving, Transport.UDP)
+        if isinstance(reply, Hold):
+            return reply
         if isinstance(reply, Pending):
             self._finish(packet, reply, source, asked, origin)
-        elif isinstance(reply, bytes):
-            self._send_later(origin, reply)
-
-    def _give_up(self, packet: bytes, source: bytes, asked: bytes, origin: Origin) -> None:
-        if self._core.directory.place_of(source, asked).serving.zone:
-            self._answer_held(packet, source, asked, origin)  # its own environment has come, if not all
-        elif reply := self._core.responder.not_ready(packet, Transport.UDP):
-            self._send_later(origin, reply)
+        elif reply:
+            self._send_later(packet, reply, source, asked, origin, started)
+        return None
 
     def _finish(self, packet: bytes, pending: Pending, source: bytes, asked: bytes, origin: Origin) -> None:
         core, started = self._core, perf_counter()
@@ -99,14 +97,17 @@ class UdpListener:
         def send(task: asyncio.Task[bytes]) -> None:
             if task.cancelled():
                 return
-            self._send_later(origin, task.result())
+            self._send_later(packet, task.result(), source, asked, origin, started)
             core.counts.observe(perf_counter() - started)
-            if core.querylog.is_on:
-                serving = core.directory.place_of(source, asked).serving
-                core.querylog.note(serving, source, Transport.UDP, packet, task.result(), started)
 
         core.waiting.start(core.responder.finish(packet, pending, source), send)
 
-    def _send_later(self, origin: Origin, reply: bytes) -> None:
+    def _send_later(
+        self, packet: bytes, reply: bytes, source: bytes, asked: bytes, origin: Origin, started: float
+    ) -> None:
+        core = self._core
         if not send_later(self._sock, origin, reply):
-            self._core.counts.unsent += 1
+            core.counts.unsent += 1
+        if core.querylog.is_on:
+            serving = core.directory.place_of(source, asked).serving
+            core.querylog.note(serving, source, Transport.UDP, packet, reply, started)

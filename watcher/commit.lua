@@ -2,7 +2,8 @@
 --
 -- KEYS  1 epoch  2 environments  3 environment:<id>  4 networks  5 changes  6 acks:<id>
 -- ARGV  1 id  2 expected revision (0: never existed)  3 new revision  4 digest  5 network  6 document ('' deletes)
---       7 epoch to set if there is none  8 number of changes to keep
+--       7 hosts with a member of it ('h1,h2', '-' for none)  8 epoch to set if there is none
+--       9 number of changes to keep
 -- Gives {'ok', stream id} | {'revision', actual} | {'network', owner}
 
 local entry = redis.call('HGET', KEYS[2], ARGV[1])
@@ -19,19 +20,28 @@ if owner and (owner ~= ARGV[1] or created) then
   return {'network', owner}
 end
 
-redis.call('SET', KEYS[1], ARGV[7], 'NX')
+-- A host that has no member any more hears of it too, and what it acknowledged counts no longer.
+local before = entry and string.match(entry, '^%d+ %S+ (%S+)$') or '-'
+local members, concerned = split(ARGV[7])
+local _, left = split(before)
+for _, host in ipairs(left) do
+  if not members[host] then
+    concerned[#concerned + 1] = host
+    redis.call('HDEL', KEYS[6], host)
+  end
+end
+
+redis.call('SET', KEYS[1], ARGV[8], 'NX')
+-- The revision of a deleted environment stays, so that one created anew under the same id counts on from there.
+local written = ARGV[3] .. ' ' .. ARGV[4]
 if ARGV[6] == '' then
   redis.call('DEL', KEYS[3], KEYS[6])
 else
   redis.call('SET', KEYS[3], ARGV[6])
   redis.call('HSET', KEYS[4], ARGV[5], ARGV[1])
+  written = written .. ' ' .. ARGV[7]
 end
--- The revision of a deleted environment stays, so that one created anew under the same id counts on from there.
-redis.call('HSET', KEYS[2], ARGV[1], ARGV[3] .. ' ' .. ARGV[4])
+redis.call('HSET', KEYS[2], ARGV[1], written)
 
--- Every change names the one before it: a reader that misses one knows.
-local last = redis.call('XREVRANGE', KEYS[5], '+', '-', 'COUNT', 1)
-local previous = last[1] and last[1][1] or '0-0'
-local position = redis.call('XADD', KEYS[5], 'MAXLEN', '~', ARGV[8], '*',
-  'environment', ARGV[1], 'revision', ARGV[3], 'digest', ARGV[4], 'previous', previous)
-return {'ok', position}
+return {'ok', tell(KEYS[5], ARGV[9], 'environment', ARGV[1], 'revision', ARGV[3], 'digest', ARGV[4],
+  'hosts', #concerned > 0 and table.concat(concerned, ',') or '-')}

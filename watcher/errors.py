@@ -22,5 +22,25 @@ class NetworkTaken(StoreError):
     """Another environment has, or once had, this network: draw another."""
 
 
+class HostChanged(StoreError):
+    """Somebody else has changed the host first: read it again and decide anew."""
+
+
+class KeyTaken(StoreError):
+    """Another host has this public key, be it as the next one: make a key pair of one's own."""
+
+
+class EndpointTaken(StoreError):
+    """Another host is reached at this endpoint: forget that host, if it is gone, or use another address or port."""
+
+
 class Corrupt(StoreError):
     """What the store holds breaks its own rules; the message names the key."""
+
+
+class FeedUnusable(StoreError):
+    """The feed's socket cannot be listened on; the message says what to do."""
+
+
+class FeedBroken(StoreError):
+    """The other end of the feed does not keep to what was agreed: hang up."""

@@ -33,6 +33,17 @@ class Keys:
     def tokens(self) -> str:
         return self.prefix + "tokens"
 
+    @property
+    def hosts(self) -> str:
+        return self.prefix + "hosts"
+
+    @property
+    def hosts_revision(self) -> str:
+        return self.prefix + "hosts:revision"
+
+    def lease(self, host: str) -> str:
+        return f"{self.prefix}lease:{host}"
+
     def environment(self, id_: str) -> str:
         return f"{self.prefix}environment:{id_}"
 

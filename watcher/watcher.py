@@ -8,6 +8,9 @@ What is served is a function of what the store holds, never of the order in whic
 which environment to look at, and what is read then is the truth as of that moment. So a change that comes twice,
 late or out of order does no harm, and whenever one may have been missed (a gap in the chain of positions, a new
 connection, every `COMPARE_EVERY` seconds) comparing the index with what is served mends it.
+
+A watcher with an ``interest`` follows the environments that have a member on one host, and no others: to it, one that
+loses its last member there has ceased to exist.
 """
 
 from __future__ import annotations
@@ -18,79 +21,50 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv6Network
-from typing import Protocol
 
 from watcher.errors import Unavailable
-from watcher.store import Entry, Position, Store
+from watcher.publishing import SLICE, Counts, Published, Publisher
+from watcher.store import Change, Entry, Hosts, Position, Store
 from zones import document
 from zones.addresses import Platform
-from zones.errors import ZonesError
-from zones.model import Environment
+from zones.hosts import hosts_of
 from zones.names import EnvironmentId
-from zones.zone import Zone, compile_zone
 
 COMPARE_EVERY = 30.0  # seconds; how long a fault that nothing announces can last
 RETRY_FIRST = 0.05  # seconds; a restarted store is back in the next moment
 RETRY_LAST = 2.0  # seconds; a store that is away for long is asked no more often than this
-LARGE_DOCUMENT = 65_536  # octets; a larger one is read in a thread, for queries should not wait for it
 READ_FIRST, READ_MOST = 20, 500  # documents a round trip, by the size of those before them
 READ_OCTETS = 1 << 20  # of documents a round trip: what the client library takes in without giving way to queries
-SLICE = 0.005  # seconds of work at a time, then queries have their turn
 
 log = logging.getLogger(__name__)
 
 
-class Publisher(Protocol):
-    """Who is told what the watcher learns. Called from the event loop; each call is one whole environment."""
-
-    def publish(self, zone: Zone) -> None:
-        """``zone`` replaces what was served for its environment."""
-
-    def withdraw(self, environment: EnvironmentId) -> None:
-        """``environment`` no longer exists."""
-
-    def loaded(self) -> None:
-        """All that the store held has been published; from now on, what is not known does not exist."""
-
-
-@dataclass(slots=True)
-class Counts:
-    """What has happened since the start, for metrics."""
-
-    changes: int = 0
-    published: int = 0
-    withdrawn: int = 0
-    gaps: int = 0
-    compared: int = 0
-    repaired: int = 0
-    lost_connections: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Served:
-    entry: Entry
-    zone: Zone
-
-
 @dataclass(slots=True)
 class Watcher:
-    """Follows ``store`` for ever. ``contact`` is when it last answered, in seconds of ``time.monotonic``."""
+    """Follows ``store`` for ever. ``contact`` is when it last answered, in seconds of ``time.monotonic``.
+
+    ``interest`` is the host whose environments are followed; None for all environments. ``on_hosts`` is given all hosts
+    when they are first known and whenever they have changed, and always before the environments that came with them.
+    """
 
     store: Store
     platform: Platform
     publisher: Publisher
     wall_clock: Callable[[], float] = time.time
     counts: Counts = field(default_factory=Counts)
-    quarantined: dict[EnvironmentId, str] = field(default_factory=dict)
+    interest: str | None = None
+    on_hosts: Callable[[Hosts], None] | None = None
     contact: float | None = None
     connected: bool = False
     _position: Position = field(default=Position(None, ""))
-    _served: dict[EnvironmentId, _Served] = field(default_factory=dict)
-    _owners: dict[IPv6Network, EnvironmentId] = field(default_factory=dict)
-    _ending: dict[EnvironmentId, int] = field(default_factory=dict)
+    _published: Published = field(init=False)
+    _foreign: dict[EnvironmentId, str] = field(default_factory=dict)
+    _hosts: Hosts | None = None
     _is_loaded: bool = False
     _reason: str = ""
+
+    def __post_init__(self) -> None:
+        self._published = Published(self.platform, self.publisher, self.wall_clock, self.counts)
 
     async def run(self) -> None:
         """Load and tail until cancelled; a store that fails is asked again, with growing patience."""
@@ -102,7 +76,7 @@ class Watcher:
                 await self._tail()
             except Unavailable as error:
                 self._lost(str(error))
-                self._end_former_names()
+                self._published.end_former_names()
                 # Jitter, so that a thousand watchers do not come back in one instant.
                 await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 no secret
                 delay = min(delay * 2, RETRY_LAST)
@@ -110,17 +84,22 @@ class Watcher:
     @property
     def revisions(self) -> dict[EnvironmentId, int]:
         """The revision that is served of each environment."""
-        return {id_: served.zone.revision for id_, served in self._served.items()}
+        return self._published.revisions
+
+    @property
+    def quarantined(self) -> Mapping[EnvironmentId, str]:
+        """What is wrong with the newest document of each environment whose newest is bad."""
+        return self._published.quarantined
 
     async def _synchronize(self) -> int:
         # The position first: whatever is committed while we read comes again as a change after it.
         self._position = await self.store.position()
-        different = await self._compare()
+        different = await self._read_hosts() + await self._compare()
         self._heard()
         if not self._is_loaded:
             self._is_loaded = True
             self.publisher.loaded()
-            log.info("loaded", extra={"environments": len(self._served), "position": self._position.change})
+            log.info("loaded", extra={"environments": len(self.revisions), "position": self._position.change})
         return different
 
     async def _tail(self) -> None:
@@ -135,9 +114,11 @@ class Watcher:
                 await self._synchronize()
             elif changes:
                 self.counts.changes += len(changes)
-                await self._read({change.environment for change in changes})
+                if any(change.host is not None for change in changes):
+                    await self._read_hosts()
+                await self._read({change.environment for change in changes if self._concerns_us(change)})
                 self._position = Position(self._position.epoch, changes[-1].position)
-            self._end_former_names()
+            self._published.end_former_names()
             if time.monotonic() >= due:
                 # With the position: a new primary may number its changes below ours, and we would read on in vain.
                 self.counts.repaired += await self._synchronize()
@@ -161,15 +142,37 @@ class Watcher:
         self.counts.compared += 1
         different = {
             id_
-            for id_ in index.keys() | self._served.keys()
-            if self._served_entry(id_) != _live(index.get(id_)) and id_ not in self.quarantined
+            for id_ in {*index, *self._published.environments, *self._foreign}
+            if self._known_digest(id_) != self._wanted_digest(index.get(id_)) and id_ not in self.quarantined
         }
         await self._read(different | self.quarantined.keys())
         return len(different)
 
-    def _served_entry(self, id_: EnvironmentId) -> Entry | None:
-        served = self._served.get(id_)
-        return served.entry if served else None
+    async def _read_hosts(self) -> bool:
+        """Gives ``on_hosts`` all hosts, unless it has them; says whether that was so, though it had some before."""
+        if self.on_hosts is None:
+            return False
+        hosts, before = await self.store.hosts(), self._hosts
+        if hosts == before:
+            return False
+        self._hosts = hosts
+        self.on_hosts(hosts)
+        return before is not None
+
+    def _known_digest(self, id_: EnvironmentId) -> str | None:
+        return self._published.digest(id_) or self._foreign.get(id_)
+
+    def _wanted_digest(self, entry: Entry | None) -> str | None:
+        return entry.digest if entry and self._may_be_ours(entry.hosts) else None
+
+    def _may_be_ours(self, hosts: frozenset[str] | None) -> bool:
+        return self.interest is None or hosts is None or self.interest in hosts
+
+    def _concerns_us(self, change: Change) -> bool:
+        id_ = change.environment
+        if change.host is not None:
+            return False
+        return self._may_be_ours(change.hosts) or self._known_digest(id_) is not None or id_ in self.quarantined
 
     async def _read(self, ids: Iterable[EnvironmentId]) -> None:
         """Reads and publishes ``ids``, a few at a time: the first are answered before the last are read."""
@@ -185,10 +188,12 @@ class Watcher:
     async def _take_all(self, read: Mapping[EnvironmentId, tuple[Entry | None, bytes | None]]) -> None:
         started = time.monotonic()
         for id_, (entry, found) in read.items():
-            if found is not None:
+            if entry and not self._may_be_ours(entry.hosts):
+                self._withdraw(id_)
+            elif found is not None:
                 await self._take(id_, found)
-            elif _live(entry):
-                self._quarantine(id_, "the document is gone, though the index says that there is one")
+            elif entry and entry.digest is not None:
+                self._published.quarantine(id_, "the document is gone, though the index says that there is one")
             else:
                 self._withdraw(id_)
             if time.monotonic() - started > SLICE:
@@ -197,73 +202,18 @@ class Watcher:
 
     async def _take(self, id_: EnvironmentId, read: bytes) -> None:
         digest = document.digest(read)
-        served = self._served.get(id_)
-        if served and served.entry.digest == digest:
-            self.quarantined.pop(id_, None)
+        if self._published.keep(id_, digest):
             return
-        try:
-            zone = await self._compile(id_, read)
-            self._check_network(zone.environment)
-        except ZonesError as error:
-            self._quarantine(id_, str(error))
+        zone = await self._published.compile(id_, read)
+        if zone is None:
             return
-        self.quarantined.pop(id_, None)
-        self._publish(zone, digest)
-
-    def _quarantine(self, id_: EnvironmentId, reason: str) -> None:
-        # The environment keeps its last good zone; all others go on.
-        if self.quarantined.get(id_) != reason:
-            log.error("document_quarantined", extra={"environment": id_, "reason": reason})
-        self.quarantined[id_] = reason
-
-    def _check_network(self, environment: Environment) -> None:
-        # The store sees to it too, but a document can come another way, and would take over another's clients.
-        owner = self._owners.get(environment.network, environment.id)
-        if owner != environment.id:
-            raise ZonesError(f"the network {environment.network} belongs to {owner!r}", field="network")
-
-    async def _compile(self, id_: EnvironmentId, read: bytes) -> Zone:
-        def build() -> Zone:
-            environment = document.decode(read)
-            _check_identity(id_, environment)
-            return compile_zone(self.platform, environment, self._now())
-
-        return await asyncio.to_thread(build) if len(read) > LARGE_DOCUMENT else build()
-
-    def _publish(self, zone: Zone, digest: str) -> None:
-        if served := self._served.get(zone.id):
-            del self._owners[served.zone.environment.network]
-        self._owners[zone.environment.network] = zone.id
-        self._served[zone.id] = _Served(Entry(zone.revision, digest), zone)
-        if zone.valid_until is None:
-            self._ending.pop(zone.id, None)
-        else:
-            self._ending[zone.id] = zone.valid_until
-        self.publisher.publish(zone)
-        self.counts.published += 1
+        if not self._may_be_ours(hosts_of(zone.environment)):
+            # The index did not say whose it is; so that it is not read again and again, we remember.
+            self._withdraw(id_)
+            self._foreign[id_] = digest
+        elif self._published.publish(zone, digest):
+            self._foreign.pop(id_, None)
 
     def _withdraw(self, id_: EnvironmentId) -> None:
-        self.quarantined.pop(id_, None)
-        self._ending.pop(id_, None)
-        if served := self._served.pop(id_, None):
-            del self._owners[served.zone.environment.network]
-            self.publisher.withdraw(id_)
-            self.counts.withdrawn += 1
-
-    def _end_former_names(self) -> None:
-        now = self._now()
-        for id_ in [id_ for id_, end in self._ending.items() if end <= now]:
-            served = self._served[id_]
-            self._publish(compile_zone(self.platform, served.zone.environment, now), served.entry.digest or "")
-
-    def _now(self) -> int:
-        return int(self.wall_clock() * 1000)
-
-
-def _live(entry: Entry | None) -> Entry | None:
-    return entry if entry and entry.digest is not None else None
-
-
-def _check_identity(id_: EnvironmentId, environment: Environment) -> None:
-    if environment.id != id_:
-        raise ZonesError(f"the document of {id_!r} says that it is {environment.id!r}'s", field="id")
+        self._foreign.pop(id_, None)
+        self._published.withdraw(id_)

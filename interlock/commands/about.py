@@ -14,11 +14,11 @@ from interlock.settings import TABLE, Settings
 
 
 @click.command()
-@click.argument("part", type=click.Choice(["up", "resolver", "admin"]), default="up")
+@click.argument("part", type=click.Choice(["up", "resolver", "admin", "agent"]), default="up")
 @takes(*TABLE)
 @json_option
 def config(part: str, settings: Settings, as_json: bool) -> None:
-    """Show the settings that PART (up, resolver, admin) would run with, and where each comes from."""
+    """Show the settings that PART (up, resolver, admin, agent) would run with, and where each comes from."""
     rows = [
         {"setting": setting.key, "value": setting.show(getattr(settings, name)), "origin": settings.origins[name]}
         for name, setting in TABLE.items()

@@ -1,4 +1,4 @@
-"""``interlock up``, ``interlock resolver``, ``interlock admin``: commands that serve until they are told to end."""
+"""``interlock up``, ``resolver``, ``admin`` and ``agent``: commands that serve until they are told to end."""
 
 from __future__ import annotations
 
@@ -32,9 +32,20 @@ def up(settings: Settings) -> None:
 
 
 @click.command()
-@takes("dns_listen", "ops_listen", "state_dir", *STORE, "bind", "upstream", *PLATFORM, *LOGS, part="resolver")
+@takes(
+    "dns_listen",
+    "ops_listen",
+    "state_dir",
+    "agent_dir",
+    *STORE,
+    "bind",
+    "upstream",
+    *PLATFORM,
+    *LOGS,
+    part="resolver",
+)
 def resolver(settings: Settings) -> None:
-    """Run the watcher and the DNS server, on a store that is elsewhere."""
+    """Run the DNS server, on a store that is elsewhere or on what this host's agent tells."""
     from interlock.up import run_resolver
 
     run_resolver(settings)
@@ -47,3 +58,26 @@ def admin(settings: Settings) -> None:
     from interlock.up import run_admin
 
     run_admin(settings)
+
+
+@click.command()
+@takes(
+    "host",
+    "endpoint",
+    "region",
+    "agent_dir",
+    "agent_group",
+    "wireguard",
+    "device",
+    "ops_listen",
+    "state_dir",
+    *STORE,
+    *PLATFORM,
+    *LOGS,
+    part="agent",
+)
+def agent(settings: Settings) -> None:
+    """Run the agent of this host: WireGuard, addresses, routes, nftables, and the workloads. Needs root."""
+    from interlock.agent import run_agent
+
+    run_agent(settings)

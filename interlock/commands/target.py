@@ -21,6 +21,11 @@ class Target(NamedTuple):
     @classmethod
     def of(cls, settings: Settings) -> Target:
         """The target that ``settings`` call for. Raises `BadSetting`."""
-        if settings.environment is None:
-            raise BadSetting("which environment? give --environment or set INTERLOCK_ENVIRONMENT")
-        return cls(Client.of(settings), settings.environment)
+        return cls(Client.of(settings), environment_of(settings))
+
+
+def environment_of(settings: Settings) -> EnvironmentId:
+    """The environment that ``settings`` name. Raises `BadSetting`."""
+    if settings.environment is None:
+        raise BadSetting("which environment? give --environment or set INTERLOCK_ENVIRONMENT")
+    return settings.environment

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,12 +19,23 @@ from admin.tokens import digest, make_token
 from watcher.store import Store
 from zones.addresses import Platform
 from zones.errors import Missing
+from zones.hosts import Host, PublicKey
 from zones.names import EnvironmentId, Name
 
 ROOT = make_token()
 PORT = {"name": "http", "number": 8080, "protocol": "tcp"}
 E = "/v1/environments/production"
 NOBODY = ""  # as a token: send none
+
+
+def make_key(number: int) -> PublicKey:
+    """A public key that is unlike those of other numbers."""
+    return PublicKey(b64encode(bytes([number] * 32)).decode())
+
+
+def make_host(number: int, **fields: Any) -> Host:
+    """The host ``h<number>``, with a key and an endpoint of its own."""
+    return Host(f"h{number}", f"192.0.2.{number}:51820", make_key(number), **fields)
 
 
 @dataclass(frozen=True)

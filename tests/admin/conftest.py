@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
-from tests.admin.api import PORT, Api, E
+from tests.admin.api import PORT, Api, E, make_host
 from watcher.store import Store
+
+LEASE = 60_000  # milliseconds; longer than any test
 
 
 @pytest_asyncio.fixture
@@ -27,3 +29,18 @@ async def production(api: Api) -> Api:
     ):
         assert (await api.put(path, body)).status == 201
     return api
+
+
+@pytest_asyncio.fixture
+async def hosted(production: Api) -> Api:
+    """The API, with hosts: h1 and h2 live, h3 lives and is draining, h4 has died. Only h2 has a member, `a1`.
+
+    The environment is at revision 5, all hosts at 4.
+    """
+    store = production.store
+    for number in (1, 2, 3, 4):
+        await store.register(make_host(number, region="eu", draining=number == 3))
+    for host in ("h1", "h2", "h3"):
+        await store.renew(host, LEASE)
+    assert (await production.put(f"{E}/services/api/instances/a1", {"host": "h2"})).status == 200
+    return production

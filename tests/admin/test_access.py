@@ -10,14 +10,18 @@ import pytest
 from admin.route import Access
 from admin.routes import ROUTES
 from admin.tokens import make_token
-from tests.admin.api import NOBODY, ROOT, Api, E
+from tests.admin.api import NOBODY, ROOT, Api, E, make_host, make_key
 
 BODIES: dict[str, Any] = {
     "put_record": {"ttl": 5, "values": ["192.0.2.1"]},
     "post_batch": {"edits": [{"op": "put-service", "name": "web"}]},
     "post_token": {"name": "test"},
+    "put_peer": {"public_key": make_key(9), "gateway": "h1"},
 }
-PARTS = {"service": "api", "instance": "a1", "name": "new", "type": "A", "revision": "1", "token_id": "0" * 12}
+PARTS = {
+    "service": "api", "instance": "a1", "name": "new", "type": "A", "revision": "1", "token_id": "0" * 12,
+    "peer": "laptop", "host": "h1",
+}  # fmt: skip
 QUERIES = {"get_explanation": "?environment={environment}&name=api.railway.internal"}
 
 ALLOWED = {200, 201, 204, 404}
@@ -34,6 +38,7 @@ TENANT = {
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
 async def test_every_route_by_every_token(production: Api, route: Any) -> None:
     await production.put(f"/v1/environments/{OTHER}", {})
+    await production.store.register(make_host(1))
     tenant = await production.make_token()
 
     async def ask(environment: str, token: str) -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
-from tests.admin.api import PORT, Api, E
+from tests.admin.api import PORT, Api, E, make_host, make_key
 
 ALL: list[dict[str, Any]] = [
     {"op": "put-service", "name": "web", "ports": [PORT]},
@@ -17,7 +18,19 @@ ALL: list[dict[str, Any]] = [
     {"op": "delete-instance", "service": "backend", "id": "a1"},
     {"op": "put-service", "name": "brief"},
     {"op": "delete-service", "name": "brief"},
+    {"op": "put-peer", "id": "laptop", "public_key": make_key(0xA1), "gateway": "h1"},
+    {"op": "put-peer", "id": "phone", "public_key": make_key(0xA2)},
+    {"op": "delete-peer", "id": "laptop"},
 ]
+LIVE = 60_000  # milliseconds
+
+
+@pytest_asyncio.fixture
+async def production(production: Api) -> Api:
+    """As it is, with the live host h1."""
+    await production.store.register(make_host(1))
+    await production.store.renew("h1", LIVE)
+    return production
 
 
 async def test_all_in_one_commit(production: Api) -> None:
@@ -30,12 +43,22 @@ async def test_all_in_one_commit(production: Api) -> None:
     assert results[1]["instance"]["state"] == "starting"
     assert results[2]["record"]["values"] == ["web.railway.internal."]
     assert results[3]["service"]["former_names"][0]["name"] == "api"
-    assert results[4:] == [{"op": edit["op"]} for edit in ALL[4:]]
+    phone = results[9]["peer"]
+    assert (phone["id"], phone["gateway"], phone["address"][-5:]) == ("phone", "h1", "::101")
+    others = [result for result in results[4:] if result.get("peer") != phone]
+    assert others == [{"op": edit["op"]} for edit in (*ALL[4:9], ALL[10])]
 
     shown = (await production.get(E)).body
     assert [service["name"] for service in shown["services"]] == ["backend", "web"]
     assert [record["name"] for record in shown["records"]] == ["www"]
-    assert len(await production.store.changes("0-0")) == 5
+    assert shown["peers"] == [phone]
+    assert [change.revision for change in await production.store.changes("0-0") if change.environment] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]
 
 
 async def test_a_batch_that_changes_nothing_commits_nothing(production: Api) -> None:
@@ -56,6 +79,13 @@ REFUSED: list[tuple[list[dict[str, Any]], int, str | None]] = [
     ([{"op": "put-instance", "service": "api", "id": "a2", "region": "E U"}], 400, "edits[0].region"),
     ([{"op": "put-record", "name": "x", "type": "A", "ttl": 1, "values": ["1"]}], 400, "edits[0].values[0]"),
     ([{"op": "put-record", "name": "x", "type": "A", "ttl": 0, "values": ["192.0.2.1"]}], 400, "edits[0].ttl"),
+    ([{"op": "put-peer", "id": "P", "public_key": make_key(0xA1)}], 400, "edits[0].id"),
+    ([{"op": "put-peer", "id": "p", "public_key": "x"}], 400, "edits[0].public_key"),
+    ([{"op": "put-peer", "id": "p", "public_key": make_key(0xA1), "gateway": "h 1"}], 400, "edits[0].gateway"),
+    ([{"op": "put-peer", "id": "p"}], 400, "edits[0].public_key"),
+    ([{"op": "put-peer", "id": "p", "public_key": make_key(0xA1), "gateway": "h9"}], 409, "edits[0].gateway"),
+    ([{"op": "put-peer", "id": "p", "public_key": make_key(1)}], 409, "edits[0].public_key"),
+    ([{"op": "delete-peer", "id": "nosuch"}], 404, "edits[0].id"),
     ([{"op": "delete-service", "name": "nosuch"}], 404, "edits[0].service"),
     ([{"op": "put-record", "name": "x.api", "type": "A", "ttl": 1, "values": ["192.0.2.1"]}], 409, "records.name"),
 ]

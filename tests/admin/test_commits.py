@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from admin import commits
 from admin.commits import Committer
 from admin.counts import Counts
 from admin.preconditions import Preconditions
 from tests.admin.api import Api, E
+from watcher import writing
 from watcher.errors import NetworkTaken, RevisionConflict
 from watcher.store import Store
 from zones.addresses import Platform
@@ -55,10 +55,10 @@ async def test_a_conflict_without_end_is_told(production: Api, monkeypatch: pyte
         raise RevisionConflict(environment.id, expected, expected + 1)
 
     monkeypatch.setattr(Store, "commit", conflict)
-    monkeypatch.setattr(commits, "PAUSE", 0)
+    monkeypatch.setattr(writing, "PAUSE", 0)
     refused = await production.put(f"{E}/services/web", {})
     assert (refused.status, refused.problem) == (409, "busy")
-    assert production.counts.conflicts == commits.MAX_ATTEMPTS
+    assert production.counts.conflicts == writing.MAX_ATTEMPTS
 
 
 async def test_a_network_that_is_taken_is_drawn_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +72,7 @@ async def test_a_network_that_is_taken_is_drawn_again(store: Store, monkeypatch:
 
 async def test_no_network_at_all(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("admin.commits.secrets.randbelow", lambda _bound: 6)
-    monkeypatch.setattr(commits, "PAUSE", 0)
+    monkeypatch.setattr(writing, "PAUSE", 0)
     committer = Committer(store, Platform(), Counts())
     await committer.put_environment(PRODUCTION, [], 0, Preconditions())
     with pytest.raises(NetworkTaken):
@@ -83,4 +83,4 @@ async def test_turns_are_forgotten_when_nobody_waits(store: Store) -> None:
     committer = Committer(store, Platform(), Counts())
     await committer.put_environment(PRODUCTION, [], 0, Preconditions())
     await asyncio.gather(*(committer.edit(PRODUCTION, [PutService(f"s{n}")], 0, Preconditions()) for n in range(5)))
-    assert not committer._turns
+    assert not committer._writer._turns

@@ -16,18 +16,22 @@ from typing import Any
 import pytest
 
 from admin.limits import Limits
-from tests.admin.api import ROOT, Api
+from tests.admin.api import ROOT, Api, make_host
 from watcher.store import Store
 
 SEED = "20240513"  # the same questions each time, so that a failure can be looked into
 DEADLINE = 60.0  # seconds
+LEASE = int(DEADLINE * 1000)  # milliseconds
 NO_LIMIT = Limits(rate=1e9, burst=1e9, stranger_rate=1e9, stranger_burst=1e9)
 
 # Not all rules can be written in a schema (a CNAME stands alone), so a body that fits it may still be refused.
 EXCEPT = "positive_data_acceptance"
 
 # So few names that many requests meet something that is there.
-NAMES = {"environment": ["production", "staging"], "service": ["api", "web"], "instance": ["a1", "a2"], "name": ["db"]}
+NAMES = {
+    "environment": ["production", "staging"], "service": ["api", "web"], "instance": ["a1", "a2"], "name": ["db"],
+    "peer": ["laptop", "phone"], "host": ["h1", "h2"],
+}  # fmt: skip
 
 
 async def test_as_it_is_described(production: Api, tmp_path: Path) -> None:
@@ -42,6 +46,9 @@ async def test_with_names_that_are_there(store: Store, tmp_path: Path) -> None:
         description.write_text(json.dumps(narrowed((await api.get("/openapi.json")).body)))
         for environment in NAMES["environment"]:
             await api.put(f"/v1/environments/{environment}", {})
+        for number in (1, 2):
+            await store.register(make_host(number))
+        await store.renew("h1", LEASE)
         options = ("--mode", "positive", "--phases", "fuzzing,stateful", "--max-examples", "40")
         not_deletion = ("--exclude-operation-id", "delete_environment")
         await ask(tmp_path, str(description), "--url", f"http://127.0.0.1:{api.port}", *options, *not_deletion)

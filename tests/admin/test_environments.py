@@ -57,6 +57,7 @@ async def test_shown_with_all_that_is_in_it(production: Api) -> None:
             }
         ],
         "records": [{"name": "db", "type": "CNAME", "ttl": 60, "values": ["api.railway.internal."]}],
+        "peers": [],
     }
 
 

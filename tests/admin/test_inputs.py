@@ -132,14 +132,14 @@ QUERIES = [
 
 @pytest.mark.parametrize(("query", "field", "said"), QUERIES)
 async def test_a_query_that_breaks_a_rule(production: Api, query: str, field: str, said: str) -> None:
-    for path in ("/v1/environments", f"{E}/services", f"{S}/instances", f"{E}/records"):
+    for path in ("/v1/environments", f"{E}/services", f"{S}/instances", f"{E}/records", f"{E}/peers", "/v1/hosts"):
         refused = await production.get(f"{path}?{query}")
         assert (refused.status, refused.body["field"]) == (400, field)
         assert said in refused.body["detail"]
 
 
 async def test_paths_and_methods_that_there_are_not(production: Api) -> None:
-    for path in ("/", "/v1", "/v2/environments", f"{E}/", f"{E}/peers", "/v1//environments", "/v1/environments/"):
+    for path in ("/", "/v1", "/v2/environments", f"{E}/", f"{E}/peer", "/v1//environments", "/v1/environments/"):
         refused = await production.get(path)
         assert (refused.status, refused.problem) == (404, "no-such-path"), path
     refused = await production.send("PATCH", S)

@@ -67,6 +67,10 @@ def test_bodies_are_strict(document: Any) -> None:
         "RecordBody",
         "PortBody",
         "PutService",
+        "PeerBody",
+        "PutPeer",
+        "DeletePeer",
+        "HostBody",
     ):
         assert document["components"]["schemas"][name]["additionalProperties"] is False
 

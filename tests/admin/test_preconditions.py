@@ -7,7 +7,7 @@ import pytest
 from tests.admin.api import Api, E
 
 READS = [E, f"{E}/services", f"{E}/services/api", f"{E}/services/api/instances", f"{E}/services/api/instances/a1",
-         f"{E}/records", f"{E}/records/db/CNAME"]  # fmt: skip
+         f"{E}/records", f"{E}/records/db/CNAME", f"{E}/peers"]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", READS)

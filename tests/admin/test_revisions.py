@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from tests.admin.api import Api, E
+from tests.admin.api import Api, E, make_key
 
 
-async def test_hosts_that_have_it_and_those_that_do_not(production: Api) -> None:
-    store = production.store
-    await store._redis.hset(store._keys.acks("production"), mapping={"h1": 4, "h2": 3, "h3": 1})
-    for revision, hosts, behind in ((4, ["h1"], ["h2", "h3"]), (3, ["h1", "h2"], ["h3"]), (1, ["h1", "h2", "h3"], [])):
-        shown = await production.get(f"{E}/revisions/{revision}")
+async def test_hosts_that_have_it_those_that_do_not_yet_and_those_that_are_away(hosted: Api) -> None:
+    # h2 has an instance, h1 is a gateway, and h4, which has died, has an instance as well.
+    await hosted.put(f"{E}/peers/laptop", {"public_key": make_key(0xA1), "gateway": "h1"})
+    await hosted.put(f"{E}/services/api/instances/a4", {"host": "h4"})
+    for host, revision in (("h1", 7), ("h2", 6), ("h3", 7)):  # h3 has no member: nobody asks it
+        await hosted.store.acknowledge(host, {"production": revision})
+    for revision, hosts, behind, away in (
+        (7, ["h1"], ["h2"], ["h4"]),
+        (6, ["h1", "h2"], [], ["h4"]),
+        (1, ["h1", "h2"], [], ["h4"]),
+    ):
+        shown = await hosted.get(f"{E}/revisions/{revision}")
         assert shown.body == {
-            "environment": "production", "revision": revision, "newest": 4, "hosts": hosts, "behind": behind,
+            "environment": "production", "revision": revision, "newest": 7, "hosts": hosts, "behind": behind,
+            "away": away,
         }  # fmt: skip
         assert "ETag" not in shown.headers
 

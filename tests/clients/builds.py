@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PROGRAMS = Path(__file__).parent / "programs"
+LOOKUP = PROGRAMS / "lookup.c"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "interlock-tests" / "clients"
 _BUILD_DEADLINE = 600.0  # seconds; a wheel of 80 MB on a slow line, or zig's first build of musl on a busy machine
 _JAVA = Path("/usr/share/java")
@@ -51,22 +52,22 @@ def musl(ziglang: str) -> Build:
             (directory / "version").write_text(re.findall(r'"(.+)"', version)[0])
             caches = {f"ZIG_{kind}_CACHE_DIR": f"{scratch}/cache" for kind in ("GLOBAL", "LOCAL")}
             target = ["-target", "x86_64-linux-musl", "-static"]
-            _run([wheel / "zig", "cc", *target, "-o", directory / "lookup", PROGRAMS / "lookup.c"], caches)
+            _run([wheel / "zig", "cc", *target, "-o", directory / "lookup", LOOKUP], caches)
 
-    made = _cached(f"musl-zig-{ziglang}", ["lookup.c"], make)
+    made = _cached(f"musl-zig-{ziglang}", [LOOKUP], make)
     return Build((str(made / "lookup"),), (made / "version").read_text())
 
 
-def musl_of_debian() -> Build:
-    """The same, with Debian's musl."""
-    return _compile("musl-debian", "lookup.c", ["musl-gcc", "-static"], "musl-tools", _debian_version("musl"))
+def musl_of_debian(source: Path = LOOKUP) -> Build:
+    """The same, or another C program, with Debian's musl."""
+    return _compile("musl-debian", source, ["musl-gcc", "-static"], "musl-tools", _debian_version("musl"))
 
 
-def glibc(options: str = "") -> Build:
+def glibc(options: str = "", source: Path = LOOKUP) -> Build:
     """The C program with the machine's C library; ``options`` are resolv.conf's."""
     version = os.confstr("CS_GNU_LIBC_VERSION") or "not glibc"
     libraries = ("-lpthread", "-lresolv")
-    build = _compile("glibc", "lookup.c", ["cc", "-O1"], "gcc and libc6-dev", version.removeprefix("glibc "), libraries)
+    build = _compile("glibc", source, ["cc", "-O1"], "gcc and libc6-dev", version.removeprefix("glibc "), libraries)
     return Build(build.command, build.version, {"RES_OPTIONS": options} if options else {})
 
 
@@ -74,7 +75,7 @@ def cares() -> Build:
     """c-ares as Debian has it."""
     if not Path("/usr/include/ares.h").exists():
         raise Unavailable("no ares.h: install libc-ares-dev")
-    return _compile("c-ares", "cares.c", ["cc", "-O1"], "gcc", _debian_version("libc-ares2"), ("-lcares",))
+    return _compile("c-ares", PROGRAMS / "cares.c", ["cc", "-O1"], "gcc", _debian_version("libc-ares2"), ("-lcares",))
 
 
 def pycares() -> Build:
@@ -92,14 +93,14 @@ def pycares() -> Build:
 def go() -> Build:
     """Go's own resolver."""
     version = _output([_found("go", "golang-go"), "version"]).split()[2].removeprefix("go")
-    source = str(PROGRAMS / "lookup.go")
+    source = PROGRAMS / "lookup.go"
 
     def make(directory: Path) -> None:
         environ = {"CGO_ENABLED": "0", "GOCACHE": str(directory / "cache"), "GOFLAGS": "-mod=mod", "GO111MODULE": "off"}
         _run(["go", "build", "-o", directory / "lookup", source], environ)
         shutil.rmtree(directory / "cache", ignore_errors=True)
 
-    return Build((str(_cached(f"go-{version}", ["lookup.go"], make) / "lookup"),), version)
+    return Build((str(_cached(f"go-{version}", [source], make) / "lookup"),), version)
 
 
 def node(api: str) -> Build:
@@ -113,7 +114,7 @@ def node(api: str) -> Build:
 
 def java() -> Build:
     """Java's InetAddress and JNDI."""
-    made = _cached("java", ["Lookup.java"], lambda directory: _javac(directory, "Lookup.java", ""))
+    made = _cached("java", [PROGRAMS / "Lookup.java"], lambda directory: _javac(directory, "Lookup.java", ""))
     return Build((_found("java", "default-jre-headless"), "-cp", str(made), "Lookup"), _java_version())
 
 
@@ -124,7 +125,8 @@ def netty() -> Build:
     if not jars:
         raise Unavailable("no netty: install libnetty-java")
     classpath = ":".join(map(str, jars))
-    made = _cached("netty", ["NettyLookup.java"], lambda directory: _javac(directory, "NettyLookup.java", classpath))
+    source = "NettyLookup.java"
+    made = _cached("netty", [PROGRAMS / source], lambda directory: _javac(directory, source, classpath))
     version = _debian_version("libnetty-java")
     return Build((_found("java", "default-jre-headless"), "-cp", f"{made}:{classpath}", "NettyLookup"), version)
 
@@ -147,17 +149,8 @@ def nginx() -> Build:
 
 
 def resolved() -> Build:
-    """systemd-resolved before the C library. Unpacked, not installed: its package would take over resolv.conf."""
-
-    def make(directory: Path) -> None:
-        _found("apt-get", "apt")
-        with tempfile.TemporaryDirectory(prefix="interlock-clients-") as scratch:
-            _run(["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", "systemd-resolved"], cwd=scratch)
-            package = next(Path(scratch).glob("*.deb"))
-            _run(["dpkg-deb", "--extract", package, directory])
-            (directory / "version").write_text(package.name.split("_")[1].replace("%3a", ":"))
-
-    made = _cached("systemd-resolved", [], make)
+    """systemd-resolved before the C library."""
+    made = unpacked("systemd-resolved")
     daemon, version = made / "lib/systemd/systemd-resolved", (made / "version").read_text()
     if "not found" in _output(["ldd", daemon]):
         raise Unavailable(f"systemd-resolved {version} does not fit the systemd that is installed")
@@ -165,16 +158,30 @@ def resolved() -> Build:
     return python("with_resolved", version.partition("-")[0], arguments=arguments)
 
 
+def unpacked(package: str) -> Path:
+    """The files of a Debian package and its ``version``. Unpacked, not installed: it would take over resolv.conf."""
+
+    def make(directory: Path) -> None:
+        _found("apt-get", "apt")
+        with tempfile.TemporaryDirectory(prefix="interlock-clients-") as scratch:
+            _run(["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", package], cwd=scratch)
+            archive = next(Path(scratch).glob("*.deb"))
+            _run(["dpkg-deb", "--extract", archive, directory])
+            (directory / "version").write_text(archive.name.split("_")[1].replace("%3a", ":"))
+
+    return _cached(package, [], make)
+
+
 def _compile(
-    name: str, source: str, compiler: list[str], package: str, version: str, libraries: tuple[str, ...] = ()
+    name: str, source: Path, compiler: list[str], package: str, version: str, libraries: tuple[str, ...] = ()
 ) -> Build:
     _found(compiler[0], package)
     made = _cached(
-        f"{name}-{version}",
+        f"{source.stem}-{name}-{version}",
         [source],
-        lambda directory: _run([*compiler, "-o", directory / "lookup", PROGRAMS / source, *libraries]),
+        lambda directory: _run([*compiler, "-o", directory / source.stem, source, *libraries]),
     )
-    return Build((str(made / "lookup"),), version)
+    return Build((str(made / source.stem),), version)
 
 
 def _javac(directory: Path, source: str, classpath: str) -> None:
@@ -187,9 +194,9 @@ def _java_version() -> str:
     return found[1] if found else ""
 
 
-def _cached(name: str, sources: list[str], make: Callable[[Path], None]) -> Path:
+def _cached(name: str, sources: list[Path], make: Callable[[Path], None]) -> Path:
     """The directory that ``make`` filled for these ``sources``; made when it is first wanted, by one at a time."""
-    digest = hashlib.sha256(b"".join((PROGRAMS / source).read_bytes() for source in sources)).hexdigest()[:12]
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
     directory = CACHE / f"{name}-{digest}"
     with _locked(name):
         if not directory.exists():

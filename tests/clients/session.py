@@ -11,10 +11,7 @@ name, or it has none of these; ``fail``; ``na``: this client has no such look-up
 
 from __future__ import annotations
 
-import contextlib
 import os
-import select
-import signal
 import subprocess
 import tempfile
 import time
@@ -23,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.clients.capture import Capture, Traffic
-from tests.clients.namespaces import Host, Namespace
+from tests.clients.namespaces import Host, Workload
+from tests.conversation import Conversation
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 30.0  # seconds for one look-up; a resolver with the usual settings gives up after 10 to 20
@@ -64,7 +62,7 @@ class Session:
         command: Sequence[str],
         environ: Mapping[str, str],
         host: Host,
-        space: Namespace,
+        space: Workload,
         server: str,
         resolv_conf: str,
         *,
@@ -80,17 +78,12 @@ class Session:
         self._environ = {**os.environ, **own, **environ}
         self._capture = Capture(host.capture(space.link), server)
         self._log = (files / "log").open("w+b")
-        self._process: subprocess.Popen[bytes] | None = None
-        self._buffer = b""
+        self._talk: Conversation | None = None
 
     def close(self) -> None:
         """Ends the program and all that it started."""
-        if self._process and self._process.stdin:
-            # A program that is well ends with its input, and takes its own children along.
-            with contextlib.suppress(subprocess.TimeoutExpired, BrokenPipeError):
-                self._process.stdin.close()
-                self._process.wait(END_PATIENCE)
-        self._stop()
+        if self._talk:
+            self._talk.end(END_PATIENCE)
         self._capture.close()
         self._log.close()
         self._directory.cleanup()
@@ -103,11 +96,10 @@ class Session:
 
     def ask(self, request: str, patience: float = PATIENCE) -> Outcome:
         """What the client makes of ``request``."""
-        if self._process is None:
-            self._start()
+        talk = self._talk or self._start()
         self._capture.drain()
         began = time.monotonic()
-        line = self._converse(request, patience)
+        line = talk.ask(request, patience)
         traffic = self._capture.drain()
         if line is None:
             self._stop()
@@ -115,8 +107,8 @@ class Session:
         milliseconds, status, *items = line.split()
         return Outcome(status, tuple(items), float(milliseconds), traffic)
 
-    def _start(self) -> None:
-        self._process = subprocess.Popen(
+    def _start(self) -> Conversation:
+        process = subprocess.Popen(
             self._command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -124,38 +116,13 @@ class Session:
             env=self._environ,
             start_new_session=True,
         )
-        if self._warm and self._converse("6 warm.many.railway.internal", START_PATIENCE) is None:
+        self._talk = Conversation(process)
+        if self._warm and self._talk.ask("6 warm.many.railway.internal", START_PATIENCE) is None:
             self._stop()
             raise RuntimeError(f"the client did not start: {self._command[7:]}\n{self.log[-2000:]}")
+        return self._talk
 
     def _stop(self) -> None:
-        process, self._process = self._process, None
-        if process:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            for pipe in (process.stdin, process.stdout):
-                assert pipe
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
-            process.wait()
-        self._buffer = b""
-
-    def _converse(self, request: str, patience: float) -> str | None:
-        """The line that answers ``request``; None if the program gave none."""
-        assert self._process
-        assert self._process.stdin
-        assert self._process.stdout
-        deadline = time.monotonic() + patience
-        try:
-            self._process.stdin.write(request.encode() + b"\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            return None
-        while b"\n" not in self._buffer:
-            ready, _, _ = select.select([self._process.stdout], [], [], max(0.0, deadline - time.monotonic()))
-            data = os.read(self._process.stdout.fileno(), 65536) if ready else b""
-            if not data:
-                return None
-            self._buffer += data
-        line, self._buffer = self._buffer.split(b"\n", 1)
-        return line.decode()
+        talk, self._talk = self._talk, None
+        if talk:
+            talk.kill()

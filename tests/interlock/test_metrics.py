@@ -17,6 +17,7 @@ from interlock.supervise import Supervisor
 from resolver.messages import Rcode, Transport
 from tests import worlds
 from watcher.store import Store
+from watcher.watcher import Watcher
 from zones.model import Environment
 from zones.names import EnvironmentId
 from zones.records import RRType
@@ -58,6 +59,29 @@ def test_queries_and_their_latency() -> None:
     assert found[key("interlock_query_seconds_sum")] == pytest.approx(100.00008)
 
 
+def test_names_on_their_way() -> None:
+    names = names_of(Store("unix:///nowhere"))
+    names.resolver.counts.held_coming = 5
+    names.resolver.counts.late_coming = 2
+    found = scrape(Sources(Supervisor([]), names))
+    assert found[key("interlock_queries_held_coming_total")] == 5
+    assert found[key("interlock_queries_late_coming_total")] == 2
+
+
+def test_the_agent_in_the_place_of_a_store() -> None:
+    names = Names.of(read_settings({"agent_dir": "/nowhere", "upstream": ["none"]}, {}), None, [])
+    sources = Sources(Supervisor([]), names)
+    assert not any("store" in name or name == "interlock_zone_age_seconds" for name, _ in scrape(sources))
+    assert scrape(sources)[key("interlock_agent_connected")] == 0
+    names.watcher.connected = True
+    names.watcher.counts.lost_connections = 3
+    found = scrape(sources)
+    assert found[key("interlock_agent_connected")] == 1
+    assert found[key("interlock_agent_lost_total")] == 3
+    assert found[key("interlock_environments")] == 0
+    assert 0 <= found[key("interlock_zone_age_seconds")] < 1
+
+
 def test_parts_and_process() -> None:
     counts = AdminCounts(commits=7, requests=Counter({("GET", "/v1/environments", 200): 3}))
     found = scrape(Sources(Supervisor([], restarts={"watcher": 2, "admin": 0}, down={"watcher"}), admin=counts))
@@ -76,6 +100,7 @@ async def test_the_watcher_and_its_environments(store: Store, monkeypatch: pytes
     assert key("interlock_zone_age_seconds") not in scrape(sources)
     await store.commit(worlds.production(), 0)
     await store.commit(Environment(EnvironmentId("second"), IPv6Network("fd12:1:1::/48"), 1), 0)
+    assert isinstance(names.watcher, Watcher)
     await names.watcher._synchronize()
     found = scrape(sources)
     assert found[key("interlock_environments")] == 2

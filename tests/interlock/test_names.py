@@ -12,7 +12,9 @@ from interlock.names import Names
 from interlock.setting import Raw
 from interlock.sources import read_settings
 from interlock.values import Endpoint, parse_binding, parse_qname
+from watcher.following import Follower
 from watcher.store import Store
+from watcher.watcher import Watcher
 from zones.names import Name
 
 
@@ -89,3 +91,11 @@ def test_the_demo_is_this_machines_unless_that_is_somebody_elses() -> None:
 )
 def test_a_single_label_is_below_the_zone(text: str, expected: str) -> None:
     assert str(parse_qname(text, Name.parse("railway.internal"))) == expected
+
+
+def test_without_a_store_it_follows_the_agent_of_this_host(resolv_conf: Path) -> None:
+    settings = read_settings({"agent_dir": "/nowhere/agent"}, {}, part="resolver")
+    names_ = Names.of(settings, None, [])
+    assert isinstance(names_.watcher, Follower)
+    assert names_.watcher.path == Path("/nowhere/agent/names.sock")
+    assert isinstance(built({}).watcher, Watcher)  # though --agent-dir has a default there

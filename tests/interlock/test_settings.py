@@ -161,6 +161,15 @@ BAD_VALUES = [
     ("api", "http://host:port", "is not the URL of an API"),
     ("token", "hunter2 hunter3", "white space"),
     ("environment", "Production", "is not an environment id"),
+    ("host", "Host_1", "cannot be a host id"),
+    ("endpoint", "0.0.0.0:51820", "not where others reach"),
+    ("endpoint", "192.0.2.1:0", "not where others reach"),
+    ("endpoint", "host:51820", "no IP address"),
+    ("region", "EU", "cannot be a region"),
+    ("agent_dir", "~no-such-user-here/x", "home directory"),
+    ("wireguard", "fast", "is not one of auto, kernel, userspace"),
+    ("device", "much-too-long-a-name", "cannot name a device"),
+    ("device", "a/b", "cannot name a device"),
 ]
 
 
@@ -180,7 +189,7 @@ def test_bad_values(name: str, text: str, said: str) -> None:
 
 
 def test_every_setting_that_can_be_wrong_is_tested() -> None:
-    assert {name for name, *_ in BAD_VALUES} == TABLE.keys() - {"store_server"}
+    assert {name for name, *_ in BAD_VALUES} == TABLE.keys() - {"store_server", "agent_group"}
 
 
 @pytest.mark.parametrize(

@@ -113,3 +113,35 @@ def test_sources_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch, d
     for number in range(100):
         directory.place_of(number.to_bytes(4, "big"), worlds.ASKED)
         assert len(directory._remembered) <= 10
+
+
+def zone_at(directory: Directory, source: str) -> str | None:
+    zone = directory.place_of(octets(source), worlds.ASKED).serving.zone
+    return zone.id if zone else None
+
+
+def test_an_environment_on_its_way_has_a_place_but_no_zone() -> None:
+    directory = Directory(worlds.PLATFORM, worlds.BINDINGS)
+    coming = worlds.compiled(worlds.build("production", 1))
+    assert directory.place_of(octets("fd12:0:1::1"), worlds.ASKED).serving.coming is None
+    directory.announce(coming)
+    for source in ("fd12:0:1::1", worlds.PRODUCTION_SOURCE):
+        serving = directory.place_of(octets(source), worlds.ASKED).serving
+        assert (serving.zone, serving.coming) == (None, coming)
+        assert "on its way" in serving.reason
+    directory.publish(coming)
+    serving = directory.place_of(octets("fd12:0:1::1"), worlds.ASKED).serving
+    assert (serving.zone, serving.coming, serving.reason) == (coming, None, "")
+
+
+def test_nobody_is_in_the_network_of_another_by_an_announcement() -> None:
+    directory = Directory(worlds.PLATFORM, {})
+    heir, moved = worlds.compiled(worlds.build("heir", 1)), worlds.compiled(worlds.build("production", 2))
+    directory.publish(worlds.compiled(worlds.build("production", 1)))
+    directory.announce(heir)
+    directory.announce(moved)
+    assert [zone_at(directory, source) for source in ("fd12:0:1::1", "fd12:0:2::1")] == ["production", None]
+    directory.publish(heir)
+    assert zone_at(directory, "fd12:0:1::1") == "heir"
+    directory.withdraw(worlds.PRODUCTION)
+    assert zone_at(directory, "fd12:0:1::1") == "heir"

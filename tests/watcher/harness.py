@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.worlds import PLATFORM
+from watcher import store as store_module
 from watcher.connection import connect
 from watcher.errors import StoreError
-from watcher.store import Store
+from watcher.keys import Keys
+from watcher.store import Hosts, Store
 from watcher.watcher import Watcher
 from zones import document
 from zones.model import Environment
@@ -39,21 +41,35 @@ class Recorder:
     """A publisher that keeps what it is told, and in which order."""
 
     zones: dict[EnvironmentId, Zone] = field(default_factory=dict)
+    coming: dict[EnvironmentId, Zone] = field(default_factory=dict)
     events: list[tuple[str, str]] = field(default_factory=list)
+    heard: list[Hosts] = field(default_factory=list)
     is_loaded: bool = False
 
+    def announce(self, zone: Zone) -> None:
+        self.coming[zone.id] = zone
+        self.events.append(("announce", zone.id))
+
     def publish(self, zone: Zone) -> None:
+        if self.coming.get(zone.id) is zone:
+            del self.coming[zone.id]
         self.zones[zone.id] = zone
         self.events.append(("publish", zone.id))
 
     def withdraw(self, environment: EnvironmentId) -> None:
-        del self.zones[environment]
+        assert environment in {*self.zones, *self.coming}
+        self.zones.pop(environment, None)
+        self.coming.pop(environment, None)
         self.events.append(("withdraw", environment))
 
     def loaded(self) -> None:
         assert not self.is_loaded
         self.is_loaded = True
         self.events.append(("loaded", ""))
+
+    def take_hosts(self, hosts: Hosts) -> None:
+        self.heard.append(hosts)
+        self.events.append(("hosts", str(hosts.revision)))
 
     def holds(self, *environments: Environment) -> bool:
         """Whether exactly ``environments`` are served, as they are."""
@@ -66,11 +82,18 @@ class Recorder:
 
 @asynccontextmanager
 async def following(
-    store: Store, clock: Callable[[], float] = time.time, *, loaded: bool = True
+    store: Store,
+    clock: Callable[[], float] = time.time,
+    *,
+    loaded: bool = True,
+    interest: str | None = None,
+    with_hosts: bool = False,
 ) -> AsyncIterator[tuple[Watcher, Recorder]]:
     """A watcher that follows ``store`` and has loaded it."""
     recorder = Recorder()
-    watcher = Watcher(store, PLATFORM, recorder, clock)
+    watcher = Watcher(
+        store, PLATFORM, recorder, clock, interest=interest, on_hosts=recorder.take_hosts if with_hosts else None
+    )
     task = asyncio.create_task(watcher.run())
     try:
         if loaded:
@@ -89,6 +112,43 @@ async def redis_of(url: str) -> AsyncIterator[Any]:
         yield client
     finally:
         await client.aclose()
+
+
+@asynccontextmanager
+async def opened(url: str, prefix: str = "test:") -> AsyncIterator[Store]:
+    """A store of a test's own at ``url``."""
+    store = Store(url, prefix)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def inside(store: Store, url: str) -> AsyncIterator[tuple[Any, Keys]]:
+    """A plain client of ``store``'s server, and the keys that it holds."""
+    async with redis_of(url) as redis:
+        yield redis, store._keys
+
+
+async def commit_raw(
+    store: Store, redis: Any, id_: str, revision: int, written: bytes, network: str, hosts: str = "-"
+) -> None:
+    """What a writer of another release may commit: by the script, but with any document."""
+    script = redis.register_script(store_module._COMMIT)
+    outcome = await script(*commit_arguments(store, id_, revision, written, network, hosts))
+    assert outcome[0] == b"ok"
+
+
+def commit_arguments(
+    store: Store, id_: str, revision: int, written: bytes, network: str, hosts: str = "-"
+) -> tuple[list[str], list[Any]]:
+    """The keys and arguments of the script that commits."""
+    keys = store._keys
+    return (
+        [keys.epoch, keys.environments, keys.environment(id_), keys.networks, keys.changes, keys.acks(id_)],
+        [id_, revision - 1, revision, document.digest(written), network, written, hosts, "epoch", 1000],
+    )
 
 
 async def served_documents(store: Store) -> dict[EnvironmentId, bytes]:
@@ -163,6 +223,7 @@ class Proxy:
         self.swallow = False  # take what clients send, and say nothing
         self.cut_after: bytes | None = None  # forward the request that has this in it, lose its reply
         self.cuts = 0
+        self.requests = 0  # how many pieces clients have sent: one for each wait for a reply
 
     async def __aenter__(self) -> Proxy:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -198,6 +259,7 @@ class Proxy:
         try:
             with suppress(OSError):
                 while request := await reader.read(65536):
+                    self.requests += 1
                     if self.swallow:
                         continue
                     server_writer.write(request)

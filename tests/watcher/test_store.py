@@ -6,8 +6,6 @@ import asyncio
 import random
 import signal
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -15,14 +13,24 @@ from msgspec.structs import replace
 
 from tests import worlds
 from tests.watcher.conftest import StartServer, free_port
-from tests.watcher.harness import DEADLINE, Proxy, Server, redis_of
+from tests.watcher.harness import DEADLINE, Proxy, Server, inside, opened, redis_of
 from tests.worlds import PLATFORM, PRODUCTION, build
 from watcher import store as store_module
 from watcher.errors import Corrupt, NetworkTaken, RevisionConflict, Unavailable
-from watcher.keys import Keys
-from watcher.store import Entry, Position, Store, Token
+from watcher.store import Change, Entry, Position, Store, Token
 from zones import document
-from zones.edits import PutService, SetEnabled, apply
+from zones.edits import (
+    DeleteInstance,
+    DeletePeer,
+    DeleteService,
+    Edit,
+    PutInstance,
+    PutPeer,
+    PutService,
+    SetEnabled,
+    apply,
+)
+from zones.hosts import Host
 from zones.model import Environment
 from zones.names import EnvironmentId
 
@@ -36,22 +44,6 @@ def toggled(environment: Environment) -> Environment:
 
 def other_network(environment: Environment, bits: int, revision: int) -> Environment:
     return replace(environment, network=PLATFORM.environment_network(bits), revision=revision, services={}, records={})
-
-
-@asynccontextmanager
-async def opened(url: str, prefix: str = "test:") -> AsyncIterator[Store]:
-    store = Store(url, prefix)
-    try:
-        yield store
-    finally:
-        await store.close()
-
-
-@asynccontextmanager
-async def inside(store: Store, url: str) -> AsyncIterator[tuple[Any, Keys]]:
-    """A plain client of ``store``'s server, and the keys that it holds."""
-    async with redis_of(url) as redis:
-        yield redis, store._keys
 
 
 # Commits
@@ -69,14 +61,14 @@ async def test_what_is_committed_is_held(store: Store) -> None:
     production = worlds.production()
     await store.commit(production, 0)
     written = document.encode(production)
-    entry = Entry(production.revision, document.digest(written))
+    entry = Entry(production.revision, document.digest(written), frozenset({"h1", "h2"}))
     assert await store.environment(PRODUCTION) == (production.revision, production)
     assert await store.index() == {PRODUCTION: entry}
     assert await store.documents([PRODUCTION]) == {PRODUCTION: (entry, written)}
     position = await store.position()
     assert position.epoch
     [change] = await store.changes("0-0")
-    assert change == store_module.Change(position.change, "0-0", PRODUCTION, production.revision)
+    assert change == Change(position.change, "0-0", PRODUCTION, production.revision, entry.hosts)
 
 
 async def test_an_epoch_is_drawn_once(store: Store) -> None:
@@ -98,6 +90,71 @@ async def test_changes_are_chained(store: Store) -> None:
     assert [change.revision for change in changes] == [1, 2, 3, 4, 5]
     assert [change.previous for change in changes] == ["0-0", *(change.position for change in changes[:-1])]
     assert await store.changes(changes[2].position) == changes[3:]
+
+
+# Who has a member
+
+
+async def test_a_change_names_who_has_a_member_and_who_had_one(store: Store) -> None:
+    environment = build("production", 1)
+    commits: list[tuple[list[Edit], str, str]] = [
+        # edits, members after them, who hears of it
+        ([PutService("api"), PutInstance("api", "a1")], "", ""),
+        ([PutInstance("api", "a1", host="h1"), PutInstance("api", "a2", host="h2")], "h1 h2", "h1 h2"),
+        ([PutPeer("laptop", worlds.public_key(1), "h3")], "h1 h2 h3", "h1 h2 h3"),
+        ([DeleteInstance("api", "a2")], "h1 h3", "h1 h2 h3"),
+        ([PutInstance("api", "a1", host="h2")], "h2 h3", "h1 h2 h3"),
+        ([DeletePeer("laptop")], "h2", "h2 h3"),
+        ([DeleteService("api")], "", "h2"),
+        ([PutService("db"), PutInstance("db", "d1", host="h1")], "h1", "h1"),
+    ]
+    await store.commit(environment, 0)
+    for edits, members, concerned in commits:
+        position, revision = (await store.position()).change, environment.revision
+        environment = apply(environment, edits, worlds.NOW)
+        await store.commit(environment, revision)
+        assert (await store.index())[PRODUCTION].hosts == frozenset(members.split())
+        [change] = await store.changes(position)
+        assert change.hosts == frozenset(concerned.split())
+    position = (await store.position()).change
+    await store.delete(environment)
+    assert (await store.index())[PRODUCTION] == Entry(environment.revision + 1, None)
+    [change] = await store.changes(position)
+    assert change.hosts == frozenset({"h1"})
+
+
+INDEX = {
+    # what an entry may say, by this release, by one before there were hosts, or by nobody's
+    b"3 abc -": Entry(3, "abc", frozenset()),
+    b"3 abc h1": Entry(3, "abc", frozenset({"h1"})),
+    b"3 abc h1,h2": Entry(3, "abc", frozenset({"h1", "h2"})),
+    b"3 deleted": Entry(3, None, frozenset()),
+    b"3 abc": Entry(3, "abc", None),
+    b"3": Entry(0, "3", None),
+    b"abc": Entry(0, "abc", None),
+    b"x abc h1": Entry(0, "x abc h1", None),
+    b"": Entry(0, "", None),
+}
+
+
+@pytest.mark.parametrize(("written", "read"), INDEX.items())
+async def test_any_index_entry_is_read(store: Store, store_url: str, written: bytes, read: Entry) -> None:
+    async with inside(store, store_url) as (redis, keys):
+        await redis.hset(keys.environments, PRODUCTION, written)
+        assert await store.index() == {PRODUCTION: read}
+
+
+async def test_what_a_release_before_hosts_has_written_is_committed_to(store: Store, store_url: str) -> None:
+    environment = worlds.production()
+    await store.commit(environment, 0)
+    async with inside(store, store_url) as (redis, keys):
+        entry = await redis.hget(keys.environments, PRODUCTION)
+        await redis.hset(keys.environments, PRODUCTION, b" ".join(entry.split()[:2]))
+    position = (await store.position()).change
+    await store.commit(toggled(environment), environment.revision)
+    assert (await store.index())[PRODUCTION].hosts == frozenset({"h1", "h2"})
+    [change] = await store.changes(position)
+    assert change.hosts == frozenset({"h1", "h2"})
 
 
 async def test_waiting_for_changes_ends_with_the_first(store: Store) -> None:
@@ -315,13 +372,15 @@ async def test_tokens(store: Store) -> None:
 
 async def every_call(store: Store) -> list[BaseException | object]:
     """What each method of ``store`` gives."""
-    environment = build("production", 1)
+    environment, host = build("production", 1), Host("h1", "192.0.2.1:1", worlds.public_key(1))
     token = Token("t", "*", "n", 1)
     calls = [
         store.ping(), store.position(), store.index(), store.documents([PRODUCTION]), store.environment(PRODUCTION),
         store.changes("0-0"), store.acknowledgements(PRODUCTION), store.commit(environment, 0),
         store.delete(environment), store.tokens(), store.find_token("d"), store.add_token("d", token),
-        store.remove_tokens(["d"]),
+        store.remove_tokens(["d"]), store.hosts(), store.register(host), store.forget_host("h1"),
+        store.renew("h1", 1000), store.live(["h1"]), store.acknowledge("h1", {PRODUCTION: 1}),
+        store.lagging(PRODUCTION, 1, ["h1"]),
     ]  # fmt: skip
     return list(await asyncio.gather(*calls, return_exceptions=True))
 
@@ -406,18 +465,22 @@ async def test_a_password_that_is_wrong(start_server: StartServer, userinfo: str
 async def test_a_replica_reads_and_does_not_write(start_server: StartServer) -> None:
     primary = await start_server("--repl-diskless-sync-delay", "0", tcp=True)
     replica = await start_server("--replicaof", f"127.0.0.1 {primary.port}")
+    production = build("production", 1, PutService("api"), PutInstance("api", "a1", host="h1"))
     async with opened(primary.url) as writer, opened(replica.url) as reader:
-        await writer.commit(build("production", 1), 0)
-        await replicated(reader, PRODUCTION, 1)
+        await writer.commit(production, 0)
+        await replicated(reader, PRODUCTION, 2)
         token = Token("t", "*", "n", 1)
         outcomes = await asyncio.gather(
-            reader.commit(toggled(build("production", 1)), 1),
-            reader.delete(build("production", 1)),
+            reader.commit(toggled(production), 2),
+            reader.delete(production),
             reader.add_token("d", token),
+            reader.register(Host("h1", "192.0.2.1:1", worlds.public_key(1))),
+            reader.renew("h1", 1000),
+            reader.acknowledge("h1", {PRODUCTION: 1}),
             return_exceptions=True,
         )
         assert_unavailable(list(outcomes), "read only replica")
-        assert await reader.environment(PRODUCTION) == (1, build("production", 1))
+        assert await reader.environment(PRODUCTION) == (2, production)
 
 
 async def replicated(reader: Store, id_: EnvironmentId, revision: int) -> None:

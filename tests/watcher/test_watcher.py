@@ -20,8 +20,18 @@ from msgspec.structs import replace
 
 from tests import worlds
 from tests.watcher.conftest import StartServer
-from tests.watcher.harness import Proxy, Recorder, following, redis_of, served_documents, until
+from tests.watcher.harness import (
+    Proxy,
+    Recorder,
+    commit_arguments,
+    commit_raw,
+    following,
+    redis_of,
+    served_documents,
+    until,
+)
 from tests.worlds import NOW, PLATFORM, PRODUCTION, STAGING, build
+from watcher import publishing
 from watcher import store as store_module
 from watcher import watcher as watcher_module
 from watcher.errors import NetworkTaken
@@ -29,6 +39,7 @@ from watcher.store import Store
 from watcher.watcher import Watcher
 from zones import document
 from zones.edits import DeleteInstance, PutInstance, PutService, SetEnabled, apply
+from zones.hosts import hosts_of
 from zones.model import Environment
 from zones.names import EnvironmentId, Name
 
@@ -72,17 +83,6 @@ async def fill(store: Store) -> tuple[Environment, Environment]:
     await store.commit(production, 0)
     await store.commit(staging, 0)
     return production, staging
-
-
-async def commit_raw(store: Store, redis: Any, id_: str, revision: int, written: bytes, network: str) -> None:
-    """What a writer of another release may commit: by the script, but with any document."""
-    keys = store._keys
-    script = redis.register_script(store_module._COMMIT)
-    outcome = await script(
-        keys=[keys.epoch, keys.environments, keys.environment(id_), keys.networks, keys.changes, keys.acks(id_)],
-        args=[id_, revision - 1, revision, document.digest(written), network, written, "epoch", 1000],
-    )
-    assert outcome[0] == b"ok"
 
 
 # Load and tail
@@ -130,7 +130,7 @@ async def test_an_environment_comes_back_after_its_deletion(store: Store) -> Non
 
 
 async def test_many_and_large_ones_are_loaded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watcher_module, "LARGE_DOCUMENT", 400)  # read in a thread, then
+    monkeypatch.setattr(publishing, "LARGE_DOCUMENT", 400)  # read in a thread, then
     monkeypatch.setattr(watcher_module, "SLICE", 0.0)
     environments = [small(f"e{number}", 1 + number) for number in range(60)] + [worlds.production()]
     await asyncio.gather(*(store.commit(environment, 0) for environment in environments))
@@ -251,15 +251,6 @@ async def test_a_gap_in_the_stream_is_noticed(store: Store, store_url: str, loss
         production = await change(store, production)
         await until(lambda: recorder.holds(production, staging))
         assert (watcher.counts.gaps, watcher.counts.lost_connections) == (1, 0)
-
-
-def _commit_arguments(store: Store, environment: Environment) -> tuple[list[str], list[Any]]:
-    keys, written = store._keys, document.encode(environment)
-    id_, revision = environment.id, environment.revision
-    return (
-        [keys.epoch, keys.environments, keys.environment(id_), keys.networks, keys.changes, keys.acks(id_)],
-        [id_, revision - 1, revision, document.digest(written), str(environment.network), written, "epoch", 1000],
-    )
 
 
 @pytest.mark.parametrize("loss", ["XTRIM", "DEL", "nothing"])
@@ -533,7 +524,9 @@ async def test_a_flood_of_changes_coalesces(start_server: StartServer) -> None:
                 for _ in range(10):
                     environments = [changed(environment) for environment in environments]
                     for environment in environments:
-                        await script(*_commit_arguments(store, environment), client=pipe)
+                        id_, revision = environment.id, environment.revision
+                        written, network = document.encode(environment), str(environment.network)
+                        await script(*commit_arguments(store, id_, revision, written, network), client=pipe)
                 assert all(outcome[0] == b"ok" for outcome in await pipe.execute())
         await until(lambda: recorder.holds(*environments))
         assert watcher.counts.changes + 1 >= 5000 or watcher.counts.gaps
@@ -604,21 +597,26 @@ async def test_a_former_name_that_has_ended_is_not_loaded(store: Store) -> None:
 # All at once
 
 
+@pytest.mark.parametrize("interest", [None, "h1"])
 @pytest.mark.parametrize("seed", range(4))
 async def test_after_any_faults_the_watcher_equals_the_store(
-    store: Store, store_url: str, quick: None, seed: int
+    store: Store, store_url: str, quick: None, seed: int, interest: str | None
 ) -> None:
     chance = random.Random(seed)
     async with Proxy(Path(store_url.removeprefix("unix://"))) as proxy, redis_of(store_url) as redis:
         behind = Store(proxy.url, store._keys.prefix)
-        async with following(behind) as (watcher, recorder):
+        async with following(behind, interest=interest) as (watcher, recorder):
             world = World(store, redis, proxy, chance)
             for _ in range(60):
                 await world.step()
                 await asyncio.sleep(chance.choice([0, 0, 0.01, 0.05]))
             proxy.refuse = False
             await world.mend()
-            expected = await served_documents(store)
+            expected = {
+                id_: written
+                for id_, written in (await served_documents(store)).items()
+                if interest is None or interest in hosts_of(document.decode(written))
+            }
             await until(lambda: recorder.documents == expected, f"{recorder.documents.keys()} = {expected.keys()}")
             await until(lambda: not watcher.quarantined)
         await behind.close()
@@ -655,7 +653,9 @@ class World:
             self._bits += 1
             environment = replace(small(id_, self._bits), revision=revision + 1)
         else:
-            environment = changed(document.decode(written or b""))
+            environment = document.decode(written or b"")
+            moved = PutInstance("api", "a1", host=self._chance.choice([None, "h1", "h2"]))
+            environment = apply(environment, [moved, SetEnabled(not environment.enabled)], NOW)
         with suppress(NetworkTaken):  # of data that was restored
             await self._store.commit(environment, revision)
 

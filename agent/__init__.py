@@ -1,0 +1,1 @@
+"""How it is reached: WireGuard, addresses, routes, nftables, attaching workloads."""

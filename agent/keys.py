@@ -1,0 +1,96 @@
+"""WireGuard's key pairs (Curve25519, RFC 7748): the wall around cryptography."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from base64 import b64decode, b64encode
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from agent.errors import CannotStart
+from zones.hosts import PublicKey
+
+OCTETS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateKey:
+    """A private key. It is never logged, and leaves this machine only where a user asks for a file with it."""
+
+    octets: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.octets) != OCTETS:
+            raise ValueError(f"a private key has {OCTETS} octets, not {len(self.octets)}")
+
+    @classmethod
+    def generate(cls) -> PrivateKey:
+        """A new one, from the system's randomness."""
+        return cls(_clamp(X25519PrivateKey.generate().private_bytes_raw()))
+
+    @classmethod
+    def parse(cls, text: str) -> PrivateKey:
+        """The key that ``text`` writes in base64. Raises ``ValueError``, with a message that does not repeat it."""
+        try:
+            return cls(b64decode(text.strip(), validate=True))
+        except ValueError:
+            raise ValueError(
+                f"this is not a private key: it is {OCTETS} octets in base64, as 'wg genkey' prints"
+            ) from None
+
+    @property
+    def text(self) -> str:
+        """The key in base64."""
+        return b64encode(self.octets).decode()
+
+    @property
+    def public(self) -> PublicKey:
+        """Its public key, in base64."""
+        return PublicKey(
+            b64encode(X25519PrivateKey.from_private_bytes(self.octets).public_key().public_bytes_raw()).decode()
+        )
+
+
+def load_or_make(path: Path) -> PrivateKey:
+    """The key that ``path`` holds, made if there is none, for this user's eyes alone. Raises `CannotStart`."""
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            return load(path)
+        key = PrivateKey.generate()
+        store(key, path)
+    except OSError as error:
+        raise CannotStart(f"the key {path} cannot be kept: {error.strerror}") from None
+    return key
+
+
+def load(path: Path) -> PrivateKey:
+    """The key that ``path`` holds. Raises `CannotStart` where others could read it too, and ``OSError``."""
+    with path.open("r", encoding="ascii") as file:
+        if os.fstat(file.fileno()).st_mode & 0o077:
+            raise CannotStart(
+                f"the key {path} can be read by others: chmod 600 it, or remove it to have a new one made"
+            )
+        try:
+            return PrivateKey.parse(file.read())
+        except ValueError as error:
+            raise CannotStart(f"{path}: {error}: remove it to have a new one made") from None
+
+
+def store(key: PrivateKey, path: Path) -> None:
+    """Writes ``key`` to ``path``, whole or not at all, mode 0600. Raises ``OSError``."""
+    partial = path.with_name(path.name + ".part")
+    partial.unlink(missing_ok=True)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "w", encoding="ascii") as file:
+        file.write(key.text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _clamp(octets: bytes) -> bytes:
+    # RFC 7748 §5; `wg genkey` does it as well, so that a key looks the same wherever it is shown.
+    return bytes([octets[0] & 248, *octets[1:31], octets[31] & 127 | 64])

@@ -1,0 +1,117 @@
+"""The mesh as this host sees it: for each peer how it is, and of what is wrong, what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from agent.mesh import Mesh
+from agent.tunnel import ActualPeer
+from watcher.store import HOSTS
+from zones.hosts import Host, PublicKey, hosts_of
+from zones.names import EnvironmentId
+
+Acknowledged = Mapping[str, Mapping[str, int]]
+"""By environment (or `HOSTS`) and host: the newest revision that it has."""
+
+
+def describe(
+    mesh: Mesh,
+    live: frozenset[str],
+    acknowledged: Acknowledged,
+    quarantined: Mapping[EnvironmentId, str],
+    clock: float,
+    wall_clock: float,
+) -> dict[str, Any]:
+    """All of it, ready for JSON. ``clock`` is the monotonic time, ``wall_clock`` Unix time, both in seconds."""
+    silent = mesh.health.silent(clock)
+    peers = mesh.actual.tunnel.peers if mesh.actual else {}
+    by_key = {key: host for host in mesh.hosts.hosts.values() for key in (host.public_key, host.next_public_key) if key}
+    return {
+        "host": mesh.identity.id,
+        "public_key": mesh.identity.key.public,
+        "endpoint": mesh.identity.host.endpoint,
+        "device": mesh.device_name,
+        "mtu": mesh.mtu,
+        "hosts_revision": mesh.hosts.revision,
+        "environments": [
+            {"id": id_, "revision": environment.revision, "lagging": _lagging(mesh, id_, live, acknowledged)}
+            for id_, environment in sorted(mesh.environments.items())
+        ],
+        "peers": [
+            _describe_peer(key, peer, by_key.get(key), key in silent, live, acknowledged, wall_clock)
+            for key, peer in sorted(
+                peers.items(), key=lambda one: (by_key[one[0]].id if one[0] in by_key else "~", one[0])
+            )
+        ],
+        "attachments": [
+            {"instance": str(one), "address": one.address, "link": one.link, "phase": one.phase.value}
+            for one in mesh.attachments
+        ],
+        "drops": mesh.actual.wall.drops if mesh.actual else {},
+        "problems": list(_problems(mesh, silent, by_key, live, acknowledged, quarantined)),
+    }
+
+
+def _describe_peer(
+    key: PublicKey,
+    peer: ActualPeer,
+    host: Host | None,
+    is_silent: bool,
+    live: frozenset[str],
+    acknowledged: Acknowledged,
+    wall_clock: float,
+) -> dict[str, Any]:
+    return {
+        "host": host.id if host else None,
+        "public_key": key,
+        "endpoint": peer.endpoint,
+        "addresses": len(peer.allowed_ips),
+        "handshake_age": round(wall_clock - peer.handshake, 1) if peer.handshake else None,
+        "received": peer.received,
+        "sent": peer.sent,
+        "live": host.id in live if host else None,
+        "hosts_revision": acknowledged.get(HOSTS, {}).get(host.id) if host else None,
+        "silent": is_silent,
+    }
+
+
+def _lagging(mesh: Mesh, id_: EnvironmentId, live: frozenset[str], acknowledged: Acknowledged) -> list[str]:
+    environment, given = mesh.environments[id_], acknowledged.get(id_, {})
+    return sorted(host for host in hosts_of(environment) & live if given.get(host, 0) < environment.revision)
+
+
+def _problems(
+    mesh: Mesh,
+    silent: Mapping[PublicKey, float],
+    by_key: Mapping[PublicKey, Host],
+    live: frozenset[str],
+    acknowledged: Acknowledged,
+    quarantined: Mapping[EnvironmentId, str],
+) -> Iterator[str]:
+    if mesh.problem:
+        yield f"this host cannot be made as it should be: {mesh.problem}"
+    for rejection in mesh.rejected:
+        yield f"rejected: {rejection}"
+    for environment, reason in quarantined.items():
+        yield f"rejected: the newest document of {environment}, the one before it is in force: {reason}"
+    for id_, reason in mesh.hosts.unreadable.items():
+        yield f"host {id_}: its document cannot be read: {reason}"
+    for key, seconds in silent.items():
+        host = by_key.get(key)
+        who = f"host {host.id} at {host.endpoint}" if host else f"external peer {key}"
+        hint = "is its UDP port open on the way, and its agent running?" if host else "is it switched on?"
+        yield f"{who} has not answered for {seconds:.0f} s though we send to it: {hint}"
+    yield from _absent(mesh, live)
+    for id_ in sorted(mesh.environments):
+        if behind := _lagging(mesh, id_, live, acknowledged):
+            yield f"{id_}: revision {mesh.environments[id_].revision} is not yet on {', '.join(behind)}"
+
+
+def _absent(mesh: Mesh, live: frozenset[str]) -> Iterator[str]:
+    needed = set().union(*(hosts_of(environment) for environment in mesh.environments.values()))
+    for id_ in sorted(needed - {mesh.identity.id}):
+        if id_ not in mesh.hosts.hosts:
+            yield f"host {id_} has instances but is not registered: start its agent, or remove its instances"
+        elif id_ not in live:
+            yield f"host {id_} has no lease: its agent is not running, or cannot reach the store"

@@ -1,0 +1,63 @@
+"""The ``resolv.conf`` of a workload: one nameserver, the one of its host (docs/resolv-conf.md says why just so)."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from agent.errors import Failed
+from zones.addresses import Platform
+
+OPTIONS = ("ndots:1",)
+NETNS = re.compile(r"(?:/var)?/run/netns/([^/]+)")
+
+
+def render(platform: Platform) -> str:
+    """The file's text."""
+    return f"nameserver {platform.resolver}\nsearch {str(platform.apex).rstrip('.')}\noptions {' '.join(OPTIONS)}\n"
+
+
+def path_for(netns: str) -> Path | None:
+    """Where ip-netns(8) looks for the file of the namespace at ``netns``; None for one that has no name there."""
+    match = NETNS.fullmatch(netns)
+    return Path("/etc/netns", match[1], "resolv.conf") if match else None
+
+
+def write(path: Path, text: str) -> str | None:
+    """Puts ``text`` into ``path``, whole or not at all; gives what was there before, if anything. Raises `Failed`."""
+    try:
+        before = path.read_text("utf-8", "surrogateescape") if path.exists() else None
+        if before == text:
+            return before
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.interlock")
+        partial.write_text(text, "utf-8", "surrogateescape")
+        os.chmod(partial, 0o644)
+        partial.replace(path)
+    except OSError as error:
+        raise Failed(f"{path} cannot be written: {error.strerror}: name another with --resolv-conf") from None
+    return before
+
+
+def is_written(path: Path, text: str) -> bool:
+    """Whether ``path`` holds ``text``."""
+    try:
+        return path.read_text("utf-8", "surrogateescape") == text
+    except OSError:
+        return False
+
+
+def restore(path: Path, written: str, before: str | None) -> None:
+    """Puts back what was in ``path``, unless somebody else has changed it since. Raises `Failed`."""
+    try:
+        if not path.exists() or path.read_text("utf-8", "surrogateescape") != written:
+            return
+        if before is not None:
+            write(path, before)
+            return
+        path.unlink()
+        if path_for(f"/run/netns/{path.parent.name}") == path and not any(path.parent.iterdir()):
+            path.parent.rmdir()
+    except OSError as error:
+        raise Failed(f"{path} cannot be restored: {error.strerror}") from None

@@ -1,0 +1,85 @@
+"""``interlock host``: the hosts of the platform. They register themselves, each by its agent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from interlock.client import Client
+from interlock.commands.hostagent import ask_agent
+from interlock.options import API, takes
+from interlock.output import json_option, show, table
+from interlock.settings import Settings
+
+COLUMNS = ("id", "region", "endpoint", "public_key", "draining", "live")
+
+
+@click.group()
+def host() -> None:
+    """Hosts of the platform: list, drain, undrain, forget. This host: rotate, leave."""
+
+
+@host.command("list")
+@takes(*API)
+@json_option
+def list_(settings: Settings, as_json: bool) -> None:
+    """List all hosts; a live one has been heard of lately."""
+    show(Client.of(settings).get_all("hosts", of="hosts"), as_json, _print_all)
+
+
+@host.command()
+@click.argument("id_", metavar="HOST")
+@takes(*API)
+@json_option
+def drain(id_: str, settings: Settings, as_json: bool) -> None:
+    """Let a host take nothing new, and take its workloads out of their services' answers; connections go on."""
+    show(Client.of(settings).put("hosts", id_, body={"draining": True}), as_json, _print)
+
+
+@host.command()
+@click.argument("id_", metavar="HOST")
+@takes(*API)
+@json_option
+def undrain(id_: str, settings: Settings, as_json: bool) -> None:
+    """Let a host take what is new again."""
+    show(Client.of(settings).put("hosts", id_, body={"draining": False}), as_json, _print)
+
+
+@host.command()
+@click.argument("id_", metavar="HOST")
+@takes(*API)
+def forget(id_: str, settings: Settings) -> None:
+    """Forget a host that is gone for good; there is no way to what still names it."""
+    Client.of(settings).delete("hosts", id_)
+
+
+# Of this host, by its agent
+
+
+@host.command()
+@takes("agent_dir")
+@json_option
+def rotate(settings: Settings, as_json: bool) -> None:
+    """Give this host a new WireGuard key. No connection is lost."""
+    done = ask_agent(settings, "rotate")
+    show(done, as_json, lambda told: click.echo(f"the public key is now {told['public_key']}"))
+
+
+@host.command()
+@takes("agent_dir")
+@json_option
+def leave(settings: Settings, as_json: bool) -> None:
+    """Take this host out of the mesh: its workloads are detached, all that was made is removed, its agent ends."""
+    done = ask_agent(settings, "leave")
+    show(done, as_json, lambda told: click.echo(f"left the mesh; {told['detached']} workloads were detached"))
+
+
+def _print(host_: Any) -> None:
+    table([host_], COLUMNS)
+
+
+def _print_all(found: Any) -> None:
+    table(found["hosts"], COLUMNS)
+    for id_ in found["unreadable"]:
+        click.echo(f"{id_}: what the store holds of it cannot be read: have its agent register again", err=True)

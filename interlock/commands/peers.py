@@ -1,0 +1,153 @@
+"""``interlock peer``: external peers, machines elsewhere that are in an environment by way of one of its hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import click
+
+from admin.wgquick import Form, with_private_key
+from interlock.client import Client
+from interlock.commands.target import SETTINGS, Target
+from interlock.errors import ApiRefused, ApiUnreachable, InterlockError, Unfinished
+from interlock.options import takes
+from interlock.output import json_option, show, table
+from interlock.privatefile import private_file
+from interlock.settings import Settings
+
+if TYPE_CHECKING:
+    from agent.keys import PrivateKey
+
+COLUMNS = ("id", "address", "gateway", "public_key")
+
+PRECONDITION_FAILED = 412  # RFC 9110 §15.5.13
+FORMS: tuple[str, ...] = get_args(Form)
+
+
+@click.group()
+def peer() -> None:
+    """External peers of an environment: add, list, config, remove."""
+
+
+@peer.command()
+@click.argument("id_", metavar="PEER")
+@click.option("--gateway", metavar="HOST", help="The host that is its way in; one is chosen if not given.")
+@click.option("--public-key", metavar="KEY", help="The public half of a key pair that is elsewhere; none is made then.")
+@click.option(
+    "--output",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Where the file goes, for this user's eyes alone; standard output if not given.",
+)
+@click.option(
+    "--qr/--no-qr", default=True, help="End the file with a QR code, in comments, that an app on a phone reads."
+)
+@click.option("--force", is_flag=True, help="Give a peer that is there a new key pair, and overwrite FILE.")
+@takes(*SETTINGS)
+@json_option
+def add(
+    id_: str,
+    gateway: str | None,
+    public_key: str | None,
+    output: Path | None,
+    qr: bool,
+    force: bool,
+    settings: Settings,
+    as_json: bool,
+) -> None:
+    """Let a machine into an environment, and print the file that 'wg-quick up FILE' takes there.
+
+    The key pair is made here, and the private half is nowhere but in the file. With the --public-key that it has, a
+    peer that is there can be given another gateway.
+    """
+    from agent.keys import PrivateKey  # cryptography takes longer to load than most commands to run
+
+    client, environment = Target.of(settings)
+    key = None if public_key else PrivateKey.generate()
+    body = {"public_key": key.public if key else public_key} | ({"gateway": gateway} if gateway else {})
+    path = ("environments", environment, "peers", id_)
+    with private_file(output, overwrite=force) if output else nullcontext() as file:
+        made = _put(client, path, body, only_new=key is not None and not force)
+        with _told_that_it_was_added(id_, key):
+            text = _file(client, path, key, qr=qr)
+            if file:
+                file.write(click.unstyle(text))
+                file.flush()
+    where = {"file": str(output)} if output else {"config": click.unstyle(text)}
+    show(made | where, as_json, lambda _: click.echo(f"wrote {output}\n" if output else text, nl=False))
+
+
+@peer.command("list")
+@takes(*SETTINGS)
+@json_option
+def list_(settings: Settings, as_json: bool) -> None:
+    """List the peers."""
+    client, environment = Target.of(settings)
+    found = client.get_all("environments", environment, "peers", of="peers")
+    show(found, as_json, lambda value: table(value["peers"], COLUMNS))
+
+
+@peer.command()
+@click.argument("id_", metavar="PEER")
+@click.option("--form", type=click.Choice(FORMS), default=FORMS[0], show_default=True, help="Who is to read it.")
+@takes(*SETTINGS)
+def config(id_: str, form: str, settings: Settings) -> None:
+    """Print a peer's file, with a placeholder for the private key; anew where its gateway has changed."""
+    client, environment = Target.of(settings)
+    told = client.get_text("environments", environment, "peers", id_, "config", query={"form": form})
+    click.echo(told, nl=False)
+
+
+@peer.command()
+@click.argument("id_", metavar="PEER")
+@takes(*SETTINGS)
+def remove(id_: str, settings: Settings) -> None:
+    """Cut a machine off; its address is not given to another."""
+    client, environment = Target.of(settings)
+    client.delete("environments", environment, "peers", id_)
+
+
+def _put(client: Client, path: tuple[str, ...], body: dict[str, Any], *, only_new: bool) -> Any:
+    try:
+        return client.put(*path, body=body, only_new=only_new)
+    except ApiRefused as refused:
+        if refused.status != PRECONDITION_FAILED:
+            raise
+        id_ = path[-1]
+        raise ApiRefused(
+            f"{id_!r} is a peer already, and its private key is where it was made: 'interlock peer config {id_}' prints"
+            " all else; --force gives it a new key pair and cuts off whoever has the old one",
+            refused.status,
+        ) from None
+
+
+@contextmanager
+def _told_that_it_was_added(id_: str, key: PrivateKey | None) -> Iterator[None]:
+    """Has an error from here on say that the peer is there, and how to come by its file all the same."""
+    try:
+        yield
+    except (InterlockError, OSError) as error:
+        reason = error if isinstance(error, InterlockError) else error.strerror
+        remedy = "add it again with --force, which gives it a new key pair" if key else f"'interlock peer config {id_}'"
+        raise Unfinished(f"{id_!r} is a peer now, but its file cannot be made: {reason}: {remedy}") from None
+
+
+def _file(client: Client, path: tuple[str, ...], key: PrivateKey | None, *, qr: bool) -> str:
+    text = _config(client, path, "wg-quick", key)
+    if not (key and qr):
+        return text
+    from interlock.qr import draw
+
+    code = draw(_config(client, path, "app", key))
+    return text + "\n# for the WireGuard app of a phone:\n" + "".join(f"# {line}\n" for line in code.splitlines())
+
+
+def _config(client: Client, path: tuple[str, ...], form: Form, key: PrivateKey | None) -> str:
+    text = client.get_text(*path, "config", query={"form": form})
+    try:
+        return with_private_key(text, key.text) if key else text
+    except ValueError as error:
+        raise ApiUnreachable(f"what {client.url} answers cannot be used: {error}") from None

@@ -1,0 +1,95 @@
+"""Hosts: shown as they have registered, drained, and forgotten once they are gone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.admin.api import Api, E, make_host, make_key
+
+HOSTS = "/v1/hosts"
+
+
+async def test_listed_by_page_with_whether_they_live(hosted: Api) -> None:
+    first = (await hosted.get(f"{HOSTS}?limit=3")).body
+    assert [(host["id"], host["draining"], host["live"]) for host in first["hosts"]] == [
+        ("h1", False, True),
+        ("h2", False, True),
+        ("h3", True, True),
+    ]
+    assert (first["unreadable"], first["next"], first["revision"]) == ([], "h3", 4)
+    last = (await hosted.get(f"{HOSTS}?after=h3")).body
+    assert ([(host["id"], host["live"]) for host in last["hosts"]], last["next"]) == ([("h4", False)], None)
+
+
+async def test_there_are_none(api: Api) -> None:
+    assert (await api.get(HOSTS)).body == {"hosts": [], "unreadable": [], "next": None, "revision": 0}
+
+
+async def test_shown(hosted: Api) -> None:
+    shown = await hosted.get(f"{HOSTS}/h1")
+    assert shown.body == {
+        "id": "h1",
+        "region": "eu",
+        "endpoint": "192.0.2.1:51820",
+        "public_key": make_key(1),
+        "draining": False,
+        "live": True,
+        "revision": 4,
+    }
+    assert "ETag" not in shown.headers
+
+
+async def test_drained_and_that_ended(hosted: Api) -> None:
+    await hosted.store.register(make_host(1, region="eu", next_public_key=make_key(0xB1)))
+    for draining, revision in ((True, 6), (True, 6), (False, 7)):
+        changed = await hosted.put(f"{HOSTS}/h1", {"draining": draining})
+        assert (changed.status, changed.body["draining"], changed.body["revision"]) == (200, draining, revision)
+        assert changed.body == (await hosted.get(f"{HOSTS}/h1")).body
+    assert (await hosted.put(f"{HOSTS}/h1", {})).body["revision"] == 7
+    registered = (await hosted.store.hosts()).hosts["h1"]
+    assert registered == make_host(1, region="eu", next_public_key=make_key(0xB1))  # and nothing else of it is changed
+
+
+async def test_forgotten_once_it_is_gone(hosted: Api) -> None:
+    for host in ("h1", "h3"):  # one that is draining lives as well
+        refused = await hosted.delete(f"{HOSTS}/{host}")
+        assert (refused.status, refused.body["field"]) == (409, "host")
+        assert "is alive" in refused.body["detail"]
+    assert (await hosted.delete(f"{HOSTS}/h4")).status == 204
+    assert [host["id"] for host in (await hosted.get(HOSTS)).body["hosts"]] == ["h1", "h2", "h3"]
+
+
+@pytest.mark.parametrize(("method", "body"), [("GET", None), ("PUT", {"draining": True}), ("DELETE", None)])
+async def test_one_that_there_is_not(hosted: Api, method: str, body: Any) -> None:
+    for host in ("h9", "H%201"):
+        answer = await hosted.send(method, f"{HOSTS}/{host}", body)
+        assert (answer.problem, answer.body["field"]) == ("missing", "host")
+    assert (await hosted.get(HOSTS)).body["revision"] == 4
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [({"draining": 1}, "draining"), ({"draining": None}, "draining"), ({"endpoint": "x"}, "endpoint")],
+)
+async def test_what_is_its_agents_to_say_cannot_be_put(hosted: Api, body: Any, field: str) -> None:
+    refused = await hosted.put(f"{HOSTS}/h1", body)
+    assert (refused.status, refused.body["field"]) == (400, field)
+
+
+async def test_one_that_cannot_be_read_is_named_and_can_be_forgotten(hosted: Api) -> None:
+    store = hosted.store
+    await store._redis.hset(store._keys.hosts, "broken", b"{}")
+    await store.renew("broken", 60_000)
+    listed = (await hosted.get(f"{HOSTS}?limit=1")).body
+    assert ([host["id"] for host in listed["hosts"]], listed["unreadable"]) == (["h1"], ["broken"])
+    assert (await hosted.get(f"{HOSTS}/broken")).problem == "missing"
+    assert (await hosted.delete(f"{HOSTS}/broken")).status == 204
+    assert (await hosted.get(HOSTS)).body["unreadable"] == []
+
+
+async def test_what_names_a_forgotten_host_stays(hosted: Api) -> None:
+    await hosted.put(f"{E}/services/api/instances/a1", {"host": "h4"})
+    assert (await hosted.delete(f"{HOSTS}/h4")).status == 204
+    assert (await hosted.get(f"{E}/services/api/instances/a1")).body["host"] == "h4"

@@ -1,0 +1,54 @@
+"""``interlock host``: listed, drained, undrained, forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from tests.admin.api import ROOT, Api, make_host
+from tests.interlock.processes import run_here
+from watcher.store import Store
+
+LEASE = 60_000  # milliseconds; longer than any test
+H1, H2 = make_host(1, region="eu"), make_host(2, region="eu")
+
+
+async def run(api: Api, *arguments: str) -> tuple[int, str, str]:
+    """Exit status, output and errors of ``interlock host`` with ``arguments``."""
+    where = ("--api", f"http://127.0.0.1:{api.port}", "--token", ROOT)
+    return await asyncio.to_thread(run_here, "host", *arguments, *where)
+
+
+async def test_a_session(store: Store) -> None:
+    async with Api(store) as api:
+        for host in (H1, H2):
+            await store.register(host)
+        await store.renew("h1", LEASE)
+        await store._redis.hset(store._keys.hosts, "broken", b"{}")
+
+        status, out, err = await run(api, "list")
+        assert status == 0
+        assert [line.split() for line in out.splitlines()[1:]] == [
+            [host.id, "eu", host.endpoint, host.public_key, "no", live] for host, live in ((H1, "yes"), (H2, "no"))
+        ]
+        assert err == "broken: what the store holds of it cannot be read: have its agent register again\n"
+
+        status, out, _ = await run(api, "drain", "h1")
+        assert (status, out.splitlines()[1].split()[-2:]) == (0, ["yes", "yes"])
+        assert (await store.hosts()).hosts["h1"].draining
+        status, out, _ = await run(api, "undrain", "h1", "--json")
+        assert (status, json.loads(out)["draining"]) == (0, False)
+        assert not (await store.hosts()).hosts["h1"].draining
+
+        status, _, err = await run(api, "forget", "h1")
+        assert (status, "'h1' is alive" in err, err.count("\n")) == (1, True, 1)
+        assert await run(api, "forget", "h2") == (0, "", "")
+        assert set((await store.hosts()).hosts) == {"h1"}
+
+
+async def test_one_that_there_is_not(store: Store) -> None:
+    async with Api(store) as api:
+        for command in ("drain", "undrain", "forget"):
+            status, out, err = await run(api, command, "h9")
+            assert (status, out, err.count("\n")) == (1, "", 1)
+            assert "no host 'h9' is registered: its agent does that, at its start" in err

@@ -1,0 +1,45 @@
+-- One host's document: put or taken away. The only way in which hosts change.
+--
+-- KEYS  1 epoch  2 hosts  3 hosts:revision  4 changes  5 lease:<host>  6 acks:@hosts
+-- ARGV  1 host  2 document ('' forgets the host)  3 epoch to set if there is none  4 number of changes to keep
+--       5 the document that must be there before ('' for any or none)
+-- Gives {'ok', revision} | {'changed', ''} | {'key', owner} | {'endpoint', owner}
+
+local before = redis.call('HGET', KEYS[2], ARGV[1])
+local wanted = ARGV[2] ~= '' and ARGV[2]
+if before == wanted then
+  return {'ok', redis.call('GET', KEYS[3]) or '0'}
+end
+if ARGV[5] ~= '' and ARGV[5] ~= before then
+  return {'changed', ''}
+end
+
+-- A host keeps what is its own while it is away: its lease says that it lives, its document who it is. A document
+-- that cannot be read takes nothing from anybody.
+if wanted then
+  local me = cjson.decode(wanted)
+  local fields = redis.call('HGETALL', KEYS[2])
+  for i = 1, #fields, 2 do
+    local readable, other = pcall(cjson.decode, fields[i + 1])
+    if fields[i] ~= ARGV[1] and readable and type(other) == 'table' then
+      for _, mine in ipairs({me.public_key, me.next_public_key}) do
+        if mine == other.public_key or mine == other.next_public_key then
+          return {'key', fields[i]}
+        end
+      end
+      if me.endpoint == other.endpoint then
+        return {'endpoint', fields[i]}
+      end
+    end
+  end
+  redis.call('HSET', KEYS[2], ARGV[1], wanted)
+else
+  redis.call('HDEL', KEYS[2], ARGV[1])
+  redis.call('HDEL', KEYS[6], ARGV[1])
+  redis.call('DEL', KEYS[5])
+end
+
+redis.call('SET', KEYS[1], ARGV[3], 'NX')
+local revision = redis.call('INCR', KEYS[3])
+tell(KEYS[4], ARGV[4], 'environment', '', 'revision', revision, 'digest', '', 'host', ARGV[1])
+return {'ok', revision}
