@@ -18,7 +18,7 @@ from tests.system import containers
 from tests.system.containers import CACHE, ROOT, CannotBuild
 
 MACHINE = CACHE / f"machine-{containers.SUITE}"
-PACKAGES = "systemd-sysv,dbus,python3,redis-server,bind9-dnsutils,procps"
+PACKAGES = "systemd-sysv,dbus,python3,redis-server,bind9-dnsutils,procps,iproute2,nftables,wireguard-go"
 BOOT_DEADLINE = 90.0  # seconds; the script inside takes some ten
 
 # Should the machine hang, or we: all that is in it ends with the first process of this namespace.
@@ -67,6 +67,32 @@ SCRIPT = r"""
     kill -9 "$(show resolver MainPID)"; sleep 2; ask; show resolver NRestarts
     step parts_stop
     systemctl stop interlock-admin interlock-resolver; show admin Result; show resolver Result
+
+    ip netns add web
+    inside() { ip netns exec web dig +short +time=2 +tries=1 "$1.railway.internal" AAAA; }
+    groupadd --system interlock
+    install -D -m 0644 /opt/deploy/agent.conf /etc/systemd/system/interlock-resolver.service.d/agent.conf
+    settings INTERLOCK_REDIS_URL=redis://127.0.0.1:6379/0 INTERLOCK_HOST=h1 INTERLOCK_ENDPOINT=192.0.2.1:51820
+    systemctl daemon-reload
+    step mesh_starts
+    systemctl start interlock-admin interlock-agent interlock-resolver
+    show agent ActiveState; show resolver ActiveState
+    step mesh_attaches
+    interlock attach -e production --service api --instance w1 --netns web | cut -d ' ' -f 2-
+    step mesh_answers
+    inside w1.api
+    step agent_may_do_little
+    grep -E '^(CapEff|NoNewPrivs|Seccomp):' "/proc/$(show agent MainPID)/status"
+    step agent_is_replaced
+    before=$(pgrep wireguard-go); systemctl restart interlock-agent
+    [ "$(pgrep wireguard-go)" = "$before" ] && echo the same tunnel; inside w1.api
+    interlock attach -e production --service api --instance w1 --netns web | cut -d ' ' -f 2-
+    step host_leaves
+    interlock host leave; sleep 1; show agent ActiveState; show agent Result
+    ip link show interlock0; nft list tables; pgrep wireguard-go; ls /var/lib/interlock-agent /etc/netns
+    step mesh_stops
+    systemctl stop interlock-admin interlock-resolver; show resolver Result
+    rm -r /etc/systemd/system/interlock-resolver.service.d; systemctl daemon-reload
 
     settings INTERLOCK_DNS_LISTEN=nowhere INTERLOCK_REDIS_URL=redis://127.0.0.1:6379/0
     step wrong_setting_is_not_tried_again
@@ -158,6 +184,36 @@ def test_the_parts_stop(steps: dict[str, list[str]]) -> None:
     assert steps["parts_stop"] == ["success", "success"]
 
 
+def test_a_host_joins_the_mesh(steps: dict[str, list[str]]) -> None:
+    assert steps["mesh_starts"] == ["active", "active"]
+
+
+def test_a_workload_is_attached_and_answered(steps: dict[str, list[str]]) -> None:
+    assert steps["mesh_attaches"][0] == "is attached, on railnet0 (MTU 1420)"
+    _check_address(steps["mesh_answers"])
+
+
+def test_the_agent_has_few_of_roots_capabilities(steps: dict[str, list[str]]) -> None:
+    status = _status(steps["agent_may_do_little"])
+    allowed = {0, 1, 3, 12, 19, 21}  # CHOWN, DAC_OVERRIDE, FOWNER, NET_ADMIN, SYS_PTRACE, SYS_ADMIN (capabilities(7))
+    assert int(status["CapEff"], 16) == sum(1 << number for number in allowed)
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+
+
+def test_an_agent_that_is_replaced_leaves_the_mesh_as_it_is(steps: dict[str, list[str]]) -> None:
+    same, address, attached, *_ = steps["agent_is_replaced"]
+    assert (same, address) == ("the same tunnel", steps["mesh_answers"][0])
+    assert attached == "is attached already, on railnet0 (MTU 1420)"
+
+
+def test_a_host_that_leaves_leaves_nothing(steps: dict[str, list[str]]) -> None:
+    assert steps["host_leaves"] == [
+        "left the mesh; 1 workloads were detached", "inactive", "success", 'Device "interlock0" does not exist.',
+        "/etc/netns:", "", "/var/lib/interlock-agent:", "attachments",
+    ]  # fmt: skip
+    assert steps["mesh_stops"] == ["success"]
+
+
 def test_a_wrong_setting_is_not_tried_again(steps: dict[str, list[str]]) -> None:
     assert steps["wrong_setting_is_not_tried_again"][-2:] == ["0", "78"]
 
@@ -190,9 +246,10 @@ def _boot(results: Path) -> str:
     system = "/etc/systemd/system"
     bound = {
         ROOT / "deploy" / f"interlock-{part}.service": f"{system}/interlock-{part}.service"
-        for part in ("up", "resolver", "admin")
+        for part in ("up", "resolver", "admin", "agent")
     }
     bound |= {
+        ROOT / "deploy/interlock-resolver.service.d/agent.conf": "/opt/deploy/agent.conf",
         results / "script.service": f"{system}/script.service",
         results / "interlock": "/opt/interlock",
     }
@@ -200,7 +257,7 @@ def _boot(results: Path) -> str:
         *_ENDED_WITH_US, "systemd-nspawn", "--quiet", "--boot", f"--directory={MACHINE}", "--volatile=overlay",
         "--private-network", "--register=no", "--keep-unit", "--console=read-only", f"--machine={MACHINE.name}",
         *(f"--bind-ro={source}:{target}" for source, target in bound.items()),
-        f"--bind={results}:/results", f"--bind={results / 'etc'}:/etc/interlock",
+        "--bind=/dev/net/tun", f"--bind={results}:/results", f"--bind={results / 'etc'}:/etc/interlock",
         "systemd.wants=script.service", "systemd.show_status=0",
     ]  # fmt: skip
     try:

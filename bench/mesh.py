@@ -1,0 +1,220 @@
+"""mesh: what does a host's agent cost that is in many environments with many hosts?
+
+    plan         from documents to what the host should be: pure, no system involved
+    wireguard-go a device is brought from nothing to thousands of peers, read back, compared, and changed by one peer
+
+Each stage runs in a process of its own, so that its memory is its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import resource
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from msgspec.structs import replace
+
+from agent.devices.userspace import Userspace
+from agent.keys import PrivateKey
+from agent.links import Links
+from agent.plan import Shares, plan
+from agent.tunnel import ActualPeer, Tunnel, diff
+from agent.wanted import Peer, Wanted
+from bench import worlds
+from bench.options import Options
+from bench.report import Table, own_command, progress
+from zones import document
+from zones.addresses import Address, instance_address, service_subnet
+from zones.hosts import Host, PublicKey
+from zones.model import Environment, Instance, Service, State
+from zones.names import EnvironmentId
+
+HOSTS, ENVIRONMENTS = 1_000, 100
+PEERS, ADDRESSES = 5_000, 20
+DEVICE = "wgbench"
+PORT, MTU = 51820, 1420
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One thing that was done, how long it took in seconds, and what it came to."""
+
+    what: str
+    seconds: float
+    outcome: str
+
+
+def run(_options: Options) -> Iterator[Table]:
+    """Two tables: the plan, and the device."""
+    progress(f"mesh: the plan of {HOSTS:,} hosts with {ENVIRONMENTS} environments")
+    title = f"The plan of a host: {HOSTS:,} hosts, {ENVIRONMENTS} environments, an instance of each on every host"
+    yield _table(title, _plan, f"{HOSTS * ENVIRONMENTS:,} instances. All of it, documents included, takes")
+    if reason := _why_not():
+        progress(f"mesh: wireguard-go skipped: {reason}")
+        return
+    progress(f"mesh: wireguard-go with {PEERS:,} peers")
+    title = f"A device of wireguard-go: {PEERS:,} peers with {ADDRESSES} addresses each"
+    yield _table(title, _device, "In a network namespace of its own. The agent's side of it takes")
+
+
+def _table(title: str, measure: Callable[[], list[Stage]], note: str) -> Table:
+    stages, megabytes = _apart(measure)
+    rows = [(stage.what, f"{stage.seconds * 1000:,.1f}", stage.outcome) for stage in stages]
+    return Table(title, own_command(), ("stage", "ms", "outcome"), rows, (f"{note} {megabytes:,.0f} MB.",))
+
+
+def _apart(measure: Callable[[], list[Stage]]) -> tuple[list[Stage], float]:
+    """What ``measure`` gives in a process of its own, and the megabytes that it took beyond the bare process."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        before = pool.submit(_peak).result()
+        stages = pool.submit(measure).result()
+        return stages, (pool.submit(_peak).result() - before) / 1024
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _timed(what: str, action: Callable[[], T], tell: Callable[[T], str]) -> tuple[T, Stage]:
+    started = time.perf_counter()
+    result = action()
+    return result, Stage(what, time.perf_counter() - started, tell(result))
+
+
+# The plan
+
+
+def _plan() -> list[Stage]:
+    read = [document.encode(_environment(number)) for number in range(1, ENVIRONMENTS + 1)]
+    environments = {one.id: one for one in map(document.decode, read)}
+    hosts = {host.id: host for host in (_host(number) for number in range(1, HOSTS + 1))}
+    me, shares = hosts["h1"], Shares()
+
+    def planned(there: Mapping[EnvironmentId, Environment]) -> Wanted:
+        return plan(there, hosts, me, worlds.PLATFORM, (), shares).wanted
+
+    wanted, first = _timed("first plan", lambda: planned(environments), _tell_wanted)
+    tunnel = Tunnel(me.public_key, PORT, {key: _as_actual(peer) for key, peer in wanted.peers.items()})
+    _, nothing = _timed("nothing new: plan", lambda: planned(environments), _tell_wanted)
+    _, same = _timed("nothing new: diff", lambda: diff(wanted.peers, tunnel), lambda steps: f"{len(steps)} steps")
+    id_ = worlds.ENVIRONMENT
+    changed = environments | {id_: _with_one_more(environments[id_])}
+    after, again = _timed("one commit: plan", lambda: planned(changed), _tell_wanted)
+    _, steps = _timed("one commit: diff", lambda: diff(after.peers, tunnel), lambda steps: f"{len(steps)} steps")
+    return [first, nothing, same, again, steps]
+
+
+def _environment(number: int) -> Environment:
+    network = worlds.PLATFORM.environment_network(number)
+    subnet = service_subnet(network, 1)
+    there = {f"i{at}": Instance(instance_address(subnet, at), State.READY, f"h{at}") for at in range(1, HOSTS + 1)}
+    service = Service(subnet, (), there, last_number=HOSTS)
+    id_ = worlds.ENVIRONMENT if number == 1 else EnvironmentId(f"e{number}")
+    return Environment(id_, network, revision=1, services={"api": service}, last_subnet=1)
+
+
+def _with_one_more(environment: Environment) -> Environment:
+    service = environment.services["api"]
+    more = Instance(instance_address(service.subnet, HOSTS + 1), State.READY, "h2")
+    services = {"api": replace(service, instances={**service.instances, "more": more}, last_number=HOSTS + 1)}
+    return replace(environment, services=services, revision=2)
+
+
+def _host(number: int) -> Host:
+    return Host(f"h{number}", f"192.0.2.{number % 250 + 1}:{10_000 + number}", PrivateKey.generate().public)
+
+
+def _as_actual(peer: Peer) -> ActualPeer:
+    # A copy, as one that was read from a device is.
+    return ActualPeer(peer.endpoint, frozenset(Address(bytes(one)) for one in peer.allowed_ips))
+
+
+def _tell_wanted(wanted: Wanted) -> str:
+    addresses = sum(len(peer.allowed_ips) for peer in wanted.peers.values())
+    return f"{len(wanted.peers):,} peers, {addresses:,} addresses"
+
+
+# The device
+
+
+def _why_not() -> str:
+    if os.geteuid():
+        return "it needs root"
+    return "" if shutil.which("wireguard-go") else "wireguard-go is not installed"
+
+
+def _device() -> list[Stage]:
+    # This process alone moves to a namespace of its own: all that it makes is gone with it.
+    namespace = f"interlock-bench-{os.getpid()}"
+    subprocess.run(["ip", "netns", "add", namespace], check=True)
+    try:
+        with open(f"/run/netns/{namespace}") as handle:
+            _enter(handle.fileno())
+        return asyncio.run(_measure_device())
+    finally:
+        subprocess.run(["ip", "netns", "delete", namespace], check=True)
+
+
+def _enter(descriptor: int) -> None:
+    import ctypes
+
+    if ctypes.CDLL(None, use_errno=True).setns(descriptor, 0):
+        raise OSError(ctypes.get_errno(), "cannot enter a network namespace")
+
+
+async def _measure_device() -> list[Stage]:
+    links = Links()
+    device, stages = Userspace(DEVICE, links), []
+
+    async def read() -> Tunnel:
+        found = await device.read()
+        assert found
+        return found
+
+    async def converge(what: str, wanted: Mapping[PublicKey, Peer]) -> None:
+        started = time.perf_counter()
+        seen = await read()
+        steps = diff(wanted, seen)
+        await device.apply(steps)
+        if steps:
+            assert diff(wanted, await read()) == []
+        there = sum(len(peer.allowed_ips) for peer in wanted.values())
+        outcome = f"{len(steps):,} steps; {len(wanted):,} peers, {there:,} addresses"
+        stages.append(Stage(what, time.perf_counter() - started, outcome))
+
+    try:
+        await device.ensure(PrivateKey.generate(), PORT, MTU)
+        wanted = {PrivateKey.generate().public: _peer(number) for number in range(PEERS)}
+        await converge("from nothing, and read back", wanted)
+        await converge("nothing new", wanted)
+        first, *_ = wanted
+        moved = dict(wanted)
+        moved[first] = replace_address(wanted[first])
+        await converge("one address of one peer, and read back", moved)
+        await converge("all gone, and read back", {})
+    finally:
+        await device.remove()
+        links.close()
+    return stages
+
+
+def _peer(number: int) -> Peer:
+    subnet = service_subnet(worlds.PLATFORM.environment_network(number + 1), 1)
+    addresses = frozenset(instance_address(subnet, at) for at in range(1, ADDRESSES + 1))
+    return Peer(f"192.0.2.{number % 250 + 1}:{10_000 + number}", addresses)
+
+
+def replace_address(peer: Peer) -> Peer:
+    """``peer`` with another address in the place of one of its own."""
+    gone, *rest = sorted(peer.allowed_ips)
+    return Peer(peer.endpoint, frozenset({*rest, Address(bytes(gone)[:-2] + b"\xff\xff")}))
