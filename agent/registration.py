@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,8 @@ class Registrar:
     problem: str = ""
     is_registered: bool = False
     is_rotating: bool = False
+    has_left: bool = False
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     usurper: str = ""
 
     async def run(self, ready: Callable[[], None]) -> None:
@@ -121,11 +123,8 @@ class Registrar:
         remind_at = clock() + REMIND_EVERY
         while True:
             try:
-                if not self.is_registered:
-                    await self._register()
-                if not (self.mesh.problem or self.usurper):
-                    # A host that cannot program what it is told is not waited for by others.
-                    await self.store.renew(self.identity.id, int(LEASE * 1000))
+                async with self._turn:
+                    await self._keep()
                 self._note(self.usurper)
             except Unavailable as error:
                 self._note(str(error))
@@ -134,6 +133,15 @@ class Registrar:
                 self.acknowledger.again()
                 remind_at = clock() + REMIND_EVERY
             await asyncio.sleep(RENEW_EVERY)
+
+    async def _keep(self) -> None:
+        if self.has_left:
+            return  # or it would be back at once
+        if not self.is_registered:
+            await self._register()
+        if not (self.mesh.problem or self.usurper):
+            # A host that cannot program what it is told is not waited for by others.
+            await self.store.renew(self.identity.id, int(LEASE * 1000))
 
     def take_hosts(self, hosts: Hosts) -> None:
         """Notices what others have changed of this host: that it is to be drained, or that it was forgotten."""
@@ -164,7 +172,9 @@ class Registrar:
     async def leave(self) -> None:
         """Forgets this host in the store, and its keys. Raises `NotNow`."""
         try:
-            await self.store.forget_host(self.identity.id)
+            async with self._turn:
+                await self.store.forget_host(self.identity.id)
+                self.has_left = True
         except Unavailable as error:
             raise NotNow(f"{error}: the host is still registered; try again") from error
         await asyncio.to_thread(self.keyring.remove)

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 if TYPE_CHECKING:  # only who runs an agent loads what it is made of
+    from agent.acknowledging import Acknowledger
     from agent.mesh import Mesh
     from interlock.agent import Agent
+
+MOST_ENVIRONMENTS = 1000  # with a series of their own; beyond that a scrape would cost more than it tells
 
 
 def mesh_metrics(agent: Agent) -> Iterator[Metric]:
@@ -44,8 +47,21 @@ def mesh_metrics(agent: Agent) -> Iterator[Metric]:
     yield CounterMetricFamily("interlock_detached", "Workloads that were detached.", attacher.counts.detached)
     yield CounterMetricFamily("interlock_attach_failures", "Workloads that could not be.", attacher.counts.failed)
     yield CounterMetricFamily("interlock_attach_seconds", "That all attachments took.", attacher.counts.seconds)
+    yield _acknowledged(agent.acknowledger)
     yield from _drops(mesh)
     yield from _peers(mesh)
+
+
+def _acknowledged(acknowledger: Acknowledger) -> Metric:
+    family = GaugeMetricFamily(
+        "interlock_acknowledged_revision",
+        f"What the store knows this host to have; left out where there are more than {MOST_ENVIRONMENTS} environments.",
+        labels=["environment"],
+    )
+    if len(acknowledger.given) <= MOST_ENVIRONMENTS:
+        for environment, revision in acknowledger.given.items():
+            family.add_metric([environment], revision)
+    return family
 
 
 def _drops(mesh: Mesh) -> Iterator[Metric]:

@@ -24,7 +24,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from admin.counts import Counts as AdminCounts
-from interlock.meshmetrics import mesh_metrics
+from interlock.meshmetrics import MOST_ENVIRONMENTS, mesh_metrics
 from interlock.names import Names
 from interlock.supervise import Supervisor
 from resolver.counts import LATENCY_BUCKETS
@@ -35,8 +35,6 @@ from watcher.watcher import Watcher
 
 if TYPE_CHECKING:
     from interlock.agent import Agent
-
-MOST_ENVIRONMENTS = 1000  # with a series of their own; beyond that a scrape would cost more than it tells
 
 
 @dataclass(frozen=True, slots=True)

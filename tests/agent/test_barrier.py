@@ -89,6 +89,20 @@ async def test_what_the_store_has_lost_is_given_again(world: Store) -> None:
     task.cancel()
 
 
+async def test_what_is_given_again_does_not_follow_what_is_newer_and_on_its_way(world: Store) -> None:
+    acknowledger = Acknowledger(world, "h1")
+    task = asyncio.create_task(acknowledger.run())
+    acknowledger.note(ONE.id, 1)
+    await until(lambda: acknowledger.given == {ONE.id: 1})
+    acknowledger.note(ONE.id, 2)
+    await asyncio.sleep(0)  # it is sent, and the store has not answered
+    assert acknowledger.given == {ONE.id: 1}
+    acknowledger.again()
+    await until(lambda: acknowledger.given == {ONE.id: 2} and not acknowledger._waiting | acknowledger._giving)
+    assert (await world.acknowledgements(ONE.id))["h1"] == 2
+    task.cancel()
+
+
 async def test_an_older_revision_is_given_too_for_the_store_may_have_been_restored(world: Store) -> None:
     acknowledger = Acknowledger(world, "h1")
     task = asyncio.create_task(acknowledger.run())
