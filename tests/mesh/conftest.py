@@ -1,0 +1,38 @@
+"""What all tests of the mesh share: one mesh of four hosts, for they take seconds to start, and programs that talk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.clients.builds import Build, Unavailable
+from tests.mesh import mesh as meshes
+from tests.mesh import talking, topology
+from tests.mesh.mesh import Mesh
+
+HOSTS = ("h1", "h2", "h3", "h4")
+
+
+@pytest.fixture(scope="package")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+    """Four hosts, ready. Tests add environments of their own, and leave the hosts as they found them."""
+    _needs_hosts()
+    with meshes.running(tmp_path_factory.mktemp("mesh")) as mesh:
+        mesh.add(*HOSTS)
+        yield mesh
+
+
+@pytest.fixture(scope="package")
+def programs() -> dict[str, Build]:
+    """The program that talks, with each C library."""
+    _needs_hosts()
+    try:
+        return talking.programs()
+    except Unavailable as error:
+        pytest.skip(f"no program that talks: {error}")
+
+
+def _needs_hosts() -> None:
+    if reason := topology.why_not():
+        pytest.skip(f"no mesh of hosts: {reason}")

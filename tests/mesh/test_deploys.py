@@ -1,0 +1,114 @@
+"""The first connection after a deploy succeeds: two hundred of two hundred, and not by chance."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import cycle, islice
+from pathlib import Path
+from statistics import quantiles
+
+import pytest
+
+from tests.clients.builds import Build
+from tests.mesh.deploying import Deploy, deployed
+from tests.mesh.members import Layout, Settled, settled
+from tests.mesh.mesh import Mesh, Node
+
+DEPLOYS = 200
+SERVICES = 20
+SLOW_DEPLOYS = 20
+DELAY = 0.2  # seconds that another host is behind; much longer than it takes to connect
+
+# A client on each host, which is what makes every host one that must be ready. Nothing else is in the environment.
+CLIENTS: Layout = {"client": {"c1": "h1", "c2": "h2", "c3": "h3", "c4": "h4"}}
+
+
+@pytest.fixture(scope="module")
+def clients(mesh: Mesh, programs: dict[str, Build]) -> Iterator[Settled]:
+    with settled(mesh, "deploys", CLIENTS, programs) as environment:
+        for number in range(SERVICES):
+            mesh.client.put("environments", environment.id, "services", f"s{number}", body={})
+        yield environment
+
+
+def deploy_all(
+    mesh: Mesh, clients: Settled, programs: dict[str, Build], count: int, *, barrier: bool, delay: float = 0.0
+) -> list[Deploy]:
+    """So many deploys, on all hosts in turn, to services that have had no instance just before.
+
+    The client is on another host each time, with one C library and then the other. With a ``delay`` its host is behind.
+    """
+    builds = sorted(programs.items())
+    made = []
+    for number, member in enumerate(islice(cycle(clients.members), count)):
+        node = mesh.nodes[f"h{(number + number // 4) % 3 + 1}"]
+        if node is member.node:
+            node = mesh.nodes["h4"] if member.node.name != "h4" else mesh.nodes["h1"]
+        library, build = builds[number // len(clients.members) % len(builds)]
+        service = f"s{number % SERVICES}"
+        with (
+            behind(member.node, delay),
+            deployed(
+                node, clients.id, service, f"i{number}", member.talkers[library], build, service, barrier=barrier
+            ) as deploy,
+        ):
+            made.append(deploy)
+    return made
+
+
+@contextmanager
+def behind(node: Node, seconds: float) -> Iterator[None]:
+    """Holds up the agent of ``node`` for the first ``seconds``."""
+    if not seconds:
+        yield
+        return
+    os.kill(node.agent.pid, signal.SIGSTOP)
+    timer = threading.Timer(seconds, os.kill, (node.agent.pid, signal.SIGCONT))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join()
+
+
+def test_the_first_connection_after_a_deploy_succeeds(
+    mesh: Mesh, clients: Settled, programs: dict[str, Build], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    overdue = sum(node.metrics()["interlock_barriers_overdue_total"] for node in mesh.nodes.values())
+    deploys = deploy_all(mesh, clients, programs, DEPLOYS, barrier=True)
+    assert [str(deploy) for deploy in deploys if not deploy.is_reached] == []
+    assert len(deploys) == DEPLOYS
+    assert sum(node.metrics()["interlock_barriers_overdue_total"] for node in mesh.nodes.values()) == overdue
+    results = tmp_path / "deploys.txt"
+    results.write_text(report(deploys))
+    with capsys.disabled():
+        print(f"\n{results.read_text()}\nkept in {results}")
+
+
+def test_a_host_that_is_behind_is_waited_for(mesh: Mesh, clients: Settled, programs: dict[str, Build]) -> None:
+    deploys = deploy_all(mesh, clients, programs, SLOW_DEPLOYS, barrier=True, delay=DELAY)
+    assert [str(deploy) for deploy in deploys if not deploy.is_reached] == []
+
+
+def test_who_does_not_wait_is_not_reached(mesh: Mesh, clients: Settled, programs: dict[str, Build]) -> None:
+    """The control: the same deploys, but nobody waits for anybody."""
+    deploys = deploy_all(mesh, clients, programs, SLOW_DEPLOYS, barrier=False, delay=DELAY)
+    assert [deploy for deploy in deploys if not deploy.is_reached] != []
+
+
+def report(deploys: list[Deploy]) -> str:
+    """How long it took, for a reader; times of a test machine prove nothing."""
+    lines = [f"{len(deploys)} deploys, each from the request to attach (programs run already), in milliseconds"]
+    parts = {"attached": [deploy.attached for deploy in deploys], "first octet": [deploy.reached for deploy in deploys]}
+    for name in deploys[0].steps:
+        parts[f"  {name}"] = [deploy.steps[name] for deploy in deploys]
+    for name, times in parts.items():
+        cuts = quantiles(times, n=100, method="inclusive")
+        lines.append(
+            f"{name:<14} p50 {cuts[49]:7.1f}   p95 {cuts[94]:7.1f}   p99 {cuts[98]:7.1f}   most {max(times):7.1f}"
+        )
+    return "\n".join(lines)

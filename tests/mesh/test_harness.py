@@ -1,0 +1,124 @@
+"""Proof that what the tests of the mesh look through sees: here nothing is the product, and what must not be there is.
+
+Two hosts, each with a workload, and a way between them made by hand: with WireGuard, and without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.clients.builds import Build
+from tests.mesh import topology
+from tests.mesh.capture import LINK, WIREGUARD, Capture
+from tests.mesh.talking import Times, talking
+from tests.mesh.topology import Underlay, Workload
+
+MEBI = 1 << 20
+STRANGER = "fd12:2:2::1"
+
+pytestmark = pytest.mark.skipif(bool(topology.why_not()), reason=f"no mesh of hosts: {topology.why_not()}")
+
+
+@pytest.fixture(scope="module")
+def underlay() -> Iterator[Underlay]:
+    with topology.underlay() as joined:
+        yield joined
+
+
+@pytest.fixture(scope="module")
+def workloads(underlay: Underlay) -> list[Workload]:
+    """Two, on two hosts that are routers and no more."""
+    hosts = [underlay.host(name) for name in ("left", "right")]
+    made = [host.workload() for host in hosts]
+    for number, (host, other, workload) in enumerate(zip(hosts, reversed(hosts), made, strict=True), 1):
+        workload.place = {"address": f"fd12:1:1::{number}"}
+        host.namespace.ip(
+            [
+                f"link add rail0 type veth peer name railnet0 netns {workload.namespace.name}",
+                "address add fe80::1/64 dev rail0 nodad",
+                "link set rail0 up",
+                f"route add {workload.address} dev rail0",
+                f"route add fd12:1:1::{3 - number} via {other.v6}",
+            ]
+        )
+        workload.namespace.ip(
+            [
+                "link set railnet0 up",
+                f"address add {workload.address} dev railnet0 nodad",
+                "route add fd12::/16 via fe80::1 dev railnet0",
+            ]
+        )
+        host.run(["sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding"])
+    return made
+
+
+@pytest.mark.parametrize("library", ["glibc", "musl"])
+def test_workloads_talk(workloads: list[Workload], programs: dict[str, Build], library: str) -> None:
+    left, right = workloads
+    with talking(left, programs[library]) as talker, talking(right, programs[library]) as server:
+        server.serve()
+        times = talker.tcp(right.address, octets=MEBI)
+        assert isinstance(times, Times), times
+        assert talker.udp(right.address).ok
+        assert talker.icmp(right.address).ok
+        talker.hold(right.address)
+        held = talker.release()
+        assert not held.broken
+        refused = talker.tcp(right.address, port=1)
+        assert not isinstance(refused, Times)
+        assert refused.stage == "connect"
+
+
+def test_what_is_not_wireguard_is_seen_on_the_underlay(
+    underlay: Underlay, workloads: list[Workload], programs: dict[str, Build]
+) -> None:
+    left, right = workloads
+    capture = Capture(underlay.namespace, passed_over=f"{WIREGUARD} or {LINK}")
+    with capture, talking(left, programs["glibc"]) as talker:
+        talker.udp(right.address, port=51820)  # on its port, and yet no message of it
+    assert {packet.kind for packet in capture.kept} == {"udp", "icmpv6 1"}
+
+
+def test_a_spoofed_packet_is_seen_where_it_arrives(workloads: list[Workload], programs: dict[str, Build]) -> None:
+    left, right = workloads
+    with ExitStack() as stack:
+        capture = stack.enter_context(Capture(right.namespace, "railnet0", LINK))
+        talker = stack.enter_context(talking(left, programs["glibc"]))
+        assert talker.spoof(STRANGER, right.address).words == ("9",)
+    spoofed = [packet.kind for packet in capture.kept if str(packet.source) == STRANGER]
+    assert sorted(spoofed) == ["icmpv6 128"] * 3 + ["tcp"] * 3 + ["udp"] * 3
+
+
+def test_wireguard_is_known_on_the_underlay(
+    underlay: Underlay, workloads: list[Workload], programs: dict[str, Build]
+) -> None:
+    left, right = workloads
+    keys = [workload.host.run(["wg", "genkey"]).stdout.strip() for workload in workloads]
+    publics = [
+        workload.host.run(["wg", "pubkey"], text=key).stdout.strip()
+        for workload, key in zip(workloads, keys, strict=True)
+    ]
+    for number, (workload, other) in enumerate(((left, right), (right, left))):
+        host = workload.host
+        host.run(["wireguard-go", "wg0"])
+        peer = [
+            "peer",
+            publics[1 - number],
+            "endpoint",
+            f"[{other.host.v6}]:51820",
+            "allowed-ips",
+            f"{other.address}/128",
+        ]
+        host.run(["wg", "set", "wg0", "listen-port", "51820", "private-key", "/dev/stdin", *peer], text=keys[number])
+        host.namespace.ip(["link set wg0 up", f"route replace {other.address} dev wg0"])
+    before = underlay.carried()
+    capture = Capture(underlay.namespace, passed_over=f"{WIREGUARD} or {LINK}")
+    with capture, talking(left, programs["glibc"]) as talker, talking(right, programs["musl"]) as server:
+        server.serve()
+        assert isinstance(talker.tcp(right.address, octets=MEBI), Times)
+    assert capture.kept == []
+    assert underlay.carried() > before + 2 * MEBI
+    assert left.host.run(["sh", "-c", "ls /run/wireguard"]).stdout.split() == ["wg0.sock"]

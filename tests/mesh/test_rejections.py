@@ -1,0 +1,170 @@
+"""What the store holds and no system may be given is kept out, and named; nobody else notices.
+
+The admin API and the agents write nothing of the kind, and the store's scripts refuse a part of it; so here it is
+written straight to the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import pytest
+from msgspec.structs import replace
+
+from agent.keys import PrivateKey
+from tests.clients.builds import Build
+from tests.mesh.members import Layout, Settled, settled
+from tests.mesh.mesh import Mesh, Node, until
+from tests.mesh.talking import Times
+from tests.mesh.topology import V4
+from tests.mesh.traffic import Traffic
+from tests.watcher.harness import redis_of
+from watcher.keys import Keys
+from watcher.store import Entry, Store
+from zones import document
+from zones.hosts import Host, encode_host, hosts_of
+from zones.model import Environment
+from zones.names import EnvironmentId
+
+T = TypeVar("T")
+
+KEYS = Keys()
+LAYOUT: Layout = {"web": {"w1": "h1", "w2": "h2", "w3": "h3", "w4": "h4"}}
+
+
+@pytest.fixture
+def environment(mesh: Mesh, programs: dict[str, Build]) -> Iterator[Settled]:
+    with settled(mesh, "rejections", LAYOUT, programs) as environment:
+        yield environment
+
+
+def check_all_reach_all(environment: Settled) -> None:
+    for one, other in environment.pairs():
+        found = one.server.tcp(other.name)
+        assert isinstance(found, Times), f"{one.name} to {other.name}: {found.text}"
+
+
+def test_an_agent_with_the_key_of_another_host_does_not_start(mesh: Mesh) -> None:
+    (victim, *_), thief = mesh.nodes.values(), mesh.boot("thief")
+    try:
+        thief.state.mkdir(mode=0o700)
+        shutil.copy(victim.state / "wireguard.key", thief.state)
+        thief.agent.start()
+        until(lambda: not thief.agent.is_running, "it goes on")
+        said = thief.agent.log.splitlines()[-1]
+        assert said.startswith(f"interlock: host {victim.name!r} has this public key")
+    finally:
+        mesh.remove(thief)
+    mesh.until_whole()
+
+
+def test_two_hosts_with_one_key(mesh: Mesh, environment: Settled) -> None:
+    owner = mesh.nodes["h2"]
+    thief = Host("thief", f"{V4}99:51820", owner.ask("mesh")["public_key"])
+    instances = ("environments", environment.id, "services", "web", "instances")
+    address = ""
+    with Traffic(environment, environment.members) as traffic, written_host(mesh, thief):
+        address = mesh.client.put(*instances, "stolen", body={"host": "thief", "state": "ready"})["address"]
+        try:
+            for node in mesh.nodes.values():
+                reason = f"its public key is that of {'this host' if node is owner else 'another host'}"
+                until_told(node, f"rejected: host thief: {reason}")
+                assert {"what": "host thief", "reason": reason}.items() <= node.agent.events("rejected")[-1].items()
+                assert node.metrics()["interlock_mesh_rejected"] == 1
+                # The key is still its owner's, and leads to no address that the other one claims.
+                assert address not in node.host.run(["wg", "show", "interlock0", "allowed-ips"]).stdout
+            check_all_reach_all(environment)
+        finally:
+            mesh.client.delete(*instances, "stolen")
+    traffic.check()
+    mesh.until_whole()
+
+
+def _claim_twice(services: Any) -> str:
+    web = services["web"]["instances"]
+    web["w2"]["address"] = web["w1"]["address"]
+    return str(web["w1"]["address"])
+
+
+def _claim_outside(services: Any) -> str:
+    services["web"]["instances"]["w2"]["address"] = "fd12:dead:beef:1::1"
+    return "fd12:dead:beef:1::1"
+
+
+@pytest.mark.parametrize("spoil", [_claim_twice, _claim_outside], ids=["claimed twice", "outside its environment"])
+def test_an_address_that_cannot_be(mesh: Mesh, environment: Settled, spoil: Callable[[Any], str]) -> None:
+    with Traffic(environment, environment.members) as traffic, spoilt_document(mesh, environment.id, spoil) as address:
+        for node in mesh.nodes.values():
+            until_told(node, address)
+            assert address in node.agent.events("document_quarantined")[-1]["reason"]
+            assert node.metrics()["interlock_quarantined"] == 1
+        check_all_reach_all(environment)  # by the document before it
+    traffic.check()
+    mesh.until_whole()
+
+
+def until_told(node: Node, text: str) -> None:
+    """Returns when ``text`` is in what who asks ``node`` for its mesh is told."""
+    until(
+        lambda: text in node.interlock("mesh").stdout, lambda: f"{text!r} is not in:\n{node.interlock('mesh').stdout}"
+    )
+
+
+@contextmanager
+def written_host(mesh: Mesh, host: Host) -> Iterator[None]:
+    """Has the store hold ``host``, whoever has its key."""
+    touching = Host("bystander", f"{V4}98:51820", PrivateKey.generate().public)
+
+    async def write(store: Store) -> None:
+        async with redis_of(mesh.store.url) as redis:
+            await redis.hset(KEYS.hosts, host.id, encode_host(host))
+        await store.register(touching)  # all hosts are read when one of them has changed
+
+    async def forget(store: Store) -> None:
+        await store.forget_host(host.id)
+        await store.forget_host(touching.id)
+
+    _do(mesh, write)
+    try:
+        yield
+    finally:
+        _do(mesh, forget)
+
+
+@contextmanager
+def spoilt_document(mesh: Mesh, id_: str, spoil: Callable[[Any], str]) -> Iterator[str]:
+    """Has the store hold a newer document of an environment that cannot be; gives what ``spoil`` says of it."""
+    environment = EnvironmentId(id_)
+
+    async def spoil_it(store: Store) -> tuple[str, Environment]:
+        revision, before = await store.environment(environment)
+        assert before is not None
+        told = json.loads(document.encode(before))
+        told["revision"] = revision + 1
+        said = spoil(told["services"])
+        written = json.dumps(told).encode()
+        entry = Entry(revision + 1, document.digest(written), hosts_of(before))
+        await store._write(environment, before.network, revision, entry, written)
+        return said, replace(before, revision=revision + 2)
+
+    said, mended = _do(mesh, spoil_it)
+    try:
+        yield said
+    finally:
+        _do(mesh, lambda store: store.commit(mended, mended.revision - 1))
+
+
+def _do(mesh: Mesh, what: Callable[[Store], Awaitable[T]]) -> T:
+    async def with_store() -> T:
+        store = Store(mesh.store.url)
+        try:
+            return await what(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(with_store())
