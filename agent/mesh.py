@@ -27,6 +27,7 @@ from agent.alarms import Alarms
 from agent.attachments import INTERFACE_PREFIX, Attachment, Attachments
 from agent.errors import AgentError, Failed
 from agent.firewall import Firewall, Wall
+from agent.greeting import Greeter
 from agent.health import Health
 from agent.identity import Identity
 from agent.links import Links
@@ -83,6 +84,7 @@ class Mesh:
     links: Links
     wall: Firewall
     telling: Telling
+    greeter: Greeter
     attachments: Attachments
     counts: Counts = field(default_factory=Counts)
     health: Health = field(default_factory=Health)
@@ -103,6 +105,7 @@ class Mesh:
     _compare_due: float = 0.0
     _waiting: list[asyncio.Future[None]] = field(default_factory=list)
     _remade: set[str] = field(default_factory=set)
+    _strangers: set[PublicKey] = field(default_factory=set)
     _alarms: Alarms | None = None
 
     @property
@@ -189,6 +192,7 @@ class Mesh:
         finally:
             self._alarms.stop()
             self.telling.stop()
+            self.greeter.stop()
 
     async def _work(self, ready: Callable[[], None]) -> None:
         delay, is_started = RETRY_FIRST, False
@@ -251,7 +255,14 @@ class Mesh:
             self._compare_at = min(self._compare_due, time.monotonic() + SETTLE)
         if has_new_hosts:
             self.telling.hosts(revision)
+        self._meet()
         self.telling.ready(environment for environment in planned if environment.id in self.environments)
+
+    def _meet(self) -> None:
+        strangers, self._strangers = self._strangers, set()
+        if strangers:
+            hosts = [host for host in self.hosts.hosts.values() if host.public_key in strangers]
+            self.greeter.meet(self.identity.host, hosts, self.environments.values(), self._wake.set)
 
     async def _read(self) -> None:
         """Reads what there is, and makes what nothing can be done without: first the wall, then the device."""
@@ -312,12 +323,15 @@ class Mesh:
         # With its first pass the agent cannot know whom the device had before.
         had = wanted.peers if self._endpoints is None else self._endpoints
         puts += tunnel.greetings(wanted.peers, actual.tunnel, had)
+        due = self.greeter.take()
+        puts += [tunnel.Greet(key, peer.keepalive) for key, peer in wanted.peers.items() if key in due]
         # The wall first: it lets nothing through that has no way yet, and there is no moment with a way and no wall.
         await self.wall.apply(changes)
         await self._move(moves)
         await self.device.apply(puts)
         if self._alarms and (changes or moves or puts):
             self._alarms.forget()
+        self._strangers |= wanted.peers.keys() - had.keys()
         self._endpoints = {key: peer.endpoint for key, peer in wanted.peers.items()}
         self.actual = Actual(
             Wall(members, actual.wall.rules, actual.wall.drops) if changes else actual.wall,

@@ -23,6 +23,7 @@ from agent.client import SOCKET
 from agent.devices import choose
 from agent.errors import AgentError
 from agent.firewall import Firewall
+from agent.greeting import Greeter
 from agent.links import Links
 from agent.local import LocalServer
 from agent.mesh import Mesh
@@ -108,6 +109,7 @@ class Agent:
             links=links,
             wall=Firewall(settings.device, INTERFACE_PREFIX, platform.infrastructure),
             telling=Telling(FeedServer(setup.directory / FEED_SOCKET, settings.agent_group), acknowledger),
+            greeter=Greeter(Barrier(store)),
             attachments=attachments,
         )
         registrar = Registrar(identity, store, keyring, mesh, barrier, acknowledger)
