@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,7 +65,7 @@ class Steps:
     milliseconds: dict[str, float] = field(default_factory=dict)
 
     @contextlib.contextmanager
-    def timed(self, name: str):  # type: ignore[no-untyped-def]
+    def timed(self, name: str) -> Iterator[None]:
         """Times what is done inside as the step ``name``."""
         began = time.monotonic()
         yield
