@@ -147,8 +147,10 @@ class Operations:
         return "; ".join(filter(None, reasons))
 
     def _status(self) -> dict[str, Any]:
-        reason = self.obstacles
-        return {"host": self.mesh.identity.id, "ready": not reason, "reason": reason}
+        mesh, reason = self.mesh, self.obstacles
+        # Of what is attached already, something may not work either.
+        is_limited = bool(mesh.problem) or not mesh.has_resolver
+        return {"host": mesh.identity.id, "ready": not reason, "reason": reason, "limited": is_limited}
 
     async def _show_mesh(self) -> dict[str, Any]:
         mesh = self.mesh

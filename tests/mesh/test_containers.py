@@ -180,6 +180,20 @@ def test_status(cni: Caller) -> None:
         assert cni("STATUS") == (0, None)
 
 
+def test_status_of_a_host_that_is_drained_and_of_one_without_a_resolver(mesh: Mesh, node: Node, cni: Caller) -> None:
+    mesh.interlock("host", "drain", node.name)
+    until(lambda: cni("STATUS")[0], "it says that it takes what is new")
+    assert cni.fails("STATUS") == (Code.UNAVAILABLE, "the host is being drained")
+    mesh.interlock("host", "undrain", node.name)
+    until(lambda: cni("STATUS") == (0, None), "it takes nothing new")
+    node.resolver.kill()
+    until(lambda: cni("STATUS")[0], "it does not miss its resolver")
+    code, text = cni.fails("STATUS")
+    assert (code, "no resolver is connected" in text) == (Code.LIMITED, True)
+    node.resolver.start()
+    node.until_ready()
+
+
 def test_an_agent_that_is_restarted_is_waited_for(mesh: Mesh, node: Node, cni: Caller) -> None:
     node.agent.kill()
     code, _ = cni.fails("STATUS")
