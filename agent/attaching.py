@@ -18,8 +18,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -36,8 +35,8 @@ from agent.namespaces import is_own, opened
 from agent.plumbing import find_faults, plumb, unplumb
 from watcher.errors import RevisionConflict, Unavailable
 from watcher.store import Store
-from watcher.writing import Writer
-from zones.edits import DeleteInstance, Edit, PutInstance, apply
+from watcher.writing import Writer, must_exist
+from zones.edits import DeleteInstance, PutInstance, apply
 from zones.errors import Invalid, Missing, ZonesError
 from zones.hosts import hosts_of
 from zones.model import Environment, Instance, State
@@ -95,8 +94,8 @@ class Attacher:
         measure what waiting is worth.
         """
         steps = Steps()
-        async with self._turn(wanted.key), _as_agent_errors():
-            with opened(wanted.netns) as namespace:
+        async with self._turn(wanted.key):
+            with _as_agent_errors(), opened(wanted.netns) as namespace:
                 known = self.attachments.get(wanted.key)
                 if known and _is_same(known, wanted) and not await self._find_faults(known, namespace):
                     return known, steps, True
@@ -114,10 +113,10 @@ class Attacher:
 
     async def detach(self, attachment: Attachment) -> None:
         """Detaches ``attachment``. Where the store is away, what is left to do there is done when it is back."""
-        async with self._turn(attachment.key), _as_agent_errors():
-            known = self.attachments.get(attachment.key)
-            if known is not None:
-                await self._detach(known)
+        async with self._turn(attachment.key):
+            with _as_agent_errors():
+                if known := self.attachments.get(attachment.key):
+                    await self._detach(known)
 
     async def check(self, wanted: Attachment) -> Attachment:
         """``wanted`` as it is attached, if it is, just so."""
@@ -146,14 +145,13 @@ class Attacher:
 
     async def set_draining(self, attachment: Attachment, *, draining: bool) -> None:
         """Takes ``attachment`` out of its service's answers, or puts it back; its connections do not notice."""
-        async with self._turn(attachment.key), _as_agent_errors():
+        state = State.DRAINING if draining else State.READY
+        async with self._turn(attachment.key):
             known = self.attachments.get(attachment.key)
             if known is None or known.phase is not Phase.ATTACHED:
                 return
-            state = State.DRAINING if draining else State.READY
-            await self.writer.settle(
-                known.environment, lambda _revision, before: _change_state(known, before, state, _now())
-            )
+            with _as_agent_errors():
+                await self.writer.settle(known.environment, lambda _, before: _change_state(known, before, state))
             await self.attachments.change(known, is_draining=draining)
 
     # Attach, step by step
@@ -177,63 +175,56 @@ class Attacher:
             replace(wanted, phase=Phase.ATTACHING, address=address, resolv_conf_before=before)
         )
         with steps.timed("record"):
-            environment, revision = await self._commit(begun, State.STARTING if wait else State.READY)
+            environment = await self._commit(begun, State.STARTING if wait else State.READY)
         begun = await self.attachments.change(begun, address=_find(environment, begun)[1].address)
-        others = hosts_of(environment)
         if wait:
             async with asyncio.TaskGroup() as at_once:
-                at_once.create_task(self._plumb(begun, namespace, revision, steps))
-                at_once.create_task(self._pass("path", environment, revision, others, steps))
+                at_once.create_task(self._plumb(begun, namespace, environment.revision, steps))
+                at_once.create_task(self._pass("path", environment, steps))
             with steps.timed("ready"):
-                environment, revision = await self._commit(begun, State.READY)
-            await self._pass("answer", environment, revision, hosts_of(environment), steps)
+                environment = await self._commit(begun, State.READY)
+            await self._pass("answer", environment, steps)
         else:
-            await self._plumb(begun, namespace, revision, steps)
+            await self._plumb(begun, namespace, environment.revision, steps)
         with steps.timed("lookup"):
             await self._look_up(begun, environment, namespace)
         return await self.attachments.change(self.attachments.get(begun.key) or begun, phase=Phase.ATTACHED)
 
-    async def _commit(self, attachment: Attachment, state: State) -> tuple[Environment, int]:
+    async def _commit(self, attachment: Attachment, state: State, dead: frozenset[str] = frozenset()) -> Environment:
+        """The environment with the instance in ``state`` on this host, taken over from any that is ``dead``."""
         host = self.mesh.identity.host
         region = attachment.region or host.region
-        dead = frozenset[str]()
 
-        def step(_revision: int, before: Environment | None) -> Environment:
-            if before is None:
-                raise Missing(f"there is no environment {attachment.environment!r}: create it first")
+        def step(_revision: int, found: Environment | None) -> Environment:
+            before = must_exist(attachment.environment, found)
             name, instance = _find_or_none(before, attachment)
-            if instance and instance.host not in (None, host.id) and instance.host not in dead:
+            if instance and instance.host not in {None, host.id, *dead}:
                 raise _Elsewhere(instance.host or "")
             edit = PutInstance(name or attachment.service, attachment.instance, state, host.id, region)
             return apply(before, [edit], _now())
 
         try:
-            written = await self.writer.settle(attachment.environment, step)
+            return (await self.writer.settle(attachment.environment, step)).after
         except _Elsewhere as elsewhere:
-            if await self.store.live([elsewhere.host]):
-                raise Refused(
-                    f"{attachment} is attached to host {elsewhere.host}, which lives: detach it there first"
-                ) from None
-            dead = frozenset([elsewhere.host])
-            written = await self.writer.settle(attachment.environment, step)
-        return written.after, written.after.revision
+            owner = elsewhere.host
+        if await self.store.live([owner]):
+            raise Refused(f"{attachment} is attached to host {owner}, which lives: detach it there first")
+        return await self._commit(attachment, state, dead | {owner})
 
     async def _plumb(self, attachment: Attachment, namespace: int, revision: int, steps: Steps) -> None:
         mesh = self.mesh
         with steps.timed("plumb"):
             await plumb(mesh.links, attachment, namespace, mesh.platform.prefix, mesh.mtu)
             if attachment.resolv_conf:
-                path = Path(attachment.resolv_conf)
-                before = await asyncio.to_thread(resolv_conf.write, path, resolv_conf.render(mesh.platform))
-                if before is not None and before != resolv_conf.render(mesh.platform):
+                path, text = Path(attachment.resolv_conf), resolv_conf.render(mesh.platform)
+                before = await asyncio.to_thread(resolv_conf.write, path, text)
+                if before not in (None, text):
                     attachment = await self.attachments.change(attachment, resolv_conf_before=before)
             await mesh.place(attachment, revision)
 
-    async def _pass(
-        self, name: str, environment: Environment, revision: int, hosts: frozenset[str], steps: Steps
-    ) -> None:
+    async def _pass(self, name: str, environment: Environment, steps: Steps) -> None:
         with steps.timed(name):
-            await self.barrier.wait(environment.id, revision, hosts)
+            await self.barrier.wait(environment.id, environment.revision, hosts_of(environment))
 
     async def _look_up(self, attachment: Attachment, environment: Environment, namespace: int) -> None:
         if not environment.enabled:
@@ -275,9 +266,8 @@ class Attacher:
     async def _withdraw(self, leaving: Attachment) -> None:
         """The instance's record goes, and with it its names, on all hosts."""
 
-        def step(_revision: int, before: Environment | None) -> Environment:
-            if before is None:
-                raise Missing("gone")
+        def step(_revision: int, found: Environment | None) -> Environment:
+            before = must_exist(leaving.environment, found)
             name, instance = _find_or_none(before, leaving)
             # Another host may have taken it over since; then it is no more ours to remove.
             if name is None or instance is None or instance.host not in (None, self.mesh.identity.id):
@@ -287,8 +277,7 @@ class Attacher:
         with contextlib.suppress(Missing):
             written = await self.writer.settle(leaving.environment, step)
             if written.after is not written.before:
-                hosts = hosts_of(written.after) | {self.mesh.identity.id}
-                others = hosts - {self.mesh.identity.id}
+                others = hosts_of(written.after) - {self.mesh.identity.id}
                 await self.barrier.wait(leaving.environment, written.after.revision, others, LEAVE_DEADLINE)
 
     async def _tear_down(self, leaving: Attachment) -> None:
@@ -311,11 +300,8 @@ class Attacher:
         with contextlib.suppress(AgentError):
             await asyncio.shield(self._detach(known))
 
-    @asynccontextmanager
-    async def _turn(self, key: str) -> AsyncIterator[None]:
-        lock = self._turns.setdefault(key, asyncio.Lock())
-        async with lock:
-            yield
+    def _turn(self, key: str) -> asyncio.Lock:
+        return self._turns.setdefault(key, asyncio.Lock())
 
 
 class _Elsewhere(Exception):
@@ -326,8 +312,8 @@ class _Elsewhere(Exception):
         self.host = host
 
 
-@asynccontextmanager
-async def _as_agent_errors() -> AsyncIterator[None]:
+@contextlib.contextmanager
+def _as_agent_errors() -> Iterator[None]:
     """The errors of the store and of the model, in the words of this folder."""
     try:
         try:
@@ -371,14 +357,10 @@ def _find(environment: Environment, attachment: Attachment) -> tuple[str, Instan
     return name, instance
 
 
-def _change_state(attachment: Attachment, before: Environment | None, state: State, now: int) -> Environment:
-    if before is None:
-        raise Missing(f"there is no environment {attachment.environment!r}")
-    name, instance = _find_or_none(before, attachment)
-    if name is None or instance is None:
-        return before
-    edits: list[Edit] = [PutInstance(name, attachment.instance, state)]
-    return apply(before, edits, now)
+def _change_state(attachment: Attachment, found: Environment | None, state: State) -> Environment:
+    before = must_exist(attachment.environment, found)
+    name, _ = _find_or_none(before, attachment)
+    return apply(before, [PutInstance(name, attachment.instance, state)], _now()) if name else before
 
 
 def _now() -> int:

@@ -71,7 +71,7 @@ class Attachment(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=
     @property
     def key(self) -> str:
         """What tells it from all others of this host."""
-        return f"{self.environment}.{self.service}.{self.instance}"
+        return key_of(self.environment, self.service, self.instance)
 
     @property
     def link(self) -> str:
@@ -92,6 +92,11 @@ class Attachment(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=
 
     def _digest(self) -> str:
         return hashlib.blake2b(self.key.encode(), digest_size=16).hexdigest()
+
+
+def key_of(environment: str, service: str, instance: str) -> str:
+    """What tells an attachment from all others of its host."""
+    return f"{environment}.{service}.{instance}"
 
 
 class Attachments:

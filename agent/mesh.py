@@ -362,9 +362,6 @@ class Mesh:
             workloads={link: address for link, address in there.workloads.items() if link not in remade},
         )
 
-    async def _read_ways(self) -> Ways:
-        return await self.links.read(self.device_name, self.platform.prefix, INTERFACE_PREFIX)
-
     async def _move(self, moves: Iterable[ways.Step]) -> None:
         links, device = self.links, self.device_name
         macs = {attachment.link: attachment.macs[1] for attachment in self.attachments}

@@ -115,7 +115,7 @@ class Operations:
         if request.container is not None:
             attachment = self.attacher.attachments.of_container(request.container)
         else:
-            attachment = self.attacher.attachments.get(f"{request.environment}.{request.service}.{request.instance}")
+            attachment = self.attacher.attachments.get(request.key)
         if attachment:
             await self.attacher.detach(attachment)
         return {"gone": attachment is not None}

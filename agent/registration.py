@@ -114,8 +114,8 @@ class Registrar:
     is_registered: bool = False
     is_rotating: bool = False
     has_left: bool = False
-    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     usurper: str = ""
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Works until cancelled. Raises `CannotStart` where another host has the key, the endpoint or the name."""

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from agent import resolv_conf
-from agent.attachments import Attachment, Phase
+from agent.attachments import Attachment, Phase, key_of
 from agent.errors import BadRequest
 from zones.names import EnvironmentId
 
@@ -70,6 +70,11 @@ class Detach(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", ta
         named = (self.environment, self.service, self.instance)
         if (self.container is None) == (None in named):
             raise BadRequest("name environment, service and instance, or a container, and not both")
+
+    @property
+    def key(self) -> str:
+        """What the attachment is known by, where no container is named."""
+        return key_of(self.environment or "", self.service or "", self.instance or "")
 
 
 class Collect(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="gc"):

@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import socket
 import subprocess
-from collections.abc import Mapping
 
 import pytest
 
-from agent.firewall import Element, Firewall, Wall, diff, elements
+from agent.firewall import Firewall, Wall, diff, elements
 from agent.wanted import Wanted
 from tests.agent.inside import run, why_not
 from tests.agent.worlds import PLATFORM, address
@@ -47,18 +46,14 @@ def nft(*arguments: str) -> str:
     return subprocess.run(["nft", *arguments], capture_output=True, text=True, check=True).stdout
 
 
-def members(wall: Wall) -> Mapping[str, frozenset[Element]]:
-    return wall.elements
-
-
 def test_the_wall_has_the_elements_that_are_wanted_and_no_others(space: Namespace) -> None:
     async def main() -> None:
         wall = firewall()
         assert await wall.read() is None
         await wall.ensure()
         for wanted in (WANTED, FEWER, WANTED, Wanted()):
-            assert members(await bring(wall, wanted)) == elements(wanted)
-        assert diff(elements(Wanted()), members(await read(wall))) == []
+            assert (await bring(wall, wanted)).elements == elements(wanted)
+        assert diff(elements(Wanted()), (await read(wall)).elements) == []
 
     run(space, main())
 
@@ -70,7 +65,7 @@ def test_making_it_again_keeps_its_elements(space: Namespace) -> None:
         await bring(wall, WANTED)
         again = firewall()
         await again.ensure()
-        assert members(await read(again)) == elements(WANTED)
+        assert (await read(again)).elements == elements(WANTED)
         assert again.is_intact(await read(again))
 
     run(space, main())
@@ -95,7 +90,7 @@ def test_a_hand_at_the_wall_is_noticed_and_undone(space: Namespace, hand: str) -
         assert not wall.is_intact(await wall.read())
         await wall.ensure()
         assert wall.is_intact(await read(wall))
-        assert members(await bring(wall, WANTED)) == elements(WANTED)
+        assert (await bring(wall, WANTED)).elements == elements(WANTED)
 
     run(space, main())
 
