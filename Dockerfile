@@ -23,6 +23,7 @@ COPY admin admin
 COPY agent agent
 COPY interlock interlock
 COPY resolver resolver
+COPY store store
 COPY watcher watcher
 COPY zones zones
 RUN /build/bin/pip wheel --quiet --no-deps --no-index --no-build-isolation --wheel-dir /wheels . \

@@ -10,14 +10,14 @@ from aiohttp import web
 from admin.commits import Committer
 from admin.context import CONTEXT, Context, Explain
 from admin.counts import Counts
-from admin.limits import Buckets, Limits
-from admin.middleware import ORDER
+from admin.http.limits import Buckets, Limits
+from admin.http.middleware import ORDER
+from admin.http.replies import add_headers
+from admin.http.route import register
 from admin.openapi import DOCUMENT, describe
-from admin.operations import METRICS, READINESS, Metrics, Readiness
-from admin.replies import add_headers
-from admin.route import register
+from admin.resources.operations import METRICS, READINESS, Metrics, Readiness
 from admin.routes import ROUTES
-from watcher.store import Store
+from store.store import Store
 from zones.addresses import Platform
 
 
@@ -34,8 +34,8 @@ def make_app(
 ) -> web.Application:
     """The API on ``store``, with the operations endpoints beside it.
 
-    ``root_token_digest`` is `admin.tokens.digest` of the token that opens everything. ``counts``, if given, is where
-    the API counts what it does.
+    ``root_token_digest`` is `admin.auth.tokens.digest` of the token that opens everything. ``counts``, if given, is
+    where the API counts what it does.
     """
     counts = counts or Counts()
     app = web.Application(middlewares=ORDER, client_max_size=limits.body_bytes)

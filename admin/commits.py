@@ -1,4 +1,4 @@
-"""What a client may write, under the preconditions that it states; how a write is made is `watcher.writing`'s."""
+"""What a client may write, under the preconditions that it states; how a write is made is `store.writer`'s."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from msgspec.structs import replace
 
 from admin.counts import Counts
-from admin.preconditions import Preconditions
-from watcher.store import Store
-from watcher.writing import Writer, Written
+from admin.http.preconditions import Preconditions
+from store.store import Store
+from store.writer import Writer, Written
 from zones import edits
 from zones.addresses import Platform
 from zones.edits import Edit
@@ -22,7 +22,7 @@ NETWORK_BITS = 32  # of an environment's network, by chance (RFC 4193 §3.2.2)
 
 
 class Committer:
-    """Writes to ``store``. All methods raise `watcher.errors.Unavailable`, and `RevisionConflict` for too many."""
+    """Writes to ``store``. All methods raise `store.errors.Unavailable`, and `RevisionConflict` for too many."""
 
     def __init__(self, store: Store, platform: Platform, counts: Counts) -> None:
         self._writer = Writer(store, counts)

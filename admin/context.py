@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
-from admin.actors import Actor
+from admin.auth.actors import Actor
 from admin.commits import Committer
 from admin.counts import Counts
-from admin.limits import Buckets, Limits
-from watcher.store import Store
+from admin.http.limits import Buckets, Limits
+from store.store import Store
 from zones.addresses import Platform
 from zones.names import EnvironmentId, Name
 

@@ -1,6 +1,6 @@
 """How a request can fail in ways that are the API's own, sorted by whose fault it is.
 
-What is wrong with a model is in `zones.errors`, with the store in `watcher.errors`; `problems` has the table that
+What is wrong with a model is in `zones.errors`, with the store in `store.errors`; `problems` has the table that
 turns all of them into answers.
 """
 

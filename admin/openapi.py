@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from admin.bodies import LABEL
-from admin.inputs import RECORD_TYPES
-from admin.problems import MEDIA_TYPE, Problem
-from admin.route import Access, Route
+from admin.http.inputs import RECORD_TYPES
+from admin.http.problems import MEDIA_TYPE, Problem
+from admin.http.route import Access, Route
+from admin.resources.bodies import LABEL
 from zones.addresses import Address
 
 VERSION = "1"  # of the API, as in its paths

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from admin import (
-    batch,
-    environment_tokens,
-    environments,
-    explain,
-    hosts,
-    instances,
-    peers,
-    records,
-    revisions,
-    services,
-    views,
-)
-from admin import operations as ops
-from admin.bodies import (
+from admin.http.pages import EnvironmentPage, HostPage, InstancePage, PageQuery, PeerPage, RecordPage, ServicePage
+from admin.http.route import Access, Route
+from admin.openapi import get_openapi
+from admin.resources import batch, environments, explain, hosts, instances, peers, records, revisions, services, views
+from admin.resources import operations as ops
+from admin.resources import tokens as environment_tokens
+from admin.resources.bodies import (
     BatchBody,
     EnvironmentBody,
     HostBody,
@@ -26,9 +18,6 @@ from admin.bodies import (
     ServiceBody,
     TokenBody,
 )
-from admin.openapi import get_openapi
-from admin.pages import EnvironmentPage, HostPage, InstancePage, PageQuery, PeerPage, RecordPage, ServicePage
-from admin.route import Access, Route
 
 ENVIRONMENTS = "/v1/environments"
 ENVIRONMENT = ENVIRONMENTS + "/{environment}"

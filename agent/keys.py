@@ -11,7 +11,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from agent.errors import CannotStart
-from zones.hosts import PublicKey
+from zones.keys import PublicKey
 
 OCTETS = 32
 

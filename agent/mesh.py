@@ -22,23 +22,25 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from agent import firewall, tunnel, ways
-from agent.alarms import Alarms
-from agent.attachments import INTERFACE_PREFIX, Attachment, Attachments
+from agent.announce.handshakes import Greeter
+from agent.announce.notifier import Telling
+from agent.attach.attachments import INTERFACE_PREFIX, Attachment, Attachments
 from agent.errors import AgentError, Failed
-from agent.firewall import Firewall, Wall
-from agent.greeting import Greeter
-from agent.health import Health
 from agent.identity import Identity
-from agent.links import Links
-from agent.plan import Placed, Shares, plan
-from agent.telling import Telling
-from agent.tunnel import Device, Tunnel
-from agent.wanted import Peer, Rejection, Wanted
-from agent.ways import Ways
-from watcher.store import Hosts
+from agent.plan import peers as tunnel
+from agent.plan import routes as ways
+from agent.plan.health import Health
+from agent.plan.peers import Device, Tunnel
+from agent.plan.plan import Placed, Shares, plan
+from agent.plan.routes import Ways
+from agent.plan.wanted import Peer, Rejection, Wanted
+from agent.system import nftables as firewall
+from agent.system.monitor import Alarms
+from agent.system.netlink import Links
+from agent.system.nftables import Firewall, Wall
+from store.store import Hosts
 from zones.addresses import Platform
-from zones.hosts import PublicKey
+from zones.keys import PublicKey
 from zones.model import Environment
 from zones.names import EnvironmentId
 from zones.zone import Zone

@@ -19,14 +19,14 @@ from typing import Any
 from msgspec.structs import replace
 
 from agent import keys
-from agent.acknowledging import Acknowledger
-from agent.barrier import Barrier
+from agent.announce.acknowledger import Acknowledger
+from agent.announce.barrier import Barrier
 from agent.errors import CannotStart, Failed, NotNow, Refused
 from agent.identity import Identity
 from agent.keys import PrivateKey
 from agent.mesh import Mesh
-from watcher.errors import EndpointTaken, KeyTaken, Unavailable
-from watcher.store import HOSTS, Hosts, Store
+from store.errors import EndpointTaken, KeyTaken, Unavailable
+from store.store import HOSTS, Hosts, Store
 from zones.hosts import Host
 
 LEASE = 5.0  # seconds that others wait for a host that has died

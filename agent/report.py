@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agent.mesh import Mesh
-from agent.tunnel import ActualPeer
-from watcher.store import HOSTS
-from zones.hosts import Host, PublicKey, hosts_of
+from agent.plan.peers import ActualPeer
+from store.store import HOSTS
+from zones.hosts import Host, hosts_of
+from zones.keys import PublicKey
 from zones.names import EnvironmentId
 
 Acknowledged = Mapping[str, Mapping[str, int]]

@@ -22,18 +22,19 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from agent.devices.userspace import Userspace
 from agent.keys import PrivateKey
-from agent.links import Links
-from agent.plan import Shares, plan
-from agent.tunnel import ActualPeer, Tunnel, diff
-from agent.wanted import Peer, Wanted
+from agent.plan.peers import ActualPeer, Tunnel, diff
+from agent.plan.plan import Shares, plan
+from agent.plan.wanted import Peer, Wanted
+from agent.system.netlink import Links
+from agent.system.wireguard.userspace import Userspace
 from bench import worlds
 from bench.options import Options
 from bench.report import Table, own_command, progress
 from zones import document
 from zones.addresses import Address, instance_address, service_subnet
-from zones.hosts import Host, PublicKey
+from zones.hosts import Host
+from zones.keys import PublicKey
 from zones.model import Environment, Instance, Service, State
 from zones.names import EnvironmentId
 

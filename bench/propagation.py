@@ -22,7 +22,7 @@ from bench.options import Options
 from bench.processes import BenchError
 from bench.report import Table, own_command, percentile, progress
 from bench.worlds import ENVIRONMENT
-from watcher.store import Store
+from store.store import Store
 from zones import edits
 from zones.addresses import Address
 from zones.model import State

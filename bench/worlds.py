@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from watcher.store import Store
+from store.store import Store
 from zones.addresses import Platform, instance_address, service_subnet
 from zones.model import Environment, Instance, Port, Service, State
 from zones.names import EnvironmentId

@@ -13,8 +13,8 @@ from urllib.parse import quote, urlencode
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
 from interlock.errors import ApiRefused, ApiUnreachable, BadSetting
-from interlock.settings import Settings
-from interlock.statedir import TOKEN_FILE
+from interlock.process.state_dir import TOKEN_FILE
+from interlock.settings.table import Settings
 
 TIMEOUT = 10.0  # seconds; twice what the API itself may take to hear from its store
 PAGE = 1000  # entries asked for at once, as many as there may be

@@ -7,7 +7,7 @@ from ipaddress import ip_network
 from typing import Any
 
 from interlock.client import Client
-from interlock.values import Binding
+from interlock.settings.values import Binding
 from zones.addresses import Platform
 from zones.names import EnvironmentId
 

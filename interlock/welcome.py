@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from interlock.values import Endpoint
+from interlock.settings.values import Endpoint
 from zones.addresses import Platform
 
 

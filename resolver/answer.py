@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from resolver.messages import CLASS_IN, ErrorCode, ExtendedError, Forward, Query, Rcode, Reply
 from resolver.special import answer_special
+from resolver.wire.messages import CLASS_IN, ErrorCode, ExtendedError, Forward, Query, Rcode, Reply
 from zones.names import ROOT, Name
 from zones.nodes import Node
 from zones.records import RRset, RRType

@@ -7,10 +7,10 @@ import socket
 import time
 from dataclasses import dataclass
 
-from resolver import wire
 from resolver.errors import AskError
-from resolver.header import HEADER
-from resolver.messages import Transport
+from resolver.wire import codec as wire
+from resolver.wire.header import HEADER
+from resolver.wire.messages import Transport
 from zones.names import Name
 
 TIMEOUT = 5.0  # seconds

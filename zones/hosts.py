@@ -6,25 +6,16 @@ A host is no part of an environment: it has a document of its own, and environme
 from __future__ import annotations
 
 import re
-from base64 import b64decode, b64encode
-from binascii import Error
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING, NewType
 
 import msgspec
 from msgspec import Struct
 
 from zones import names
 from zones.errors import Invalid
-
-if TYPE_CHECKING:  # the model has keys in it, so it comes after this module
-    from zones.model import Environment
-
-KEY_OCTETS = 32  # Curve25519 (RFC 7748 §5)
-
-PublicKey = NewType("PublicKey", str)
-"""A WireGuard public key in base64, in the one form that `check_public_key` lets through."""
+from zones.keys import PublicKey, check_public_key
+from zones.model import Environment
 
 _ENDPOINT = re.compile(r"(?:\[(?P<v6>[^\]]*)\]|(?P<v4>[^\[\]:]*)):(?P<port>[1-9][0-9]{0,4})")
 
@@ -60,21 +51,6 @@ def hosts_of(environment: Environment) -> frozenset[str]:
     instances = (each.host for service in environment.services.values() for each in service.instances.values())
     gateways = (peer.gateway for peer in environment.peers.values())
     return frozenset(host for host in (*instances, *gateways) if host is not None)
-
-
-def check_public_key(text: str, field: str = "public_key") -> PublicKey:
-    """``text`` as a public key. Raises `Invalid`; two texts that pass are equal exactly if their keys are."""
-    try:
-        octets = b64decode(text, validate=True)
-    except (Error, ValueError):
-        octets = b""
-    if len(octets) != KEY_OCTETS or b64encode(octets).decode() != text:
-        raise Invalid(
-            f"{text!r} is not a public key: it is {KEY_OCTETS} octets in base64, as 'wg pubkey' prints", field=field
-        )
-    if not any(octets):
-        raise Invalid(f"{text!r} is all zeros, which is no key: make one with 'wg genkey | wg pubkey'", field=field)
-    return PublicKey(text)
 
 
 def check_endpoint(text: str) -> None:

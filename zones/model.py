@@ -26,7 +26,7 @@ from zones.addresses import (
     subnet_number,
 )
 from zones.errors import Conflict, Invalid
-from zones.hosts import PublicKey, check_public_key
+from zones.keys import PublicKey, check_public_key
 from zones.names import EnvironmentId, Name
 from zones.records import Rdata, RRType, parse_rdata
 

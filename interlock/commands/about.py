@@ -8,9 +8,9 @@ from typing import Any
 import click
 from click.shell_completion import get_completion_class
 
-from interlock.options import takes
 from interlock.output import json_option, show, table
-from interlock.settings import TABLE, Settings
+from interlock.settings.options import takes
+from interlock.settings.table import TABLE, Settings
 
 
 @click.command()

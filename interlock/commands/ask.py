@@ -8,13 +8,13 @@ import click
 
 from interlock.commands.target import SETTINGS, Target
 from interlock.errors import BadSetting, ServerSilent
-from interlock.options import takes
 from interlock.output import cell, json_option, show
-from interlock.settings import Settings
-from interlock.values import parse_endpoint, parse_qname, parse_type
+from interlock.settings.options import takes
+from interlock.settings.table import Settings
+from interlock.settings.values import parse_endpoint, parse_qname, parse_type
 from resolver.client import ask
 from resolver.errors import AskError
-from resolver.messages import Transport
+from resolver.wire.messages import Transport
 from zones.names import Name
 
 

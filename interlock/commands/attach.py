@@ -9,9 +9,9 @@ import click
 
 from interlock.commands.hostagent import ask_agent
 from interlock.commands.target import environment_of
-from interlock.options import takes
 from interlock.output import json_option, show, table
-from interlock.settings import Settings
+from interlock.settings.options import takes
+from interlock.settings.table import Settings
 
 PEERS = ("host", "endpoint", "addresses", "handshake_age", "received", "sent", "hosts_revision", "live")
 ENVIRONMENTS = ("id", "revision", "lagging")

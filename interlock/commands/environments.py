@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from interlock.client import Client
-from interlock.options import API, takes
 from interlock.output import json_option, show, table
-from interlock.settings import Settings
+from interlock.settings.options import API, takes
+from interlock.settings.table import Settings
 
 COLUMNS = ("id", "network", "enabled", "isolated", "revision")
 OPEN = {"isolated": False}  # what the API tells only of those that are

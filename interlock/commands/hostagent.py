@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from agent.client import NoAgent, Refusal, ask, ask_until_ready
+from agent.control.client import NoAgent, Refusal, ask, ask_until_ready
 from interlock.errors import AgentRefused, AgentSilent, BadSetting
-from interlock.settings import Settings
+from interlock.settings.table import Settings
 
 
 def ask_agent(settings: Settings, op: str, *, until_ready: bool = False, **fields: Any) -> dict[str, Any]:

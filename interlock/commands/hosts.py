@@ -8,9 +8,9 @@ import click
 
 from interlock.client import Client
 from interlock.commands.hostagent import ask_agent
-from interlock.options import API, takes
 from interlock.output import json_option, show, table
-from interlock.settings import Settings
+from interlock.settings.options import API, takes
+from interlock.settings.table import Settings
 
 COLUMNS = ("id", "region", "endpoint", "public_key", "draining", "live")
 

@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from interlock.commands.target import SETTINGS, Target
-from interlock.options import takes
 from interlock.output import json_option, show, table
-from interlock.settings import Settings
+from interlock.settings.options import takes
+from interlock.settings.table import Settings
 from zones.model import State
 
 COLUMNS = ("id", "address", "state", "region", "host")

@@ -13,10 +13,10 @@ from admin.wgquick import Form, with_private_key
 from interlock.client import Client
 from interlock.commands.target import SETTINGS, Target
 from interlock.errors import ApiRefused, ApiUnreachable, InterlockError, Unfinished
-from interlock.options import takes
 from interlock.output import json_option, show, table
-from interlock.privatefile import private_file
-from interlock.settings import Settings
+from interlock.process.private_file import private_file
+from interlock.settings.options import takes
+from interlock.settings.table import Settings
 
 if TYPE_CHECKING:
     from agent.keys import PrivateKey

@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from interlock.commands.target import SETTINGS, Target
-from interlock.options import takes
 from interlock.output import json_option, show, table
-from interlock.settings import Settings
+from interlock.settings.options import takes
+from interlock.settings.table import Settings
 
 COLUMNS = ("name", "type", "ttl", "values")
 DEFAULT_TTL = 60  # seconds; a custom record changes less often than a service, and a mistake should not last

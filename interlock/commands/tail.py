@@ -12,10 +12,10 @@ from typing import Any
 import click
 
 from interlock.errors import ServerSilent
-from interlock.options import takes
 from interlock.output import cell, json_option
-from interlock.settings import Settings
-from interlock.statedir import TAIL_SOCKET
+from interlock.process.state_dir import TAIL_SOCKET
+from interlock.settings.options import takes
+from interlock.settings.table import Settings
 
 
 @click.command()

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from interlock.client import Client
 from interlock.errors import BadSetting
-from interlock.settings import Settings
+from interlock.settings.table import Settings
 from zones.names import EnvironmentId
 
 SETTINGS = ("environment", "api", "token", "state_dir")

@@ -16,8 +16,8 @@ from dataclasses import replace
 from resolver.forward.exchange import Clock, ExchangeFailed, Exchanger, Question
 from resolver.forward.reading import MAX_CHAIN, Outcome, Unfinished, Useless, read
 from resolver.forward.upstream import Health, Routes, Upstream
-from resolver.messages import ErrorCode, ExtendedError, Rcode, Reply
 from resolver.special import special_zone
+from resolver.wire.messages import ErrorCode, ExtendedError, Rcode, Reply
 from zones.names import Name
 
 ATTEMPTS = 3  # at least, within a flight's deadline

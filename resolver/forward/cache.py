@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from cachetools import LRUCache
 
 from resolver.forward.exchange import Question
-from resolver.messages import Rcode, Reply
+from resolver.wire.messages import Rcode, Reply
 from zones.names import EnvironmentId
 from zones.records import Opaque, RRset
 

@@ -16,10 +16,10 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from resolver import wire
 from resolver.forward.upstream import Upstream
-from resolver.messages import Rcode, Response
-from resolver.responses import parse_response
+from resolver.wire import codec as wire
+from resolver.wire.messages import Rcode, Response
+from resolver.wire.responses import parse_response
 from zones.names import Name
 
 LONGEST_DATAGRAM = 4096  # octets; more than we ask for, but some servers do not listen

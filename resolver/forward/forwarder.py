@@ -21,7 +21,7 @@ from resolver.forward.asking import Asker, fail
 from resolver.forward.cache import Cache, Entry, Key
 from resolver.forward.exchange import Clock, Question
 from resolver.forward.upstream import Routes
-from resolver.messages import ErrorCode, ExtendedError, Forward, Rcode, Reply
+from resolver.wire.messages import ErrorCode, ExtendedError, Forward, Rcode, Reply
 from zones.names import EnvironmentId, Name
 
 DEADLINE = 0.95  # seconds for a flight: with our own work, an answer or a failure within a second [5]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from resolver.forward.exchange import Question
-from resolver.messages import CLASS_IN, Rcode, Record, Reply, Response
+from resolver.wire.messages import CLASS_IN, Rcode, Record, Reply, Response
 from zones.names import Name
 from zones.records import Opaque, RRset, RRType, Soa
 

@@ -12,14 +12,15 @@ from aiohttp import ClientSession
 from aiohttp.test_utils import TestServer
 
 from admin.app import make_app
+from admin.auth.tokens import digest, make_token
 from admin.counts import Counts
-from admin.limits import Limits
-from admin.operations import Probe
-from admin.tokens import digest, make_token
-from watcher.store import Store
+from admin.http.limits import Limits
+from admin.resources.operations import Probe
+from store.store import Store
 from zones.addresses import Platform
 from zones.errors import Missing
-from zones.hosts import Host, PublicKey
+from zones.hosts import Host
+from zones.keys import PublicKey
 from zones.names import EnvironmentId, Name
 
 ROOT = make_token()

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
+from store.store import Store
 from tests.admin.api import PORT, Api, E, make_host
-from watcher.store import Store
 
 LEASE = 60_000  # milliseconds; longer than any test
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from admin.limits import Limits
+from admin.http.limits import Limits
+from store.store import Store
 from tests.admin.api import NOBODY, ROOT, Api, E
-from watcher.store import Store
 
 FIELDS = ("actor", "method", "path", "environment", "revision", "outcome", "status", "source")
 

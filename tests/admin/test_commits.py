@@ -8,11 +8,11 @@ import pytest
 
 from admin.commits import Committer
 from admin.counts import Counts
-from admin.preconditions import Preconditions
+from admin.http.preconditions import Preconditions
+from store import writer as writing
+from store.errors import NetworkTaken, RevisionConflict
+from store.store import Store
 from tests.admin.api import Api, E
-from watcher import writing
-from watcher.errors import NetworkTaken, RevisionConflict
-from watcher.store import Store
 from zones.addresses import Platform
 from zones.edits import PutService
 from zones.model import Environment

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from admin.limits import Limits
+from admin.http.limits import Limits
+from store.store import Store
 from tests.admin.api import ROOT, Api, make_host
-from watcher.store import Store
 
 SEED = "20240513"  # the same questions each time, so that a failure can be looked into
 DEADLINE = 60.0  # seconds

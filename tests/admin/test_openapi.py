@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from admin.http.problems import KINDS, UNEXPECTED
 from admin.openapi import describe
-from admin.problems import KINDS, UNEXPECTED
 from admin.routes import ROUTES
 from tests.admin.api import NOBODY, Api
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from store.store import Store
 from tests.admin.api import ROOT, Api, E
 from tests.conftest import _server_binaries, running_server
-from watcher.store import Store
 
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])

@@ -15,7 +15,8 @@ from admin.wgquick import PLACEHOLDER, Form, with_private_key, write_config
 from tests import namespaces, worlds
 from tests.namespaces import Namespace
 from zones.edits import PutPeer
-from zones.hosts import Host, PublicKey
+from zones.hosts import Host
+from zones.keys import PublicKey
 from zones.names import Name
 
 ZONE = Name.parse("railway.internal")

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from agent.errors import CannotStart
 from agent.identity import Identity
 from agent.registration import KEY, NEXT_KEY, Keyring, introduce
+from store.store import Store
 from tests.agent.worlds import key
-from watcher.store import Store
 from zones.hosts import Host
 
 ENDPOINT = "192.0.2.1:51820"

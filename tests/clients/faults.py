@@ -19,7 +19,7 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
-from resolver.messages import Transport
+from resolver.wire.messages import Transport
 from tests.clients import world
 
 Spoil = Callable[[dns.message.Message, bytes, Transport], bytes | None]

@@ -22,10 +22,10 @@ from msgspec.structs import replace
 
 from resolver.client import ask
 from resolver.errors import AskError
+from store.errors import StoreError
+from store.store import Store
 from tests.clients import faults, upstream, world
 from tests.worlds import PRODUCTION
-from watcher.errors import StoreError
-from watcher.store import Store
 from zones.model import Environment
 from zones.names import Name
 from zones.records import RRType

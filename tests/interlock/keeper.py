@@ -9,9 +9,9 @@ import asyncio
 import sys
 from pathlib import Path
 
-from interlock.embedded import EmbeddedStore
 from interlock.errors import InterlockError
-from interlock.statedir import locked, make_state_directory
+from interlock.process.embedded import EmbeddedStore
+from interlock.process.state_dir import locked, make_state_directory
 
 
 def keep(directory: Path, server: str | None) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from interlock.client import Client
 from interlock.errors import ApiRefused, ApiUnreachable, BadSetting
-from interlock.sources import read_settings
+from interlock.settings.sources import read_settings
 
 
 class Scripted(ThreadingHTTPServer):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 
+from store.store import Store
 from tests.admin.api import ROOT, Api, make_host
 from tests.interlock.processes import run_here
-from watcher.store import Store
 
 LEASE = 60_000  # milliseconds; longer than any test
 H1, H2 = make_host(1, region="eu"), make_host(2, region="eu")

@@ -20,11 +20,11 @@ import pytest
 import pytest_asyncio
 
 from agent.keys import PrivateKey
+from store.errors import Unavailable
+from store.store import Hosts, Store
 from tests.admin.api import ROOT, Api, E, make_host, make_key
 from tests.interlock.processes import run_here
 from tests.interlock.test_qr import read
-from watcher.errors import Unavailable
-from watcher.store import Hosts, Store
 
 LEASE = 60_000  # milliseconds; longer than any test
 QR_LINE = re.compile(r"# ([ ▄▀█]+)")

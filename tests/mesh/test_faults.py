@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from agent.client import NoAgent
+from agent.control.client import NoAgent
 from tests.clients.builds import Build
 from tests.mesh.deploying import deployed
 from tests.mesh.members import Layout, Member, Settled, instance_name, settled

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from agent.client import Refusal
+from agent.control.client import Refusal
 from tests.clients.builds import Build
 from tests.mesh.deploying import deployed
 from tests.mesh.members import Layout, Settled, instance_name, settled

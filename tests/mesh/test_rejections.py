@@ -17,6 +17,8 @@ import pytest
 from msgspec.structs import replace
 
 from agent.keys import PrivateKey
+from store.keys import Keys
+from store.store import Entry, Store
 from tests.clients.builds import Build
 from tests.mesh.members import Layout, Settled, settled
 from tests.mesh.mesh import Mesh, Node, until
@@ -24,8 +26,6 @@ from tests.mesh.talking import Times
 from tests.mesh.topology import V4
 from tests.mesh.traffic import Traffic
 from tests.watcher.harness import redis_of
-from watcher.keys import Keys
-from watcher.store import Entry, Store
 from zones import document
 from zones.hosts import Host, encode_host, hosts_of
 from zones.model import Environment

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Self
 
-from agent.client import Refusal
+from agent.control.client import Refusal
 from tests.clients.builds import Build
 from tests.mesh.deploying import Deploy, deployed
 from tests.mesh.members import Member, Settled, instance_name

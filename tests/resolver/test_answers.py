@@ -13,10 +13,10 @@ import pytest
 import pytest_asyncio
 
 from resolver.counts import Counts
-from resolver.directory import Directory
-from resolver.messages import Transport
 from resolver.responder import Responder
+from resolver.scope import Directory
 from resolver.server import Resolver
+from resolver.wire.messages import Transport
 from tests import worlds
 from tests.resolver.cases import CASES, Case
 from tests.resolver.messages import answers, error_text, query, read

@@ -8,9 +8,9 @@ from struct import pack, unpack_from
 import pytest
 
 from resolver.counts import Counts
-from resolver.directory import Directory
-from resolver.messages import Transport
 from resolver.responder import Responder
+from resolver.scope import Directory
+from resolver.wire.messages import Transport
 from tests import worlds
 
 APEX = b"\7railway\10internal\0"

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resolver.counts import Counts
-from resolver.directory import Directory
-from resolver.messages import Transport
 from resolver.responder import Responder
+from resolver.scope import Directory
+from resolver.wire.messages import Transport
 from tests import worlds
 from tests.resolver.cases import reverse
 from tests.resolver.messages import query

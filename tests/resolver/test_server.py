@@ -14,15 +14,16 @@ from itertools import count
 import dns.rcode
 import pytest
 
-from resolver import connections, holding, tcp
-from resolver.batch import SLOTS
+from resolver import held as holding
 from resolver.errors import ListenError
+from resolver.net import connections, tcp
+from resolver.net.mmsg import SLOTS
 from resolver.server import Resolver
 from tests import worlds
 from tests.resolver.messages import answers, error_text, query, read
 from tests.resolver.servers import DEADLINE, ask_tcp, ask_udp, serving
 from tests.resolver.test_conformance import CASES as CONFORMANCE
-from tests.resolver.test_wire import CHAIN
+from tests.resolver.wire.test_codec import CHAIN
 
 PRODUCTION = worlds.compiled(worlds.production())
 STAGING = worlds.compiled(worlds.staging())

@@ -17,8 +17,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from interlock.cli import interlock
-from interlock.settings import TABLE
-from interlock.sources import read_settings
+from interlock.settings.sources import read_settings
+from interlock.settings.table import TABLE
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "deploy").glob("*.service"), key=lambda path: path.name)

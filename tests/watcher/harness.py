@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from store import store as store_module
+from store.connection import connect
+from store.errors import StoreError
+from store.keys import Keys
+from store.store import Hosts, Store
 from tests.worlds import PLATFORM
-from watcher import store as store_module
-from watcher.connection import connect
-from watcher.errors import StoreError
-from watcher.keys import Keys
-from watcher.store import Hosts, Store
 from watcher.watcher import Watcher
 from zones import document
 from zones.model import Environment

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from store.errors import EndpointTaken, HostChanged, KeyTaken, StoreError
+from store.store import HOSTS, Change, Hosts, Store
 from tests import worlds
 from tests.watcher.conftest import StartServer
 from tests.watcher.harness import Proxy, inside, opened, until
 from tests.worlds import PRODUCTION, STAGING, build
-from watcher.errors import EndpointTaken, HostChanged, KeyTaken, StoreError
-from watcher.store import HOSTS, Change, Hosts, Store
 from zones.edits import DeleteInstance, PutInstance, PutService, SetEnabled, apply
 from zones.hosts import Host, encode_host
 from zones.model import Environment

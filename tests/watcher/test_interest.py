@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from store import store as store_module
+from store.store import Entry, Hosts, Store
 from tests import worlds
 from tests.watcher.conftest import StartServer
 from tests.watcher.harness import commit_raw, following, inside, opened, until
 from tests.watcher.test_hosts import host, placed
 from tests.worlds import NOW, PRODUCTION, STAGING
-from watcher import store as store_module
 from watcher import watcher as watcher_module
-from watcher.store import Entry, Hosts, Store
 from watcher.watcher import Watcher
 from zones import document
 from zones.edits import DeleteInstance, DeletePeer, Edit, PutInstance, PutPeer, SetEnabled, apply

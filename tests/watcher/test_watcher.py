@@ -18,6 +18,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from store import store as store_module
+from store.errors import NetworkTaken
+from store.store import Store
 from tests import worlds
 from tests.watcher.conftest import StartServer
 from tests.watcher.harness import (
@@ -31,11 +34,8 @@ from tests.watcher.harness import (
     until,
 )
 from tests.worlds import NOW, PLATFORM, PRODUCTION, STAGING, build
-from watcher import publishing
-from watcher import store as store_module
+from watcher import publisher as publishing
 from watcher import watcher as watcher_module
-from watcher.errors import NetworkTaken
-from watcher.store import Store
 from watcher.watcher import Watcher
 from zones import document
 from zones.edits import DeleteInstance, PutInstance, PutService, SetEnabled, apply

@@ -19,7 +19,7 @@ from zones.edits import (
     apply,
 )
 from zones.errors import ZonesError
-from zones.hosts import PublicKey
+from zones.keys import PublicKey
 from zones.model import Environment, Port, RecordSet, RecordType, State
 
 SERVICES = ["api", "db", "web", "*", "up"]  # the last two are refused

@@ -32,7 +32,7 @@ from zones.edits import (
     get_service,
 )
 from zones.errors import Conflict, Invalid, Missing, ZonesError
-from zones.hosts import PublicKey
+from zones.keys import PublicKey
 from zones.model import Environment, Port, RecordSet, State
 
 SECOND = 1000

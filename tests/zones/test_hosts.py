@@ -14,7 +14,8 @@ from msgspec.structs import replace
 from tests.worlds import build, public_key
 from zones.edits import DeleteInstance, DeletePeer, PutInstance, PutPeer, PutService, apply
 from zones.errors import Invalid
-from zones.hosts import Host, PublicKey, check_endpoint, check_public_key, decode_host, encode_host, hosts_of
+from zones.hosts import Host, check_endpoint, decode_host, encode_host, hosts_of
+from zones.keys import PublicKey, check_public_key
 
 KEY = public_key(1)
 HOST = Host("h1", "192.0.2.1:51820", KEY)

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from tests import worlds
 from zones.addresses import Address, Platform
 from zones.errors import Conflict, Invalid, ZonesError
-from zones.hosts import PublicKey
+from zones.keys import PublicKey
 from zones.model import Environment, Instance, Peer, Port, RecordSet, Service, State, check_record_name
 from zones.names import EnvironmentId, Name
 from zones.zone import compile_zone

@@ -21,7 +21,7 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
-from resolver.messages import Transport
+from resolver.wire.messages import Transport
 
 ZONE = "liar.example."
 SOA = f"{ZONE} 600 IN SOA ns.{ZONE} hostmaster.{ZONE} 1 3600 600 86400 60"

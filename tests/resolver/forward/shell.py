@@ -12,8 +12,8 @@ import dns.message
 
 from resolver.forward.forwarder import Forwarder
 from resolver.forward.upstream import Health, Routes, Upstream
-from resolver.messages import Transport
 from resolver.server import Resolver
+from resolver.wire.messages import Transport
 from tests import worlds
 from tests.resolver.forward.liar import ZONE
 from tests.resolver.messages import read

@@ -11,7 +11,7 @@ import dns.rcode
 import dns.rdatatype
 import pytest
 
-from resolver.messages import Transport
+from resolver.wire.messages import Transport
 from tests.resolver.forward.liar import CHAIN, LARGE, SLOW, SMALL, ZONE, lying, small
 from tests.resolver.forward.shell import Client, forwarding
 from tests.resolver.messages import error_text, query

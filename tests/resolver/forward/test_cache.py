@@ -9,7 +9,7 @@ import pytest
 from resolver.forward import cache as module
 from resolver.forward.cache import FAILURE, SMALLEST, STALE, STALE_TTL, Cache, Key, lifetime
 from resolver.forward.exchange import Question
-from resolver.messages import Rcode, Reply
+from resolver.wire.messages import Rcode, Reply
 from zones.names import EnvironmentId, Name
 from zones.records import Opaque, RRset, RRType, Soa
 

@@ -20,9 +20,9 @@ from resolver.forward import cache, forwarder
 from resolver.forward.asking import ATTEMPTS
 from resolver.forward.forwarder import Forwarder
 from resolver.forward.upstream import Routes, Upstream
-from resolver.messages import ErrorCode, Transport
 from resolver.server import Resolver
 from resolver.special import ZONES
+from resolver.wire.messages import ErrorCode, Transport
 from tests import worlds
 from tests.resolver.forward.liar import SERVFAIL, lying, nxdomain, says, silent, small
 from tests.resolver.forward.shell import Client, Clock, forwarding, isolated, world

@@ -10,7 +10,7 @@ import dns.rcode
 import dns.rdatatype
 import pytest
 
-from resolver.messages import Transport
+from resolver.wire.messages import Transport
 from tests.resolver.forward.daemons import KNOT_ZONE, running_knot, running_unbound
 from tests.resolver.forward.liar import CHAIN, LARGE, lying, small
 from tests.resolver.forward.shell import Client, forwarding

@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from resolver.forward.upstream import Routes
-from resolver.messages import Transport
+from resolver.wire.messages import Transport
 from tests.resolver.forward.liar import LARGE, Liar, lying, small
 from tests.resolver.forward.shell import forwarding
 from tests.resolver.forward.test_answers import ADDRESS, data, told

@@ -1,0 +1,79 @@
+"""What operators' machines ask: alive? ready? how much of what? Beside the API, and alone in a resolver's process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+from aiohttp import web
+from msgspec import Meta, Struct
+
+from admin.http.inputs import read_query
+from admin.http.middleware import answer_problems
+from admin.http.replies import add_headers
+from admin.http.route import Access, Route, register
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Whether one part is ready, and if not, why not."""
+
+    ok: bool
+    reason: str = ""
+
+
+Readiness = Callable[[], Mapping[str, Probe]]
+Metrics = Callable[[], tuple[bytes, str]]  # the exposition and its content type
+
+READINESS: web.AppKey[Readiness] = web.AppKey("readiness")
+METRICS: web.AppKey[Metrics] = web.AppKey("metrics")
+
+
+class ReadyQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """``verbose``, with any value or none, lists each part."""
+
+    verbose: Annotated[str | None, Meta(description="list each part, ready or not")] = None
+
+
+async def get_livez(_request: web.Request) -> web.Response:
+    """Tell that the process is alive."""
+    return web.Response(text="ok\n")
+
+
+async def get_readyz(request: web.Request) -> web.Response:
+    """Tell whether all parts are ready."""
+    query, probes = read_query(request, ReadyQuery), request.app[READINESS]()
+    failing = [name for name, probe in probes.items() if not probe.ok]
+    if query.verbose is not None:
+        text = "\n".join(_line(name, probe) for name, probe in probes.items())
+    else:
+        text = f"not ready: {', '.join(failing)}" if failing else "ok"
+    return web.Response(status=503 if failing else 200, text=text + "\n")
+
+
+async def get_metrics(request: web.Request) -> web.Response:
+    """Give the metrics, in the format of Prometheus."""
+    exposition, content_type = request.app[METRICS]()
+    return web.Response(body=exposition, headers={"Content-Type": content_type})
+
+
+ROUTES = (
+    Route("GET", "/livez", get_livez, "Alive?", Access.OPEN, {200: str}),
+    Route("GET", "/readyz", get_readyz, "Ready?", Access.OPEN, {200: str, 503: str}, query=ReadyQuery),
+    Route("GET", "/metrics", get_metrics, "Metrics", Access.OPEN, {200: str}),
+)
+
+
+def operations_app(*, readiness: Readiness, metrics: Metrics) -> web.Application:
+    """The three of them without the API, none of which needs a token."""
+    app = web.Application(middlewares=[answer_problems])
+    app[READINESS] = readiness
+    app[METRICS] = metrics
+    app.on_response_prepare.append(add_headers)
+    register(app, ROUTES)
+    return app
+
+
+def _line(name: str, probe: Probe) -> str:
+    return f"[+]{name} ok" if probe.ok else f"[-]{name} {' '.join(probe.reason.split()) or 'not ready'}"

@@ -1,0 +1,1 @@
+"""Attaching a workload to the mesh and detaching it."""

@@ -1,0 +1,87 @@
+"""The local socket, for runtimes, the CNI plugin and the command line: a JSON object a line in, one a line out.
+
+Whoever may connect is root on this host in all but name, so the socket is root's alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from agent.control.requests import Request, parse
+from agent.errors import AgentError, CannotStart, Failed
+from watcher.feed.server import is_alive
+from zones.document import encode_value
+
+LONGEST_LINE = 1 << 20  # octets; the list of containers to keep is the longest request there is
+
+Handler = Callable[[Request], Awaitable[Mapping[str, Any]]]
+
+log = logging.getLogger(__name__)
+
+
+class LocalServer:
+    """Answers requests on the unix socket ``path`` by ``handle``, which raises `AgentError` for what it refuses."""
+
+    def __init__(self, path: Path, handle: Handler) -> None:
+        self._path = path
+        self._handle = handle
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Begins to listen. Raises `CannotStart`."""
+        try:
+            self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            if is_alive(self._path):
+                raise CannotStart(f"an agent listens on {self._path} already: stop it, or choose another --agent-dir")
+            self._path.unlink(missing_ok=True)
+            mask = os.umask(0o177)
+            try:
+                self._server = await asyncio.start_unix_server(self._accept, self._path, limit=LONGEST_LINE)
+            finally:
+                os.umask(mask)
+        except OSError as error:
+            raise CannotStart(f"cannot listen on {self._path}: {error.strerror}: choose another --agent-dir") from None
+
+    async def stop(self) -> None:
+        """Listens no more; what was asked is finished, for as long as whoever ends us has patience."""
+        if self._server:
+            self._server.close()
+            self._path.unlink(missing_ok=True)
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            with contextlib.suppress(OSError, ValueError):  # a client that went away, or a line without an end
+                while line := await reader.readline():
+                    writer.write(_encoder.encode(await self._answer(line)) + b"\n")
+                    await writer.drain()
+        finally:
+            writer.close()
+
+    async def _answer(self, line: bytes) -> Mapping[str, Any]:
+        try:
+            return {"ok": True, **await self._handle(parse(line))}
+        except AgentError as error:
+            return {"ok": False, "kind": error.kind, "error": " ".join(str(error).split())}
+        except Exception as error:
+            log.error("request_failed", exc_info=error)
+            return {"ok": False, "kind": Failed.kind, "error": "a fault of the agent: its log has the trace"}
+
+
+_encoder = msgspec.json.Encoder(enc_hook=encode_value)

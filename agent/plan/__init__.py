@@ -1,0 +1,1 @@
+"""What this host should have, what it has, and the steps between them. Pure: no I/O, no clock."""

@@ -1,0 +1,228 @@
+"""WireGuard in userspace: ``wireguard-go`` on a TUN device, configured through its socket (the cross-platform UAPI).
+
+The process is started by us and outlives us: an agent that restarts finds it there with its sessions, and no connection
+notices. One that has died takes its device with it; `Userspace.ensure` starts another.
+
+The protocol: ``get=1`` or ``set=1``, lines of ``key=value``, an empty line; the answer ends with ``errno=0`` and an
+empty line. Keys are written in hexadecimal (https://www.wireguard.com/xplatform/).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import subprocess
+from base64 import b64decode, b64encode
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from agent.errors import Failed
+from agent.keys import PrivateKey
+from agent.plan.peers import SINK, ActualPeer, DropAddresses, DropPeer, Greet, PutPeer, Step, Tunnel
+from agent.system.deadline import answered_in_time
+from agent.system.netlink import Links
+from zones.addresses import Address
+from zones.errors import Invalid
+from zones.keys import PublicKey
+
+PROGRAM = "wireguard-go"
+SOCKETS = Path("/var/run/wireguard")
+LARGE_ANSWER = 65_536  # octets; a larger one is read in a thread, for others should not wait for it
+MOST_LINE = 1 << 26  # octets of an answer: 5,000 peers with 20 addresses each are some 6 MB
+
+_HOST_BITS = "/128"
+
+
+class Userspace:
+    """The device ``name``, whose link is looked after through ``links``."""
+
+    kind = "wireguard-go"
+
+    def __init__(self, name: str, links: Links, sockets: Path = SOCKETS) -> None:
+        self._name = name
+        self._links = links
+        self._socket = sockets / f"{name}.sock"
+
+    async def ensure(self, key: PrivateKey, port: int, mtu: int) -> None:
+        if not await self._is_running():
+            await self._start()
+        tunnel = await self.read()
+        if tunnel is None or tunnel.public_key != key.public or tunnel.port != port:
+            await self._set([f"private_key={key.octets.hex()}", f"listen_port={port}"])
+        await self._links.set_up(self._name, mtu)
+
+    async def read(self) -> Tunnel | None:
+        try:
+            answer = await self._ask("get=1\n\n")
+        except _NotRunning:
+            return None
+        if len(answer) > LARGE_ANSWER:
+            return await asyncio.to_thread(_read_tunnel, answer)
+        return _read_tunnel(answer)
+
+    async def apply(self, steps: Sequence[Step]) -> None:
+        if steps:
+            await self._set([line for step in steps for line in _lines(step)])
+
+    async def set_key(self, key: PrivateKey) -> None:
+        await self._set([f"private_key={key.octets.hex()}"])
+
+    async def remove(self) -> None:
+        # The process ends when its socket goes; and with it the device.
+        self._socket.unlink(missing_ok=True)
+        async with answered_in_time(f"{PROGRAM} of {self._name}"):
+            await self._links.remove(self._name)
+
+    async def _is_running(self) -> bool:
+        try:
+            _, writer = await self._connect()
+        except OSError:
+            return False
+        writer.close()
+        return self._links.exists(self._name)
+
+    async def _start(self) -> None:
+        program = shutil.which(PROGRAM)
+        if program is None:
+            raise Failed(f"there is no {PROGRAM} and the kernel has no WireGuard: install the package {PROGRAM}")
+        self._socket.unlink(missing_ok=True)
+        await self._links.remove(self._name)
+        # It forks into the background once its socket is there, and holds on to our pipe only where it is told to log.
+        # A session of its own: what ends us does not end it.
+        environ = {
+            name: value for name, value in os.environ.items() if name not in ("LOG_LEVEL", "WG_PROCESS_FOREGROUND")
+        }
+        async with answered_in_time(PROGRAM):
+            process = await asyncio.create_subprocess_exec(
+                program,
+                self._name,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env=environ,
+                start_new_session=True,
+            )
+            _, said = await process.communicate()
+        if process.returncode:
+            last = " ".join(said.decode(errors="replace").split()[-20:])
+            raise Failed(f"{PROGRAM} {self._name} did not start: {last or f'status {process.returncode}'}")
+        async with answered_in_time(f"{PROGRAM} of {self._name}"):
+            while not await self._is_running():  # noqa: ASYNC110 nothing tells us
+                await asyncio.sleep(0.005)
+
+    async def _set(self, lines: Sequence[str]) -> None:
+        answer = await self._ask("set=1\n" + "\n".join(lines) + "\n\n")
+        if answer.strip() != "errno=0":
+            raise Failed(f"{PROGRAM} of {self._name} refused a change: {' '.join(answer.split()[-3:])}")
+
+    async def _ask(self, question: str) -> str:
+        async with answered_in_time(f"the socket of {PROGRAM}, {self._socket},"):
+            try:
+                reader, writer = await self._connect()
+            except OSError as error:
+                raise _NotRunning(f"{PROGRAM} of {self._name} does not run: {error.strerror}") from None
+            try:
+                writer.write(question.encode())
+                await writer.drain()
+                return (await reader.readuntil(b"\n\n")).decode("ascii")
+            except (ConnectionError, asyncio.IncompleteReadError) as error:
+                raise Failed(f"{PROGRAM} of {self._name} hung up: {error}") from None
+            finally:
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_unix_connection(str(self._socket), limit=MOST_LINE)
+
+
+class _NotRunning(Failed):
+    """Nobody listens on the device's socket."""
+
+
+def _lines(step: Step) -> Iterator[str]:
+    match step:
+        case DropPeer(key):
+            yield f"public_key={_hex(key)}"
+            yield "remove=true"
+        case DropAddresses(addresses):
+            yield f"public_key={_hex(SINK)}"
+            yield from (f"allowed_ip={address}{_HOST_BITS}" for address in addresses)
+            yield f"public_key={_hex(SINK)}"
+            yield "remove=true"
+        case Greet(key, keepalive):
+            # To switch keepalives on sends one at once, and there is no other way to have a device send something.
+            for seconds in (0, 1, keepalive):
+                yield f"public_key={_hex(key)}"
+                yield f"persistent_keepalive_interval={seconds}"
+        case PutPeer(key):
+            yield f"public_key={_hex(key)}"
+            if step.endpoint is not None:
+                yield f"endpoint={step.endpoint}"
+            if step.keepalive is not None:
+                yield f"persistent_keepalive_interval={step.keepalive}"
+            if step.replace:
+                yield "replace_allowed_ips=true"
+            yield from (f"allowed_ip={address}{_HOST_BITS}" for address in step.add)
+
+
+def _read_tunnel(answer: str) -> Tunnel:
+    public_key: PublicKey | None = None
+    port = 0
+    peers: dict[PublicKey, ActualPeer] = {}
+    key, told = None, _Told()
+    for line in answer.splitlines():
+        name, _, value = line.partition("=")
+        match name:
+            case "private_key" if int(value, 16):
+                public_key = PrivateKey(bytes.fromhex(value)).public
+            case "listen_port":
+                port = int(value)
+            case "public_key":
+                if key:
+                    peers[key] = told.peer()
+                key, told = PublicKey(b64encode(bytes.fromhex(value)).decode()), _Told()
+            case _:
+                told.note(name, value)
+    if key:
+        peers[key] = told.peer()
+    return Tunnel(public_key, port, peers)
+
+
+class _Told:
+    """What the lines say of one peer."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, str] = {}
+        self._allowed: list[Address] = []
+        self._is_foreign = False
+
+    def note(self, name: str, value: str) -> None:
+        if name != "allowed_ip":
+            self._values[name] = value
+            return
+        address, _, bits = value.partition("/")
+        try:
+            self._allowed.append(Address.parse(address))
+        except Invalid:
+            self._is_foreign = True
+        self._is_foreign |= bits != "128"
+
+    def peer(self) -> ActualPeer:
+        told = self._values
+        return ActualPeer(
+            endpoint=told.get("endpoint"),
+            allowed_ips=frozenset(self._allowed),
+            keepalive=int(told.get("persistent_keepalive_interval", "0")),
+            handshake=int(told.get("last_handshake_time_sec", "0"))
+            + int(told.get("last_handshake_time_nsec", "0")) / 1e9,
+            received=int(told.get("rx_bytes", "0")),
+            sent=int(told.get("tx_bytes", "0")),
+            is_foreign=self._is_foreign,
+        )
+
+
+def _hex(key: PublicKey) -> str:
+    return b64decode(key).hex()

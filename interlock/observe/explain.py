@@ -1,0 +1,183 @@
+"""Why a name resolves as it does: the answer itself, and the stages by which it came about.
+
+The answer is the resolver's own, made from the newest document in the store; the stages walk the same zone and say
+what stands at each step. Names of other environments are never looked at, not even for "did you mean".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, assert_never
+
+from interlock.settings.values import parse_type
+from resolver.answer import MAX_CHAIN, answer
+from resolver.wire.messages import Forward, Head, Query, Rcode, Reply
+from store.store import Store
+from zones.addresses import Platform
+from zones.errors import Invalid, Missing
+from zones.model import Service, State
+from zones.names import EnvironmentId, Name
+from zones.nodes import Node, Origin
+from zones.records import RRType, type_name
+from zones.zone import Zone, compile_zone
+
+FORWARDED = "FORWARDED"  # in the place of an rcode: what others will say is not ours to explain
+MOST_CANDIDATES = 2000  # names compared with a misspelt one: a few milliseconds of work
+
+_READY_ONLY = frozenset({Origin.SERVICE, Origin.FORMER_NAME, Origin.REGION, Origin.PORT})
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One step on the way to the answer. ``ok`` is False where the way ended short of what was asked for."""
+
+    stage: str
+    ok: bool
+    detail: str
+
+
+class Explainer:
+    """Explains answers from what ``store`` holds now."""
+
+    def __init__(self, store: Store, platform: Platform) -> None:
+        self._store = store
+        self._platform = platform
+
+    async def explain(self, environment: EnvironmentId, qname: Name, qtype: str) -> dict[str, Any]:
+        """What clients of ``environment`` are told about ``qname`` and why, fit for JSON.
+
+        Raises `Missing` where there is no such environment, `Invalid` for what is no type, and `Unavailable`.
+        """
+        try:
+            number = parse_type(qtype)
+        except ValueError as error:
+            raise Invalid(str(error), field="type") from None
+        _revision, found = await self._store.environment(environment)
+        if found is None:
+            raise Missing(f"there is no environment {environment!r}", field="environment")
+        # In a thread, for a large environment takes long enough to compile that queries would notice.
+        zone = await asyncio.to_thread(compile_zone, self._platform, found, int(time.time() * 1000))
+        return await asyncio.to_thread(explain_answer, zone, qname, number)
+
+
+def explain_answer(zone: Zone, qname: Name, qtype: int) -> dict[str, Any]:
+    """The answer from ``zone`` and its stages, ready to be written as JSON."""
+    outcome = answer(Query(Head(id=0, opcode=0, recursion_desired=True), qname, qtype), zone)
+    found = outcome.chain if isinstance(outcome, Forward) else outcome.answer
+    stages = [*_stages(zone, qname, qtype), _conclude(outcome)]
+    return {
+        "environment": zone.id,
+        "name": str(qname),
+        "type": type_name(qtype),
+        "revision": zone.revision,
+        "rcode": FORWARDED if isinstance(outcome, Forward) else outcome.rcode.name,
+        "answer": [line for rrset in found for line in str(rrset).split("\n")],
+        "stages": [{"stage": stage.stage, "ok": stage.ok, "detail": stage.detail} for stage in stages],
+    }
+
+
+def _stages(zone: Zone, qname: Name, qtype: int) -> Iterator[Stage]:
+    enabled = zone.environment.enabled
+    state = "private networking is on" if enabled else "private networking is switched off, so nothing resolves"
+    yield Stage("environment", enabled, f"{zone.id}, revision {zone.revision}: {state}")
+    if enabled:
+        yield from _follow(zone, qname, qtype)
+
+
+def _follow(zone: Zone, qname: Name, qtype: int) -> Iterator[Stage]:
+    name = qname
+    for _ in range(MAX_CHAIN + 1):
+        apex = zone.apex_of(name)
+        if apex is None:
+            yield Stage("zone", False, f"{name} is outside {zone.apex}{_whole(zone, name)}")
+            return
+        yield Stage("zone", True, f"{name} is in {apex}")
+        node = zone.find(name)
+        if node is None:
+            yield Stage("name", False, f"nothing in this environment is called {name}{_suggest(zone, name)}")
+            return
+        yield Stage("name", True, f"{name} is {node.origin.value}" + (f": {node.service}" if node.service else ""))
+        alias = node.rrsets.get(RRType.CNAME)
+        if alias is None or qtype in (RRType.CNAME, RRType.ANY):
+            if node.service and node.origin in _READY_ONLY:
+                yield _tell_instances(name, node, zone.environment.services[node.service])
+            yield _tell_type(node, qtype)
+            return
+        target = alias.rdatas[0]
+        assert isinstance(target, Name)
+        yield Stage("alias", True, f"{name} is an alias (CNAME) of {target}")
+        name = target
+    yield Stage("alias", False, f"more than {MAX_CHAIN} aliases in a row: is there a loop?")
+
+
+def _tell_instances(name: Name, node: Node, service: Service) -> Stage:
+    region = name.labels[0].decode("latin-1") if node.origin is Origin.REGION else None
+    total, ready, left_out = 0, 0, []
+    for id_, instance in service.instances.items():
+        if region is not None and instance.region != region:
+            continue
+        total += 1
+        if instance.state is State.READY:
+            ready += 1
+        else:
+            left_out.append(f"{id_} ({instance.state.value})")
+    where = f" in region {region}" if region else ""
+    detail = f"{ready} of {total} instances{where} ready"
+    return Stage("instances", ready > 0, detail + (f"; left out: {', '.join(left_out)}" if left_out else ""))
+
+
+def _tell_type(node: Node, qtype: int) -> Stage:
+    held = ", ".join(map(type_name, node.rrsets)) or "none"
+    if qtype in node.rrsets or (qtype == RRType.ANY and node.rrsets):
+        return Stage("type", True, f"records: {held}")
+    return Stage("type", False, f"no {type_name(qtype)} records, so the answer is empty (NODATA); records: {held}")
+
+
+def _conclude(outcome: Reply | Forward) -> Stage:
+    match outcome:
+        case Forward(qname=qname):
+            return Stage(
+                "answer", True, f"{qname} is not the platform's: the resolver asks its upstreams, if it has any"
+            )
+        case Reply():
+            records = sum(len(rrset.rdatas) for rrset in outcome.answer)
+            text = f"{outcome.rcode.name}, {records} record{'' if records == 1 else 's'}"
+            text += f": {outcome.error.text}" if outcome.error else ""
+            return Stage("answer", outcome.rcode is Rcode.NOERROR, text)
+        case unreachable:
+            assert_never(unreachable)
+
+
+def _whole(zone: Zone, qname: Name) -> str:
+    """A hint where ``qname`` would be found if it were written whole."""
+    try:
+        inside = Name.of((*qname.labels, *zone.apex.labels))
+    except ValueError:
+        return ""
+    return f": did you mean {inside}?" if zone.find(inside) else ""
+
+
+def _suggest(zone: Zone, name: Name) -> str:
+    below = name.below(zone.apex)
+    if not below:
+        return ""
+    asked = str(Name.of(below)).rstrip(".")
+    known = islice(_names(zone, str(Name.of(below[-1:])).rstrip(".")), MOST_CANDIDATES)
+    near = difflib.get_close_matches(asked, known)
+    return f"; there is {', '.join(near)}" if near else ""
+
+
+def _names(zone: Zone, last: str) -> Iterable[str]:
+    """Names of this environment, below the zone: those that may be meant by one that ends with the label ``last``."""
+    for member in zone.members:
+        if member.is_former:
+            continue
+        yield member.name
+        if last == member.name:
+            yield from (f"{id_}.{member.name}" for id_ in member.service.instances)
+    yield from zone.environment.records

@@ -1,0 +1,1 @@
+"""The parts of a process, each put together from its packages."""

@@ -1,0 +1,1 @@
+"""What makes a process: its start and end, supervision of its parts, the embedded store, its files."""

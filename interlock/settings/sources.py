@@ -1,0 +1,105 @@
+"""Where the values of settings come from.
+
+    built-in default  <  settings file (TOML)  <  INTERLOCK_* variable  <  flag
+
+Whatever is set is checked, whether or not the command at hand needs it: a mistake shows where it was made.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from interlock.errors import BadSetting
+from interlock.settings.setting import Environ, Raw, Setting
+from interlock.settings.table import DEFAULT, TABLE, Settings
+
+CONFIG_VARIABLE = "INTERLOCK_CONFIG"
+
+# Kubernetes tells every container about every Service of its namespace, and a Service may well be called interlock.
+_SERVICE_LINK = re.compile(r"INTERLOCK(_\w+)?_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)")
+
+
+def read_settings(flags: Mapping[str, Raw], environ: Environ, *, part: str = "", config: str | None = None) -> Settings:
+    """The settings of the command ``part``. Raises `BadSetting`.
+
+    ``flags`` holds those that were given, by setting; ``config`` is the path of the settings file, if it was given.
+    """
+    _check_variables(environ)
+    config = config or environ.get(CONFIG_VARIABLE) or None
+    file = _read_file(Path(config)) if config else {}
+    found: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for name, setting in TABLE.items():
+        origin, raw = _find(setting, flags, environ, file, f"file {config}", part)
+        found[name] = _parse(setting, origin, raw)
+        origins[name] = origin
+    return Settings(**found, origins=origins)
+
+
+def _find(
+    setting: Setting, flags: Mapping[str, Raw], environ: Environ, file: Mapping[str, Raw], file_origin: str, part: str
+) -> tuple[str, Raw]:
+    if setting.name in flags:
+        return f"flag {setting.flag}", flags[setting.name]
+    for variable in setting.variables:
+        if variable in environ:
+            return f"variable {variable}", environ[variable]
+    if setting.key in file:
+        return file_origin, file[setting.key]
+    return DEFAULT, setting.default_for(part, environ)
+
+
+def _parse(setting: Setting, origin: str, raw: Raw) -> Any:
+    try:
+        if setting.collect:
+            return setting.collect([setting.parse(text) for text in _several(raw)])
+        return setting.parse(_single(raw))
+    except ValueError as error:
+        where = f"{origin}, key {setting.key}" if origin.startswith("file ") else origin
+        raise BadSetting(f"{where}: {error}") from None
+
+
+def _several(raw: Raw) -> list[str]:
+    texts = [raw] if isinstance(raw, str) else raw
+    if not (isinstance(texts, list | tuple) and all(isinstance(text, str) for text in texts)):
+        raise ValueError(f"{raw!r} is not a list of texts: write it as in ['one', 'two']")
+    return [part.strip() for text in texts for part in text.split(",") if part.strip()]
+
+
+def _single(raw: Raw) -> str:
+    if isinstance(raw, bool):
+        return str(raw).lower()
+    if not isinstance(raw, str):
+        raise ValueError(f"{raw!r} is not a text: write it in quotes")
+    return raw
+
+
+def _read_file(path: Path) -> Mapping[str, Raw]:
+    try:
+        file = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise BadSetting(f"settings file {path}: {error.strerror}") from None
+    except ValueError as error:  # not UTF-8, or not TOML
+        raise BadSetting(f"settings file {path}: {error}") from None
+    keys = [setting.key for setting in TABLE.values()]
+    for key in file:
+        if key not in keys:
+            raise BadSetting(f"settings file {path}: there is no setting {key!r}{_suggest(key, keys)}")
+    return file
+
+
+def _check_variables(environ: Environ) -> None:
+    known = [CONFIG_VARIABLE, *(variable for setting in TABLE.values() for variable in setting.variables)]
+    for variable in environ:
+        if variable.startswith("INTERLOCK_") and variable not in known and not _SERVICE_LINK.fullmatch(variable):
+            raise BadSetting(f"variable {variable}: there is no such setting{_suggest(variable, known)}")
+
+
+def _suggest(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1)
+    return f": did you mean {near[0]}?" if near else "; 'interlock config' lists all"

@@ -1,0 +1,247 @@
+"""The values of settings as text: one parser each, and for the structured ones a type that writes itself back.
+
+A parser takes the text of one value and raises ``ValueError`` with a message that says what would be right.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from resolver.forward.upstream import BadUpstream, Routes
+from store.connection import check_url, connect
+from zones.addresses import Platform, parse_network
+from zones.names import EnvironmentId, Name, check_environment_id, check_host_id, check_region
+from zones.records import RRType
+
+Network = IPv4Network | IPv6Network
+
+NO_UPSTREAM = "none"
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off", ""})
+
+
+class Endpoint(NamedTuple):
+    """A local address to listen on; port 0 lets the system choose one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Binding(NamedTuple):
+    """Clients of ``network`` belong to ``environment``."""
+
+    network: Network
+    environment: EnvironmentId
+
+    def __str__(self) -> str:
+        return f"{self.network}={self.environment}"
+
+
+def parse_endpoint(text: str) -> Endpoint:
+    """``127.0.0.1:53`` or ``[::1]:53``."""
+    match = re.fullmatch(r"(?:\[([^\]]*)\]|([^:]*)):([0-9]{1,5})", text)
+    if match is None or int(match[3]) > 65535:
+        raise ValueError(f"{text!r} is not ADDRESS:PORT: write it as in 127.0.0.1:53 or [::1]:53")
+    try:
+        address = ip_address(match[1] or match[2] or "")
+    except ValueError:
+        raise ValueError(f"{text!r} has no IP address before the port: write it as in 127.0.0.1:53") from None
+    if (address.version == 6) is not (match[1] is not None):
+        raise ValueError(f"{text!r}: write brackets around an IPv6 address, and only there, as in [::1]:53")
+    return Endpoint(str(address), int(match[3]))
+
+
+def parse_optional_endpoint(text: str) -> Endpoint | None:
+    """An endpoint; empty for none."""
+    return parse_endpoint(text) if text else None
+
+
+def parse_optional_underlay(text: str) -> Endpoint | None:
+    """An endpoint that others can reach: an address of this host and a port; empty for none."""
+    endpoint = parse_optional_endpoint(text)
+    if endpoint and (ip_address(endpoint.host).is_unspecified or endpoint.port == 0):
+        raise ValueError(f"{text!r} is not where others reach this host: name one of its addresses, and a port")
+    return endpoint
+
+
+def parse_binding(text: str) -> Binding:
+    """``10.1.0.0/16=production``; a prefix without a length is one address."""
+    prefix, equals, environment = text.partition("=")
+    if not equals:
+        raise ValueError(f"{text!r} is not PREFIX=ENVIRONMENT: write it as in ::1/128=demo")
+    try:
+        network = ip_network(prefix)
+    except ValueError as error:
+        raise ValueError(f"{prefix!r} is not a network: {error}") from None
+    return Binding(network, check_environment_id(environment))
+
+
+def collect_endpoints(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
+    """At least one endpoint, and none twice."""
+    found = tuple(dict.fromkeys(endpoints))
+    if not found:
+        raise ValueError("at least one ADDRESS:PORT is needed")
+    return found
+
+
+def collect_bindings(bindings: Iterable[Binding]) -> tuple[Binding, ...]:
+    """Bindings in which no network belongs to two environments."""
+    owners: dict[Network, EnvironmentId] = {}
+    for network, environment in bindings:
+        if owners.setdefault(network, environment) != environment:
+            raise ValueError(f"{network} is bound to both {owners[network]!r} and {environment!r}: choose one")
+    return tuple(Binding(network, environment) for network, environment in owners.items())
+
+
+def parse_upstream(text: str) -> str:
+    """An upstream as `Routes.parse` reads it, or `NO_UPSTREAM`."""
+    if text != NO_UPSTREAM:
+        try:
+            Routes.parse((text,))
+        except BadUpstream as error:
+            raise ValueError(str(error)) from None
+    return text
+
+
+def collect_upstreams(texts: Iterable[str]) -> tuple[str, ...]:
+    """Upstreams, or nobody, but not both."""
+    found = tuple(dict.fromkeys(texts))
+    if NO_UPSTREAM in found and len(found) > 1:
+        raise ValueError(f"{NO_UPSTREAM!r} and an upstream are both given: choose one")
+    return found
+
+
+def parse_redis(text: str) -> str | None:
+    """The URL of a store; empty for none."""
+    if not text:
+        return None
+    check_url(text)
+    connect(text, timeout=1.0)  # opens nothing yet, but reads all of the URL
+    return text
+
+
+def parse_url(text: str) -> str:
+    """The URL of an admin API, without a final slash."""
+    try:
+        parts = urlsplit(text)
+        is_good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        is_good = False
+    if not is_good:
+        raise ValueError(f"{text!r} is not the URL of an API: write it as in http://127.0.0.1:8081")
+    return text.rstrip("/")
+
+
+def parse_optional_text(text: str) -> str | None:
+    """Any text; empty for none."""
+    return text or None
+
+
+def parse_word(text: str) -> str:
+    """A text without white space that is not empty."""
+    if not text or re.search(r"\s", text):
+        raise ValueError(f"{text!r} is empty or has white space in it")
+    return text
+
+
+def parse_secret(text: str) -> str | None:
+    """Printable ASCII without white space; empty for none. The message never repeats it."""
+    if re.search(r"[^!-~]", text):
+        raise ValueError("the value has white space or a character in it that no token has")
+    return text or None
+
+
+def parse_path(text: str) -> Path:
+    """A path, made absolute; ``~`` is the home directory."""
+    if not text or "\0" in text:
+        raise ValueError(f"{text!r} is not a path")
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError:
+        raise ValueError(f"{text!r}: there is no such home directory") from None
+
+
+def parse_optional_path(text: str) -> Path | None:
+    """A path, made absolute; empty for none."""
+    return parse_path(text) if text else None
+
+
+def parse_optional_host(text: str) -> str | None:
+    """The id of a host; empty for none."""
+    if text:
+        check_host_id(text)
+    return text or None
+
+
+def parse_optional_region(text: str) -> str | None:
+    """A region; empty for none."""
+    if text:
+        check_region(text)
+    return text or None
+
+
+def parse_device(text: str) -> str:
+    """The name of a network device, as the kernel takes it (IFNAMSIZ: 15 octets)."""
+    if not re.fullmatch(r"[a-z][a-z0-9_-]{0,14}", text):
+        raise ValueError(f"{text!r} cannot name a device: use a letter, then up to 14 of a-z, 0-9, '-' and '_'")
+    return text
+
+
+def parse_optional_environment(text: str) -> EnvironmentId | None:
+    """The id of an environment; empty for none."""
+    return check_environment_id(text) if text else None
+
+
+def parse_prefix(text: str) -> IPv6Network:
+    """A /16 of IPv6."""
+    return Platform(prefix=parse_network(text, 16)).prefix
+
+
+def parse_zone(text: str) -> Name:
+    """The apex of the internal zone."""
+    return Platform(apex=Name.parse(text)).apex
+
+
+def parse_qname(text: str, apex: Name) -> Name:
+    """The name that ``text`` writes; one of a single label is below ``apex``, as a client's search list has it."""
+    is_short = "." not in text and text != ""
+    return apex.child(text) if is_short else Name.parse(text)
+
+
+def parse_type(text: str) -> int:
+    """The number of a record type: its name, or ``TYPE`` and the number (RFC 3597 §5)."""
+    if text.upper() in RRType.__members__:
+        return RRType[text.upper()]
+    match = re.fullmatch(r"TYPE([0-9]{1,5})", text.upper())
+    if match and int(match[1]) <= 0xFFFF:
+        return int(match[1])
+    raise ValueError(f"{text!r} is not a record type: use {', '.join(RRType.__members__)}, or TYPE and a number")
+
+
+def parse_switch(text: str) -> bool:
+    """``true`` or ``false``."""
+    if text.lower() in _TRUE:
+        return True
+    if text.lower() in _FALSE:
+        return False
+    raise ValueError(f"{text!r} is neither true nor false")
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """A parser that takes one of ``words``."""
+
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"{text!r} is not one of {', '.join(words)}")
+        return text
+
+    return parse

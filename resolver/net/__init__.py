@@ -1,0 +1,1 @@
+"""DNS over the network: UDP and TCP."""

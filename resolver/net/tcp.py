@@ -1,0 +1,162 @@
+"""DNS over TCP (RFC 7766): messages with a length before each, many on one connection."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from functools import partial
+from time import perf_counter
+from typing import cast
+
+from resolver.core import Core
+from resolver.net.connections import Connections
+from resolver.responder import Pending
+from resolver.scope import Serving
+from resolver.wire.messages import Hold, Transport
+
+IDLE = 10.0  # seconds (RFC 7766 §6.2.3: of the order of seconds); also all the time a slow sender has for a message
+BACKLOG = 1024
+
+
+class TcpListener:
+    """Answers what comes to ``sock``, a listening socket, which it owns."""
+
+    def __init__(self, sock: socket.socket, core: Core) -> None:
+        self.core = core
+        self.connections = Connections()
+        self._sock = sock
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Begins to accept connections."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: TcpConnection(self), sock=self._sock, backlog=BACKLOG)
+
+    def pause(self) -> None:
+        """Accepts no more connections."""
+        if self._server:
+            self._server.close()
+
+    def close(self) -> None:
+        """Closes all connections, when what is being sent has gone out."""
+        for connection in self.connections:
+            connection.close()
+
+
+class TcpConnection(asyncio.Protocol):
+    """One client's connection: queries are answered as they come, until it has been idle for `IDLE` seconds."""
+
+    def __init__(self, listener: TcpListener) -> None:
+        self.source = b""
+        self._core = listener.core
+        self._connections = listener.connections
+        self._received = bytearray()
+        self._owed = 0
+        self._has_ended = False
+        self._is_paused = False
+        self._transport: asyncio.Transport
+        self._timer: asyncio.TimerHandle
+        self._asked = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        sock = transport.get_extra_info("socket")
+        # Flow information and scope in an address are no part of who asks.
+        self.source = socket.inet_pton(sock.family, transport.get_extra_info("peername")[0].partition("%")[0])
+        self._asked = socket.inet_pton(sock.family, transport.get_extra_info("sockname")[0].partition("%")[0])
+        if self._connections.add(self):
+            self._core.counts.dropped["tcp_too_many"] += 1
+        self._timer = asyncio.get_running_loop().call_later(IDLE, self.close)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        self._answer_all()
+
+    def eof_received(self) -> bool:
+        # Who has no more to ask may still listen (RFC 9293 §3.6): what is being waited for is sent first.
+        self._has_ended = True
+        return self._owed > 0
+
+    def pause_writing(self) -> None:
+        # A client that asks but does not read gets no more answers than fit its window and our buffer.
+        self._is_paused = True
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._is_paused = False
+        self._transport.resume_reading()
+        self._answer_all()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._timer.cancel()
+        self._connections.remove(self)
+
+    def close(self) -> None:
+        """Closes when what has been answered is sent, or at once if the client does not take it."""
+        if self._transport.get_write_buffer_size():
+            self._timer = asyncio.get_running_loop().call_later(IDLE, self.abort)
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Closes at once."""
+        self._transport.abort()
+        self._connections.remove(self)
+
+    def _answer_all(self) -> None:
+        while len(self._received) >= 2 and not self._is_paused:
+            end = 2 + int.from_bytes(self._received[:2], "big")
+            if len(self._received) < end:
+                break
+            packet = bytes(self._received[2:end])
+            del self._received[:end]
+            self._owed += 1
+            self._answer(packet)
+
+    def _answer(self, packet: bytes) -> None:
+        hold = self._respond(packet, False)
+        if hold and not self._core.holding.hold(hold, partial(self._respond, packet)):
+            self._respond(packet, True)
+
+    def _respond(self, packet: bytes, is_last: bool) -> Hold | None:
+        started, responder = perf_counter(), self._core.responder
+        respond = responder.respond_at_last if is_last else responder.respond
+        reply = respond(packet, self._serving(), Transport.TCP)
+        match reply:
+            case Hold():
+                return reply
+            case Pending():
+                self._finish(packet, reply, started)
+            case _:
+                self._finished(packet, reply, started)
+        return None
+
+    def _serving(self) -> Serving:
+        return self._core.directory.place_of(self.source, self._asked).serving
+
+    def _finish(self, packet: bytes, pending: Pending, started: float) -> None:
+        def send(task: asyncio.Task[bytes]) -> None:
+            if not task.cancelled():
+                self._finished(packet, task.result(), started)
+
+        self._core.waiting.start(self._core.responder.finish(packet, pending, self.source), send)
+
+    def _finished(self, packet: bytes, reply: bytes | None, started: float) -> None:
+        self._send(reply)
+        self._core.counts.observe(perf_counter() - started)
+        if reply and self._core.querylog.is_on:
+            self._core.querylog.note(self._serving(), self.source, Transport.TCP, packet, reply, started)
+
+    def _send(self, reply: bytes | None) -> None:
+        self._owed -= 1
+        if reply is None:
+            self.abort()  # what is not a query over TCP will not become one
+        elif not self._transport.is_closing():
+            self._transport.write(len(reply).to_bytes(2, "big") + reply)  # one write (RFC 7766 §8)
+            self._keep_open()
+            if self._has_ended and not self._owed:
+                self.close()
+
+    def _keep_open(self) -> None:
+        self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(IDLE, self.close)
+        self._connections.use(self)

@@ -1,0 +1,1 @@
+"""DNS messages: as values, and as octets."""

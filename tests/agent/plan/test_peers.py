@@ -1,0 +1,153 @@
+"""The steps to a tunnel, taken on a WireGuard made of a dictionary: they lead where they should, and hurt nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.plan.peers import (
+    SINK,
+    ActualPeer,
+    DropAddresses,
+    DropPeer,
+    Greet,
+    PutPeer,
+    Step,
+    Tunnel,
+    after,
+    diff,
+    greetings,
+)
+from agent.plan.wanted import Peer
+from tests.agent.worlds import address, key
+from zones.addresses import Address
+from zones.keys import PublicKey
+
+
+class Simulated:
+    """WireGuard's rules for addresses: what is allowed to one peer is taken from every other."""
+
+    def __init__(self, peers: Mapping[PublicKey, ActualPeer] | None = None) -> None:
+        self.endpoints = {key_: peer.endpoint for key_, peer in (peers or {}).items()}
+        self.owners = {one: key_ for key_, peer in (peers or {}).items() for one in peer.allowed_ips}
+
+    def take(self, steps: Iterable[Step]) -> None:
+        for step in steps:
+            match step:
+                case DropPeer(gone):
+                    self.endpoints.pop(gone, None)
+                    self.owners = {one: owner for one, owner in self.owners.items() if owner != gone}
+                case DropAddresses(addresses):
+                    for one in addresses:
+                        self.owners.pop(one, None)
+                case PutPeer(put):
+                    self.endpoints[put] = step.endpoint or self.endpoints.get(put)
+                    if step.replace:
+                        self.owners = {one: owner for one, owner in self.owners.items() if owner != put}
+                    self.owners |= dict.fromkeys(step.add, put)
+
+    def tunnel(self) -> Tunnel:
+        allowed: dict[PublicKey, set[Address]] = {key_: set() for key_ in self.endpoints}
+        for one, owner in self.owners.items():
+            allowed[owner].add(one)
+        return Tunnel(key(0), 1, {k: ActualPeer(self.endpoints[k], frozenset(found)) for k, found in allowed.items()})
+
+
+def as_wanted(owners: Mapping[int, int]) -> dict[PublicKey, Peer]:
+    """Peers by number, each with the addresses that ``owners`` gives it."""
+    peers: dict[PublicKey, set[Address]] = {}
+    for at, owner in owners.items():
+        peers.setdefault(key(owner), set()).add(address(1, at))
+    return {key_: Peer(f"192.0.2.1:{50000 + len(found)}", frozenset(found)) for key_, found in peers.items()}
+
+
+worlds = st.dictionaries(st.integers(1, 12), st.integers(1, 5)).map(as_wanted)
+
+
+@given(worlds, worlds)
+def test_the_steps_lead_from_any_tunnel_to_any_other(
+    first: dict[PublicKey, Peer], second: dict[PublicKey, Peer]
+) -> None:
+    device = Simulated()
+    device.take(diff(first, device.tunnel()))
+    steps = diff(second, device.tunnel())
+    device.take(steps)
+    reached = device.tunnel().peers
+    assert {k: (peer.endpoint, peer.allowed_ips) for k, peer in reached.items()} == {
+        k: (peer.endpoint, peer.allowed_ips) for k, peer in second.items()
+    }
+    assert diff(second, device.tunnel()) == []
+
+
+@given(worlds, worlds)
+def test_what_is_reckoned_after_the_steps_is_what_the_device_has(
+    first: dict[PublicKey, Peer], second: dict[PublicKey, Peer]
+) -> None:
+    device = Simulated()
+    device.take(diff(first, device.tunnel()))
+    before = device.tunnel()
+    steps = diff(second, before)
+    device.take(steps)
+    assert after(before, steps) == device.tunnel()
+
+
+@given(worlds, worlds)
+def test_a_peer_that_stays_as_it_is_appears_in_no_step(
+    first: dict[PublicKey, Peer], second: dict[PublicKey, Peer]
+) -> None:
+    device = Simulated()
+    device.take(diff(first, device.tunnel()))
+    untouched = {key_ for key_, peer in second.items() if first.get(key_) == peer}
+    for step in diff(second, device.tunnel()):
+        assert isinstance(step, DropAddresses) or step.key not in untouched
+
+
+@given(worlds, worlds)
+def test_an_address_that_moves_is_never_without_a_way(
+    first: dict[PublicKey, Peer], second: dict[PublicKey, Peer]
+) -> None:
+    device = Simulated()
+    device.take(diff(first, device.tunnel()))
+    there = set(device.owners)
+    staying = there & {one for peer in second.values() for one in peer.allowed_ips}
+    dropped_with_peer = {one for one in staying if device.owners[one] not in second}
+    for step in diff(second, device.tunnel()):
+        device.take([step])
+        assert staying - dropped_with_peer <= set(device.owners)
+
+
+def test_a_peer_that_was_lost_is_greeted_unless_it_is_the_one_to_call() -> None:
+    wanted = {key(at): Peer("192.0.2.1:51820", frozenset()) for at in (1, 2, 3)} | {key(4): Peer(None, frozenset())}
+    there = Tunnel(key(0), 1, {key(1): ActualPeer("192.0.2.1:51820", frozenset())})
+    found = greetings(wanted, there, {key(1), key(3), key(4)})
+    assert found == [Greet(key(3), 0)]
+    assert diff(wanted, after(there, [*diff(wanted, there), *found])) == []
+
+
+def test_a_peer_that_answers_keeps_the_endpoint_that_it_sends_from() -> None:
+    wanted = {key(1): Peer("192.0.2.1:51820", frozenset())}
+    actual = Tunnel(key(0), 1, {key(1): ActualPeer("198.51.100.7:4000", frozenset())})
+    assert diff(wanted, actual, settled=[key(1)]) == []
+    assert diff(wanted, actual) == [PutPeer(key(1), endpoint="192.0.2.1:51820")]
+
+
+def test_what_is_allowed_beyond_single_addresses_is_replaced() -> None:
+    wanted = {key(1): Peer(None, frozenset({address(1, 1)}))}
+    actual = Tunnel(key(0), 1, {key(1): ActualPeer(None, frozenset({address(1, 1)}), is_foreign=True)})
+    assert diff(wanted, actual) == [PutPeer(key(1), add=(address(1, 1),), replace=True)]
+
+
+def test_what_is_taken_away_goes_before_anything_is_given() -> None:
+    before = {
+        key(1): ActualPeer(None, frozenset({address(1, 1)})),
+        key(2): ActualPeer(None, frozenset({address(1, 2)})),
+    }
+    wanted = {key(2): Peer(None, frozenset()), key(3): Peer(None, frozenset({address(1, 3)}))}
+    kinds = [type(step) for step in diff(wanted, Tunnel(key(0), 1, before))]
+    assert kinds == [DropPeer, DropAddresses, PutPeer]
+
+
+def test_the_sink_is_nobodys_key() -> None:
+    assert len(SINK) == len(key(1))

@@ -1,0 +1,62 @@
+"""The workload's resolv.conf: written whole, at the place where ip-netns(8) looks, and put back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent.errors import Failed
+from agent.system import resolv_conf
+from tests.agent.worlds import PLATFORM
+
+TEXT = resolv_conf.render(PLATFORM)
+
+
+def test_it_names_one_resolver_and_where_to_search() -> None:
+    assert TEXT == "nameserver fd12::10\nsearch railway.internal\noptions ndots:1\n"
+
+
+@pytest.mark.parametrize(
+    ("netns", "path"),
+    [
+        ("/run/netns/web", "/etc/netns/web/resolv.conf"),
+        ("/var/run/netns/web", "/etc/netns/web/resolv.conf"),
+        ("/proc/17/ns/net", None),
+        ("/run/netns/a/b", None),
+    ],
+)
+def test_a_named_namespace_has_its_file_where_ip_netns_looks(netns: str, path: str | None) -> None:
+    assert resolv_conf.path_for(netns) == (Path(path) if path else None)
+
+
+def test_what_was_there_before_is_put_back(tmp_path: Path) -> None:
+    path = tmp_path / "web" / "resolv.conf"
+    assert resolv_conf.write(path, "nameserver 192.0.2.1\n") is None
+    before = resolv_conf.write(path, TEXT)
+    assert (before, path.read_text(), path.stat().st_mode & 0o777) == ("nameserver 192.0.2.1\n", TEXT, 0o644)
+    resolv_conf.restore(path, TEXT, before)
+    assert path.read_text() == before
+    assert [one.name for one in path.parent.iterdir()] == ["resolv.conf"]
+
+
+def test_what_was_not_there_before_is_gone_again(tmp_path: Path) -> None:
+    path = tmp_path / "resolv.conf"
+    resolv_conf.write(path, TEXT)
+    resolv_conf.restore(path, TEXT, None)
+    resolv_conf.restore(path, TEXT, None)
+    assert not path.exists()
+
+
+def test_what_somebody_else_has_written_since_stays(tmp_path: Path) -> None:
+    path = tmp_path / "resolv.conf"
+    resolv_conf.write(path, TEXT)
+    path.write_text("nameserver 198.51.100.1\n")
+    resolv_conf.restore(path, TEXT, None)
+    assert path.read_text() == "nameserver 198.51.100.1\n"
+
+
+def test_where_nothing_can_be_written_the_error_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Failed, match="--resolv-conf"):
+        resolv_conf.write(tmp_path / "file" / "resolv.conf", TEXT)

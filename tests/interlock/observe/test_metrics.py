@@ -1,0 +1,112 @@
+"""Metrics: what the parts have counted, as a scrape reads it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from ipaddress import IPv6Network
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from admin.counts import Counts as AdminCounts
+from interlock.observe import metrics
+from interlock.observe.metrics import Metrics, Sources
+from interlock.parts.names import Names
+from interlock.process.supervise import Supervisor
+from interlock.settings.sources import read_settings
+from resolver.wire.messages import Rcode, Transport
+from store.store import Store
+from tests import worlds
+from watcher.watcher import Watcher
+from zones.model import Environment
+from zones.names import EnvironmentId
+from zones.records import RRType
+
+
+def names_of(store: Store) -> Names:
+    """A resolver and a watcher that are not started."""
+    return Names.of(read_settings({"upstream": ["192.0.2.53"]}, {}), store, [])
+
+
+def scrape(sources: Sources) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    families = text_string_to_metric_families(Metrics(sources).render()[0].decode())
+    return {(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples}
+
+
+def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
+    return name, frozenset(labels.items())
+
+
+def test_queries_and_their_latency() -> None:
+    names = names_of(Store("unix:///nowhere"))
+    counts = names.resolver.counts
+    counts.memo_hits = 3
+    counts.tally(Rcode.NOERROR, RRType.AAAA, "environment", Transport.UDP).count += 5
+    counts.dropped["short"] += 1
+    counts.observe(0.00002, queries=4)
+    counts.observe(100.0)
+    found = scrape(Sources(Supervisor([]), names))
+    assert (
+        found[key("interlock_queries_total", rcode="NOERROR", type="AAAA", scope="environment", transport="udp")] == 5
+    )
+    assert found[key("interlock_queries_dropped_total", reason="short")] == 1
+    assert found[key("interlock_memo_hits_total")] == 3
+    assert found[key("interlock_query_seconds_bucket", le="1e-05")] == 0
+    assert found[key("interlock_query_seconds_bucket", le="2.5e-05")] == 4
+    assert found[key("interlock_query_seconds_bucket", le="1.5")] == 4
+    assert found[key("interlock_query_seconds_bucket", le="+Inf")] == 5
+    assert found[key("interlock_query_seconds_count")] == 5
+    assert found[key("interlock_query_seconds_sum")] == pytest.approx(100.00008)
+
+
+def test_names_on_their_way() -> None:
+    names = names_of(Store("unix:///nowhere"))
+    names.resolver.counts.held_coming = 5
+    names.resolver.counts.late_coming = 2
+    found = scrape(Sources(Supervisor([]), names))
+    assert found[key("interlock_queries_held_coming_total")] == 5
+    assert found[key("interlock_queries_late_coming_total")] == 2
+
+
+def test_the_agent_in_the_place_of_a_store() -> None:
+    names = Names.of(read_settings({"agent_dir": "/nowhere", "upstream": ["none"]}, {}), None, [])
+    sources = Sources(Supervisor([]), names)
+    assert not any("store" in name or name == "interlock_zone_age_seconds" for name, _ in scrape(sources))
+    assert scrape(sources)[key("interlock_agent_connected")] == 0
+    names.watcher.connected = True
+    names.watcher.counts.lost_connections = 3
+    found = scrape(sources)
+    assert found[key("interlock_agent_connected")] == 1
+    assert found[key("interlock_agent_lost_total")] == 3
+    assert found[key("interlock_environments")] == 0
+    assert 0 <= found[key("interlock_zone_age_seconds")] < 1
+
+
+def test_parts_and_process() -> None:
+    counts = AdminCounts(commits=7, requests=Counter({("GET", "/v1/environments", 200): 3}))
+    found = scrape(Sources(Supervisor([], restarts={"watcher": 2, "admin": 0}, down={"watcher"}), admin=counts))
+    assert found[key("interlock_commits_total")] == 7
+    assert found[key("interlock_api_requests_total", method="GET", route="/v1/environments", status="200")] == 3
+    assert found[key("interlock_part_restarts_total", part="watcher")] == 2
+    assert found[key("interlock_part_up", part="watcher")] == 0
+    assert found[key("interlock_part_up", part="admin")] == 1
+    assert any(name == "interlock_info" for name, _ in found)
+    assert key("process_open_fds") in found
+
+
+async def test_the_watcher_and_its_environments(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = names_of(store)
+    sources = Sources(Supervisor([]), names)
+    assert key("interlock_zone_age_seconds") not in scrape(sources)
+    await store.commit(worlds.production(), 0)
+    await store.commit(Environment(EnvironmentId("second"), IPv6Network("fd12:1:1::/48"), 1), 0)
+    assert isinstance(names.watcher, Watcher)
+    await names.watcher._synchronize()
+    found = scrape(sources)
+    assert found[key("interlock_environments")] == 2
+    assert found[key("interlock_environment_revision", environment="production")] == worlds.production().revision
+    assert found[key("interlock_store_connected")] == 1
+    assert found[key("interlock_upstream_queries_total", upstream="192.0.2.53:53")] == 0
+    assert 0 <= found[key("interlock_zone_age_seconds")] < 60
+    monkeypatch.setattr(metrics, "MOST_ENVIRONMENTS", 1)
+    assert not any(name == "interlock_environment_revision" for name, _ in scrape(sources))

@@ -1,0 +1,101 @@
+"""How watcher and resolver are put together: where it listens, whom it asks, who belongs where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from interlock.demo import demo_bindings
+from interlock.parts import names
+from interlock.parts.names import Names
+from interlock.settings.setting import Raw
+from interlock.settings.sources import read_settings
+from interlock.settings.values import Endpoint, parse_binding, parse_qname
+from store.store import Store
+from watcher.feed.follower import Follower
+from watcher.watcher import Watcher
+from zones.names import Name
+
+
+def built(flags: dict[str, Raw]) -> Names:
+    return Names.of(read_settings(flags, {}, part="up"), Store("unix:///nowhere"), [])
+
+
+def upstreams(flags: dict[str, Raw]) -> set[str]:
+    forwarder = built(flags).resolver.forwarder
+    return {str(upstream) for upstream in forwarder.asker.health} if forwarder else set()
+
+
+@pytest.fixture
+def resolv_conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "resolv.conf"
+    monkeypatch.setattr(names, "RESOLV_CONF", path)
+    return path
+
+
+def test_upstreams_are_those_of_the_host_unless_others_are_named(resolv_conf: Path) -> None:
+    resolv_conf.write_text("nameserver 192.0.2.1\nnameserver 2001:db8::1\nsearch example\n")
+    assert upstreams({}) == {"192.0.2.1:53", "[2001:db8::1]:53"}
+    assert upstreams({"upstream": ["192.0.2.9:5353", "corp.example=192.0.2.8"]}) == {"192.0.2.9:5353", "192.0.2.8:53"}
+    assert upstreams({"upstream": ["none"]}) == set()
+
+
+@pytest.mark.parametrize(
+    ("listen", "expected"),
+    [
+        ("127.0.0.1:53", {"127.0.0.53:53"}),
+        ("0.0.0.0:53", {"127.0.0.53:53"}),
+        ("127.0.0.1:1053", {"127.0.0.1:53", "127.0.0.53:53"}),
+    ],
+)
+def test_it_does_not_ask_itself(resolv_conf: Path, listen: str, expected: set[str]) -> None:
+    resolv_conf.write_text("nameserver fd12::10\nnameserver 127.0.0.1\nnameserver 127.0.0.53\n")
+    assert upstreams({"dns_listen": [listen]}) == expected
+
+
+def test_a_host_without_nameservers_has_nobody_to_ask(resolv_conf: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert upstreams({}) == set()
+    assert [record.getMessage() for record in caplog.records] == ["no_upstreams"]
+    resolv_conf.write_text("")
+    assert upstreams({}) == set()
+
+
+def test_an_address_that_nobody_asked_for_may_be_missing(
+    resolv_conf: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    resolv_conf.write_text("")
+    monkeypatch.setattr(names, "_has_address", lambda host: ":" not in host)
+    assert built({}).resolver._listen == [Endpoint("127.0.0.1", 1053)]
+    assert [record.getMessage() for record in caplog.records] == ["address_left_out"]
+    asked_for: dict[str, Raw] = {"dns_listen": ["127.0.0.1:1053", "[::1]:1053"]}
+    assert len(built(asked_for).resolver._listen) == 2
+
+
+def test_the_demo_is_this_machines_unless_that_is_somebody_elses() -> None:
+    theirs = (parse_binding("127.0.0.1=mine"), parse_binding("10.0.0.0/8=other"))
+    assert [str(binding) for binding in demo_bindings(theirs)] == [
+        "127.0.0.1/32=mine", "10.0.0.0/8=other", "::1/128=demo",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("api", "api.railway.internal."),
+        ("api.", "api."),
+        ("a1.api", "a1.api."),
+        ("api.railway.internal", "api.railway.internal."),
+        (".", "."),
+    ],
+)
+def test_a_single_label_is_below_the_zone(text: str, expected: str) -> None:
+    assert str(parse_qname(text, Name.parse("railway.internal"))) == expected
+
+
+def test_without_a_store_it_follows_the_agent_of_this_host(resolv_conf: Path) -> None:
+    settings = read_settings({"agent_dir": "/nowhere/agent"}, {}, part="resolver")
+    names_ = Names.of(settings, None, [])
+    assert isinstance(names_.watcher, Follower)
+    assert names_.watcher.path == Path("/nowhere/agent/names.sock")
+    assert isinstance(built({}).watcher, Watcher)  # though --agent-dir has a default there

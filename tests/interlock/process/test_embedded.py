@@ -1,0 +1,207 @@
+"""The embedded store: a real server, its parent's end, its own end, and what keeps it from starting."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from interlock.errors import EmbeddedStoreFailed, StateDirectoryUnusable
+from interlock.process import embedded
+from interlock.process.embedded import EmbeddedStore
+from interlock.process.state_dir import locked, make_state_directory
+from store.store import Store
+from tests import worlds
+from tests.interlock.processes import NOBODY, python, run, started, stores_in, unprivileged, wait_until
+
+SERVERS = [None, "redis-server"]
+
+
+@pytest.fixture(params=SERVERS, ids=["valkey", "redis"])
+def server(request: pytest.FixtureRequest) -> str | None:
+    if request.param and not shutil.which(request.param):
+        pytest.skip(f"no {request.param} on this machine: install the package of that name")
+    chosen: str | None = request.param
+    return chosen
+
+
+def keeper(directory: Path, server: str | None = None) -> tuple[str, ...]:
+    return python("-m", "tests.interlock.keeper", str(directory), *([server] if server else []))
+
+
+@asynccontextmanager
+async def running(directory: Path, server: str | None = None) -> AsyncIterator[tuple[Store, asyncio.Task[None]]]:
+    """A client of a store that runs in ``directory``, and the task that runs it."""
+    ready = asyncio.Event()
+    with locked(directory) as lock:
+        kept = EmbeddedStore(directory, lock, server)
+        task = asyncio.create_task(kept.run(ready.set))
+        store = Store(kept.url)
+        try:
+            waiting = asyncio.create_task(ready.wait())
+            await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            if not ready.is_set():
+                await task  # which raises
+            yield store, task
+        finally:
+            await store.close()
+            task.cancel()
+            await asyncio.wait({task})
+
+
+async def test_what_was_written_is_there_after_a_restart(tmp_path: Path, server: str | None) -> None:
+    async with running(tmp_path, server) as (store, _task):
+        await store.commit(worlds.production(), 0)
+    assert not stores_in(tmp_path)
+    async with running(tmp_path, server) as (store, _task):
+        revision, environment = await store.environment(worlds.PRODUCTION)
+    assert environment == worlds.production()
+    assert revision == worlds.production().revision
+
+
+async def test_only_this_user_can_reach_it(tmp_path: Path) -> None:
+    directory = tmp_path / "new" / "state"
+    make_state_directory(directory)
+    async with running(directory):
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()}
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", 6379), 1)
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert modes == {"lock": 0o600, "store": 0o700, "store.log": 0o600, "store.sock": 0o600}
+
+
+async def test_a_crash_is_told_with_its_reason(tmp_path: Path) -> None:
+    async with running(tmp_path) as (_store, task):
+        (pid,) = stores_in(tmp_path)
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(
+            EmbeddedStoreFailed, match=r"ended by SIGKILL; it said last: Ready to accept connections.*store\.log"
+        ):
+            await task
+
+
+def test_it_does_not_outlive_a_parent_that_is_killed(tmp_path: Path, server: str | None) -> None:
+    with started(*keeper(tmp_path, server)) as process:
+        process.read_until("ready")
+        (pid,) = stores_in(tmp_path)
+        process.end(signal.SIGKILL)
+        wait_until(lambda: not stores_in(tmp_path))
+        assert not Path(f"/proc/{pid}/exe").exists()
+
+
+def test_a_second_one_is_refused_and_the_next_is_not(tmp_path: Path) -> None:
+    with started(*keeper(tmp_path)) as first:
+        first.read_until("ready")
+        second = run(*keeper(tmp_path))
+        assert second.returncode != 0
+        assert second.stderr == (
+            f"StateDirectoryUnusable: state directory {tmp_path} is in use by process {first.pid}:"
+            " stop that one, or choose another directory with --state-dir\n"
+        )
+        first.end(signal.SIGKILL)
+        with started(*keeper(tmp_path)) as third:
+            third.read_until("ready")
+
+
+def test_a_store_that_is_still_ending_keeps_the_next_one_out(tmp_path: Path) -> None:
+    # The server holds the lock that it inherited, so a killed parent's files are not taken over while they are in use.
+    with started(*keeper(tmp_path)) as process:
+        process.read_until("ready")
+        inode = (tmp_path / "lock").stat().st_ino
+        (pid,) = stores_in(tmp_path)
+        held = {Path(entry).stat().st_ino for entry in Path(f"/proc/{pid}/fd").iterdir() if Path(entry).exists()}
+        assert inode in held
+
+
+def test_a_child_whose_parent_died_before_it_could_ask_ends_itself() -> None:
+    child = subprocess.run(["true"], preexec_fn=embedded._end_with_parent(parent=-1), check=False)
+    assert child.returncode == 1
+
+
+async def test_a_server_that_does_not_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "END_DEADLINE", 0.2)
+    async with running(tmp_path):
+        (pid,) = stores_in(tmp_path)
+        os.kill(pid, signal.SIGSTOP)
+    assert not stores_in(tmp_path)
+
+
+def _break_append_only_file(directory: Path) -> None:
+    (file,) = (directory / "store" / "appendonlydir").glob("*.incr.aof")
+    content = bytearray(file.read_bytes())
+    content[60:90] = b"x" * 30
+    file.write_bytes(content)
+
+
+async def test_a_broken_file_is_told_in_the_servers_words(tmp_path: Path, server: str | None) -> None:
+    async with running(tmp_path, server) as (store, _task):
+        await store.commit(worlds.production(), 0)
+    _break_append_only_file(tmp_path)
+    with pytest.raises(
+        EmbeddedStoreFailed, match=r"status 1; it said last: Bad file format reading the append only file"
+    ):
+        async with running(tmp_path, server):
+            pass
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk], capture_output=True, text=True, check=False
+    )
+    if mount.returncode:
+        pytest.skip(f"no file system of one's own can be mounted here: {mount.stderr.strip()}")
+    subprocess.run(["dd", "if=/dev/zero", f"of={disk}/filler", "bs=1k"], capture_output=True, check=False)
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+async def test_a_full_disk_at_the_start(full_disk: Path) -> None:
+    with pytest.raises((EmbeddedStoreFailed, StateDirectoryUnusable), match="No space left on device"):
+        async with running(full_disk):
+            pass
+
+
+async def test_a_path_too_long_for_a_socket(tmp_path: Path) -> None:
+    with pytest.raises(EmbeddedStoreFailed, match="octets, more than 107: choose a shorter --state-dir"):
+        EmbeddedStore(tmp_path / ("a" * 110), -1)
+
+
+@pytest.mark.parametrize("server", ["/nonexistent/valkey-server", "no-such-program", "/etc/passwd"])
+def test_a_server_that_is_not_there(tmp_path: Path, server: str) -> None:
+    with pytest.raises(EmbeddedStoreFailed, match=f"there is no program '{server}'"):
+        EmbeddedStore(tmp_path, -1, server)
+
+
+async def test_a_program_that_is_no_store(tmp_path: Path) -> None:
+    with pytest.raises(EmbeddedStoreFailed, match="ended with status 0; it said last: nothing"):
+        async with running(tmp_path, "/bin/true"):
+            pass
+
+
+def test_a_state_directory_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("")
+    with pytest.raises(StateDirectoryUnusable, match="cannot be used: File exists: mend that, or choose another"):
+        make_state_directory(tmp_path / "state")
+
+
+def test_a_state_directory_that_is_somebody_elses(tmp_path: Path) -> None:
+    command = unprivileged(*keeper(Path("/usr")))
+    refused = run(*command)
+    user = os.getuid() or NOBODY
+    assert refused.stderr == (
+        f"StateDirectoryUnusable: state directory /usr cannot be used: user {user} may not write to it:"
+        " mend that, or choose another with --state-dir\n"
+    )

@@ -1,0 +1,147 @@
+"""Supervision: parts start in order, come back when they crash, and end in the opposite order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+
+from interlock.errors import PartFailed
+from interlock.process.supervise import Part, Supervisor
+
+DEADLINE = 5.0  # seconds
+
+
+class Recorded:
+    """Parts that note what happens to them; ``crash`` ends the one that runs under a name."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self._crashes: dict[str, asyncio.Future[None]] = {}
+
+    def part(self, name: str) -> Part:
+        async def run(ready: Callable[[], None]) -> None:
+            self.events.append(f"{name} starts")
+            self._crashes[name] = asyncio.get_running_loop().create_future()
+            ready()
+            try:
+                await self._crashes[name]
+            finally:
+                self.events.append(f"{name} ends")
+
+        return Part(name, run)
+
+    def crash(self, name: str, error: Exception | None) -> None:
+        if error:
+            self._crashes[name].set_exception(error)
+        else:
+            self._crashes[name].set_result(None)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while not condition():  # noqa: ASYNC110 what is waited for is no event
+            await asyncio.sleep(0.001)
+
+
+async def test_parts_start_in_order_and_end_in_the_opposite_one() -> None:
+    recorded = Recorded()
+    supervisor = Supervisor([recorded.part("store"), recorded.part("resolver")])
+    await supervisor.start()
+    await supervisor.stop()
+    assert recorded.events == ["store starts", "resolver starts", "resolver ends", "store ends"]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "traced"),
+    [
+        (ZeroDivisionError("oops"), "oops", True),
+        (PartFailed("the disk is full"), "the disk is full", False),
+        (None, "it ended by itself", False),
+    ],
+)
+async def test_a_crash_is_logged_and_counted_and_the_part_comes_back(
+    error: Exception | None, reason: str, traced: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorded = Recorded()
+    supervisor = Supervisor([recorded.part("one"), recorded.part("two")], first_delay=0.01)
+    await supervisor.start()
+    recorded.crash("one", error)
+    await until(lambda: "one" in supervisor.down)
+    assert "two" not in supervisor.down
+    await until(lambda: recorded.events.count("one starts") == 2)
+    assert not supervisor.down
+    assert supervisor.restarts == {"one": 1, "two": 0}
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert record.getMessage() == "part_failed"
+    assert vars(record)["reason"] == reason
+    assert bool(record.exc_info) is traced
+    assert recorded.events.count("two starts") == 1
+    await supervisor.stop()
+
+
+async def test_a_part_that_cannot_start_ends_the_start() -> None:
+    recorded = Recorded()
+
+    async def fail(_ready: Callable[[], None]) -> None:
+        raise PartFailed("the port is taken")
+
+    supervisor = Supervisor([recorded.part("store"), Part("resolver", fail), recorded.part("admin")])
+    with pytest.raises(PartFailed, match="the port is taken"):
+        await supervisor.start()
+    await supervisor.stop()
+    assert recorded.events == ["store starts", "store ends"]
+
+
+async def test_patience_grows() -> None:
+    starts: list[float] = []
+
+    async def crash(ready: Callable[[], None]) -> None:
+        starts.append(asyncio.get_running_loop().time())
+        ready()
+        raise ZeroDivisionError
+
+    supervisor = Supervisor([Part("one", crash)], first_delay=0.02)
+    await supervisor.start()
+    await until(lambda: len(starts) == 5)
+    await supervisor.stop()
+    gaps = [later - earlier for earlier, later in pairwise(starts)]
+    assert gaps[3] > gaps[0]
+    assert gaps[3] >= 0.02 * 8 / 2  # jitter takes half at most
+
+
+async def test_a_start_can_be_given_up() -> None:
+    hung = asyncio.Event()
+
+    async def hang(_ready: Callable[[], None]) -> None:
+        hung.set()
+        await asyncio.Future()
+
+    supervisor = Supervisor([Part("slow", hang)])
+    starting = asyncio.create_task(supervisor.start())
+    await hung.wait()
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    await supervisor.stop()
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "slow"]
+
+
+async def test_a_part_that_fails_while_it_ends_does_not_keep_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    recorded = Recorded()
+
+    async def stumble(ready: Callable[[], None]) -> None:
+        ready()
+        try:
+            await asyncio.Future()
+        finally:
+            raise PartFailed("it would not close")
+
+    supervisor = Supervisor([recorded.part("store"), Part("admin", stumble)])
+    await supervisor.start()
+    await supervisor.stop()
+    assert recorded.events[-1] == "store ends"
+    assert [record.getMessage() for record in caplog.records] == ["part_failed_to_end"]

@@ -1,0 +1,209 @@
+"""How replies fit: limits, truncation at whole records, choices of many, compression, and the guards around dnslib."""
+
+from __future__ import annotations
+
+import socket
+
+import dns.flags
+import dns.message
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resolver.counts import Counts
+from resolver.responder import Responder
+from resolver.scope import Directory
+from resolver.wire import codec as wire
+from resolver.wire.messages import Drop, Edns, ErrorCode, ExtendedError, Head, Query, Rcode, Rejected, Reply, Transport
+from tests import worlds
+from tests.resolver.messages import answers, query, read
+from zones.addresses import Address
+from zones.names import Name
+from zones.records import RRset, RRType, Text
+
+DIRECTORY = Directory(worlds.PLATFORM, worlds.BINDINGS)
+DIRECTORY.publish(worlds.compiled(worlds.production()))
+DIRECTORY.is_loaded = True
+RESPONDER = Responder(DIRECTORY, Counts())
+
+
+def ask(packet: bytes, transport: Transport = Transport.UDP) -> bytes:
+    serving = DIRECTORY.place_of(socket.inet_aton(worlds.PRODUCTION_SOURCE), worlds.ASKED).serving
+    reply = RESPONDER.respond(packet, serving, transport)
+    assert isinstance(reply, bytes)
+    return reply
+
+
+@pytest.mark.parametrize(
+    ("payload", "limit"), [(None, 512), (0, 512), (511, 512), (513, 513), (1232, 1232), (1233, 1232), (65535, 1232)]
+)
+def test_a_udp_reply_is_no_larger_than_both_sides_take(payload: int | None, limit: int) -> None:
+    reply = ask(query("long", "TXT", payload=payload))
+    assert limit - 250 < len(reply) <= limit
+    assert read(reply).flags & dns.flags.TC
+
+
+def test_truncation_keeps_whole_records_the_question_and_opt() -> None:
+    reply = read(ask(query("long", "TXT", payload=512)))
+    assert reply.flags & dns.flags.TC
+    assert len(answers(reply)) == 2
+    assert reply.question
+    assert reply.edns == 0
+
+
+def test_nothing_is_truncated_over_tcp() -> None:
+    reply = read(ask(query("long", "TXT"), Transport.TCP))
+    assert not reply.flags & dns.flags.TC
+    assert len(answers(reply)) == 12
+
+
+@pytest.mark.parametrize(("payload", "count"), [(None, 16), (512, 15), (1232, 41), (4096, 41)])
+def test_some_of_many_instances_are_a_whole_answer(payload: int | None, count: int) -> None:
+    """Else each client of a large service would have to come again over TCP, which some cannot."""
+    reply = read(ask(query("crowd", "AAAA", payload=payload)))
+    assert not reply.flags & dns.flags.TC
+    assert len(answers(reply)) == pytest.approx(count, abs=1)
+
+
+def test_turns_reach_every_instance_and_each_comes_first() -> None:
+    packet = query("crowd", "AAAA")
+    seen = [answers(read(ask(packet))) for _ in range(60)]
+    assert len({addresses[0] for addresses in seen}) == 60
+    assert len({address for addresses in seen for address in addresses}) == 60
+    assert [answers(read(ask(packet))) for _ in range(60)] == seen
+
+
+def test_a_set_asked_for_as_a_whole_is_truncated_as_one() -> None:
+    message = read(ask(query("all.api", "AAAA")))
+    assert not message.flags & dns.flags.TC
+    crowd = read(ask(query("all.crowd", "AAAA")))
+    assert crowd.flags & dns.flags.TC
+
+
+def test_the_question_comes_back_in_its_own_letters_and_all_else_points_to_it() -> None:
+    packet = query("aPi.RaIlWaY.iNtErNaL.", "AAAA")
+    reply = ask(packet)
+    question = packet[12:]
+    assert reply[12 : 12 + len(question)] == question
+    # Two records of 28 octets each: a pointer to the question (RFC 1035 §4.1.4), and nothing spelt out again.
+    assert len(reply) == len(packet) + 2 * 28
+    assert reply[len(packet) : len(packet) + 2] == b"\xc0\x0c"
+
+
+def test_a_type_that_looks_like_a_capital_letter_is_left_alone() -> None:
+    packet = query("api", "HTTPS")  # type 65 is the octet of 'A'
+    assert ask(packet)[12 : len(packet)] == packet[12:]
+
+
+def test_a_label_need_not_be_text() -> None:
+    packet = bytearray(query("xxx", "AAAA"))
+    packet[13:16] = b"\xff\0."
+    reply = ask(bytes(packet))
+    assert reply[3] & 0xF == Rcode.NXDOMAIN
+    assert reply[12 : len(packet)] == packet[12:]
+
+
+def test_no_pointer_goes_beyond_what_fourteen_bits_can_say() -> None:
+    """dnslib alone writes such a pointer wrongly; a reply over TCP can be that long."""
+    owner = Name.parse("big.railway.internal")
+    texts = RRset(owner, RRType.TXT, 5, tuple(Text.of(f"{number:04d}" + "x" * 200) for number in range(100)))
+    far = Name.parse("far.example.org")
+    late = [RRset(far, RRType.AAAA, 5, (Address(bytes(16)),)), RRset(far, RRType.TXT, 5, (Text.of("t"),))]
+    question = owner + b"\0\x10\0\1"
+    packed = wire.pack(Head(1, 0, False, question), Reply(Rcode.NOERROR, (texts, *late)), wire.MAXIMUM_TCP)
+    assert len(packed) > 0x4000
+    message = dns.message.from_wire(packed)
+    assert [rrset.name.to_text() for rrset in message.answer][-2:] == ["far.example.org."] * 2
+
+
+def test_a_reply_over_tcp_has_as_many_records_as_a_length_can_say() -> None:
+    owner = Name.parse("all.crowd.railway.internal")
+    rrset = RRset(owner, RRType.AAAA, 5, tuple(Address(number.to_bytes(16, "big")) for number in range(5000)))
+    packed = wire.pack(Head(1, 0, False, owner + b"\0\x1c\0\1"), Reply(Rcode.NOERROR, (rrset,)), wire.MAXIMUM_TCP)
+    assert 65_500 < len(packed) <= 65_535
+    dns.message.from_wire(packed)
+
+
+def test_the_longest_name_with_an_error_and_an_soa_fits_the_smallest_reply() -> None:
+    labels = b"".join(b"\x3f" + b"x" * 63 for _ in range(3)) + b"\x2b" + b"y" * 43
+    name = Name(labels + worlds.PLATFORM.apex)
+    assert len(name) == 254
+    soa = worlds.compiled(worlds.production()).soa(worlds.PLATFORM.apex)
+    error = ExtendedError(ErrorCode.OTHER, "é" * 200)
+    head = Head(1, 0, True, name + b"\0\x1c\0\1", Edns(512, 0, False))
+    message = dns.message.from_wire(wire.pack(head, Reply(Rcode.NXDOMAIN, (), (soa,), True, error), 512))
+    assert not message.flags & dns.flags.TC
+    assert len(message.authority) == 1
+
+
+def chain_of(count: int) -> Reply:
+    """A reply of ``count`` CNAMEs, each of a long name, and an address at their end."""
+    names = [Name.parse(f"{'x' * 50}{number}.example.org") for number in range(count + 1)]
+    aliases = [RRset(name, RRType.CNAME, 60 - number, (names[number + 1],)) for number, name in enumerate(names[:-1])]
+    return Reply(Rcode.NOERROR, (*aliases, RRset(names[-1], RRType.AAAA, 60, (Address(bytes(16)),))))
+
+
+@pytest.mark.parametrize(("edns", "transport"), [(None, Transport.UDP), (None, Transport.TCP)])
+def test_a_chain_too_long_for_a_client_without_edns_leads_to_its_end_at_once(
+    edns: Edns | None, transport: Transport
+) -> None:
+    reply = chain_of(8)
+    head = Head(1, 0, True, reply.answer[0].name + b"\0\x1c\0\1", edns)
+    message = read(wire.pack(head, reply, wire.limit(head, transport)))
+    assert not message.flags & dns.flags.TC
+    alias, address = message.answer
+    assert (alias.name, alias[0].target) == (message.question[0].name, address.name)
+    assert alias.ttl == 60 - 7  # the least of those that it stands for
+    assert len(message.to_wire()) <= 512
+
+
+@pytest.mark.parametrize(("count", "payload"), [(2, None), (8, 1232)])
+def test_a_chain_that_fits_is_told_whole(count: int, payload: int | None) -> None:
+    reply = chain_of(count)
+    edns = Edns(payload, 0, False) if payload else None
+    head = Head(1, 0, True, reply.answer[0].name + b"\0\x1c\0\1", edns)
+    message = read(wire.pack(head, reply, wire.limit(head, Transport.UDP)))
+    assert len(message.answer) == count + 1
+
+
+CHAIN = query("api") + b"".join((0xC000 | 12 + 2 * number).to_bytes(2, "big") for number in range(1100))
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        pytest.param(CHAIN, id="chained pointers after the message"),
+        pytest.param(CHAIN[:10] + b"\0\1" + CHAIN[12:], id="chained pointers as a record"),
+        pytest.param(CHAIN[:4] + b"\0\0\0\1" + CHAIN[8:], id="chained pointers as an answer"),
+    ],
+)
+def test_pointers_are_never_followed(packet: bytes) -> None:
+    assert isinstance(wire.parse(packet), Query | Rejected)
+
+
+@given(st.binary(max_size=600))
+def test_any_octets_are_read(packet: bytes) -> None:
+    outcome = wire.parse(packet)
+    match outcome:
+        case Drop():
+            return
+        case Rejected(head, rcode):
+            reply = wire.pack(head, Reply(rcode), wire.limit(head, Transport.UDP))
+        case Query(head):
+            reply = wire.pack(head, Reply(Rcode.NOERROR), wire.limit(head, Transport.UDP))
+    assert reply[:2] == packet[:2]
+    assert len(reply) <= 512
+    dns.message.from_wire(reply)
+
+
+_LABEL = st.binary(min_size=1, max_size=63)
+
+
+@given(st.lists(_LABEL, max_size=4), st.integers(0, 65535), st.integers(0, 65535))
+def test_any_name_type_and_class_come_back_as_they_were(labels: list[bytes], qtype: int, qclass: int) -> None:
+    name = b"".join(bytes([len(label)]) + label for label in labels if sum(map(len, labels)) < 240)
+    question = name + b"\0" + qtype.to_bytes(2, "big") + qclass.to_bytes(2, "big")
+    packet = b"\x12\x34\1\0\0\1\0\0\0\0\0\0" + question
+    reply = ask(packet)
+    assert reply[:2] == packet[:2]
+    assert reply[12 : 12 + len(question)] == question

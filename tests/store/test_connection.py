@@ -1,0 +1,105 @@
+"""URLs of stores: which are taken, and that no password ever shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from store.connection import CONNECT_TIMEOUT, as_unavailable, check_url, connect, redact
+from store.errors import Unavailable
+
+SECRET = "s3cr3t"
+
+GOOD = [
+    "redis://localhost",
+    "redis://localhost:6380/3",
+    "redis://[::1]:6379/0",
+    f"redis://:{SECRET}@localhost",
+    f"redis://user:{SECRET}@localhost:6379",
+    "rediss://localhost:6379?ssl_cert_reqs=none",
+    "unix:///run/store.sock",
+    f"unix://:{SECRET}@/run/store.sock?db=2",
+    "sentinel://a,b:26380/main",
+    f"sentinel://:{SECRET}@a:1,b:2,[::1]:3/main",
+]
+
+BAD = {
+    # url: fragment of the message
+    "": "is not a Redis URL",
+    "localhost:6379": "is not a Redis URL",
+    "http://localhost": "is not a Redis URL",
+    f"{SECRET}@localhost": "is not a Redis URL",
+    f":{SECRET}@localhost:6379": "is not a Redis URL",
+    "unix://": "names no socket",
+    "unix://relative.sock": "names no socket",
+    "sentinel://a:1": "lacks hosts or a master",
+    "sentinel:///main": "lacks hosts or a master",
+    f"sentinel://:{SECRET}@/main": "lacks hosts or a master",
+    f"sentinel://:{SECRET}@a:port/main": "cannot be read",
+    "redis://[::1": "cannot be read",
+    "redis://localhost:port": "cannot be read",
+    f"redis://:{SECRET}/x@localhost": "cannot be read",  # a slash that should have been %2F
+    f"redis://localhost?colour=red&password={SECRET}": "an option that redis-py does not know",
+    f"redis://localhost?db=x&password={SECRET}": "Invalid value for 'db'",
+}
+
+
+@pytest.mark.parametrize("url", GOOD)
+def test_a_good_url_is_taken(url: str) -> None:
+    check_url(url)
+    assert SECRET not in redact(url)
+    connect(url, timeout=1)
+
+
+@pytest.mark.parametrize(("url", "fragment"), BAD.items())
+def test_a_bad_url_is_refused_without_its_password(url: str, fragment: str) -> None:
+    with pytest.raises(ValueError, match=fragment) as refused:
+        connect(url, timeout=1)
+    assert SECRET not in str(refused.value)
+    assert SECRET not in redact(url)
+
+
+REDACTED = {
+    "redis://localhost:6379/0": "redis://localhost:6379/0",
+    f"redis://:{SECRET}@localhost:6379/0": "redis://:…@localhost:6379/0",
+    f"redis://user:{SECRET}@localhost": "redis://user:…@localhost",
+    f"redis://user:{SECRET}@{SECRET}@localhost": "redis://user:…@localhost",
+    f"rediss://localhost?ssl_password={SECRET}&db=1": "rediss://localhost?ssl_password=…&db=1",
+    f"redis://:{SECRET}://x@localhost": "redis://:…@localhost",
+    f"{SECRET}@localhost": "…@localhost",
+    "unix:///run/store.sock": "unix:///run/store.sock",
+}
+
+
+@pytest.mark.parametrize(("url", "redacted"), REDACTED.items())
+def test_what_a_log_may_hold(url: str, redacted: str) -> None:
+    assert redact(url) == redacted
+
+
+@pytest.mark.parametrize("url", ["redis://localhost", "unix:///run/store.sock"])
+def test_the_defaults_of_the_library_are_not_ours(url: str) -> None:
+    connection: Any = connect(url, timeout=7.5).connection_pool.make_connection()
+    assert connection.socket_timeout == 7.5
+    assert connection.protocol == 2
+    assert connection.retry.get_retries() == 0
+    assert connection.socket_connect_timeout == CONNECT_TIMEOUT
+
+
+def test_sentinels_and_their_master_are_read_from_the_url() -> None:
+    pool: Any = connect(f"sentinel://user:{SECRET[:-1]}%2F@a,b:26380,[::1]:3/main", timeout=2).connection_pool
+    hosts = [sentinel.connection_pool.connection_kwargs for sentinel in pool.sentinel_manager.sentinels]
+    assert [(host["host"], host["port"]) for host in hosts] == [("a", 26379), ("b", 26380), ("::1", 3)]
+    assert pool.service_name == "main"
+    assert (pool.connection_kwargs["username"], pool.connection_kwargs["password"]) == ("user", f"{SECRET[:-1]}/")
+    assert all(host["socket_timeout"] == 2 for host in hosts)
+
+
+@pytest.mark.parametrize("error", [OSError("gone\nfar"), TimeoutError(), ConnectionResetError("gone far")])
+async def test_every_failure_is_one_line_that_names_the_server(error: Exception) -> None:
+    with pytest.raises(Unavailable) as unavailable, as_unavailable(f"redis://:{SECRET}@localhost"):
+        raise error
+    text = str(unavailable.value)
+    assert text.startswith("store redis://:…@localhost: ")
+    assert text.endswith(("gone far", "TimeoutError"))
+    assert "\n" not in text
