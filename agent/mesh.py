@@ -22,22 +22,22 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from agent.announce.handshakes import Greeter
-from agent.announce.notifier import Telling
-from agent.attach.attachments import INTERFACE_PREFIX, Attachment, Attachments
+from agent.announce.handshakes import Handshakes
+from agent.announce.notifier import Notifier
+from agent.attach.attachments import LINK_PREFIX, Attachment, Attachments
 from agent.errors import AgentError, Failed
 from agent.identity import Identity
 from agent.plan import peers as tunnel
-from agent.plan import routes as ways
+from agent.plan import routes
 from agent.plan.health import Health
 from agent.plan.peers import Device, Tunnel
-from agent.plan.plan import Placed, Shares, plan
-from agent.plan.routes import Ways
+from agent.plan.plan import LocalWorkload, Shares, plan
+from agent.plan.routes import Routes
 from agent.plan.wanted import Peer, Rejection, Wanted
-from agent.system import nftables as firewall
-from agent.system.monitor import Alarms
+from agent.system import nftables
+from agent.system.monitor import NetlinkMonitor
 from agent.system.netlink import Links
-from agent.system.nftables import Firewall, Wall
+from agent.system.nftables import Firewall, Ruleset
 from store.store import Hosts
 from zones.addresses import Platform
 from zones.keys import PublicKey
@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Counts:
+class MeshCounts:
     """What has happened since the start, for metrics."""
 
     passes: int = 0
@@ -69,8 +69,8 @@ class Counts:
 class Actual:
     """The system as it was when it was last read, with what was done to it since."""
 
-    wall: Wall
-    ways: Ways
+    firewall: Ruleset
+    routes: Routes
     tunnel: Tunnel
 
 
@@ -84,11 +84,11 @@ class Mesh:
     mtu: int
     device: Device
     links: Links
-    wall: Firewall
-    telling: Telling
-    greeter: Greeter
+    firewall: Firewall
+    notifier: Notifier
+    handshakes: Handshakes
     attachments: Attachments
-    counts: Counts = field(default_factory=Counts)
+    counts: MeshCounts = field(default_factory=MeshCounts)
     health: Health = field(default_factory=Health)
     environments: dict[EnvironmentId, Environment] = field(default_factory=dict)
     hosts: Hosts = field(default_factory=lambda: Hosts(0, {}, {}))
@@ -108,12 +108,12 @@ class Mesh:
     _waiting: list[asyncio.Future[None]] = field(default_factory=list)
     _remade: set[str] = field(default_factory=set)
     _strangers: set[PublicKey] = field(default_factory=set)
-    _alarms: Alarms | None = None
+    _alarms: NetlinkMonitor | None = None
 
     @property
     def has_resolver(self) -> bool:
         """Whether there is somebody on this host to answer what there is a way to."""
-        return self.telling.feed.resolvers > 0
+        return self.notifier.feed.resolvers > 0
 
     # What is true: the watcher's publisher
 
@@ -122,7 +122,7 @@ class Mesh:
         self.environments[zone.id] = zone.environment
         self._changed.add(zone.id)
         self._settle_fresh(zone.id, zone.revision)
-        self.telling.announce(zone.environment)
+        self.notifier.announce(zone.environment)
         self._wake.set()
 
     def announce(self, zone: Zone) -> None:
@@ -133,7 +133,7 @@ class Mesh:
         self.environments.pop(environment, None)
         self._changed.discard(environment)
         self._settle_fresh(environment)
-        self.telling.withdraw(environment)  # names first, then the way
+        self.notifier.withdraw(environment)  # names first, then the way
         self._wake.set()
 
     def loaded(self) -> None:
@@ -149,7 +149,7 @@ class Mesh:
 
     # What is here
 
-    async def place(self, attachment: Attachment, revision: int) -> None:
+    async def add_workload(self, attachment: Attachment, revision: int) -> None:
         """Returns when ``attachment``, committed at ``revision`` and with its link made, is reached on this host.
 
         Raises `Failed`.
@@ -158,16 +158,16 @@ class Mesh:
         if known is None or known.revision < revision:
             self._fresh[attachment.key] = (attachment.environment, revision)
         self._remade.add(attachment.link)
-        await self.settled()
+        await self.wait_until_applied()
 
-    async def settled(self) -> None:
+    async def wait_until_applied(self) -> None:
         """Returns when the host is as it should be by all that is known now. Raises `Failed`."""
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiting)
         self._wake.set()
         await waiting
 
-    def compare_soon(self, delay: float = ALARM) -> None:
+    def read_back_soon(self, delay: float = ALARM) -> None:
         """Has the system be read and compared ``delay`` seconds from now, if not before."""
         self._compare_at = min(self._compare_at, time.monotonic() + delay)
         self._wake.set()
@@ -176,9 +176,9 @@ class Mesh:
         """Takes away all that was made on this host. Raises `Failed`."""
         self._is_removed = True
         await self.device.remove()
-        for interface in self.links.named(INTERFACE_PREFIX):
+        for interface in self.links.named(LINK_PREFIX):
             await self.links.remove(interface)
-        await self.wall.remove()  # last: until then nothing passes
+        await self.firewall.remove()  # last: until then nothing passes
 
     # The loop
 
@@ -187,14 +187,14 @@ class Mesh:
 
         Raises `AgentError` where not even the first pass succeeds.
         """
-        self._alarms = Alarms(self.compare_soon)
+        self._alarms = NetlinkMonitor(self.read_back_soon)
         self._alarms.start()
         try:
             await self._work(ready)
         finally:
             self._alarms.stop()
-            self.telling.stop()
-            self.greeter.stop()
+            self.notifier.stop()
+            self.handshakes.stop()
 
     async def _work(self, ready: Callable[[], None]) -> None:
         delay, is_started = RETRY_FIRST, False
@@ -256,26 +256,26 @@ class Mesh:
             # Put off while one change follows another, but never beyond what is due anyway.
             self._compare_at = min(self._compare_due, time.monotonic() + SETTLE)
         if has_new_hosts:
-            self.telling.hosts(revision)
+            self.notifier.hosts(revision)
         self._meet()
-        self.telling.ready(environment for environment in planned if environment.id in self.environments)
+        self.notifier.ready(environment for environment in planned if environment.id in self.environments)
 
     def _meet(self) -> None:
         strangers, self._strangers = self._strangers, set()
         if strangers:
             hosts = [host for host in self.hosts.hosts.values() if host.public_key in strangers]
-            self.greeter.meet(self.identity.host, hosts, self.environments.values(), self._wake.set)
+            self.handshakes.meet(self.identity.host, hosts, self.environments.values(), self._wake.set)
 
     async def _read(self) -> None:
         """Reads what there is, and makes what nothing can be done without: first the wall, then the device."""
         started = time.monotonic()
-        wall = await self.wall.read()
-        if wall is None or not self.wall.is_intact(wall):
+        wall = await self.firewall.read()
+        if wall is None or not self.firewall.is_intact(wall):
             if self.actual:
                 self.counts.repairs += 1
-                log.warning("wall_repaired")
-            await self.wall.ensure()
-            wall = await self.wall.read()
+                log.warning("firewall_repaired")
+            await self.firewall.ensure()
+            wall = await self.firewall.read()
         seen, there = await self._read_device()
         if (
             seen is None
@@ -295,8 +295,8 @@ class Mesh:
         self.counts.comparisons += 1
         self._compare_at = self._compare_due = now + max(COMPARE_EVERY, COMPARE_SHARE * (now - started))
 
-    async def _read_device(self) -> tuple[Tunnel | None, Ways]:
-        return await self.device.read(), await self.links.read(self.device_name, self.platform.prefix, INTERFACE_PREFIX)
+    async def _read_device(self) -> tuple[Tunnel | None, Routes]:
+        return await self.device.read(), await self.links.read(self.device_name, self.platform.prefix, LINK_PREFIX)
 
     def _plan(self) -> Wanted:
         self._shares.keep(self.environments)
@@ -308,7 +308,7 @@ class Mesh:
         self.rejected = made.rejected
         return made.wanted
 
-    def _placed(self) -> Iterable[Placed]:
+    def _placed(self) -> Iterable[LocalWorkload]:
         for attachment in self.attachments:
             if placed := attachment.placed(is_fresh=attachment.key in self._fresh):
                 yield placed
@@ -317,18 +317,18 @@ class Mesh:
         """Does what is to be done, and gives the number of steps."""
         actual = self.actual
         assert actual is not None
-        there = self._since_read(wanted, actual.ways)
-        members = firewall.elements(wanted)
-        changes = firewall.diff(members, actual.wall.elements)
-        moves = ways.diff(wanted, there)
+        there = self._since_read(wanted, actual.routes)
+        members = nftables.elements(wanted)
+        changes = nftables.diff(members, actual.firewall.elements)
+        moves = routes.diff(wanted, there)
         puts = tunnel.diff(wanted.peers, actual.tunnel, self._settled(wanted.peers))
         # With its first pass the agent cannot know whom the device had before.
         had = wanted.peers if self._endpoints is None else self._endpoints
-        puts += tunnel.greetings(wanted.peers, actual.tunnel, had)
-        due = self.greeter.take()
-        puts += [tunnel.Greet(key, peer.keepalive) for key, peer in wanted.peers.items() if key in due]
+        puts += tunnel.handshakes_with_lost_peers(wanted.peers, actual.tunnel, had)
+        due = self.handshakes.take()
+        puts += [tunnel.StartHandshake(key, peer.keepalive) for key, peer in wanted.peers.items() if key in due]
         # The wall first: it lets nothing through that has no way yet, and there is no moment with a way and no wall.
-        await self.wall.apply(changes)
+        await self.firewall.apply(changes)
         await self._move(moves)
         await self.device.apply(puts)
         if self._alarms and (changes or moves or puts):
@@ -336,8 +336,8 @@ class Mesh:
         self._strangers |= wanted.peers.keys() - had.keys()
         self._endpoints = {key: peer.endpoint for key, peer in wanted.peers.items()}
         self.actual = Actual(
-            Wall(members, actual.wall.rules, actual.wall.drops) if changes else actual.wall,
-            ways.after(there, moves),
+            Ruleset(members, actual.firewall.rules, actual.firewall.drops) if changes else actual.firewall,
+            routes.after(there, moves),
             tunnel.after(actual.tunnel, puts) if puts else actual.tunnel,
         )
         steps = len(changes) + len(moves) + len(puts)
@@ -353,7 +353,7 @@ class Mesh:
             if self.health.answers(key) and before.get(key, peer.endpoint) == peer.endpoint
         }
 
-    def _since_read(self, wanted: Wanted, there: Ways) -> Ways:
+    def _since_read(self, wanted: Wanted, there: Routes) -> Routes:
         """``there``, with the links of workloads that have come up since the system was read, or were made anew."""
         remade, self._remade = self._remade, set()
         missing = wanted.workloads.keys() - there.interfaces
@@ -364,21 +364,21 @@ class Mesh:
             workloads={link: address for link, address in there.workloads.items() if link not in remade},
         )
 
-    async def _move(self, moves: Iterable[ways.Step]) -> None:
+    async def _move(self, moves: Iterable[routes.RouteStep]) -> None:
         links, device = self.links, self.device_name
         macs = {attachment.link: attachment.macs[1] for attachment in self.attachments}
         for step in moves:
             match step:
-                case ways.AddAddress(address):
+                case routes.AddAddress(address):
                     await links.add_address(device, address)
-                case ways.RemoveAddress(address):
+                case routes.RemoveAddress(address):
                     await links.remove_address(device, address)
-                case ways.RoutePrefix():
+                case routes.RoutePrefix():
                     await links.route(str(self.platform.prefix), device)
-                case ways.OpenWorkload(interface, address):
+                case routes.OpenWorkload(interface, address):
                     await links.know(str(address), macs[interface], interface)
                     await links.route(f"{address}/128", interface)
-                case ways.CloseWorkload(interface, address):
+                case routes.CloseWorkload(interface, address):
                     await links.unroute(f"{address}/128", interface)
 
     def _settle_fresh(self, id_: EnvironmentId, revision: int | None = None) -> None:

@@ -76,7 +76,7 @@ class Keyring:
         (self.directory / KEY).unlink(missing_ok=True)
 
 
-async def introduce(store: Store, keyring: Keyring, host: str, endpoint: str, region: str | None) -> Identity:
+async def load_identity(store: Store, keyring: Keyring, host: str, endpoint: str, region: str | None) -> Identity:
     """Who this host is, by its key and by what the store has of it. Raises `CannotStart`.
 
     With the store away, what the key says is enough: the host goes on and registers later.
@@ -114,7 +114,7 @@ class Registrar:
     is_registered: bool = False
     is_rotating: bool = False
     has_left: bool = False
-    usurper: str = ""
+    name_conflict: str = ""
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def run(self, ready: Callable[[], None]) -> None:
@@ -125,7 +125,7 @@ class Registrar:
             try:
                 async with self._turn:
                     await self._keep()
-                self._note(self.usurper)
+                self._note(self.name_conflict)
             except Unavailable as error:
                 self._note(str(error))
             ready()
@@ -139,21 +139,23 @@ class Registrar:
             return  # or it would be back at once
         if not self.is_registered:
             await self._register()
-        if not (self.mesh.problem or self.usurper):
+        if not (self.mesh.problem or self.name_conflict):
             # A host that cannot program what it is told is not waited for by others.
             await self.store.renew(self.identity.id, int(LEASE * 1000))
 
     def take_hosts(self, hosts: Hosts) -> None:
         """Notices what others have changed of this host: that it is to be drained, or that it was forgotten."""
         known, identity = hosts.hosts.get(self.identity.id), self.identity
-        self.usurper = ""
+        self.name_conflict = ""
         if known is None:
             self.is_registered = False
         elif known.public_key == identity.key.public:
             identity.host = replace(identity.host, draining=known.draining)
         elif self.is_registered and not self.is_rotating:
             # Our lease had ended, and the name was taken. To take it back would go on for ever.
-            self.usurper = f"another host took the name {identity.id!r}, at {known.endpoint}: give one another --host"
+            self.name_conflict = (
+                f"another host took the name {identity.id!r}, at {known.endpoint}: give one another --host"
+            )
 
     async def rotate(self) -> str:
         """Gives this host a new key and returns its public part. Raises `AgentError`."""

@@ -49,7 +49,7 @@ def describe(
             {"instance": str(one), "address": one.address, "link": one.link, "phase": one.phase.value}
             for one in mesh.attachments
         ],
-        "drops": mesh.actual.wall.drops if mesh.actual else {},
+        "drops": mesh.actual.firewall.drops if mesh.actual else {},
         "problems": list(_problems(mesh, silent, by_key, live, acknowledged, quarantined)),
     }
 

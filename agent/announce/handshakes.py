@@ -21,7 +21,7 @@ from zones.model import Environment
 
 
 @dataclass(slots=True)
-class Greeter:
+class Handshakes:
     """Knows which peers are to be greeted. ``barrier`` tells when one knows us."""
 
     barrier: Barrier

@@ -20,7 +20,7 @@ from zones.names import EnvironmentId
 
 
 @dataclass(slots=True)
-class Telling:
+class Notifier:
     """Passes on to ``feed`` and ``acknowledger`` what the mesh has done."""
 
     feed: FeedServer

@@ -32,7 +32,7 @@ from agent.errors import AgentError, BadRequest, Failed, NotNow, NotThere, Refus
 from agent.mesh import Mesh
 from agent.system import resolv_conf
 from agent.system.namespaces import is_own, opened
-from agent.system.veth import find_faults, plumb, unplumb
+from agent.system.veth import create_veth, find_faults, remove_veth
 from store.errors import RevisionConflict, Unavailable
 from store.store import Store
 from store.writer import Writer, must_exist
@@ -214,13 +214,13 @@ class Attacher:
     async def _plumb(self, attachment: Attachment, namespace: int, revision: int, steps: Steps) -> None:
         mesh = self.mesh
         with steps.timed("plumb"):
-            await plumb(mesh.links, attachment, namespace, mesh.platform.prefix, mesh.mtu)
+            await create_veth(mesh.links, attachment, namespace, mesh.platform.prefix, mesh.mtu)
             if attachment.resolv_conf:
                 path, text = Path(attachment.resolv_conf), resolv_conf.render(mesh.platform)
                 before = await asyncio.to_thread(resolv_conf.write, path, text)
                 if before not in (None, text):
                     attachment = await self.attachments.change(attachment, resolv_conf_before=before)
-            await mesh.place(attachment, revision)
+            await mesh.add_workload(attachment, revision)
 
     async def _pass(self, name: str, environment: Environment, steps: Steps) -> None:
         with steps.timed(name):
@@ -239,7 +239,7 @@ class Attacher:
     async def _find_faults(self, attachment: Attachment, namespace: int) -> Sequence[str]:
         mesh = self.mesh
         faults = await find_faults(mesh.links, attachment, namespace, mesh.platform.prefix, mesh.mtu)
-        if mesh.actual and mesh.actual.ways.workloads.get(attachment.link) != attachment.address:
+        if mesh.actual and mesh.actual.routes.workloads.get(attachment.link) != attachment.address:
             faults.append(f"the host has no way to {attachment.address}")
         if attachment.resolv_conf:
             path, text = Path(attachment.resolv_conf), resolv_conf.render(mesh.platform)
@@ -282,8 +282,8 @@ class Attacher:
 
     async def _tear_down(self, leaving: Attachment) -> None:
         with contextlib.suppress(Failed):  # what the mesh cannot do now, it does with its next pass
-            await self.mesh.settled()
-        await unplumb(self.mesh.links, leaving)
+            await self.mesh.wait_until_applied()
+        await remove_veth(self.mesh.links, leaving)
         if leaving.resolv_conf:
             text = resolv_conf.render(self.mesh.platform)
             await asyncio.to_thread(resolv_conf.restore, Path(leaving.resolv_conf), text, leaving.resolv_conf_before)

@@ -18,13 +18,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from agent.errors import Failed
-from agent.plan.plan import Placed
+from agent.plan.plan import LocalWorkload
 from zones import names
 from zones.addresses import Address
 from zones.document import decode_value, encode_value
 from zones.names import EnvironmentId
 
-INTERFACE_PREFIX = "rail"  # the host's ends of the veths: "rail" and eleven hexadecimal digits (IFNAMSIZ: 15 octets)
+LINK_PREFIX = "rail"  # the host's ends of the veths: "rail" and eleven hexadecimal digits (IFNAMSIZ: 15 octets)
 _DIGITS = 11
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class Attachment(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=
     @property
     def link(self) -> str:
         """The name of the host's end of its veth."""
-        return INTERFACE_PREFIX + self._digest()[:_DIGITS]
+        return LINK_PREFIX + self._digest()[:_DIGITS]
 
     @property
     def macs(self) -> tuple[str, str]:
@@ -84,11 +84,11 @@ class Attachment(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=
         tail = ":".join(self._digest()[at : at + 2] for at in range(20, 30, 2))
         return f"06:{tail}", f"02:{tail}"
 
-    def placed(self, *, is_fresh: bool) -> Placed | None:
+    def placed(self, *, is_fresh: bool) -> LocalWorkload | None:
         """Its place in the plan; None while it has no address, or is about to go."""
         if self.address is None or self.phase is Phase.DETACHING:
             return None
-        return Placed(self.link, self.environment, self.address, is_fresh)
+        return LocalWorkload(self.link, self.environment, self.address, is_fresh)
 
     def _digest(self) -> str:
         return hashlib.blake2b(self.key.encode(), digest_size=16).hexdigest()

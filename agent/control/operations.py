@@ -79,7 +79,7 @@ class Operations:
         actual, is_draining = self.mesh.actual, self.mesh.identity.host.draining
         try:
             is_left |= attachment.phase is Phase.DETACHING
-            is_cut = attachment.phase is Phase.ATTACHED and actual and attachment.link not in actual.ways.interfaces
+            is_cut = attachment.phase is Phase.ATTACHED and actual and attachment.link not in actual.routes.interfaces
             if is_left or is_cut:
                 await self.attacher.resume(attachment)
             elif attachment.phase is Phase.ATTACHED and attachment.is_draining != is_draining:
@@ -160,7 +160,7 @@ class Operations:
         except Unavailable as error:
             raise NotNow(f"{error}: 'wg show' still shows the device") from error
         if mesh.actual:
-            mesh.compare_soon()
+            mesh.read_back_soon()
         return describe(mesh, live, acknowledged, self.quarantined(), time.monotonic(), time.time())
 
     async def _leave(self) -> dict[str, Any]:

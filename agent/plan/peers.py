@@ -17,7 +17,7 @@ from agent.plan.wanted import Peer
 from zones.addresses import Address
 from zones.keys import PublicKey
 
-SINK = PublicKey("c2luayBvZiBhZGRyZXNzZXMgdGhhdCBoYXZlIGdvbmU=")
+BLACKHOLE_PEER = PublicKey("c2luayBvZiBhZGRyZXNzZXMgdGhhdCBoYXZlIGdvbmU=")
 """A peer that there never is ("sink of addresses that have gone"): what it takes from another goes away with it."""
 
 
@@ -48,7 +48,7 @@ class Tunnel:
 
 
 @dataclass(frozen=True, slots=True)
-class PutPeer:
+class SetPeer:
     """Make the peer be there; None leaves as it is. ``add`` is allowed too, or with ``replace`` alone."""
 
     key: PublicKey
@@ -70,21 +70,21 @@ class DropAddresses:
     """Allow ``addresses`` to nobody any more.
 
     WireGuard can only set all that is allowed to a peer, or add to it. But an address belongs to one peer, so giving it
-    to another takes it away: it goes to the `SINK`, which is removed at once.
+    to another takes it away: it goes to the `BLACKHOLE_PEER`, which is removed at once.
     """
 
     addresses: tuple[Address, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Greet:
+class StartHandshake:
     """Shake hands with the peer now, not with its next packet. ``keepalive`` is what it has anyway."""
 
     key: PublicKey
     keepalive: int
 
 
-Step = PutPeer | DropPeer | DropAddresses | Greet
+PeerStep = SetPeer | DropPeer | DropAddresses | StartHandshake
 
 
 class Device(Protocol):
@@ -96,7 +96,7 @@ class Device(Protocol):
     async def read(self) -> Tunnel | None:
         """The device as it is; None where there is none."""
 
-    async def apply(self, steps: Sequence[Step]) -> None:
+    async def apply(self, steps: Sequence[PeerStep]) -> None:
         """Takes ``steps``, in this order."""
 
     async def set_key(self, key: PrivateKey) -> None:
@@ -106,7 +106,7 @@ class Device(Protocol):
         """Makes the device be gone."""
 
 
-def diff(wanted: Mapping[PublicKey, Peer], actual: Tunnel, settled: Collection[PublicKey] = ()) -> list[Step]:
+def diff(wanted: Mapping[PublicKey, Peer], actual: Tunnel, settled: Collection[PublicKey] = ()) -> list[PeerStep]:
     """What is to be done to ``actual`` so that its peers are as ``wanted``.
 
     Wherever a peer sends from is where it is (the WireGuard paper, §2.1). So the endpoint of one that is ``settled`` is
@@ -120,30 +120,32 @@ def diff(wanted: Mapping[PublicKey, Peer], actual: Tunnel, settled: Collection[P
         if key in wanted and not peer.is_foreign
         for address in peer.allowed_ips - wanted[key].allowed_ips - taken
     )
-    drops: list[Step] = [DropPeer(key) for key in actual.peers if key not in wanted]
+    drops: list[PeerStep] = [DropPeer(key) for key in actual.peers if key not in wanted]
     # What is taken away goes first: an address must not for a moment be the way to somebody else.
     return [*drops, *([DropAddresses(gone)] if gone else []), *puts]
 
 
-def greetings(wanted: Mapping[PublicKey, Peer], actual: Tunnel, had: Container[PublicKey]) -> list[Step]:
+def handshakes_with_lost_peers(
+    wanted: Mapping[PublicKey, Peer], actual: Tunnel, had: Container[PublicKey]
+) -> list[PeerStep]:
     """The peers that ``actual`` ``had`` and has lost, with their sessions, are to hear from us once they are put back.
 
     Until they do, they send in those sessions, and for 15 s (the WireGuard paper, §6.5) all of it is lost. With a peer
     that is new to both of us there is no session; and if both shook hands at once, neither would get through for 5 s.
     """
     return [
-        Greet(key, peer.keepalive)
+        StartHandshake(key, peer.keepalive)
         for key, peer in wanted.items()
         if key not in actual.peers and key in had and peer.endpoint
     ]
 
 
-def after(actual: Tunnel, steps: Iterable[Step]) -> Tunnel:
+def after(actual: Tunnel, steps: Iterable[PeerStep]) -> Tunnel:
     """What ``actual`` is once ``steps`` have been taken, as far as that is ours to say."""
     taken = list(steps)
     moved: frozenset[Address] = frozenset().union(
         *(step.addresses for step in taken if isinstance(step, DropAddresses)),
-        *(step.add for step in taken if isinstance(step, PutPeer)),
+        *(step.add for step in taken if isinstance(step, SetPeer)),
     )
     peers = {
         key: replace(peer, allowed_ips=peer.allowed_ips - moved) if peer.allowed_ips & moved else peer
@@ -153,26 +155,26 @@ def after(actual: Tunnel, steps: Iterable[Step]) -> Tunnel:
         match step:
             case DropPeer(key):
                 peers.pop(key, None)
-            case PutPeer(key):
+            case SetPeer(key):
                 peers[key] = _after_put(peers.get(key), step)
     return replace(actual, peers=peers)
 
 
-def _put(key: PublicKey, peer: Peer, actual: ActualPeer | None, is_settled: bool) -> PutPeer | None:
+def _put(key: PublicKey, peer: Peer, actual: ActualPeer | None, is_settled: bool) -> SetPeer | None:
     if actual is None:
-        return PutPeer(key, peer.endpoint, peer.keepalive, tuple(peer.allowed_ips))
+        return SetPeer(key, peer.endpoint, peer.keepalive, tuple(peer.allowed_ips))
     is_elsewhere = peer.endpoint is not None and peer.endpoint != actual.endpoint and not is_settled
-    step = PutPeer(
+    step = SetPeer(
         key,
         peer.endpoint if is_elsewhere else None,
         peer.keepalive if peer.keepalive != actual.keepalive else None,
         tuple(peer.allowed_ips if actual.is_foreign else peer.allowed_ips - actual.allowed_ips),
         replace=actual.is_foreign,
     )
-    return None if step == PutPeer(key) else step
+    return None if step == SetPeer(key) else step
 
 
-def _after_put(actual: ActualPeer | None, step: PutPeer) -> ActualPeer:
+def _after_put(actual: ActualPeer | None, step: SetPeer) -> ActualPeer:
     before = actual or ActualPeer(None, frozenset())
     return replace(
         before,

@@ -28,7 +28,7 @@ _NONE: list[frozenset[Address]] = []
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class LocalWorkload:
     """A workload of this host: the interface that leads to it, and the address that it was given.
 
     ``is_fresh`` says that it was committed just now, and that no document with it has been heard of yet.
@@ -81,7 +81,7 @@ def plan(
     hosts: Mapping[str, Host],
     me: Host,
     platform: Platform,
-    placed: Iterable[Placed] = (),
+    placed: Iterable[LocalWorkload] = (),
     shares: Shares | None = None,
 ) -> Plan:
     """What the host ``me`` should be, given the environments that have a member on it.

@@ -10,7 +10,7 @@ from zones.addresses import Address
 
 
 @dataclass(frozen=True, slots=True)
-class Ways:
+class Routes:
     """The device's state and addresses, whether the platform's prefix leads to it, the workloads' links and addresses.
 
     ``interfaces`` are those of workloads that are up; ``workloads`` has those that have both a route and a neighbour
@@ -59,10 +59,10 @@ class CloseWorkload:
     address: Address
 
 
-Step = AddAddress | RemoveAddress | RoutePrefix | OpenWorkload | CloseWorkload
+RouteStep = AddAddress | RemoveAddress | RoutePrefix | OpenWorkload | CloseWorkload
 
 
-def after(actual: Ways, steps: Iterable[Step]) -> Ways:
+def after(actual: Routes, steps: Iterable[RouteStep]) -> Routes:
     """What ``actual`` is once ``steps`` have been taken."""
     addresses, workloads, has_prefix = set(actual.addresses), dict(actual.workloads), actual.has_prefix
     for step in steps:
@@ -80,9 +80,9 @@ def after(actual: Ways, steps: Iterable[Step]) -> Ways:
     return replace(actual, addresses=frozenset(addresses), has_prefix=has_prefix, workloads=workloads)
 
 
-def diff(wanted: Wanted, actual: Ways) -> list[Step]:
+def diff(wanted: Wanted, actual: Routes) -> list[RouteStep]:
     """What is to be done to ``actual``. A workload whose link is gone has no way that could be made."""
-    steps: list[Step] = [
+    steps: list[RouteStep] = [
         CloseWorkload(interface, address)
         for interface, address in actual.workloads.items()
         if wanted.workloads.get(interface) != address

@@ -20,7 +20,7 @@ _LINK_ADDRESS_ROUTE = 1 << 0 | 1 << 8 | 1 << 10  # RTMGRP_LINK, RTMGRP_IPV6_IFAD
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr
 
 
-class Alarms:
+class NetlinkMonitor:
     """Calls ``raised`` when something was deleted or refiltered in the network namespace that this is made in."""
 
     def __init__(self, raised: Callable[[], None]) -> None:

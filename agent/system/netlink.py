@@ -19,7 +19,7 @@ from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from agent.errors import Failed
-from agent.plan.routes import Ways
+from agent.plan.routes import Routes
 from agent.system.deadline import answered_in_time
 from zones.addresses import Address
 
@@ -126,7 +126,7 @@ class Links:
 
     # The host: its device and its workloads
 
-    async def read(self, device: str, prefix: IPv6Network, workloads: str) -> Ways:
+    async def read(self, device: str, prefix: IPv6Network, workloads: str) -> Routes:
         """What there is of ours; the links of workloads have names that begin with ``workloads``."""
         async with _told("links"):
             links = [link async for link in await self._netlink.link("dump")]
@@ -145,7 +145,7 @@ class Links:
         interfaces = frozenset(
             link.get("ifname") for link in links if link.get("ifname").startswith(workloads) and link["flags"] & _IFF_UP
         )
-        return Ways(
+        return Routes(
             # A TUN device has no state of its own ("unknown"), so its flag is looked at.
             is_up=any(link["index"] == index and link["flags"] & _IFF_UP for link in links),
             addresses=addresses,

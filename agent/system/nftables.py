@@ -75,7 +75,7 @@ CHAINS = ("source", "between", "to_host", "from_host")
 
 
 @dataclass(frozen=True, slots=True)
-class Wall:
+class Ruleset:
     """The table as it is: the members of its sets, and its chains and rules in a form that can be compared.
 
     ``drops`` counts the packets that were dropped, by chain.
@@ -144,14 +144,14 @@ define cannot_go_on = {{ destination-unreachable, packet-too-big, time-exceeded,
             raise Failed("nft made the table, but does not show it: is it a working nft?")
         self._expected = _rules(made)
 
-    async def read(self) -> Wall | None:
+    async def read(self) -> Ruleset | None:
         """The table as it is; None where there is none."""
         listed = await self._list()
         if listed is None:
             return None
-        return Wall(_elements(listed), _rules(listed), _drops(listed))
+        return Ruleset(_elements(listed), _rules(listed), _drops(listed))
 
-    def is_intact(self, wall: Wall | None) -> bool:
+    def is_intact(self, wall: Ruleset | None) -> bool:
         """Whether the rules are as `ensure` made them."""
         return wall is not None and wall.rules == self._expected
 

@@ -22,7 +22,7 @@ _SYSCTLS = Path("/proc/sys/net/ipv6/conf")
 _FORWARDING = Path("all/forwarding")
 
 
-async def plumb(host: Links, attachment: Attachment, namespace: int, prefix: IPv6Network, mtu: int) -> None:
+async def create_veth(host: Links, attachment: Attachment, namespace: int, prefix: IPv6Network, mtu: int) -> None:
     """Makes the link of ``attachment``, which has an address, into ``namespace``; what is there is made right.
 
     ``prefix`` is the platform's. Raises `Failed`, and `Refused` where a link of another's has the name.
@@ -50,13 +50,13 @@ async def plumb(host: Links, attachment: Attachment, namespace: int, prefix: IPv
         await links.route(str(prefix), attachment.interface, GATEWAY, attachment.address)
 
 
-async def unplumb(host: Links, attachment: Attachment) -> bool:
+async def remove_veth(host: Links, attachment: Attachment) -> bool:
     """Makes the link of ``attachment`` be gone, at both ends; False if it was."""
     return await host.remove(attachment.link)
 
 
 async def find_faults(host: Links, attachment: Attachment, namespace: int, prefix: IPv6Network, mtu: int) -> list[str]:
-    """What is not as `plumb` made it, in words."""
+    """What is not as `create_veth` made it, in words."""
     async with inside(namespace) as links:
         found = await links.describe(attachment.interface)
     if found is None:
@@ -88,7 +88,7 @@ async def inside(namespace: int) -> AsyncIterator[Links]:
         links.close()
 
 
-def forward() -> bool:
+def enable_forwarding() -> bool:
     """Lets this host pass packets on; False if it did already. Raises `Failed`.
 
     Linux takes it as one for the whole host: an interface that learns its routes from router advertisements must have

@@ -22,7 +22,7 @@ MOST_ENVIRONMENTS = 1000  # with a series of their own; beyond that a scrape wou
 def mesh_metrics(agent: Agent) -> Iterator[Metric]:
     """All metrics of ``agent`` but those of its watcher."""
     mesh, attacher, barrier = agent.mesh, agent.operations.attacher, agent.operations.attacher.barrier
-    counts, feed = mesh.counts, mesh.telling.feed
+    counts, feed = mesh.counts, mesh.notifier.feed
     yield GaugeMetricFamily(
         "interlock_mesh_ok", "Whether the last pass has made this host as it should be.", not mesh.problem
     )
@@ -66,7 +66,7 @@ def _acknowledged(acknowledger: Acknowledger) -> Metric:
 
 def _drops(mesh: Mesh) -> Iterator[Metric]:
     drops = CounterMetricFamily("interlock_mesh_dropped_packets", "Packets that may not pass.", labels=["chain"])
-    for chain, count in (mesh.actual.wall.drops if mesh.actual else {}).items():
+    for chain, count in (mesh.actual.firewall.drops if mesh.actual else {}).items():
         drops.add_metric([chain], count)
     yield drops
 

@@ -17,19 +17,19 @@ from pathlib import Path
 
 from agent.announce.acknowledger import Acknowledger
 from agent.announce.barrier import Barrier
-from agent.announce.handshakes import Greeter
-from agent.announce.notifier import Telling
+from agent.announce.handshakes import Handshakes
+from agent.announce.notifier import Notifier
 from agent.attach.attacher import Attacher
-from agent.attach.attachments import INTERFACE_PREFIX, Attachments
+from agent.attach.attachments import LINK_PREFIX, Attachments
 from agent.control.client import SOCKET
 from agent.control.operations import Operations
 from agent.control.server import LocalServer
 from agent.errors import AgentError
 from agent.mesh import Mesh
-from agent.registration import Keyring, Registrar, introduce
+from agent.registration import Keyring, Registrar, load_identity
 from agent.system.netlink import Links
 from agent.system.nftables import Firewall
-from agent.system.veth import forward
+from agent.system.veth import enable_forwarding
 from agent.system.wireguard import choose
 from interlock.errors import BadSetting, PartFailed
 from interlock.observe import logs
@@ -98,7 +98,7 @@ class Agent:
         attachments = Attachments(settings.state_dir / ATTACHMENTS)
         attachments.load()
         keyring = Keyring(settings.state_dir)
-        identity = await introduce(store, keyring, setup.host, setup.endpoint, settings.region)
+        identity = await load_identity(store, keyring, setup.host, setup.endpoint, settings.region)
         acknowledger, barrier = Acknowledger(store, identity.id), Barrier(store)
         mesh = Mesh(
             identity=identity,
@@ -107,9 +107,9 @@ class Agent:
             mtu=await links.tunnel_mtu(identity.underlay),
             device=await choose(settings.wireguard, settings.device, links),
             links=links,
-            wall=Firewall(settings.device, INTERFACE_PREFIX, platform.infrastructure),
-            telling=Telling(FeedServer(setup.directory / FEED_SOCKET, settings.agent_group), acknowledger),
-            greeter=Greeter(Barrier(store)),
+            firewall=Firewall(settings.device, LINK_PREFIX, platform.infrastructure),
+            notifier=Notifier(FeedServer(setup.directory / FEED_SOCKET, settings.agent_group), acknowledger),
+            handshakes=Handshakes(Barrier(store)),
             attachments=attachments,
         )
         registrar = Registrar(identity, store, keyring, mesh, barrier, acknowledger)
@@ -139,18 +139,18 @@ class Agent:
 
     async def _feed(self, ready: Callable[[], None]) -> None:
         try:
-            await self.mesh.telling.feed.start()
+            await self.mesh.notifier.feed.start()
         except FeedError as error:
             raise PartFailed(str(error)) from None
         try:
             ready()
             await asyncio.Future()
         finally:
-            await self.mesh.telling.feed.stop()
+            await self.mesh.notifier.feed.stop()
 
     async def _keep_mesh(self, ready: Callable[[], None]) -> None:
         with _as_part_failed():
-            if forward():
+            if enable_forwarding():
                 log.warning("forwarding_enabled", extra={"setting": "net.ipv6.conf.all.forwarding"})
             await self.mesh.run(ready)
 

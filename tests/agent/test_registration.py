@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from agent.errors import CannotStart
 from agent.identity import Identity
-from agent.registration import KEY, NEXT_KEY, Keyring, introduce
+from agent.registration import KEY, NEXT_KEY, Keyring, load_identity
 from store.store import Store
 from tests.agent.worlds import key
 from zones.hosts import Host
@@ -19,7 +19,7 @@ LONG = 60_000  # milliseconds
 
 
 async def introduced(store: Store, directory: Path, host: str = "h1", endpoint: str = ENDPOINT) -> Identity:
-    return await introduce(store, Keyring(directory), host, endpoint, "eu")
+    return await load_identity(store, Keyring(directory), host, endpoint, "eu")
 
 
 async def test_a_new_host_makes_its_key_and_keeps_it(store: Store, tmp_path: Path) -> None:

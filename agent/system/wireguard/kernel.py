@@ -14,7 +14,16 @@ from pyroute2.netlink.generic.wireguard import AsyncWireGuard
 
 from agent.errors import Failed
 from agent.keys import PrivateKey
-from agent.plan.peers import SINK, ActualPeer, DropAddresses, DropPeer, Greet, PutPeer, Step, Tunnel
+from agent.plan.peers import (
+    BLACKHOLE_PEER,
+    ActualPeer,
+    DropAddresses,
+    DropPeer,
+    PeerStep,
+    SetPeer,
+    StartHandshake,
+    Tunnel,
+)
 from agent.system.deadline import answered_in_time
 from agent.system.netlink import Links
 from zones.addresses import Address
@@ -48,7 +57,7 @@ class Kernel:
             messages = [message async for message in await wireguard.info(self._name)]
         return _read_tunnel(messages)
 
-    async def apply(self, steps: Sequence[Step]) -> None:
+    async def apply(self, steps: Sequence[PeerStep]) -> None:
         for step in steps:
             for peer in _peers(step):
                 await self._set(peer=peer)
@@ -81,24 +90,24 @@ class Kernel:
             raise Failed(f"WireGuard device {self._name}: the kernel says: {error}") from error
 
 
-def _peers(step: Step) -> Iterator[dict[str, Any]]:
+def _peers(step: PeerStep) -> Iterator[dict[str, Any]]:
     """What pyroute2 takes: one peer a message, and of its addresses not too many."""
     match step:
         case DropPeer(key):
             yield {"public_key": key, "remove": True}
         case DropAddresses(addresses):
             for some in _in_parts(addresses):
-                yield {"public_key": SINK, "allowed_ips": some}
-            yield {"public_key": SINK, "remove": True}
-        case Greet(key, keepalive):
+                yield {"public_key": BLACKHOLE_PEER, "allowed_ips": some}
+            yield {"public_key": BLACKHOLE_PEER, "remove": True}
+        case StartHandshake(key, keepalive):
             # To switch keepalives on sends one at once, and there is no other way to have a device send something.
             for seconds in (0, 1, keepalive):
                 yield {"public_key": key, "persistent_keepalive": seconds}
-        case PutPeer():
+        case SetPeer():
             yield from _put(step)
 
 
-def _put(step: PutPeer) -> Iterator[dict[str, Any]]:
+def _put(step: SetPeer) -> Iterator[dict[str, Any]]:
     first: dict[str, Any] = {"public_key": step.key}
     if step.endpoint is not None:
         host, _, port = step.endpoint.rpartition(":")

@@ -20,7 +20,16 @@ from pathlib import Path
 
 from agent.errors import Failed
 from agent.keys import PrivateKey
-from agent.plan.peers import SINK, ActualPeer, DropAddresses, DropPeer, Greet, PutPeer, Step, Tunnel
+from agent.plan.peers import (
+    BLACKHOLE_PEER,
+    ActualPeer,
+    DropAddresses,
+    DropPeer,
+    PeerStep,
+    SetPeer,
+    StartHandshake,
+    Tunnel,
+)
 from agent.system.deadline import answered_in_time
 from agent.system.netlink import Links
 from zones.addresses import Address
@@ -62,7 +71,7 @@ class Userspace:
             return await asyncio.to_thread(_read_tunnel, answer)
         return _read_tunnel(answer)
 
-    async def apply(self, steps: Sequence[Step]) -> None:
+    async def apply(self, steps: Sequence[PeerStep]) -> None:
         if steps:
             await self._set([line for step in steps for line in _lines(step)])
 
@@ -142,22 +151,22 @@ class _NotRunning(Failed):
     """Nobody listens on the device's socket."""
 
 
-def _lines(step: Step) -> Iterator[str]:
+def _lines(step: PeerStep) -> Iterator[str]:
     match step:
         case DropPeer(key):
             yield f"public_key={_hex(key)}"
             yield "remove=true"
         case DropAddresses(addresses):
-            yield f"public_key={_hex(SINK)}"
+            yield f"public_key={_hex(BLACKHOLE_PEER)}"
             yield from (f"allowed_ip={address}{_HOST_BITS}" for address in addresses)
-            yield f"public_key={_hex(SINK)}"
+            yield f"public_key={_hex(BLACKHOLE_PEER)}"
             yield "remove=true"
-        case Greet(key, keepalive):
+        case StartHandshake(key, keepalive):
             # To switch keepalives on sends one at once, and there is no other way to have a device send something.
             for seconds in (0, 1, keepalive):
                 yield f"public_key={_hex(key)}"
                 yield f"persistent_keepalive_interval={seconds}"
-        case PutPeer(key):
+        case SetPeer(key):
             yield f"public_key={_hex(key)}"
             if step.endpoint is not None:
                 yield f"endpoint={step.endpoint}"

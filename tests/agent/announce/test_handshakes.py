@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from agent.announce.barrier import Barrier
-from agent.announce.handshakes import Greeter
+from agent.announce.handshakes import Handshakes
 from store.store import Store
 from tests.agent.worlds import environment, host
 from tests.watcher.harness import until
@@ -20,7 +20,7 @@ async def test_the_smaller_key_greets_once_the_other_has_acknowledged(store: Sto
     for each in (FIRST, SECOND, THIRD):
         await store.register(each)
         await store.renew(each.id, LONG)
-    greeter, woken = Greeter(Barrier(store)), asyncio.Event()
+    greeter, woken = Handshakes(Barrier(store)), asyncio.Event()
     greeter.meet(SECOND, [FIRST, THIRD], [ONE], woken.set)
     await asyncio.sleep(0.1)
     assert greeter.take() == set()  # the third does not know us yet
@@ -32,14 +32,14 @@ async def test_the_smaller_key_greets_once_the_other_has_acknowledged(store: Sto
 
 
 async def test_who_is_in_no_environment_with_us_is_not_greeted(store: Store) -> None:
-    greeter = Greeter(Barrier(store))
+    greeter = Handshakes(Barrier(store))
     greeter.meet(FIRST, [host(9)], [ONE], lambda: None)
     assert not greeter._tasks
 
 
 async def test_with_the_store_away_nobody_is_greeted(store: Store) -> None:
     away = Store("unix:///nobody/there.sock")
-    greeter = Greeter(Barrier(away))
+    greeter = Handshakes(Barrier(away))
     greeter.meet(FIRST, [SECOND], [ONE], lambda: None)
     await until(lambda: not greeter._tasks)
     assert greeter.take() == set()

@@ -8,17 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.plan.peers import (
-    SINK,
+    BLACKHOLE_PEER,
     ActualPeer,
     DropAddresses,
     DropPeer,
-    Greet,
-    PutPeer,
-    Step,
+    PeerStep,
+    SetPeer,
+    StartHandshake,
     Tunnel,
     after,
     diff,
-    greetings,
+    handshakes_with_lost_peers,
 )
 from agent.plan.wanted import Peer
 from tests.agent.worlds import address, key
@@ -33,7 +33,7 @@ class Simulated:
         self.endpoints = {key_: peer.endpoint for key_, peer in (peers or {}).items()}
         self.owners = {one: key_ for key_, peer in (peers or {}).items() for one in peer.allowed_ips}
 
-    def take(self, steps: Iterable[Step]) -> None:
+    def take(self, steps: Iterable[PeerStep]) -> None:
         for step in steps:
             match step:
                 case DropPeer(gone):
@@ -42,7 +42,7 @@ class Simulated:
                 case DropAddresses(addresses):
                     for one in addresses:
                         self.owners.pop(one, None)
-                case PutPeer(put):
+                case SetPeer(put):
                     self.endpoints[put] = step.endpoint or self.endpoints.get(put)
                     if step.replace:
                         self.owners = {one: owner for one, owner in self.owners.items() if owner != put}
@@ -121,8 +121,8 @@ def test_an_address_that_moves_is_never_without_a_way(
 def test_a_peer_that_was_lost_is_greeted_unless_it_is_the_one_to_call() -> None:
     wanted = {key(at): Peer("192.0.2.1:51820", frozenset()) for at in (1, 2, 3)} | {key(4): Peer(None, frozenset())}
     there = Tunnel(key(0), 1, {key(1): ActualPeer("192.0.2.1:51820", frozenset())})
-    found = greetings(wanted, there, {key(1), key(3), key(4)})
-    assert found == [Greet(key(3), 0)]
+    found = handshakes_with_lost_peers(wanted, there, {key(1), key(3), key(4)})
+    assert found == [StartHandshake(key(3), 0)]
     assert diff(wanted, after(there, [*diff(wanted, there), *found])) == []
 
 
@@ -130,13 +130,13 @@ def test_a_peer_that_answers_keeps_the_endpoint_that_it_sends_from() -> None:
     wanted = {key(1): Peer("192.0.2.1:51820", frozenset())}
     actual = Tunnel(key(0), 1, {key(1): ActualPeer("198.51.100.7:4000", frozenset())})
     assert diff(wanted, actual, settled=[key(1)]) == []
-    assert diff(wanted, actual) == [PutPeer(key(1), endpoint="192.0.2.1:51820")]
+    assert diff(wanted, actual) == [SetPeer(key(1), endpoint="192.0.2.1:51820")]
 
 
 def test_what_is_allowed_beyond_single_addresses_is_replaced() -> None:
     wanted = {key(1): Peer(None, frozenset({address(1, 1)}))}
     actual = Tunnel(key(0), 1, {key(1): ActualPeer(None, frozenset({address(1, 1)}), is_foreign=True)})
-    assert diff(wanted, actual) == [PutPeer(key(1), add=(address(1, 1),), replace=True)]
+    assert diff(wanted, actual) == [SetPeer(key(1), add=(address(1, 1),), replace=True)]
 
 
 def test_what_is_taken_away_goes_before_anything_is_given() -> None:
@@ -146,8 +146,8 @@ def test_what_is_taken_away_goes_before_anything_is_given() -> None:
     }
     wanted = {key(2): Peer(None, frozenset()), key(3): Peer(None, frozenset({address(1, 3)}))}
     kinds = [type(step) for step in diff(wanted, Tunnel(key(0), 1, before))]
-    assert kinds == [DropPeer, DropAddresses, PutPeer]
+    assert kinds == [DropPeer, DropAddresses, SetPeer]
 
 
 def test_the_sink_is_nobodys_key() -> None:
-    assert len(SINK) == len(key(1))
+    assert len(BLACKHOLE_PEER) == len(key(1))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import force_setattr, replace
 
-from agent.plan.plan import Placed, Plan, Shares, plan
+from agent.plan.plan import LocalWorkload, Plan, Shares, plan
 from agent.plan.wanted import Peer
 from tests.agent.worlds import PLATFORM, address, environment, host, key
 from zones import model
@@ -18,7 +18,9 @@ from zones.hosts import Host
 from zones.model import Environment
 
 
-def planned(environments: list[Environment], hosts: list[Host], me: Host, placed: list[Placed] | None = None) -> Plan:
+def planned(
+    environments: list[Environment], hosts: list[Host], me: Host, placed: list[LocalWorkload] | None = None
+) -> Plan:
     by_id = {one.id: one for one in environments}
     return plan(by_id, {one.id: one for one in hosts}, me, PLATFORM, placed or ())
 
@@ -147,14 +149,14 @@ def test_an_address_that_is_not_its_own_is_left_out_and_the_others_stay(claimed:
 
 
 def test_a_workload_has_its_way_while_its_instance_is_in_the_document() -> None:
-    mine = Placed("rail1", environment(1, [1]).id, address(1, 1))
+    mine = LocalWorkload("rail1", environment(1, [1]).id, address(1, 1))
     assert planned([environment(1, [1])], HOSTS, HOSTS[0], [mine]).wanted.workloads == {"rail1": address(1, 1)}
     assert planned([environment(1, [])], HOSTS, HOSTS[0], [mine]).wanted.workloads == {}
     assert planned([environment(1, [2])], HOSTS, HOSTS[0], [mine]).wanted.workloads == {}
 
 
 def test_a_workload_that_was_committed_just_now_has_its_way_before_anybody_has_heard_of_it() -> None:
-    fresh = Placed("rail1", environment(1, [1]).id, address(1, 1), is_fresh=True)
+    fresh = LocalWorkload("rail1", environment(1, [1]).id, address(1, 1), is_fresh=True)
     assert planned([], HOSTS, HOSTS[0], [fresh]).wanted.workloads == {"rail1": address(1, 1)}
 
 

@@ -11,8 +11,8 @@ from agent.plan.routes import (
     OpenWorkload,
     RemoveAddress,
     RoutePrefix,
-    Step,
-    Ways,
+    Routes,
+    RouteStep,
     after,
     diff,
 )
@@ -25,7 +25,7 @@ addresses = st.frozensets(st.integers(1, 4).map(lambda at: address(1, at)))
 workloads = st.dictionaries(st.sampled_from(LINKS), st.integers(1, 4).map(lambda at: address(2, at)))
 
 
-def taken(actual: Ways, steps: list[Step]) -> Ways:
+def taken(actual: Routes, steps: list[RouteStep]) -> Routes:
     there, ways, has_prefix = set(actual.addresses), dict(actual.workloads), actual.has_prefix
     for step in steps:
         match step:
@@ -39,7 +39,7 @@ def taken(actual: Ways, steps: list[Step]) -> Ways:
                 ways[link] = one
             case CloseWorkload(link, one):
                 assert ways.pop(link) == one
-    return Ways(actual.is_up, frozenset(there), has_prefix, actual.interfaces, ways)
+    return Routes(actual.is_up, frozenset(there), has_prefix, actual.interfaces, ways)
 
 
 @given(addresses, workloads, addresses, workloads, st.booleans())
@@ -50,7 +50,7 @@ def test_the_steps_lead_from_any_state_to_any_other(
     wanted_here: dict[str, Address],
     has_prefix: bool,
 ) -> None:
-    actual = Ways(True, there, has_prefix, frozenset(LINKS), here)
+    actual = Routes(True, there, has_prefix, frozenset(LINKS), here)
     wanted = Wanted(addresses=wanted_there, workloads=wanted_here)
     reached = taken(actual, diff(wanted, actual))
     assert (reached.addresses, reached.workloads, reached.has_prefix) == (wanted_there, wanted_here, True)
@@ -59,10 +59,10 @@ def test_the_steps_lead_from_any_state_to_any_other(
 
 
 def test_a_workload_whose_link_is_gone_is_left_alone() -> None:
-    actual = Ways(True, frozenset({PLATFORM.resolver}), True)
+    actual = Routes(True, frozenset({PLATFORM.resolver}), True)
     assert diff(Wanted(addresses=frozenset({PLATFORM.resolver}), workloads={"rail1": address(1, 1)}), actual) == []
 
 
 def test_a_route_of_ours_that_nobody_wants_is_closed() -> None:
-    actual = Ways(True, frozenset(), True, frozenset({"rail1"}), {"rail1": address(1, 1)})
+    actual = Routes(True, frozenset(), True, frozenset({"rail1"}), {"rail1": address(1, 1)})
     assert diff(Wanted(), actual) == [CloseWorkload("rail1", address(1, 1))]

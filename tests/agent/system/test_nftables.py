@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from agent.plan.wanted import Wanted
-from agent.system.nftables import Firewall, Wall, diff, elements
+from agent.system.nftables import Firewall, Ruleset, diff, elements
 from tests.agent.inside import run, why_not
 from tests.agent.worlds import PLATFORM, address
 from tests.namespaces import Namespace
@@ -28,14 +28,14 @@ def firewall() -> Firewall:
     return Firewall("interlock0", "rail", PLATFORM.infrastructure)
 
 
-async def bring(wall: Firewall, wanted: Wanted) -> Wall:
+async def bring(wall: Firewall, wanted: Wanted) -> Ruleset:
     """``wall`` with the elements of ``wanted``, as it is then."""
     seen = await read(wall)
     await wall.apply(diff(elements(wanted), seen.elements))
     return await read(wall)
 
 
-async def read(wall: Firewall) -> Wall:
+async def read(wall: Firewall) -> Ruleset:
     seen = await wall.read()
     assert seen is not None
     return seen

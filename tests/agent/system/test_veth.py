@@ -10,10 +10,10 @@ import pytest
 
 from agent.attach.attachments import Attachment, Phase
 from agent.errors import BadRequest, NotThere, Refused
-from agent.plan.routes import Ways
+from agent.plan.routes import Routes
 from agent.system.namespaces import is_own, opened
 from agent.system.netlink import Links
-from agent.system.veth import find_faults, plumb, unplumb
+from agent.system.veth import create_veth, find_faults, remove_veth
 from tests import namespaces
 from tests.agent.inside import PREFIX, run
 from tests.agent.worlds import PLATFORM, address
@@ -42,7 +42,7 @@ async def made(wanted: Attachment) -> None:
     links = Links()
     try:
         with opened(wanted.netns) as namespace:
-            await plumb(links, wanted, namespace, PLATFORM.prefix, MTU)
+            await create_veth(links, wanted, namespace, PLATFORM.prefix, MTU)
     finally:
         links.close()
 
@@ -145,7 +145,7 @@ def test_it_goes_at_both_ends(space: Namespace, workload: Namespace) -> None:
     async def main() -> tuple[bool, bool]:
         links = Links()
         try:
-            return await unplumb(links, wanted), await unplumb(links, wanted)
+            return await remove_veth(links, wanted), await remove_veth(links, wanted)
         finally:
             links.close()
 
@@ -156,7 +156,7 @@ def test_it_goes_at_both_ends(space: Namespace, workload: Namespace) -> None:
 
 
 def test_the_ways_of_a_host_are_read_back_as_they_were_made(space: Namespace, workload: Namespace) -> None:
-    async def main() -> Ways:
+    async def main() -> Routes:
         links = Links()
         try:
             await links.set_up("dev0", 1420)
@@ -172,7 +172,7 @@ def test_the_ways_of_a_host_are_read_back_as_they_were_made(space: Namespace, wo
     run(space, made(wanted))
     space.ip(["link add dev0 type veth peer name other"])
     found = run(space, main())
-    assert found == Ways(
+    assert found == Routes(
         True, frozenset({PLATFORM.resolver}), True, frozenset({wanted.link}), {wanted.link: address(1, 1)}
     )
 

@@ -13,7 +13,7 @@ import pytest
 
 from agent.errors import Failed
 from agent.keys import PrivateKey
-from agent.plan.peers import DropAddresses, DropPeer, PutPeer, Tunnel, after, diff
+from agent.plan.peers import DropAddresses, DropPeer, SetPeer, Tunnel, after, diff
 from agent.plan.wanted import Peer
 from agent.system.netlink import Links
 from agent.system.wireguard import choose
@@ -95,12 +95,12 @@ def test_a_device_is_made_with_its_key_and_port(on_device: Callable[[Body], None
 def test_peers_come_change_and_go_one_by_one(on_device: Callable[[Body], None]) -> None:
     async def body(device: Device) -> None:
         await made(device)
-        await device.apply([PutPeer(key(1), "192.0.2.1:51820", 0, (address(1, 1), address(1, 2)))])
-        await device.apply([PutPeer(key(2), "[2001:db8::2]:51820", 25, (address(1, 3),))])
+        await device.apply([SetPeer(key(1), "192.0.2.1:51820", 0, (address(1, 1), address(1, 2)))])
+        await device.apply([SetPeer(key(2), "[2001:db8::2]:51820", 25, (address(1, 3),))])
         peers = (await read(device)).peers
         assert peers[key(1)].allowed_ips == {address(1, 1), address(1, 2)}
         assert (peers[key(2)].endpoint, peers[key(2)].keepalive) == ("[2001:db8::2]:51820", 25)
-        await device.apply([PutPeer(key(1), "192.0.2.9:51820", add=(address(1, 4),))])
+        await device.apply([SetPeer(key(1), "192.0.2.9:51820", add=(address(1, 4),))])
         changed = (await read(device)).peers[key(1)]
         assert (changed.endpoint, len(changed.allowed_ips)) == ("192.0.2.9:51820", 3)
         await device.apply([DropPeer(key(1))])
@@ -112,7 +112,7 @@ def test_peers_come_change_and_go_one_by_one(on_device: Callable[[Body], None]) 
 def test_an_address_can_be_taken_from_a_peer_that_stays(on_device: Callable[[Body], None]) -> None:
     async def body(device: Device) -> None:
         await made(device)
-        await device.apply([PutPeer(key(1), "192.0.2.1:51820", 0, (address(1, 1), address(1, 2)))])
+        await device.apply([SetPeer(key(1), "192.0.2.1:51820", 0, (address(1, 1), address(1, 2)))])
         await device.apply([DropAddresses((address(1, 1),))])
         peers = (await read(device)).peers
         assert {key_: peer.allowed_ips for key_, peer in peers.items()} == {key(1): {address(1, 2)}}
@@ -124,8 +124,8 @@ def test_an_address_can_be_taken_from_a_peer_that_stays(on_device: Callable[[Bod
 def test_an_address_moves_to_the_peer_that_it_is_given_to(on_device: Callable[[Body], None]) -> None:
     async def body(device: Device) -> None:
         await made(device)
-        await device.apply([PutPeer(key(1), None, 0, (address(1, 1),)), PutPeer(key(2), None, 0)])
-        await device.apply([PutPeer(key(2), add=(address(1, 1),))])
+        await device.apply([SetPeer(key(1), None, 0, (address(1, 1),)), SetPeer(key(2), None, 0)])
+        await device.apply([SetPeer(key(2), add=(address(1, 1),))])
         peers = (await read(device)).peers
         assert not peers[key(1)].allowed_ips
         assert peers[key(2)].allowed_ips == {address(1, 1)}
@@ -172,7 +172,7 @@ def test_what_is_reckoned_is_what_is_read_back(on_device: Callable[[Body], None]
 def test_the_key_changes_and_the_peers_stay(on_device: Callable[[Body], None]) -> None:
     async def body(device: Device) -> None:
         await made(device)
-        await device.apply([PutPeer(key(1), "192.0.2.1:51820", 0, (address(1, 1),))])
+        await device.apply([SetPeer(key(1), "192.0.2.1:51820", 0, (address(1, 1),))])
         upcoming = PrivateKey.generate()
         await device.set_key(upcoming)
         found = await read(device)
