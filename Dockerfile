@@ -24,6 +24,7 @@ COPY agent agent
 COPY interlock interlock
 COPY resolver resolver
 COPY store store
+COPY support support
 COPY watcher watcher
 COPY zones zones
 RUN /build/bin/pip wheel --quiet --no-deps --no-index --no-build-isolation --wheel-dir /wheels . \

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -47,8 +46,3 @@ CONTEXT = web.AppKey("context", Context)
 
 ACTOR: web.RequestKey[Actor] = web.RequestKey("actor")
 REVISION = web.RequestKey("revision", int)  # of the environment, once a handler knows it
-
-
-def wall_clock() -> int:
-    """Now, in Unix milliseconds."""
-    return int(time.time() * 1000)

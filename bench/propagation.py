@@ -23,6 +23,7 @@ from bench.processes import BenchError
 from bench.report import Table, own_command, percentile, progress
 from bench.worlds import ENVIRONMENT
 from store.store import Store
+from support.clock import unix_milliseconds
 from zones import edits
 from zones.addresses import Address
 from zones.model import State
@@ -201,6 +202,6 @@ class _StoreWriter:
         service, instance = _place(number)
         edit = edits.PutInstance(service, instance, state=State.READY, region="eu")
         before = self._environment
-        self._environment = edits.apply(before, [edit], now=int(time.time() * 1000))
+        self._environment = edits.apply(before, [edit], now=unix_milliseconds())
         self._runner.run(self._store.commit(self._environment, expected=before.revision))
         return self._environment.services[service].instances[instance].address

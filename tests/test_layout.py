@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ["admin", "agent", "interlock", "resolver", "store", "watcher", "zones"]
+PACKAGES = ["admin", "agent", "interlock", "resolver", "store", "support", "watcher", "zones"]
 MODULES = sorted(path.relative_to(ROOT) for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
 NOT_OURS = {".git", ".venv", ".state", "__pycache__", "node_modules", "dist", "build"}
 
@@ -39,6 +39,7 @@ OUTSIDE_OF_ZONES = {
     "urllib",
 }  # fmt: skip
 SOCKET_IN_ZONES = {"AF_INET", "AF_INET6", "inet_ntop", "inet_pton"}
+SUPPORT_FOR_ZONES = {"support.endpoints"}  # its pure modules
 WATCHER_FOR_OTHERS = {"watcher.errors", "watcher.feed.server"}
 
 
@@ -102,6 +103,7 @@ def test_every_library_has_a_wall() -> None:
 def test_zones_has_no_world_in_it(path: Path) -> None:
     source = (ROOT / path).read_text()
     assert {name.partition(".")[0] for name in imports(source)} & OUTSIDE_OF_ZONES == set()
+    assert {name for name in imports(source) if name.partition(".")[0] == "support"} <= SUPPORT_FOR_ZONES
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "socket":
             assert node.attr in SOCKET_IN_ZONES
@@ -110,6 +112,12 @@ def test_zones_has_no_world_in_it(path: Path) -> None:
         if isinstance(node, ast.ImportFrom):
             assert node.module != "socket"
         assert not isinstance(node, ast.Await | ast.AsyncFunctionDef | ast.Global)
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.parts[0] == "support"], ids=str)
+def test_support_imports_the_standard_library_only(path: Path) -> None:
+    known = {name.partition(".")[0] for name in imports((ROOT / path).read_text())}
+    assert known - set(sys.stdlib_module_names) <= {"support"}
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if path.parts[0] in ("admin", "agent")], ids=str)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv6Network
 from typing import Protocol
 
+from support.clock import unix_milliseconds
 from zones import document
 from zones.addresses import Platform
 from zones.errors import ZonesError
@@ -175,7 +176,7 @@ class Published:
         return served is not None
 
     def _now(self) -> int:
-        return int(self.wall_clock() * 1000)
+        return unix_milliseconds(self.wall_clock)
 
 
 def _check_identity(id_: EnvironmentId, environment: Environment) -> None:

@@ -6,13 +6,14 @@ from aiohttp import web
 
 from admin.auth.actors import Tenant
 from admin.commits import must_exist
-from admin.context import ACTOR, CONTEXT, wall_clock
+from admin.context import ACTOR, CONTEXT
 from admin.http.inputs import environment_in, read_body, read_query
 from admin.http.pages import EnvironmentPage, PageQuery, cut_page
 from admin.http.preconditions import read_preconditions
 from admin.http.replies import show, show_nothing
 from admin.resources.bodies import EnvironmentBody
 from admin.resources.views import EnvironmentSummary, summarize, view_environment
+from support.clock import unix_milliseconds
 from zones import document
 from zones.errors import Invalid
 from zones.model import Environment
@@ -25,7 +26,9 @@ async def put_environment(request: web.Request) -> web.Response:
     """Create an environment or change it."""
     id_, preconditions = environment_in(request), read_preconditions(request.headers)
     body = await read_body(request, EnvironmentBody)
-    committed = await request.app[CONTEXT].committer.put_environment(id_, body.edits(), wall_clock(), preconditions)
+    committed = await request.app[CONTEXT].committer.put_environment(
+        id_, body.edits(), unix_milliseconds(), preconditions
+    )
     after = committed.after
     return show(request, summarize(after), after.revision, created=committed.before is None)
 

@@ -6,13 +6,14 @@ from aiohttp import web
 from msgspec import Struct
 
 from admin.auth import tokens
-from admin.context import CONTEXT, wall_clock
+from admin.context import CONTEXT
 from admin.http.inputs import environment_in, read_body
 from admin.http.replies import show, show_nothing
 from admin.resources.bodies import TokenBody
 from admin.resources.environments import find_environment
 from admin.resources.views import TokenView, view_new_token, view_token
 from store.store import Store, Token
+from support.clock import unix_milliseconds
 from zones.errors import Conflict, Missing
 from zones.names import EnvironmentId
 
@@ -32,7 +33,7 @@ async def post_token(request: web.Request) -> web.Response:
     if len(await _tokens_of(store, environment.id)) >= MAX_TOKENS:
         raise Conflict(f"the environment has {MAX_TOKENS} tokens, as many as it may: delete one that is not used")
     secret = tokens.make_token()
-    token = Token(tokens.make_token_id(), environment.id, body.name, wall_clock())
+    token = Token(tokens.make_token_id(), environment.id, body.name, unix_milliseconds())
     await store.add_token(tokens.digest(secret), token)
     return show(request, view_new_token(token, secret), created=True)
 

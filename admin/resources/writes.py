@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
-from admin.context import CONTEXT, wall_clock
+from admin.context import CONTEXT
 from admin.http.inputs import environment_in
 from admin.http.preconditions import read_preconditions
 from store.writer import Written
+from support.clock import unix_milliseconds
 from zones.edits import Edit
 from zones.model import Environment
 
@@ -22,4 +23,4 @@ async def write(
     ``exists`` says whether what is to be written is there already.
     """
     committer, preconditions = request.app[CONTEXT].committer, read_preconditions(request.headers)
-    return await committer.edit(environment_in(request), wanted, wall_clock(), preconditions, exists)
+    return await committer.edit(environment_in(request), wanted, unix_milliseconds(), preconditions, exists)

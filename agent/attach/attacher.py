@@ -36,6 +36,7 @@ from agent.system.veth import create_veth, find_faults, remove_veth
 from store.errors import RevisionConflict, Unavailable
 from store.store import Store
 from store.writer import Writer, must_exist
+from support.clock import unix_milliseconds
 from zones.edits import DeleteInstance, PutInstance, apply
 from zones.errors import Invalid, Missing, ZonesError
 from zones.hosts import hosts_of
@@ -201,7 +202,7 @@ class Attacher:
             if instance and instance.host not in {None, host.id, *dead}:
                 raise _Elsewhere(instance.host or "")
             edit = PutInstance(name or attachment.service, attachment.instance, state, host.id, region)
-            return apply(before, [edit], _now())
+            return apply(before, [edit], unix_milliseconds())
 
         try:
             return (await self.writer.settle(attachment.environment, step)).after
@@ -272,7 +273,7 @@ class Attacher:
             # Another host may have taken it over since; then it is no more ours to remove.
             if name is None or instance is None or instance.host not in (None, self.mesh.identity.id):
                 return before
-            return apply(before, [DeleteInstance(name, leaving.instance)], _now())
+            return apply(before, [DeleteInstance(name, leaving.instance)], unix_milliseconds())
 
         with contextlib.suppress(Missing):
             written = await self.writer.settle(leaving.environment, step)
@@ -360,8 +361,4 @@ def _find(environment: Environment, attachment: Attachment) -> tuple[str, Instan
 def _change_state(attachment: Attachment, found: Environment | None, state: State) -> Environment:
     before = must_exist(attachment.environment, found)
     name, _ = _find_or_none(before, attachment)
-    return apply(before, [PutInstance(name, attachment.instance, state)], _now()) if name else before
-
-
-def _now() -> int:
-    return int(time.time() * 1000)
+    return apply(before, [PutInstance(name, attachment.instance, state)], unix_milliseconds()) if name else before

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -18,6 +17,7 @@ from interlock.settings.values import parse_type
 from resolver.answer import MAX_CHAIN, answer
 from resolver.wire.messages import Forward, Head, Query, Rcode, Reply
 from store.store import Store
+from support.clock import unix_milliseconds
 from zones.addresses import Platform
 from zones.errors import Invalid, Missing
 from zones.model import Service, State
@@ -61,7 +61,7 @@ class Explainer:
         if found is None:
             raise Missing(f"there is no environment {environment!r}", field="environment")
         # In a thread, for a large environment takes long enough to compile that queries would notice.
-        zone = await asyncio.to_thread(compile_zone, self._platform, found, int(time.time() * 1000))
+        zone = await asyncio.to_thread(compile_zone, self._platform, found, unix_milliseconds())
         return await asyncio.to_thread(explain_answer, zone, qname, number)
 
 

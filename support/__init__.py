@@ -1,0 +1,1 @@
+"""Small helpers that several packages need, made of the standard library alone. README.md says what may go in here."""
