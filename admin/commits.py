@@ -14,7 +14,6 @@ from store.writer import Writer, Written
 from zones import edits
 from zones.addresses import Platform
 from zones.edits import Edit
-from zones.errors import Missing
 from zones.model import Environment
 from zones.names import EnvironmentId
 
@@ -43,7 +42,7 @@ class Committer:
         """
 
         def step(_revision: int, environment: Environment | None) -> Environment:
-            found = must_exist(id_, environment)
+            found = require_environment(id_, environment)
             after = edits.apply(found, wanted, now)
             # Last, for a precondition never hides another reason to refuse (RFC 9110 §13.2.1).
             preconditions.check(found, exists(found))
@@ -68,19 +67,9 @@ class Committer:
 
     async def delete_environment(self, id_: EnvironmentId, preconditions: Preconditions) -> int:
         """Deletes the environment ``id_`` and all its tokens; gives the revision of the deletion."""
-
-        def check(environment: Environment | None) -> Environment:
-            found = must_exist(id_, environment)
-            preconditions.check(found, exists=True)
-            return found
-
-        return await self._writer.delete(id_, check)
+        return await self._writer.delete(id_, lambda environment: preconditions.check(environment, exists=True))
 
 
-def must_exist(id_: EnvironmentId, environment: Environment | None) -> Environment:
-    """``environment``, which was found under ``id_``. Raises `Missing` where nothing was."""
-    if environment is None:
-        raise Missing(
-            f"there is no environment {id_!r}: create it with PUT /v1/environments/{id_}", field="environment"
-        )
-    return environment
+def require_environment(id_: EnvironmentId, environment: Environment | None) -> Environment:
+    """Returns ``environment``, which was found under ``id_``. Raises `Missing`, with the request that creates it."""
+    return edits.must_exist(id_, environment, advice=f"create it with PUT /v1/environments/{id_}")

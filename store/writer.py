@@ -20,8 +20,7 @@ from weakref import WeakValueDictionary
 from store.errors import NetworkTaken, RevisionConflict
 from store.store import Store
 from zones import edits
-from zones.edits import Edit
-from zones.errors import Missing
+from zones.edits import Edit, must_exist
 from zones.model import Environment
 from zones.names import EnvironmentId
 
@@ -123,10 +122,3 @@ class Writer:
     async def _forget_tokens(self, id_: EnvironmentId) -> None:
         tokens = await self._store.tokens()
         await self._store.remove_tokens(digest for digest, token in tokens.items() if token.environment == id_)
-
-
-def must_exist(id_: EnvironmentId, environment: Environment | None) -> Environment:
-    """``environment``, which was found under ``id_``. Raises `Missing` where nothing was."""
-    if environment is None:
-        raise Missing(f"there is no environment {id_!r}: create it first", field="environment")
-    return environment

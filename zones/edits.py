@@ -27,7 +27,7 @@ from zones.addresses import (
 from zones.errors import Conflict, Invalid, Missing, ZonesError
 from zones.keys import PublicKey
 from zones.model import Environment, Instance, Peer, Port, RecordSet, RecordType, Service, State
-from zones.names import check_instance_id, check_peer_id, check_service_name
+from zones.names import EnvironmentId, check_instance_id, check_peer_id, check_service_name
 
 MAX_OVERLAP = 30 * 86_400  # seconds; an old name that must last longer is a CNAME record, not a rename
 DEFAULT_OVERLAP = 3600  # seconds an old name goes on answering: long enough to redeploy what still uses it
@@ -138,6 +138,13 @@ def apply(environment: Environment, edits: Iterable[Edit], now: int) -> Environm
             raise
     after = replace(environment, **draft.fields())
     return environment if after == environment else replace(after, revision=environment.revision + 1)
+
+
+def must_exist(id_: EnvironmentId, environment: Environment | None, *, advice: str = "create it first") -> Environment:
+    """Returns ``environment``, which was found under ``id_``. Raises `Missing`, with ``advice``, where it is None."""
+    if environment is None:
+        raise Missing(f"there is no environment {id_!r}: {advice}", field="environment")
+    return environment
 
 
 def get_service(environment: Environment, name: str) -> Service:

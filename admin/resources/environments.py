@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from admin.auth.actors import Tenant
-from admin.commits import must_exist
+from admin.commits import require_environment
 from admin.context import ACTOR, CONTEXT
 from admin.http.inputs import environment_in, read_body, read_query
 from admin.http.pages import EnvironmentPage, PageQuery, cut_page
@@ -71,4 +71,4 @@ async def find_environment(request: web.Request) -> Environment:
     """The environment in the path of ``request``. Raises `zones.errors.Missing`."""
     id_ = environment_in(request)
     _, environment = await request.app[CONTEXT].store.environment(id_)
-    return must_exist(id_, environment)
+    return require_environment(id_, environment)

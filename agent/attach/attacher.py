@@ -35,9 +35,9 @@ from agent.system.namespaces import is_own, opened
 from agent.system.veth import create_veth, find_faults, remove_veth
 from store.errors import RevisionConflict, Unavailable
 from store.store import Store
-from store.writer import Writer, must_exist
+from store.writer import Writer
 from support.clock import unix_milliseconds
-from zones.edits import DeleteInstance, PutInstance, apply
+from zones.edits import DeleteInstance, PutInstance, apply, must_exist
 from zones.errors import Invalid, Missing, ZonesError
 from zones.hosts import hosts_of
 from zones.model import Environment, Instance, State

@@ -30,6 +30,7 @@ from zones.edits import (
     get_peer,
     get_record,
     get_service,
+    must_exist,
 )
 from zones.errors import Conflict, Invalid, Missing, ZonesError
 from zones.keys import PublicKey
@@ -171,6 +172,16 @@ MISSING: list[tuple[Callable[[Environment], object], str]] = [
 def test_what_is_missing_is_named(get: Callable[[Environment], object], fragment: str) -> None:
     with pytest.raises(Missing, match=fragment):
         get(build("production", 1, *WORLD))
+
+
+def test_an_environment_that_was_not_found_is_missing() -> None:
+    environment = build("production", 0x5B1E90C4)
+    assert must_exist(environment.id, environment) is environment
+    with pytest.raises(Missing, match=r"^there is no environment 'production': create it first$") as missing:
+        must_exist(environment.id, None)
+    assert missing.value.field == "environment"
+    with pytest.raises(Missing, match=r"'production': import it$"):
+        must_exist(environment.id, None, advice="import it")
 
 
 # Renames

@@ -71,7 +71,9 @@ async def test_deleted_and_made_again_it_counts_on_and_has_another_network(produ
     before = await production.get(E)
     deleted = await production.delete(E)
     assert (deleted.status, deleted.body, deleted.headers["ETag"]) == (204, "", '"5"')
-    assert (await production.get(E)).status == 404
+    missing = await production.get(E)
+    assert missing.status == 404
+    assert missing.body["detail"] == f"there is no environment 'production': create it with PUT {E}"
     assert (await production.delete(E)).problem == "missing"
 
     again = await production.put(E, {})
