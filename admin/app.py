@@ -9,7 +9,7 @@ from aiohttp import web
 
 from admin.commits import Committer
 from admin.context import CONTEXT, Context, Explain
-from admin.counts import Counts
+from admin.counts import ApiCounts
 from admin.http.limits import Buckets, Limits
 from admin.http.middleware import ORDER
 from admin.http.replies import add_headers
@@ -30,14 +30,14 @@ def make_app(
     readiness: Readiness,
     metrics: Metrics,
     limits: Limits = Limits(),  # noqa: B008 frozen
-    counts: Counts | None = None,
+    counts: ApiCounts | None = None,
 ) -> web.Application:
     """The API on ``store``, with the operations endpoints beside it.
 
     ``root_token_digest`` is `admin.auth.tokens.digest` of the token that opens everything. ``counts``, if given, is
     where the API counts what it does.
     """
-    counts = counts or Counts()
+    counts = counts or ApiCounts()
     app = web.Application(middlewares=ORDER, client_max_size=limits.body_bytes)
     app[CONTEXT] = Context(
         store=store,

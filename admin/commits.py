@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
-from admin.counts import Counts
+from admin.counts import ApiCounts
 from admin.http.preconditions import Preconditions
 from store.store import Store
 from store.writer import Writer, Written
@@ -23,7 +23,7 @@ NETWORK_BITS = 32  # of an environment's network, by chance (RFC 4193 §3.2.2)
 class Committer:
     """Writes to ``store``. All methods raise `store.errors.Unavailable`, and `RevisionConflict` for too many."""
 
-    def __init__(self, store: Store, platform: Platform, counts: Counts) -> None:
+    def __init__(self, store: Store, platform: Platform, counts: ApiCounts) -> None:
         self._writer = Writer(store, counts)
         self._platform = platform
 

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from admin.auth.actors import Actor
 from admin.commits import Committer
-from admin.counts import Counts
+from admin.counts import ApiCounts
 from admin.http.limits import Buckets, Limits
 from store.store import Store
 from zones.addresses import Platform
@@ -37,7 +37,7 @@ class Context:
     root_token_digest: str
     explain: Explain
     limits: Limits
-    counts: Counts
+    counts: ApiCounts
     clients: Buckets  # by token
     strangers: Buckets  # by source address, for those without a valid token
 

@@ -1,4 +1,4 @@
-"""What the API has done since the start; the composition root makes metrics of it."""
+"""What the API has done since it started. The composition root turns the numbers into metrics."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
-class Counts:
-    """Plain counters, read from outside and written in one event loop.
-
-    ``requests`` is by method, route and status, for example ``("GET", "/v1/environments/{environment}", 200)``. The
-    method is ``other`` and the route ``unmatched`` where a client made them up, so that it cannot make up series.
-    ``commits`` are the writes that changed something, ``conflicts`` the times that somebody else was first.
-    """
+class ApiCounts:
+    """Plain counters: one event loop writes them, and the metrics endpoint reads them."""
 
     requests: Counter[tuple[str, str, int]] = field(default_factory=Counter)
+    """Answered requests by method, route and status, for example ``("GET", "/v1/environments/{environment}", 200)``.
+
+    A method that HTTP does not know is counted as ``other``, and a path that the API does not have as ``unmatched``,
+    so that a client cannot create time series at will.
+    """
     commits: int = 0
+    """Writes that changed something."""
     conflicts: int = 0
+    """Attempts to commit that failed because another writer was first."""
     rate_limited: int = 0
+    """Requests that were answered with status 429."""

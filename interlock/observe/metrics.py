@@ -23,7 +23,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from admin.counts import Counts as AdminCounts
+from admin.counts import ApiCounts
 from interlock.observe.mesh_metrics import MOST_ENVIRONMENTS, mesh_metrics
 from interlock.parts.names import Names
 from interlock.process.supervise import Supervisor
@@ -43,7 +43,7 @@ class Sources:
 
     supervisor: Supervisor
     names: Names | None = None
-    admin: AdminCounts | None = None
+    admin: ApiCounts | None = None
     agent: Agent | None = None
 
 
@@ -199,7 +199,7 @@ def _forwarder(forwarder: Forwarder) -> Iterator[Metric]:
     yield GaugeMetricFamily("interlock_forward_cached", "Answers that are kept.", forwarder.cached)
 
 
-def _admin(counts: AdminCounts) -> Iterator[Metric]:
+def _admin(counts: ApiCounts) -> Iterator[Metric]:
     requests = CounterMetricFamily(
         "interlock_api_requests", "Requests to the admin API.", labels=["method", "route", "status"]
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from admin.app import make_app
 from admin.auth.tokens import digest, load_or_create_root_token
-from admin.counts import Counts
+from admin.counts import ApiCounts
 from admin.errors import BadTokenFile
 from admin.http.server import Application, ListenError, serve
 from admin.resources.operations import Readiness, operations_app
@@ -70,7 +70,7 @@ class HttpPart:
 
 
 def admin_part(
-    settings: Settings, store: Store, token: RootToken, counts: Counts, readiness: Readiness, metrics: Metrics
+    settings: Settings, store: Store, token: RootToken, counts: ApiCounts, readiness: Readiness, metrics: Metrics
 ) -> HttpPart:
     """The admin API, with the operations endpoints beside it."""
 

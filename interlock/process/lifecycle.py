@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from admin.counts import Counts
+from admin.counts import ApiCounts
 from interlock.client import Client
 from interlock.demo import DEMO, demo_bindings, load_demo
 from interlock.errors import BadSetting, InterlockError
@@ -72,7 +72,7 @@ def run_admin(settings: Settings) -> None:
 async def _up(settings: Settings, url: str, first: Sequence[Part]) -> None:
     store, token = Store(url, settings.redis_prefix), RootToken.of(settings)
     names = Names.of(settings, store, demo_bindings(settings.bind) if settings.demo else settings.bind)
-    supervisor, counts = Supervisor([*first, *names.parts]), Counts()
+    supervisor, counts = Supervisor([*first, *names.parts]), ApiCounts()
     metrics = Metrics(Sources(supervisor, names, counts))
     admin = admin_part(settings, store, token, counts, Readiness(supervisor, names, is_writer=True), metrics)
     supervisor.parts.append(admin.part)
@@ -108,7 +108,7 @@ async def _resolver(settings: Settings, url: str | None) -> None:
 
 async def _admin(settings: Settings, url: str) -> None:
     store, token = Store(url, settings.redis_prefix), RootToken.of(settings)
-    contact, counts = Contact(store), Counts()
+    contact, counts = Contact(store), ApiCounts()
     supervisor = Supervisor([contact.part])
     metrics = Metrics(Sources(supervisor, admin=counts))
     readiness = Readiness(supervisor, contact=contact)

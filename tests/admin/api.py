@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestServer
 
 from admin.app import make_app
 from admin.auth.tokens import digest, make_token
-from admin.counts import Counts
+from admin.counts import ApiCounts
 from admin.http.limits import Limits
 from admin.resources.operations import Probe
 from store.store import Store
@@ -63,7 +63,7 @@ class Api:
 
     def __init__(self, store: Store, limits: Limits | None = None) -> None:
         self.store = store
-        self.counts = Counts()
+        self.counts = ApiCounts()
         self.probes: dict[str, Probe] = {"store": Probe(ok=True)}
         self.asked: list[tuple[str, str, str]] = []
         app = make_app(

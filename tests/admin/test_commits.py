@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from admin.commits import Committer
-from admin.counts import Counts
+from admin.counts import ApiCounts
 from admin.http.preconditions import Preconditions
 from store import writer as writing
 from store.errors import NetworkTaken, RevisionConflict
@@ -64,7 +64,7 @@ async def test_a_conflict_without_end_is_told(production: Api, monkeypatch: pyte
 async def test_a_network_that_is_taken_is_drawn_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     draws = iter([6, 6, 7])
     monkeypatch.setattr("admin.commits.secrets.randbelow", lambda _bound: next(draws))
-    committer = Committer(store, Platform(), Counts())
+    committer = Committer(store, Platform(), ApiCounts())
     first = await committer.put_environment(PRODUCTION, [], 0, Preconditions())
     second = await committer.put_environment(EnvironmentId("staging"), [], 0, Preconditions())
     assert (str(first.after.network), str(second.after.network)) == ("fd12:0:7::/48", "fd12:0:8::/48")
@@ -73,14 +73,14 @@ async def test_a_network_that_is_taken_is_drawn_again(store: Store, monkeypatch:
 async def test_no_network_at_all(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("admin.commits.secrets.randbelow", lambda _bound: 6)
     monkeypatch.setattr(writing, "PAUSE", 0)
-    committer = Committer(store, Platform(), Counts())
+    committer = Committer(store, Platform(), ApiCounts())
     await committer.put_environment(PRODUCTION, [], 0, Preconditions())
     with pytest.raises(NetworkTaken):
         await committer.put_environment(EnvironmentId("staging"), [], 0, Preconditions())
 
 
 async def test_turns_are_forgotten_when_nobody_waits(store: Store) -> None:
-    committer = Committer(store, Platform(), Counts())
+    committer = Committer(store, Platform(), ApiCounts())
     await committer.put_environment(PRODUCTION, [], 0, Preconditions())
     await asyncio.gather(*(committer.edit(PRODUCTION, [PutService(f"s{n}")], 0, Preconditions()) for n in range(5)))
     assert not committer._writer._turns

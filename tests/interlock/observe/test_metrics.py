@@ -8,7 +8,7 @@ from ipaddress import IPv6Network
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from admin.counts import Counts as AdminCounts
+from admin.counts import ApiCounts
 from interlock.observe import metrics
 from interlock.observe.metrics import Metrics, Sources
 from interlock.parts.names import Names
@@ -83,7 +83,7 @@ def test_the_agent_in_the_place_of_a_store() -> None:
 
 
 def test_parts_and_process() -> None:
-    counts = AdminCounts(commits=7, requests=Counter({("GET", "/v1/environments", 200): 3}))
+    counts = ApiCounts(commits=7, requests=Counter({("GET", "/v1/environments", 200): 3}))
     found = scrape(Sources(Supervisor([], restarts={"watcher": 2, "admin": 0}, down={"watcher"}), admin=counts))
     assert found[key("interlock_commits_total")] == 7
     assert found[key("interlock_api_requests_total", method="GET", route="/v1/environments", status="200")] == 3
