@@ -1,6 +1,6 @@
 """What to say to a query, given the zone of its client's environment. Pure: no I/O, no clock, nothing remembered.
 
-    answer(query, zone, turn)  ->  Reply | Forward
+    answer(query, zone, rotation)  ->  Reply | Forward
 
 Rules in brackets are those of docs/clients.md.
 """
@@ -17,14 +17,14 @@ from zones.records import RRset, RRType
 from zones.zone import Zone
 
 MAX_CHAIN = 8  # CNAMEs followed before a chain counts as a loop
-FULL_TURN = 256  # sets up to this size have each of their records come first in turn
-LEAST_PART = 8  # addresses that fit even the smallest reply; in steps of it, turns reach all of a larger set
+FULL_ROTATION = 256  # sets up to this size have each of their records come first in rotation
+SMALLEST_PART = 8  # addresses that fit even the smallest reply; in steps of it, rotations reach all of a larger set
 
 _ROTATING = frozenset({RRType.A, RRType.AAAA})
 
 
-def answer(query: Query, zone: Zone, turn: int = 0) -> Reply | Forward:
-    """The answer to ``query`` for a client of ``zone``'s environment; ``turn`` chooses among equal orders."""
+def answer(query: Query, zone: Zone, rotation: int = 0) -> Reply | Forward:
+    """The answer to ``query`` for a client of ``zone``'s environment; ``rotation`` chooses among equal orders."""
     if query.qclass != CLASS_IN:
         return refuse(ErrorCode.NOT_SUPPORTED, "only class IN is served")
     if query.qtype == RRType.AXFR:
@@ -35,7 +35,7 @@ def answer(query: Query, zone: Zone, turn: int = 0) -> Reply | Forward:
     if not zone.environment.enabled:
         error = ExtendedError(ErrorCode.BLOCKED, f"private networking is switched off for environment {zone.id!r}")
         return _negative(zone, apex, Rcode.NXDOMAIN, error=error)
-    return _follow(query, zone, apex, turn)
+    return _follow(query, zone, apex, rotation)
 
 
 def refuse(code: ErrorCode, text: str) -> Reply:
@@ -43,7 +43,7 @@ def refuse(code: ErrorCode, text: str) -> Reply:
     return Reply(Rcode.REFUSED, error=ExtendedError(code, text))
 
 
-def _follow(query: Query, zone: Zone, apex: Name, turn: int) -> Reply | Forward:
+def _follow(query: Query, zone: Zone, apex: Name, rotation: int) -> Reply | Forward:
     # RFC 1034 §4.3.2 step 3a: each CNAME goes into the answer, then its target is looked up [14].
     chain: list[RRset] = []
     name = query.qname
@@ -53,7 +53,7 @@ def _follow(query: Query, zone: Zone, apex: Name, turn: int) -> Reply | Forward:
             return _negative(zone, apex, Rcode.NXDOMAIN, chain)  # RFC 6604 §3: the rcode is that of the last name
         alias = node.rrsets.get(RRType.CNAME)
         if alias is None or query.qtype in (RRType.CNAME, RRType.ANY):
-            return _final(query, zone, apex, node, chain, turn)
+            return _final(query, zone, apex, node, chain, rotation)
         chain.append(alias)
         target = alias.rdatas[0]
         assert isinstance(target, Name)
@@ -75,13 +75,13 @@ def _elsewhere(query: Query, zone: Zone, qname: Name, chain: list[RRset]) -> Rep
     return Forward(query, qname, tuple(chain))
 
 
-def _final(query: Query, zone: Zone, apex: Name, node: Node, chain: list[RRset], turn: int) -> Reply:
+def _final(query: Query, zone: Zone, apex: Name, node: Node, chain: list[RRset], rotation: int) -> Reply:
     # RFC 8482 §4.1: to ANY, one RRset of those that are there.
     rrset = next(iter(node.rrsets.values()), None) if query.qtype == RRType.ANY else node.rrsets.get(query.qtype)
     if rrset is None:
         return _negative(zone, apex, Rcode.NOERROR, chain)  # NODATA [1]: the name exists, the type does not
-    turns = _turns(rrset)
-    return Reply(Rcode.NOERROR, (*chain, _rotate(rrset, turn, turns)), authoritative=True, turns=turns)
+    rotations = _rotations(rrset)
+    return Reply(Rcode.NOERROR, (*chain, _rotate(rrset, rotation, rotations)), authoritative=True, rotations=rotations)
 
 
 def _negative(
@@ -91,13 +91,13 @@ def _negative(
     return Reply(rcode, tuple(chain or ()), (zone.soa(apex),), authoritative=True, error=error)
 
 
-def _turns(rrset: RRset) -> int:
+def _rotations(rrset: RRset) -> int:
     count = len(rrset.rdatas)
     if rrset.rtype not in _ROTATING:
         return 1
-    return count if count <= FULL_TURN else max(FULL_TURN, -(-count // LEAST_PART))
+    return count if count <= FULL_ROTATION else max(FULL_ROTATION, -(-count // SMALLEST_PART))
 
 
-def _rotate(rrset: RRset, turn: int, turns: int) -> RRset:
-    start = turn % turns * len(rrset.rdatas) // turns
+def _rotate(rrset: RRset, rotation: int, rotations: int) -> RRset:
+    start = rotation % rotations * len(rrset.rdatas) // rotations
     return replace(rrset, rdatas=(*rrset.rdatas[start:], *rrset.rdatas[:start])) if start else rrset

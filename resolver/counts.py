@@ -1,4 +1,4 @@
-"""What the server has done since it started, cheap enough to count on the hot path."""
+"""What the server has done since it started: counters cheap enough for the hot path."""
 
 from __future__ import annotations
 
@@ -11,25 +11,31 @@ from resolver.wire.messages import Rcode, Transport
 from zones.records import RRType
 
 LATENCY_BUCKETS = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 1.5)
-"""Upper bounds in seconds: from one memo hit to the longest that a query is held."""
+"""Upper bounds in seconds: from one hit of the packet cache to the longest time that a query is held."""
 
 _OTHER_TYPES = {15: "MX", 35: "NAPTR", 43: "DS", 48: "DNSKEY", 64: "SVCB", 65: "HTTPS", 257: "CAA"}
 
 
-class Key(NamedTuple):
-    """What queries are counted by.
-
-    ``scope`` is ``environment``, ``external`` for what was forwarded, or ``outside`` for a client that is in none.
-    """
+class QueryKey(NamedTuple):
+    """The labels that replies are counted by."""
 
     rcode: str
+    """The response code, such as ``NOERROR``."""
+
     qtype: str
+    """The type that was asked for: a name from a fixed list, ``other``, or ``none`` where there was no question."""
+
     scope: str
+    """``environment``, ``external`` (forwarded), or ``outside`` (the client belongs to no environment)."""
+
     transport: str
+    """``udp`` or ``tcp``."""
 
 
-class Tally:
-    """A number that goes up. The memo holds the one of its reply, so that a hit counts with one addition."""
+class ReplyCounter:
+    """How many replies with one `QueryKey` were given. An entry of the packet cache refers to the counter of its
+    replies, so a hit is counted by one addition.
+    """
 
     __slots__ = ("count",)
 
@@ -38,38 +44,58 @@ class Tally:
 
 
 @dataclass(slots=True)
-class Counts:
-    """Counters and a latency histogram (one more bucket than `LATENCY_BUCKETS`, for all above; sum in seconds)."""
+class QueryCounts:
+    """What became of the queries of one server."""
 
     latency: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BUCKETS) + 1))
+    """Queries by the time that they took: one number for each of `LATENCY_BUCKETS`, and one for all slower ones."""
+
     latency_sum: float = 0.0
-    memo_hits: int = 0
-    memo_misses: int = 0
-    held: int = 0
-    held_coming: int = 0
-    late_coming: int = 0
+    """The sum of these times, in seconds."""
+
+    packet_cache_hits: int = 0
+    """Queries whose reply was in the packet cache."""
+
+    packet_cache_misses: int = 0
+    """Queries whose reply had to be made."""
+
+    held_loading: int = 0
+    """Queries that had to wait until all environments were loaded."""
+
+    held_pending: int = 0
+    """Queries that had to wait until a pending zone was published."""
+
+    pending_timeouts: int = 0
+    """Queries that waited for a pending zone in vain and got SERVFAIL."""
+
     errors: int = 0
+    """Queries that got SERVFAIL because of a fault in this program."""
+
     unsent: int = 0
+    """UDP replies that the kernel did not take."""
+
     dropped: Counter[str] = field(default_factory=Counter)
-    _tallies: dict[Key, Tally] = field(default_factory=dict)
+    """Packets and connections that got no reply, by reason."""
 
-    def tally(self, rcode: Rcode, qtype: int | None, scope: str, transport: Transport) -> Tally:
-        """The tally of replies of this kind; ``qtype`` is None where the message has no question."""
-        key = Key(rcode.name, _type_name(qtype), scope, transport.value)
-        return self._tallies.setdefault(key, Tally())
+    _counters: dict[QueryKey, ReplyCounter] = field(default_factory=dict)
 
-    def snapshot(self) -> dict[Key, int]:
+    def counter(self, rcode: Rcode, qtype: int | None, scope: str, transport: Transport) -> ReplyCounter:
+        """The counter of replies of this kind; ``qtype`` is None where the message has no question."""
+        key = QueryKey(rcode.name, _type_name(qtype), scope, transport.value)
+        return self._counters.setdefault(key, ReplyCounter())
+
+    def snapshot(self) -> dict[QueryKey, int]:
         """How many replies of each kind were given."""
-        return {key: tally.count for key, tally in self._tallies.items()}
+        return {key: counter.count for key, counter in self._counters.items()}
 
     def observe(self, seconds: float, queries: int = 1) -> None:
-        """Notes that each of ``queries`` took ``seconds``."""
+        """Adds ``queries`` queries that took ``seconds`` each."""
         self.latency[bisect_left(LATENCY_BUCKETS, seconds)] += queries
         self.latency_sum += seconds * queries
 
 
 def _type_name(qtype: int | None) -> str:
-    # Names for the types that clients ask, one for all others: a client must not choose how many series there are.
+    # Names for the types that clients ask, one name for all others: a client must not choose the number of time series.
     if qtype is None:
         return "none"
     try:

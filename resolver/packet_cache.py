@@ -1,8 +1,9 @@
-"""The memo: packed replies by the octets that asked for them, so that a name asked twice is parsed once.
+"""The packet cache: packed replies by the octets of the query, so that a repeated query is not parsed again.
 
-A memo belongs to one environment's zone and goes when the zone is replaced; that is all its invalidation. All memos
-together have two generations: when the young one is full it becomes the old one, and the old one is forgotten, but for
-what is asked again in between. So names that are asked often stay, and a flood of made-up ones passes through.
+A packet cache belongs to one state of one scope and is dropped when that state is replaced; it needs no other
+invalidation. All packet caches of a server share one bound and have two generations. When the recent generation is
+full it becomes the previous one, and the one before that is dropped; an entry that is used moves to the recent
+generation. So names that are asked often stay, and a flood of made-up names passes through.
 """
 
 from __future__ import annotations
@@ -10,59 +11,59 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 from weakref import WeakSet
 
-from resolver.counts import Tally
+from resolver.counts import ReplyCounter
 
-GENERATION = 65_536  # entries of all memos; with the old one some 50 MB, at most 200 if all replies are large
+GENERATION = 65_536  # entries of all packet caches; with the previous generation some 50 MB, 200 if all are large
 
-Entry = tuple[Iterator[bytes], Tally]
-"""Replies without their ID, taken in turn for ever, and the tally that counts them."""
+PacketEntry = tuple[Iterator[bytes], ReplyCounter]
+"""The replies without their ID, one for each rotation, repeated for ever; and the counter of these replies."""
 
 
-class Memos:
-    """All memos of a server. Bounded by two generations, however many environments there are."""
+class PacketCaches:
+    """All packet caches of a server. Together they hold two generations, however many environments there are."""
 
     def __init__(self) -> None:
         self._added = 0
-        self._young: WeakSet[Memo] = WeakSet()
-        self._old: WeakSet[Memo] = WeakSet()
+        self._with_recent: WeakSet[PacketCache] = WeakSet()
+        self._with_previous: WeakSet[PacketCache] = WeakSet()
 
-    def new_memo(self) -> Memo:
-        """An empty one."""
-        return Memo(self)
+    def new_cache(self) -> PacketCache:
+        """An empty packet cache."""
+        return PacketCache(self)
 
-    def note(self, memo: Memo) -> None:
-        """Notes that ``memo`` has one more entry."""
-        self._young.add(memo)
+    def count_entry(self, cache: PacketCache) -> None:
+        """Counts one more entry, which is in ``cache``; begins a new generation when this one is full."""
+        self._with_recent.add(cache)
         self._added += 1
         if self._added >= GENERATION:
             self._added = 0
-            for aged in self._old | self._young:
-                aged.age()
-            self._old, self._young = self._young, WeakSet()
+            for each in self._with_previous | self._with_recent:
+                each.start_generation()
+            self._with_previous, self._with_recent = self._with_recent, WeakSet()
 
 
-class Memo:
-    """The replies of one environment; ``young`` is open to the hot path."""
+class PacketCache:
+    """Packed replies of one scope over one transport. ``recent`` is public because the hot path reads it directly."""
 
-    __slots__ = ("__weakref__", "_memos", "_old", "young")
+    __slots__ = ("__weakref__", "_caches", "_previous", "recent")
 
-    def __init__(self, memos: Memos) -> None:
-        self.young: dict[Hashable, Entry] = {}
-        self._old: dict[Hashable, Entry] = {}
-        self._memos = memos
+    def __init__(self, caches: PacketCaches) -> None:
+        self.recent: dict[Hashable, PacketEntry] = {}
+        self._previous: dict[Hashable, PacketEntry] = {}
+        self._caches = caches
 
-    def recall(self, key: Hashable) -> Entry | None:
-        """The entry of ``key``, made young again."""
-        entry = self.young.get(key)
-        if entry is None and (entry := self._old.get(key)):
-            self.keep(key, entry)
+    def get(self, key: Hashable) -> PacketEntry | None:
+        """The entry of ``key``; it moves to the recent generation."""
+        entry = self.recent.get(key)
+        if entry is None and (entry := self._previous.get(key)):
+            self.put(key, entry)
         return entry
 
-    def keep(self, key: Hashable, entry: Entry) -> None:
-        """Remembers ``entry`` by ``key``."""
-        self.young[key] = entry
-        self._memos.note(self)
+    def put(self, key: Hashable, entry: PacketEntry) -> None:
+        """Stores ``entry`` under ``key``."""
+        self.recent[key] = entry
+        self._caches.count_entry(self)
 
-    def age(self) -> None:
-        """Makes the young generation the old one, and forgets that."""
-        self._old, self.young = self.young, {}
+    def start_generation(self) -> None:
+        """Makes the recent generation the previous one, which is dropped."""
+        self._previous, self.recent = self.recent, {}

@@ -1,12 +1,12 @@
-"""Names that are on their way: known, but not answered yet, for there is no path to them yet. Pure.
+"""Names of a pending zone: the zone is announced, but not answered from yet, for this host cannot reach it yet. Pure.
 
-To say "no" to such a name would be wrong a moment later, and clients may believe it for longer than that. So a query
-waits if the zone that is on its way has more to say to it than the one that is served:
+To deny such a name would be wrong a moment later, and clients may believe the denial for longer than that. So a query
+waits if the pending zone has a better answer than the zone that is served:
 
-    REFUSED, NXDOMAIN, SERVFAIL   <   NODATA   <   records, or somebody else to ask
+    REFUSED, NXDOMAIN, SERVFAIL   <   NODATA   <   records, or a forwarded name
 
-NODATA is more than NXDOMAIN because of clients that ask for A and AAAA at once: musl believes the first NXDOMAIN of the
-two (docs/clients.md). Of a new service, which has no A, it must hear neither before both can be answered.
+NODATA is better than NXDOMAIN because of clients that ask for A and AAAA at once: musl believes the first NXDOMAIN of
+the two (docs/clients.md). A new service has no A record; both queries of the pair must wait until both can be answered.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from resolver.wire.messages import Forward, Query, Rcode, Reply
 from zones.zone import Zone
 
 
-def is_coming(query: Query, said: Reply | Forward, zone: Zone) -> bool:
-    """Whether ``zone``, which is on its way, has more to say to ``query`` than what is to be ``said`` now."""
-    now = _worth(said)
-    return now < _MOST and now < _worth(answer(query, zone))
+def has_better_answer(query: Query, outcome: Reply | Forward, pending: Zone) -> bool:
+    """Whether the zone ``pending`` has a better answer to ``query`` than ``outcome``, which could be given now."""
+    grade = _grade(outcome)
+    return grade < _BEST and grade < _grade(answer(query, pending))
 
 
-_MOST = 2
+_BEST = 2
 
 
-def _worth(outcome: Reply | Forward) -> int:
+def _grade(outcome: Reply | Forward) -> int:
     if isinstance(outcome, Forward):
-        return _MOST
+        return _BEST
     if outcome.rcode is not Rcode.NOERROR:
         return 0
-    return 1 if outcome.authority else _MOST  # the SOA says that there is no data (RFC 2308 §2.2)
+    return 1 if outcome.authority else _BEST  # an SOA in authority means that there is no data (RFC 2308 §2.2)

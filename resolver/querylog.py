@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from resolver.scope import EXTERNAL, INTERNAL, OUTSIDE, Serving
+from resolver.scope import EXTERNAL, INTERNAL, OUTSIDE, ScopeState
 from resolver.wire import codec as wire
 from resolver.wire.messages import Query, Transport
 from zones.records import type_name
@@ -89,13 +89,13 @@ class QueryLog:
         self.is_on = bool(self._watchers)
 
     def note(
-        self, serving: Serving, source: bytes, transport: Transport, packet: bytes, reply: bytes, started: float
+        self, state: ScopeState, source: bytes, transport: Transport, packet: bytes, reply: bytes, started: float
     ) -> None:
         """Tells the watchers of ``reply`` to ``packet``, which came at ``started`` (``time.perf_counter``)."""
         if not self._may_make_one():
             self.skipped += 1
             return
-        line = _describe(serving, source, transport, packet, reply, time.perf_counter() - started)
+        line = _describe(state, source, transport, packet, reply, time.perf_counter() - started)
         for wanted, queue in self._watchers:
             if not wanted.wants(line):
                 continue
@@ -178,14 +178,14 @@ class TailServer:
 
 
 def _describe(
-    serving: Serving, source: bytes, transport: Transport, packet: bytes, reply: bytes, seconds: float
+    state: ScopeState, source: bytes, transport: Transport, packet: bytes, reply: bytes, seconds: float
 ) -> Line:
     query, summary = wire.parse(packet), wire.summarize(reply)
-    edns = query.head.edns if isinstance(query, Query) else None
-    scope = OUTSIDE if serving.zone is None else INTERNAL if summary.authoritative else EXTERNAL
+    edns = query.header.edns if isinstance(query, Query) else None
+    scope = OUTSIDE if state.zone is None else INTERNAL if summary.authoritative else EXTERNAL
     return Line(
         time=time.time(),
-        environment=serving.zone.id if serving.zone else None,
+        environment=state.zone.id if state.zone else None,
         source=socket.inet_ntop(socket.AF_INET if len(source) == 4 else socket.AF_INET6, source),
         transport=transport.value,
         name=str(query.qname) if isinstance(query, Query) else "",

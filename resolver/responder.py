@@ -1,15 +1,16 @@
-"""From a packet to its reply, in the order in which it happens:
+"""From a packet to its reply. The steps stand here in the order in which they happen:
 
-    place      whose query is it?             directory    (before anything else is looked at)
-    memo       was just this asked before?    memo         the hot path ends here
-    parse      what does it ask?              wire
-    answer     what is true?                  answer
-    hold       will more be true soon?        coming       (only while a zone is on its way, or some are not loaded)
-    forward    who else knows?                forward      (only for what is not the platform's)
-    pack       how is that said?              wire
+    get        is the reply to these octets cached?    packet_cache   (the hot path ends here)
+    parse      what does the query ask?                wire/codec
+    answer     what is true?                           answer
+    hold       will a better answer be true soon?      pending        (a zone is pending, or not all are loaded)
+    forward    what do the upstreams answer?           forward/       (only for names that are not the platform's)
+    pack       how is the reply written?               wire/codec
+    put        keep the reply for the next query       packet_cache
 
-`respond` is all of it but the place, and what must be waited for: that it hands back, to be finished by `finish`. The
-UDP shell takes the first two steps itself, a batch at a time, and comes here for the rest.
+The scope of the client is found before (`scope`), by the listener. `Responder.respond` is all of it as far as nothing
+must be waited for; what must be waited for it returns, and `Responder.finish` completes it. The UDP listener reads the
+packet cache itself, and calls `respond` only for a miss.
 """
 
 from __future__ import annotations
@@ -21,20 +22,20 @@ from itertools import cycle, repeat
 from typing import assert_never
 
 from resolver.answer import answer, refuse
-from resolver.counts import Counts
+from resolver.counts import QueryCounts
 from resolver.forward.forwarder import Forwarder
-from resolver.packet_cache import Entry
-from resolver.pending import is_coming
-from resolver.scope import EXTERNAL, Directory, Serving
+from resolver.packet_cache import PacketEntry
+from resolver.pending import has_better_answer
+from resolver.scope import EXTERNAL, ScopeState, ScopeTable
 from resolver.wire import codec as wire
 from resolver.wire.messages import (
     Drop,
     ErrorCode,
     ExtendedError,
     Forward,
-    Head,
     Hold,
     Query,
+    QueryHeader,
     Rcode,
     Rejected,
     Reply,
@@ -43,151 +44,143 @@ from resolver.wire.messages import (
 from resolver.wire.packed import PackedReplies
 from zones.names import EnvironmentId
 
-LONGEST_KEY = 512  # octets; a larger packet than any real question is not worth remembering
+LONGEST_KEY = 512  # octets; a larger packet than any real question is not worth caching
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
-    """Not yet: others must be asked first. To be given to `Responder.finish`."""
+class ForwardedQuery:
+    """A query whose reply needs an upstream's answer. To be given to `Responder.finish`."""
 
     forward: Forward
     environment: EnvironmentId
     transport: Transport
 
 
-Outcome = bytes | Hold | Pending | None
-"""A reply; or what it waits for; or None to say nothing."""
+Outcome = bytes | Hold | ForwardedQuery | None
+"""A reply; or what the reply must wait for; or None where no reply is given."""
 
 
 class Responder:
-    """Answers packets from what ``directory`` serves, and what it does not serve through ``forwarder``.
+    """Answers packets from the zones in ``scopes``, and through ``forwarder`` for names that are not the platform's.
 
-    Never raises for what a packet holds.
+    No method raises because of what a packet holds.
     """
 
-    def __init__(self, directory: Directory, counts: Counts, forwarder: Forwarder | None = None) -> None:
-        self._directory = directory
+    def __init__(self, scopes: ScopeTable, counts: QueryCounts, forwarder: Forwarder | None = None) -> None:
+        self._scopes = scopes
         self._counts = counts
         self._forwarder = forwarder
         self._packed = PackedReplies()
 
-    def respond(self, packet: bytes, serving: Serving, transport: Transport) -> Outcome:
-        """The reply to ``packet`` from a client that is served ``serving``, as far as that needs no waiting."""
+    def respond(self, packet: bytes, state: ScopeState, transport: Transport) -> Outcome:
+        """The reply to ``packet`` from a client whose scope is in ``state``, as far as that needs no waiting."""
         try:
-            if entry := serving.memos[transport].recall(packet[2:]):
-                self._counts.memo_hits += 1
+            if entry := state.cache(transport).get(packet[2:]):
+                self._counts.packet_cache_hits += 1
                 return _next_reply(packet, entry)
-            return self._parse_and_answer(packet, serving, transport)
+            return self._parse_and_answer(packet, state, transport)
         except Exception as error:  # noqa: BLE001 the one catch-all, where our faults end
             return self._fail(packet, error)
 
-    async def finish(self, packet: bytes, pending: Pending, client: bytes) -> bytes:
-        """The reply to ``packet`` from the client at ``client``, when others have been asked."""
+    def respond_now(self, packet: bytes, state: ScopeState, transport: Transport) -> bytes | ForwardedQuery | None:
+        """The reply to ``packet`` that was held for as long as possible: SERVFAIL where it would have to wait on."""
+        outcome = self.respond(packet, state, transport)
+        return self._not_ready(packet, outcome, state, transport) if isinstance(outcome, Hold) else outcome
+
+    async def finish(self, packet: bytes, forwarded: ForwardedQuery, client: bytes) -> bytes:
+        """The reply to ``packet`` from the client at ``client``, when the upstreams have been asked."""
         assert self._forwarder
         try:
-            reply = await self._forwarder.resolve(pending.environment, pending.forward, client)
-            return self._pack_forwarded(pending, reply)
+            reply = await self._forwarder.resolve(forwarded.environment, forwarded.forward, client)
+            return self._pack_forwarded(forwarded, reply)
         except Exception as error:  # noqa: BLE001 the one catch-all, where our faults end
             return self._fail(packet, error)
 
-    def respond_at_last(self, packet: bytes, serving: Serving, transport: Transport) -> bytes | Pending | None:
-        """The same for a packet that was held for as long as can be."""
-        outcome = self.respond(packet, serving, transport)
-        return self._not_ready(packet, outcome, serving, transport) if isinstance(outcome, Hold) else outcome
-
-    def _parse_and_answer(self, packet: bytes, serving: Serving, transport: Transport) -> Outcome:
+    def _parse_and_answer(self, packet: bytes, state: ScopeState, transport: Transport) -> Outcome:
         match wire.parse(packet):
             case Drop(reason):
                 self._counts.dropped[reason] += 1
                 return None
-            case Rejected(head, rcode):
-                self._counts.tally(rcode, None, serving.scope, transport).count += 1
-                return wire.pack(head, Reply(rcode), wire.limit(head, transport))
+            case Rejected(header, rcode):
+                self._counts.counter(rcode, None, state.label, transport).count += 1
+                return wire.pack(header, Reply(rcode), wire.limit(header, transport))
             case Query() as query:
-                return self._look_up(packet, query, serving, transport)
+                return self._answer(packet, query, state, transport)
             case unreachable:
                 assert_never(unreachable)
 
-    def _look_up(self, packet: bytes, query: Query, serving: Serving, transport: Transport) -> Outcome:
-        # What can come again octet for octet is kept so, to be found before it is parsed. Where a client makes
-        # something up each time, such as a cookie, what it means is kept.
-        memo = serving.memos[transport]
-        is_kept_as_it_is = query.repeats and len(packet) <= LONGEST_KEY
-        key = packet[2:] if is_kept_as_it_is else _meaning(query.head)
-        entry = None if is_kept_as_it_is else memo.recall(key)
+    def _answer(self, packet: bytes, query: Query, state: ScopeState, transport: Transport) -> Outcome:
+        # A packet that may come again octet for octet is cached by its octets, to be found before it is parsed. Where a
+        # client makes something up for each packet, such as a cookie, the reply is cached by the query's meaning.
+        cache = state.cache(transport)
+        by_octets = query.repeats and len(packet) <= LONGEST_KEY
+        key = packet[2:] if by_octets else _meaning(query.header)
+        entry = None if by_octets else cache.get(key)
         if entry is None:
-            reply = _decide(query, serving)
-            if hold := self._hold(query, serving, reply):
+            reply = _decide(query, state)
+            if hold := self._hold(query, state, reply):
                 return hold
-            self._counts.memo_misses += 1
+            self._counts.packet_cache_misses += 1
             if isinstance(reply, Forward):
                 if self._forwarder and self._forwarder.serves(reply.qname):
-                    assert serving.zone
-                    return self._forward(Pending(reply, serving.zone.id, transport), self._forwarder)
-                reply = _unforwarded(reply)
-            entry = self._make(query, serving, transport, reply)
-            memo.keep(key, entry)
+                    assert state.zone
+                    return self._forward(ForwardedQuery(reply, state.zone.id, transport), self._forwarder)
+                reply = reply_without_forwarder(reply)
+            entry = self._pack_all(query, state, transport, reply)
+            cache.put(key, entry)
         return _next_reply(packet, entry)
 
-    def _hold(self, query: Query, serving: Serving, reply: Reply | Forward) -> Hold | None:
-        if serving.coming and is_coming(query, reply, serving.coming):
-            return Hold(serving.coming.id)
-        return Hold() if serving.zone is None and not self._directory.is_loaded else None
+    def _hold(self, query: Query, state: ScopeState, reply: Reply | Forward) -> Hold | None:
+        if state.pending and has_better_answer(query, reply, state.pending):
+            return Hold(state.pending.id)
+        return Hold() if state.zone is None and not self._scopes.is_loaded else None
 
-    def _not_ready(self, packet: bytes, hold: Hold, serving: Serving, transport: Transport) -> bytes | None:
+    def _forward(self, forwarded: ForwardedQuery, forwarder: Forwarder) -> Outcome:
+        reply = forwarder.recall(forwarded.environment, forwarded.forward)
+        return forwarded if reply is None else self._pack_forwarded(forwarded, reply)
+
+    def _pack_all(self, query: Query, state: ScopeState, transport: Transport, reply: Reply) -> PacketEntry:
+        limit = wire.limit(query.header, transport)
+        packed = wire.pack(query.header, reply, limit)[2:]
+        counter = self._counts.counter(reply.rcode, query.qtype, state.label, transport)
+        if reply.rotations == 1:
+            return repeat(packed), counter
+        return _rotating_replies(query, state, reply.rotations, packed, limit), counter
+
+    def _pack_forwarded(self, forwarded: ForwardedQuery, reply: Reply) -> bytes:
+        query = forwarded.forward.query
+        self._counts.counter(reply.rcode, query.qtype, EXTERNAL, forwarded.transport).count += 1
+        meaning = _meaning(query.header), forwarded.transport
+        packed = self._packed.get(reply, meaning)
+        if packed is None:
+            packed = wire.pack(query.header, reply, wire.limit(query.header, forwarded.transport))[2:]
+            self._packed.put(reply, meaning, packed)
+        return query.header.id.to_bytes(2, "big") + packed
+
+    def _not_ready(self, packet: bytes, hold: Hold, state: ScopeState, transport: Transport) -> bytes | None:
         query = wire.parse(packet)
         if not isinstance(query, Query):
             return None
         text = "the environments are not loaded yet: does the store, or this host's agent, answer?"
         if hold.environment is not None:
-            self._counts.late_coming += 1
+            self._counts.pending_timeouts += 1
             text = "the name is known, but there is no path to it yet: is this host's agent well?"
-        self._counts.tally(Rcode.SERVFAIL, query.qtype, serving.scope, transport).count += 1
+        self._counts.counter(Rcode.SERVFAIL, query.qtype, state.label, transport).count += 1
         reply = Reply(Rcode.SERVFAIL, error=ExtendedError(ErrorCode.NOT_READY, text))
-        return wire.pack(query.head, reply, wire.limit(query.head, transport))
-
-    def _make(self, query: Query, serving: Serving, transport: Transport, reply: Reply) -> Entry:
-        limit = wire.limit(query.head, transport)
-        packed = wire.pack(query.head, reply, limit)[2:]
-        tally = self._counts.tally(reply.rcode, query.qtype, serving.scope, transport)
-        return (repeat(packed) if reply.turns == 1 else _in_turn(query, serving, reply.turns, packed, limit)), tally
-
-    def _forward(self, pending: Pending, forwarder: Forwarder) -> Outcome:
-        reply = forwarder.recall(pending.environment, pending.forward)
-        return pending if reply is None else self._pack_forwarded(pending, reply)
-
-    def _pack_forwarded(self, pending: Pending, reply: Reply) -> bytes:
-        query = pending.forward.query
-        self._counts.tally(reply.rcode, query.qtype, EXTERNAL, pending.transport).count += 1
-        meaning = _meaning(query.head), pending.transport
-        packed = self._packed.recall(reply, meaning)
-        if packed is None:
-            packed = wire.pack(query.head, reply, wire.limit(query.head, pending.transport))[2:]
-            self._packed.keep(reply, meaning, packed)
-        return query.head.id.to_bytes(2, "big") + packed
+        return wire.pack(query.header, reply, wire.limit(query.header, transport))
 
     def _fail(self, packet: bytes, error: Exception) -> bytes:
-        # Our fault, whatever the packet holds: the client is told so, and the server goes on.
+        # A fault in this program, whatever the packet holds: the client gets SERVFAIL, and the server goes on.
         self._counts.errors += 1
         log.error("query_failed", extra={"length": len(packet)}, exc_info=error)
-        head = Head(int.from_bytes(packet[:2], "big"), packet[2] >> 3 & 0xF, bool(packet[2] & 1))
-        return wire.pack(head, Reply(Rcode.SERVFAIL), wire.MINIMUM_UDP)
+        header = QueryHeader(int.from_bytes(packet[:2], "big"), packet[2] >> 3 & 0xF, bool(packet[2] & 1))
+        return wire.pack(header, Reply(Rcode.SERVFAIL), wire.MINIMUM_UDP)
 
 
-def _meaning(head: Head) -> Hashable:
-    return head.question, head.recursion_desired, head.edns
-
-
-def _decide(query: Query, serving: Serving, turn: int = 0) -> Reply | Forward:
-    if serving.zone is None:
-        return refuse(ErrorCode.PROHIBITED, serving.reason)
-    return answer(query, serving.zone, turn)
-
-
-def _unforwarded(forward: Forward) -> Reply:
-    """What is said of a name that is not ours where nobody else can be asked."""
+def reply_without_forwarder(forward: Forward) -> Reply:
+    """The reply to a query for a name that is not the platform's, where no upstream can be asked."""
     if not forward.chain:
         return refuse(ErrorCode.NOT_SUPPORTED, "forwarding is not configured")
     text = f"the answer goes on at {forward.qname}, outside the zone, and forwarding is not configured"
@@ -195,19 +188,29 @@ def _unforwarded(forward: Forward) -> Reply:
     return Reply(Rcode.NOERROR, forward.chain, authoritative=True, error=error)
 
 
-def _in_turn(query: Query, serving: Serving, turns: int, first: bytes, limit: int) -> Iterator[bytes]:
-    """Each turn's reply, packed when it is first due, then all of them again and again."""
+def _decide(query: Query, state: ScopeState, rotation: int = 0) -> Reply | Forward:
+    if state.zone is None:
+        return refuse(ErrorCode.PROHIBITED, state.reason)
+    return answer(query, state.zone, rotation)
+
+
+def _rotating_replies(query: Query, state: ScopeState, rotations: int, first: bytes, limit: int) -> Iterator[bytes]:
+    """The reply in each rotation, packed when it is first needed; then all of them again and again."""
     packed = [first]
     yield first
-    for turn in range(1, turns):
-        reply = _decide(query, serving, turn)
+    for rotation in range(1, rotations):
+        reply = _decide(query, state, rotation)
         assert isinstance(reply, Reply)  # as the first was
-        packed.append(wire.pack(query.head, reply, limit)[2:])
+        packed.append(wire.pack(query.header, reply, limit)[2:])
         yield packed[-1]
     yield from cycle(packed)
 
 
-def _next_reply(packet: bytes, entry: Entry) -> bytes:
-    replies, tally = entry
-    tally.count += 1
+def _meaning(header: QueryHeader) -> Hashable:
+    return header.question, header.recursion_desired, header.edns
+
+
+def _next_reply(packet: bytes, entry: PacketEntry) -> bytes:
+    replies, counter = entry
+    counter.count += 1
     return packet[:2] + next(replies)

@@ -1,7 +1,8 @@
-"""Whose query is it? The zones that are served, and which of them a client belongs to.
+"""Scope: which environment a client belongs to, and what is served to its clients.
 
-Scope first: `place_of` is asked before a packet is looked at, and all that follows (the zone, its memo) hangs on the
-place that it gives. There is no default place: a client that belongs nowhere is told so.
+A listener calls `ScopeTable.scope_of` before it looks at a packet. All that follows (the zone and its packet caches) is
+reached through the `ClientScope` that this gives. There is no default scope: a client that belongs to no environment
+is refused, and the reply says why.
 """
 
 from __future__ import annotations
@@ -10,132 +11,146 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
-from resolver.packet_cache import Memo, Memos
+from resolver.packet_cache import PacketCache, PacketCaches
 from resolver.wire.messages import Transport
 from zones.addresses import Platform, resolver_address
 from zones.names import EnvironmentId
 from zones.zone import Zone
 
 INTERNAL, EXTERNAL, OUTSIDE = "environment", "external", "outside"
-"""Scopes, as metrics and the query log tell them: our own names, names of others, clients that belong nowhere."""
+"""Values of ``scope`` in metrics and the query log: a reply from the client's environment, a forwarded reply,
+and a reply to a client that belongs to no environment."""
 
 REMEMBERED_SOURCES = 65_536  # some 10 MB; a host has far fewer workloads
 NETWORK_OCTETS = 6  # of an environment's /48
 
 
 @dataclass(frozen=True, slots=True)
-class Serving:
-    """A zone and what has been packed from it. Replaced whole, so the one can never be used with the other's memo.
+class ScopeState:
+    """What the clients of one environment are served at this moment.
 
-    ``zone`` is None for clients that are in no environment, and ``reason`` says why they are in none. ``coming`` is the
-    zone that is on its way to take its place.
+    It is replaced whole, so a reply that was packed from one zone is never given in the name of another.
     """
 
     zone: Zone | None
-    memos: Mapping[Transport, Memo]
+    """The zone that answers; None for a client that belongs to no environment, or to one that is not published yet."""
+
+    udp_cache: PacketCache
+    """Replies that were packed from ``zone`` for UDP. It is an attribute of its own because the hot path reads it."""
+
+    tcp_cache: PacketCache
+    """Replies that were packed from ``zone`` for TCP."""
+
     reason: str = ""
-    coming: Zone | None = None
+    """Why ``zone`` is None, in words for the client; empty where there is a zone."""
+
+    pending: Zone | None = None
+    """The zone that was announced and will replace ``zone``; None where none is announced."""
 
     @property
-    def scope(self) -> str:
-        """The kind of client, as metrics tell it."""
+    def label(self) -> str:
+        """The value of the label ``scope`` for what is answered from here."""
         return INTERNAL if self.zone else OUTSIDE
 
+    def cache(self, transport: Transport) -> PacketCache:
+        """The packet cache for ``transport``."""
+        return self.udp_cache if transport is Transport.UDP else self.tcp_cache
 
-class Place:
-    """Where a client belongs. It stays for as long as its environment does; what it serves is replaced.
 
-    ``network`` is what the addresses of the environment begin with; empty where there is no environment.
+class ClientScope:
+    """The scope of an environment's clients. It lives as long as the environment; its ``state`` is replaced.
+
+    ``network`` is the first octets of the environment's addresses; empty where there is no environment.
     """
 
-    __slots__ = ("network", "serving")
+    __slots__ = ("network", "state")
 
-    def __init__(self, serving: Serving, network: bytes = b"") -> None:
-        self.serving = serving
+    def __init__(self, state: ScopeState, network: bytes = b"") -> None:
+        self.state = state
         self.network = network
 
 
-class Directory:
-    """The zones that are served, by environment, by network and by binding. Used from the event loop only."""
+class ScopeTable:
+    """The scopes by environment, by network and by binding. To be used from the event loop only."""
 
     def __init__(self, platform: Platform, bindings: Mapping[IPv4Network | IPv6Network, EnvironmentId]) -> None:
         self.is_loaded = False
         self._platform = platform
-        self._memos = Memos()
-        self._places: dict[EnvironmentId, Place] = {}
-        self._networks: dict[bytes, Place] = {}
+        self._caches = PacketCaches()
+        self._scopes: dict[EnvironmentId, ClientScope] = {}
+        self._networks: dict[bytes, ClientScope] = {}
         self._bindings = _sort_bindings(bindings)
-        self._remembered: dict[bytes, Place] = {}
-        self._nowhere = self._outside("this address belongs to no environment")
+        self._remembered: dict[bytes, ClientScope] = {}
+        self._no_environment = self._outside("this address belongs to no environment")
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._scopes)
 
     def publish(self, zone: Zone) -> None:
         """From now on, clients of ``zone``'s environment are answered from it."""
-        place, network = self._places.get(zone.id), _network_key(zone)
-        if place and place.network == network:
-            coming = place.serving.coming
-            place.serving = self._serve(zone, coming=None if coming is zone else coming)
+        scope, network = self._scopes.get(zone.id), _network_key(zone)
+        if scope and scope.network == network:
+            pending = scope.state.pending
+            scope.state = self._new_state(zone, pending=None if pending is zone else pending)
             return
         self.withdraw(zone.id)
-        self._add(zone.id, Place(self._serve(zone), network))
+        self._add(zone.id, ClientScope(self._new_state(zone), network))
 
     def announce(self, zone: Zone) -> None:
-        """``zone`` is on its way. Nothing is answered from it before it is published."""
-        place, network = self._places.get(zone.id), _network_key(zone)
-        if place and place.network == network:
-            # What was packed before may say "no" to what is coming.
-            place.serving = self._serve(place.serving.zone, place.serving.reason, zone)
-        elif place is None and network not in self._networks:
+        """Makes ``zone`` the pending zone of its environment. Nothing is answered from it before it is published."""
+        scope, network = self._scopes.get(zone.id), _network_key(zone)
+        if scope and scope.network == network:
+            # A new state has empty packet caches: a cached reply may deny a name that the pending zone has.
+            scope.state = self._new_state(scope.state.zone, scope.state.reason, zone)
+        elif scope is None and network not in self._networks:
             reason = f"environment {zone.id!r} is on its way to this host"
-            self._add(zone.id, Place(self._serve(None, reason, zone), network))
-        # Else it moves to another network: until it is published, all are served as they were.
+            self._add(zone.id, ClientScope(self._new_state(None, reason, zone), network))
+        # Else the environment moves to another network: until it is published, all clients are served as before.
 
     def withdraw(self, environment: EnvironmentId) -> None:
         """From now on, ``environment`` does not exist."""
-        if place := self._places.pop(environment, None):
-            if self._networks.get(place.network) is place:
-                del self._networks[place.network]
+        if scope := self._scopes.pop(environment, None):
+            if self._networks.get(scope.network) is scope:
+                del self._networks[scope.network]
             self._remembered.clear()
 
-    def _add(self, environment: EnvironmentId, place: Place) -> None:
-        self._places[environment] = self._networks[place.network] = place
+    def _add(self, environment: EnvironmentId, scope: ClientScope) -> None:
+        self._scopes[environment] = self._networks[scope.network] = scope
         self._remembered.clear()
 
-    def place_of(self, source: bytes, asked: bytes) -> Place:
-        """Where the client at ``source`` belongs that sent its query to the address ``asked``; 4 or 16 octets each."""
-        key = source + asked
-        place = self._remembered.get(key)
-        if place is None:
+    def scope_of(self, source: bytes, destination: bytes) -> ClientScope:
+        """The scope of the client at ``source`` that sent its query to ``destination``; 4 or 16 octets each."""
+        key = source + destination
+        scope = self._remembered.get(key)
+        if scope is None:
             if len(self._remembered) >= REMEMBERED_SOURCES:
                 self._remembered.clear()
-            place = self._remembered[key] = self._find_place(source, asked)
-        return place
+            scope = self._remembered[key] = self._find_scope(source, destination)
+        return scope
 
-    def _find_place(self, source: bytes, asked: bytes) -> Place:
+    def _find_scope(self, source: bytes, destination: bytes) -> ClientScope:
         by_source = self._networks.get(source[:NETWORK_OCTETS]) if len(source) == 16 else None
-        by_source = by_source or self._bound_place(source)
-        # Of an environment's network, only its own resolver address says by itself who asks.
-        is_resolver = asked[NETWORK_OCTETS:] == self._platform.resolver[NETWORK_OCTETS:]
-        by_resolver = self._networks.get(asked[:NETWORK_OCTETS]) if is_resolver else None
+        by_source = by_source or self._bound_scope(source)
+        # Of all addresses in an environment's network, only its resolver address identifies the client's environment.
+        is_resolver = destination[NETWORK_OCTETS:] == self._platform.resolver[NETWORK_OCTETS:]
+        by_resolver = self._networks.get(destination[:NETWORK_OCTETS]) if is_resolver else None
         if by_source and by_resolver and by_source is not by_resolver:
             return self._outside("this address belongs to another environment than the resolver that it asked")
-        return by_source or by_resolver or self._nowhere
+        return by_source or by_resolver or self._no_environment
 
-    def _bound_place(self, source: bytes) -> Place | None:
+    def _bound_scope(self, source: bytes) -> ClientScope | None:
         number = int.from_bytes(source, "big")
         for length, shift, prefix, environment in self._bindings:
             if length == len(source) and number >> shift == prefix:
                 missing = f"this address is bound to environment {environment!r}, which does not exist"
-                return self._places.get(environment) or self._outside(missing)
+                return self._scopes.get(environment) or self._outside(missing)
         return None
 
-    def _outside(self, reason: str) -> Place:
-        return Place(self._serve(None, reason))
+    def _outside(self, reason: str) -> ClientScope:
+        return ClientScope(self._new_state(None, reason))
 
-    def _serve(self, zone: Zone | None, reason: str = "", coming: Zone | None = None) -> Serving:
-        return Serving(zone, {transport: self._memos.new_memo() for transport in Transport}, reason, coming)
+    def _new_state(self, zone: Zone | None, reason: str = "", pending: Zone | None = None) -> ScopeState:
+        return ScopeState(zone, self._caches.new_cache(), self._caches.new_cache(), reason, pending)
 
 
 def _network_key(zone: Zone) -> bytes:
@@ -145,7 +160,7 @@ def _network_key(zone: Zone) -> bytes:
 def _sort_bindings(
     bindings: Mapping[IPv4Network | IPv6Network, EnvironmentId],
 ) -> Sequence[tuple[int, int, int, EnvironmentId]]:
-    """Octets of the address, bits to shift away, prefix and environment; the longest prefix first."""
+    """For each binding: octets of the address, bits to shift away, prefix and environment; the longest prefix first."""
     ordered = sorted(bindings.items(), key=lambda binding: -binding[0].prefixlen)
     return [
         (

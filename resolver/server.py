@@ -9,16 +9,16 @@ import socket
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
 
-from resolver.core import Core
-from resolver.counts import Counts
+from resolver.counts import QueryCounts
 from resolver.errors import ListenError
 from resolver.forward.forwarder import Forwarder
-from resolver.held import Holding, Waiting
+from resolver.net.context import ListenerContext
+from resolver.net.held import HeldQueries, ReplyTasks
 from resolver.net.tcp import TcpListener
 from resolver.net.udp import UdpListener
 from resolver.querylog import QueryLog
 from resolver.responder import Responder
-from resolver.scope import Directory
+from resolver.scope import ScopeTable
 from resolver.wire.messages import Hold
 from zones.addresses import Platform
 from zones.names import EnvironmentId
@@ -43,9 +43,9 @@ class Resolver:
         bindings: Mapping[IPv4Network | IPv6Network, EnvironmentId],
         forwarder: Forwarder | None = None,
     ) -> None:
-        counts, directory = Counts(), Directory(platform, bindings)
-        responder = Responder(directory, counts, forwarder)
-        self._core = Core(directory, responder, Holding(counts), Waiting(), QueryLog(), counts)
+        counts, scopes = QueryCounts(), ScopeTable(platform, bindings)
+        responder = Responder(scopes, counts, forwarder)
+        self._context = ListenerContext(scopes, responder, HeldQueries(counts), ReplyTasks(), QueryLog(), counts)
         self._listen = listen
         self._listeners: list[tuple[UdpListener, TcpListener]] = []
         self.forwarder = forwarder
@@ -67,7 +67,7 @@ class Resolver:
         for udp, tcp in listeners:
             udp.pause()
             tcp.pause()
-        await self._core.waiting.drain()
+        await self._context.reply_tasks.drain()
         for udp, tcp in listeners:
             udp.close()
             tcp.close()
@@ -75,43 +75,43 @@ class Resolver:
             await self.forwarder.close()
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> QueryCounts:
         """What it has done since it started."""
-        return self._core.counts
+        return self._context.counts
 
     @property
     def querylog(self) -> QueryLog:
         """What it does, for who wants to watch."""
-        return self._core.querylog
+        return self._context.querylog
 
     @property
     def is_loaded(self) -> bool:
         """Whether all environments are known."""
-        return self._core.directory.is_loaded
+        return self._context.scopes.is_loaded
 
     def publish(self, zone: Zone) -> None:
         """Answers clients of ``zone``'s environment from it, from now on."""
-        self._core.directory.publish(zone)
-        self._core.holding.release(Hold(zone.id))
+        self._context.scopes.publish(zone)
+        self._context.held.release(Hold(zone.id))
 
     def announce(self, zone: Zone) -> None:
         """Has queries wait, a moment, that ``zone`` answers and what is served does not: it is published soon."""
-        self._core.directory.announce(zone)
+        self._context.scopes.announce(zone)
 
     def withdraw(self, environment: EnvironmentId) -> None:
         """Treats ``environment`` as gone, from now on."""
-        self._core.directory.withdraw(environment)
-        self._core.holding.release(Hold(environment))
+        self._context.scopes.withdraw(environment)
+        self._context.held.release(Hold(environment))
 
     def loaded(self) -> None:
         """Answers what was held until all environments were known."""
-        self._core.directory.is_loaded = True
-        self._core.holding.release(Hold())
+        self._context.scopes.is_loaded = True
+        self._context.held.release(Hold())
 
     async def _start_listening(self, udp_socket: socket.socket, tcp_socket: socket.socket) -> None:
-        tcp = TcpListener(tcp_socket, self._core)
+        tcp = TcpListener(tcp_socket, self._context)
         await tcp.start()
-        self._listeners.append((UdpListener(udp_socket, self._core), tcp))
+        self._listeners.append((UdpListener(udp_socket, self._context), tcp))
         host, port = udp_socket.getsockname()[:2]
         self.addresses.append((host, port))
 

@@ -15,7 +15,7 @@ from typing import Any, assert_never
 
 from interlock.settings.values import parse_type
 from resolver.answer import MAX_CHAIN, answer
-from resolver.wire.messages import Forward, Head, Query, Rcode, Reply
+from resolver.wire.messages import Forward, Query, QueryHeader, Rcode, Reply
 from store.store import Store
 from support.clock import unix_milliseconds
 from zones.addresses import Platform
@@ -67,7 +67,7 @@ class Explainer:
 
 def explain_answer(zone: Zone, qname: Name, qtype: int) -> dict[str, Any]:
     """The answer from ``zone`` and its stages, ready to be written as JSON."""
-    outcome = answer(Query(Head(id=0, opcode=0, recursion_desired=True), qname, qtype), zone)
+    outcome = answer(Query(QueryHeader(id=0, opcode=0, recursion_desired=True), qname, qtype), zone)
     found = outcome.chain if isinstance(outcome, Forward) else outcome.answer
     stages = [*_stages(zone, qname, qtype), _conclude(outcome)]
     return {

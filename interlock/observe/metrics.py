@@ -27,8 +27,7 @@ from admin.counts import ApiCounts
 from interlock.observe.mesh_metrics import MOST_ENVIRONMENTS, mesh_metrics
 from interlock.parts.names import Names
 from interlock.process.supervise import Supervisor
-from resolver.counts import LATENCY_BUCKETS
-from resolver.counts import Counts as ResolverCounts
+from resolver.counts import LATENCY_BUCKETS, QueryCounts
 from resolver.forward.forwarder import Forwarder
 from watcher.feed.follower import Follower
 from watcher.watcher import Watcher
@@ -93,7 +92,7 @@ def _supervisor(supervisor: Supervisor) -> Iterator[Metric]:
     yield from (restarts, up)
 
 
-def _resolver(counts: ResolverCounts) -> Iterator[Metric]:
+def _resolver(counts: QueryCounts) -> Iterator[Metric]:
     queries = CounterMetricFamily(
         "interlock_queries",
         "Replies, by what was asked and said; scope is environment, or outside for clients that are in none.",
@@ -106,24 +105,26 @@ def _resolver(counts: ResolverCounts) -> Iterator[Metric]:
         dropped.add_metric([reason], count)
     yield from (queries, dropped, _latency(counts))
     yield CounterMetricFamily(
-        "interlock_memo_hits", "Queries answered by a reply that was packed before.", counts.memo_hits
-    )
-    yield CounterMetricFamily("interlock_memo_misses", "Queries whose reply had to be made.", counts.memo_misses)
-    yield CounterMetricFamily(
-        "interlock_queries_held", "Queries that waited for the environments to be loaded.", counts.held
+        "interlock_packet_cache_hits", "Queries answered by a reply that was packed before.", counts.packet_cache_hits
     )
     yield CounterMetricFamily(
-        "interlock_queries_held_coming", "Queries that waited for a name that was on its way.", counts.held_coming
+        "interlock_packet_cache_misses", "Queries whose reply had to be made.", counts.packet_cache_misses
     )
     yield CounterMetricFamily(
-        "interlock_queries_late_coming", "Those that waited in vain (SERVFAIL).", counts.late_coming
+        "interlock_queries_held", "Queries that waited for the environments to be loaded.", counts.held_loading
+    )
+    yield CounterMetricFamily(
+        "interlock_queries_held_pending", "Queries that waited for a name that was on its way.", counts.held_pending
+    )
+    yield CounterMetricFamily(
+        "interlock_queries_pending_timeouts", "Those that waited in vain (SERVFAIL).", counts.pending_timeouts
     )
     yield CounterMetricFamily(
         "interlock_query_errors", "Queries that failed by a fault of ours (SERVFAIL).", counts.errors
     )
 
 
-def _latency(counts: ResolverCounts) -> Metric:
+def _latency(counts: QueryCounts) -> Metric:
     bounds = [*map(str, LATENCY_BUCKETS), "+Inf"]
     family = HistogramMetricFamily("interlock_query_seconds", "From taking a query in to handing its reply out.")
     family.add_metric([], list(zip(bounds, accumulate(counts.latency), strict=True)), counts.latency_sum)

@@ -32,7 +32,7 @@ MOST_OF_ONE_CLIENT = 256  # queries that wait; the others are for other clients
 
 
 @dataclass(slots=True)
-class Counts:
+class ForwardCounts:
     """What forwarding has come to, for metrics."""
 
     hits: int = 0
@@ -47,7 +47,7 @@ class Forwarder:
     """Finds out what clients want to know of the rest of the world. ``asker`` knows how the upstreams do."""
 
     def __init__(self, routes: Routes, *, tls: ssl.SSLContext | None = None, clock: Clock = time.monotonic) -> None:
-        self.counts = Counts()
+        self.counts = ForwardCounts()
         self.asker = Asker(routes, tls, clock)
         self._clock = clock
         self._cache = Cache()
@@ -159,14 +159,14 @@ class Forwarder:
 
 
 def _question(forward: Forward) -> Question:
-    head = forward.query.head
-    dnssec_ok = bool(head.edns and head.edns.dnssec_ok)
-    return Question(forward.qname, forward.query.qtype, dnssec_ok, head.authentic_wanted, head.checking_disabled)
+    header = forward.query.header
+    dnssec_ok = bool(header.edns and header.edns.dnssec_ok)
+    return Question(forward.qname, forward.query.qtype, dnssec_ok, header.authentic_wanted, header.checking_disabled)
 
 
 def _whole(forward: Forward, reply: Reply) -> Reply:
     """``reply`` with the environment's own CNAMEs before it. The name that was asked is then ours: AA."""
-    checking_disabled = forward.query.head.checking_disabled  # RFC 4035 §3.2.2: copied, into failures too
+    checking_disabled = forward.query.header.checking_disabled  # RFC 4035 §3.2.2: copied, into failures too
     if reply.checking_disabled != checking_disabled:
         reply = replace(reply, checking_disabled=checking_disabled)
     if not forward.chain or reply.rcode == Rcode.SERVFAIL:

@@ -8,10 +8,10 @@ from functools import partial
 from time import perf_counter
 from typing import cast
 
-from resolver.core import Core
 from resolver.net.connections import Connections
-from resolver.responder import Pending
-from resolver.scope import Serving
+from resolver.net.context import ListenerContext
+from resolver.responder import ForwardedQuery
+from resolver.scope import ScopeState
 from resolver.wire.messages import Hold, Transport
 
 IDLE = 10.0  # seconds (RFC 7766 §6.2.3: of the order of seconds); also all the time a slow sender has for a message
@@ -21,8 +21,8 @@ BACKLOG = 1024
 class TcpListener:
     """Answers what comes to ``sock``, a listening socket, which it owns."""
 
-    def __init__(self, sock: socket.socket, core: Core) -> None:
-        self.core = core
+    def __init__(self, sock: socket.socket, context: ListenerContext) -> None:
+        self.context = context
         self.connections = Connections()
         self._sock = sock
         self._server: asyncio.Server | None = None
@@ -48,7 +48,7 @@ class TcpConnection(asyncio.Protocol):
 
     def __init__(self, listener: TcpListener) -> None:
         self.source = b""
-        self._core = listener.core
+        self._context = listener.context
         self._connections = listener.connections
         self._received = bytearray()
         self._owed = 0
@@ -56,16 +56,16 @@ class TcpConnection(asyncio.Protocol):
         self._is_paused = False
         self._transport: asyncio.Transport
         self._timer: asyncio.TimerHandle
-        self._asked = b""
+        self._destination = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         sock = transport.get_extra_info("socket")
         # Flow information and scope in an address are no part of who asks.
         self.source = socket.inet_pton(sock.family, transport.get_extra_info("peername")[0].partition("%")[0])
-        self._asked = socket.inet_pton(sock.family, transport.get_extra_info("sockname")[0].partition("%")[0])
+        self._destination = socket.inet_pton(sock.family, transport.get_extra_info("sockname")[0].partition("%")[0])
         if self._connections.add(self):
-            self._core.counts.dropped["tcp_too_many"] += 1
+            self._context.counts.dropped["tcp_too_many"] += 1
         self._timer = asyncio.get_running_loop().call_later(IDLE, self.close)
 
     def data_received(self, data: bytes) -> None:
@@ -114,37 +114,37 @@ class TcpConnection(asyncio.Protocol):
 
     def _answer(self, packet: bytes) -> None:
         hold = self._respond(packet, False)
-        if hold and not self._core.holding.hold(hold, partial(self._respond, packet)):
+        if hold and not self._context.held.hold(hold, partial(self._respond, packet)):
             self._respond(packet, True)
 
     def _respond(self, packet: bytes, is_last: bool) -> Hold | None:
-        started, responder = perf_counter(), self._core.responder
-        respond = responder.respond_at_last if is_last else responder.respond
-        reply = respond(packet, self._serving(), Transport.TCP)
+        started, responder = perf_counter(), self._context.responder
+        respond = responder.respond_now if is_last else responder.respond
+        reply = respond(packet, self._state(), Transport.TCP)
         match reply:
             case Hold():
                 return reply
-            case Pending():
+            case ForwardedQuery():
                 self._finish(packet, reply, started)
             case _:
                 self._finished(packet, reply, started)
         return None
 
-    def _serving(self) -> Serving:
-        return self._core.directory.place_of(self.source, self._asked).serving
+    def _state(self) -> ScopeState:
+        return self._context.scopes.scope_of(self.source, self._destination).state
 
-    def _finish(self, packet: bytes, pending: Pending, started: float) -> None:
+    def _finish(self, packet: bytes, forwarded: ForwardedQuery, started: float) -> None:
         def send(task: asyncio.Task[bytes]) -> None:
             if not task.cancelled():
                 self._finished(packet, task.result(), started)
 
-        self._core.waiting.start(self._core.responder.finish(packet, pending, self.source), send)
+        self._context.reply_tasks.start(self._context.responder.finish(packet, forwarded, self.source), send)
 
     def _finished(self, packet: bytes, reply: bytes | None, started: float) -> None:
         self._send(reply)
-        self._core.counts.observe(perf_counter() - started)
-        if reply and self._core.querylog.is_on:
-            self._core.querylog.note(self._serving(), self.source, Transport.TCP, packet, reply, started)
+        self._context.counts.observe(perf_counter() - started)
+        if reply and self._context.querylog.is_on:
+            self._context.querylog.note(self._state(), self.source, Transport.TCP, packet, reply, started)
 
     def _send(self, reply: bytes | None) -> None:
         self._owed -= 1

@@ -28,8 +28,8 @@ from resolver.wire.messages import (
     Drop,
     Edns,
     ExtendedError,
-    Head,
     Query,
+    QueryHeader,
     Rcode,
     Rejected,
     Reply,
@@ -55,48 +55,48 @@ def parse(packet: bytes) -> Query | Rejected | Drop:
     if flags & Flag.QR:
         return Drop("response")  # answering a response could make two servers talk for ever
     opcode, recursion_desired = flags >> 11 & 0xF, bool(flags & Flag.RD)
-    head = Head(id_, opcode, recursion_desired)
+    header = QueryHeader(id_, opcode, recursion_desired)
     if opcode != 0:
-        return Rejected(head, Rcode.NOTIMP)  # RFC 8906 §3.1.5: an unknown opcode, all sections empty
+        return Rejected(header, Rcode.NOTIMP)  # RFC 8906 §3.1.5: an unknown opcode, all sections empty
     # RFC 9619 §4: a query has exactly one question. Nothing that asks has an answer or an authority.
     if questions != 1 or answers or authorities:
-        return Rejected(head, Rcode.FORMERR)
+        return Rejected(header, Rcode.FORMERR)
     end = skip_name(packet, HEADER.size)
     if end is None or end + 4 > len(packet):
-        return Rejected(head, Rcode.FORMERR)
+        return Rejected(header, Rcode.FORMERR)
     question = packet[HEADER.size : end + 4]
     try:
         opt = _find_opt(packet, end + 4, additionals)
     except _MalformedError:
-        return Rejected(Head(id_, opcode, recursion_desired, question), Rcode.FORMERR)
+        return Rejected(QueryHeader(id_, opcode, recursion_desired, question), Rcode.FORMERR)
     edns = Edns(opt.rclass, opt.edns_ver, bool(opt.edns_do)) if opt else None
-    head = Head(id_, opcode, recursion_desired, question, edns, bool(flags & Flag.AD), bool(flags & Flag.CD))
+    header = QueryHeader(id_, opcode, recursion_desired, question, edns, bool(flags & Flag.AD), bool(flags & Flag.CD))
     if edns and edns.version > 0:
-        return Rejected(head, Rcode.BADVERS)  # RFC 6891 §6.1.3
+        return Rejected(header, Rcode.BADVERS)  # RFC 6891 §6.1.3
     repeats = not (opt and opt.rdata)
     qtype, qclass = unpack_from("!HH", question, len(question) - 4)
-    return Query(head, Name(question[:-4].lower()), qtype, qclass, repeats)
+    return Query(header, Name(question[:-4].lower()), qtype, qclass, repeats)
 
 
-def limit(head: Head, transport: Transport) -> int:
-    """How many octets a reply to ``head`` may have."""
+def limit(header: QueryHeader, transport: Transport) -> int:
+    """How many octets a reply to ``header`` may have."""
     if transport is Transport.TCP:
         return MAXIMUM_TCP
-    if head.edns is None:
+    if header.edns is None:
         return MINIMUM_UDP
-    return min(max(MINIMUM_UDP, head.edns.payload), MAXIMUM_UDP)  # RFC 6891 §6.2.3: less than 512 means 512
+    return min(max(MINIMUM_UDP, header.edns.payload), MAXIMUM_UDP)  # RFC 6891 §6.2.3: less than 512 means 512
 
 
-def pack(head: Head, reply: Reply, limit: int) -> bytes:
-    """``reply`` to ``head`` in at most ``limit`` octets.
+def pack(header: QueryHeader, reply: Reply, limit: int) -> bytes:
+    """``reply`` to ``header`` in at most ``limit`` octets.
 
     Where not all fits, as many whole records as do, and TC (RFC 2181 §9) unless any part is a whole answer. A client
     without EDNS for which a chain of CNAMEs is too long gets one that leads to the chain's end at once [20]: what it
     wants to know stands there, and it may have no TCP (musl 1.2.3), or read but 768 octets of it (musl 1.2.4).
     """
-    packed, is_whole = _pack(head, reply, limit)
-    if head.edns is None and not (is_whole and len(packed) <= MINIMUM_UDP) and _aliases(reply.answer) > 1:
-        return _pack(head, _shorten(reply), limit)[0]
+    packed, is_whole = _pack(header, reply, limit)
+    if header.edns is None and not (is_whole and len(packed) <= MINIMUM_UDP) and _aliases(reply.answer) > 1:
+        return _pack(header, _shorten(reply), limit)[0]
     return packed
 
 
@@ -112,24 +112,24 @@ def _shorten(reply: Reply) -> Reply:
     return replace(reply, answer=(alias, *reply.answer[count:]))
 
 
-def _pack(head: Head, reply: Reply, limit: int) -> tuple[bytes, bool]:
+def _pack(header: QueryHeader, reply: Reply, limit: int) -> tuple[bytes, bool]:
     """The octets, and whether all of ``reply`` is in them."""
     buffer = _Buffer()
     buffer.append(bytes(HEADER.size))
-    if head.question:
-        buffer.encode_name(_label(Name(head.question[:-4].lower())))
-        buffer.append(head.question[-4:])
-    opt = _pack_opt(head.edns.dnssec_ok, reply.rcode >> 4, reply.error) if head.edns else b""
+    if header.question:
+        buffer.encode_name(_label(Name(header.question[:-4].lower())))
+        buffer.append(header.question[-4:])
+    opt = _pack_opt(header.edns.dnssec_ok, reply.rcode >> 4, reply.error) if header.edns else b""
     room = limit - len(opt)
     answers, truncated = _pack_section(buffer, reply.answer, room)
     authorities, cut = _pack_section(buffer, reply.authority, room) if not truncated else (0, False)
     buffer.append(opt)
-    flags = Flag.QR | head.opcode << 11 | Flag.RA | reply.rcode & 0xF
-    flags |= (Flag.AA if reply.authoritative else 0) | (Flag.RD if head.recursion_desired else 0)
+    flags = Flag.QR | header.opcode << 11 | Flag.RA | reply.rcode & 0xF
+    flags |= (Flag.AA if reply.authoritative else 0) | (Flag.RD if header.recursion_desired else 0)
     flags |= (Flag.TC if truncated or cut else 0) | (Flag.AD if reply.authentic else 0)
     flags |= Flag.CD if reply.checking_disabled else 0
-    HEADER.pack_into(buffer.data, 0, head.id, flags, bool(head.question), answers, authorities, bool(opt))
-    buffer.data[HEADER.size : HEADER.size + len(head.question)] = head.question
+    HEADER.pack_into(buffer.data, 0, header.id, flags, bool(header.question), answers, authorities, bool(opt))
+    buffer.data[HEADER.size : HEADER.size + len(header.question)] = header.question
     return bytes(buffer.data), not (truncated or cut)
 
 

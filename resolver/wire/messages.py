@@ -62,7 +62,7 @@ class Edns:
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class QueryHeader:
     """What a reply repeats of its query. ``question`` is as it was sent, octet for octet; empty if there is none.
 
     ``authentic_wanted`` and ``checking_disabled`` are the AD and CD bits (RFC 6840 §5.7, RFC 4035 §3.2.2).
@@ -81,7 +81,7 @@ class Head:
 class Query:
     """A well-formed query. ``repeats`` says that its octets hold nothing made up for this one time, as a cookie is."""
 
-    head: Head
+    header: QueryHeader
     qname: Name
     qtype: int
     qclass: int = CLASS_IN
@@ -92,13 +92,13 @@ class Query:
 class Rejected:
     """A message that gets an error code and nothing else."""
 
-    head: Head
+    header: QueryHeader
     rcode: Rcode
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What to say. ``turns`` is the number of different orders that this answer has, each one asked for in turn.
+    """What to reply. ``rotations`` is the number of orders that this answer has; each query gets the next one.
 
     ``authentic`` and ``checking_disabled`` are only ever set on what was forwarded.
     """
@@ -108,7 +108,7 @@ class Reply:
     authority: tuple[RRset, ...] = ()
     authoritative: bool = False
     error: ExtendedError | None = None
-    turns: int = 1
+    rotations: int = 1
     authentic: bool = False
     checking_disabled: bool = False
 

@@ -21,13 +21,13 @@ class PackedReplies:
         self._packed: dict[Hashable, tuple[Reply, bytes]] = {}
         self._octets = 0
 
-    def recall(self, reply: Reply, meaning: Hashable) -> bytes | None:
+    def get(self, reply: Reply, meaning: Hashable) -> bytes | None:
         """What was packed of this very ``reply`` for a query of this ``meaning``."""
         # The object is kept, so no other can have its place in memory.
         kept = self._packed.get((id(reply), meaning))
         return kept[1] if kept else None
 
-    def keep(self, reply: Reply, meaning: Hashable, packed: bytes) -> None:
+    def put(self, reply: Reply, meaning: Hashable, packed: bytes) -> None:
         self._octets += max(SMALLEST, len(packed))
         if self._octets > SIZE:
             self._packed.clear()

@@ -102,7 +102,7 @@ async def test_it_answers_what_the_agent_has_a_way_to(resolver: Running, tmp_pat
         server.announce(newer)
         await until_told(resolver, "interlock_changes_total", 2)
         asked = asyncio.ensure_future(rcode(resolver, "web"))
-        await until_told(resolver, "interlock_queries_held_coming_total", 1)
+        await until_told(resolver, "interlock_queries_held_pending_total", 1)
         assert not asked.done()
         await server.publish(newer)
         assert await asked == "NOERROR"
@@ -110,7 +110,7 @@ async def test_it_answers_what_the_agent_has_a_way_to(resolver: Running, tmp_pat
         server.announce(with_service(newer, "never"))
         await until_told(resolver, "interlock_changes_total", 3)
         assert await rcode(resolver, "never") == "SERVFAIL"
-        assert await metric(resolver, "interlock_queries_late_coming_total") == 1
+        assert await metric(resolver, "interlock_queries_pending_timeouts_total") == 1
         assert server.counts.unconfirmed == 0
     await until_told(resolver, "interlock_agent_connected", 0)
     assert [await rcode(resolver, name) for name in ("api", "web", "nowhere")] == ["NOERROR", "NOERROR", "NXDOMAIN"]

@@ -12,9 +12,9 @@ import dns.rdatatype
 import pytest
 import pytest_asyncio
 
-from resolver.counts import Counts
+from resolver.counts import QueryCounts
 from resolver.responder import Responder
-from resolver.scope import Directory
+from resolver.scope import ScopeTable
 from resolver.server import Resolver
 from resolver.wire.messages import Transport
 from tests import worlds
@@ -30,20 +30,20 @@ async def server() -> AsyncIterator[Resolver]:
 
 
 @pytest.fixture(scope="module")
-def directory() -> Directory:
-    directory = Directory(worlds.PLATFORM, worlds.BINDINGS)
-    directory.publish(worlds.compiled(worlds.production()))
-    directory.publish(worlds.compiled(worlds.staging()))
-    directory.is_loaded = True
-    return directory
+def scopes() -> ScopeTable:
+    scopes = ScopeTable(worlds.PLATFORM, worlds.BINDINGS)
+    scopes.publish(worlds.compiled(worlds.production()))
+    scopes.publish(worlds.compiled(worlds.staging()))
+    scopes.is_loaded = True
+    return scopes
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_the_heart_answers(case: Case, directory: Directory) -> None:
-    serving = directory.place_of(socket.inet_aton(case.source), worlds.ASKED).serving
+def test_the_heart_answers(case: Case, scopes: ScopeTable) -> None:
+    state = scopes.scope_of(socket.inet_aton(case.source), worlds.ASKED).state
     for payload in (None, 4096):
         packet = query(case.name, case.rtype, payload=payload)
-        reply = Responder(directory, Counts()).respond(packet, serving, Transport.TCP)
+        reply = Responder(scopes, QueryCounts()).respond(packet, state, Transport.TCP)
         check(case, packet, read(reply), truncation=False)
 
 

@@ -7,9 +7,9 @@ from struct import pack, unpack_from
 
 import pytest
 
-from resolver.counts import Counts
+from resolver.counts import QueryCounts
 from resolver.responder import Responder
-from resolver.scope import Directory
+from resolver.scope import ScopeTable
 from resolver.wire.messages import Transport
 from tests import worlds
 
@@ -125,19 +125,19 @@ SILENT = (b"", b"\0" * 11, message(QR), message(QR | 15 << 11), b"\xff" * 12)
 
 
 @pytest.fixture(scope="module")
-def directory() -> Directory:
-    directory = Directory(worlds.PLATFORM, worlds.BINDINGS)
-    directory.publish(worlds.compiled(worlds.production()))
-    directory.is_loaded = True
-    return directory
+def scopes() -> ScopeTable:
+    scopes = ScopeTable(worlds.PLATFORM, worlds.BINDINGS)
+    scopes.publish(worlds.compiled(worlds.production()))
+    scopes.is_loaded = True
+    return scopes
 
 
 @pytest.mark.parametrize("transport", Transport)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_conformance(case: Case, transport: Transport, directory: Directory) -> None:
-    serving = directory.place_of(b"\x7f\0\0\2", worlds.ASKED).serving
-    counts = Counts()
-    reply = Responder(directory, counts).respond(case.packet, serving, transport)
+def test_conformance(case: Case, transport: Transport, scopes: ScopeTable) -> None:
+    state = scopes.scope_of(b"\x7f\0\0\2", worlds.ASKED).state
+    counts = QueryCounts()
+    reply = Responder(scopes, counts).respond(case.packet, state, transport)
     assert isinstance(reply, bytes)
     id_, flags, questions, answers, authorities, additionals = unpack_from("!6H", reply)
     opt_record = reply[-11:] if additionals else b""
@@ -166,9 +166,9 @@ def test_conformance(case: Case, transport: Transport, directory: Directory) -> 
 
 
 @pytest.mark.parametrize("packet", SILENT)
-def test_what_is_no_query_gets_no_reply(packet: bytes, directory: Directory) -> None:
-    counts = Counts()
-    serving = directory.place_of(b"\x7f\0\0\2", worlds.ASKED).serving
-    assert Responder(directory, counts).respond(packet, serving, Transport.UDP) is None
+def test_what_is_no_query_gets_no_reply(packet: bytes, scopes: ScopeTable) -> None:
+    counts = QueryCounts()
+    state = scopes.scope_of(b"\x7f\0\0\2", worlds.ASKED).state
+    assert Responder(scopes, counts).respond(packet, state, Transport.UDP) is None
     assert counts.dropped.total() == 1
     assert counts.errors == 0

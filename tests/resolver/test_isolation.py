@@ -8,9 +8,9 @@ import socket
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resolver.counts import Counts
+from resolver.counts import QueryCounts
 from resolver.responder import Responder
-from resolver.scope import Directory
+from resolver.scope import ScopeTable
 from resolver.wire.messages import Transport
 from tests import worlds
 from tests.resolver.cases import reverse
@@ -73,15 +73,15 @@ def test_no_answer_holds_another_environments_data(
     environments: list[Environment], questions: list[tuple[EnvironmentId, str, str]]
 ) -> None:
     bindings = {ipaddress.ip_network(source): id_ for id_, source in SOURCES.items()}
-    directory = Directory(worlds.PLATFORM, bindings)
+    scopes = ScopeTable(worlds.PLATFORM, bindings)
     for environment in environments:
-        directory.publish(worlds.compiled(environment))
-    directory.is_loaded = True
+        scopes.publish(worlds.compiled(environment))
+    scopes.is_loaded = True
     networks = {environment.id: environment.network for environment in environments}
     for id_, name, rtype in questions:
-        serving = directory.place_of(socket.inet_aton(SOURCES[id_]), worlds.ASKED).serving
+        state = scopes.scope_of(socket.inet_aton(SOURCES[id_]), worlds.ASKED).state
         for _ in range(2):  # anew, then from the memo
-            reply = Responder(directory, Counts()).respond(query(name, rtype, payload=1232), serving, Transport.UDP)
+            reply = Responder(scopes, QueryCounts()).respond(query(name, rtype, payload=1232), state, Transport.UDP)
             assert isinstance(reply, bytes)
             tail = reply[12:]
             for other in set(IDS) - {id_}:
@@ -93,18 +93,16 @@ def test_no_answer_holds_another_environments_data(
 
 def test_the_same_octets_from_two_environments_get_two_answers() -> None:
     """The memo of one is never the other's, also where both were asked the same."""
-    directory = Directory(worlds.PLATFORM, worlds.BINDINGS)
-    directory.publish(worlds.compiled(worlds.production()))
-    directory.publish(worlds.compiled(worlds.staging()))
-    directory.is_loaded = True
-    responder = Responder(directory, Counts())
+    scopes = ScopeTable(worlds.PLATFORM, worlds.BINDINGS)
+    scopes.publish(worlds.compiled(worlds.production()))
+    scopes.publish(worlds.compiled(worlds.staging()))
+    scopes.is_loaded = True
+    responder = Responder(scopes, QueryCounts())
     packet = query("a1.api")
     seen = {
         (
             source,
-            responder.respond(
-                packet, directory.place_of(socket.inet_aton(source), worlds.ASKED).serving, Transport.UDP
-            ),
+            responder.respond(packet, scopes.scope_of(socket.inet_aton(source), worlds.ASKED).state, Transport.UDP),
         )
         for source in (worlds.PRODUCTION_SOURCE, worlds.STAGING_SOURCE, worlds.OUTSIDE_SOURCE) * 3
     }

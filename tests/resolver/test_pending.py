@@ -10,11 +10,11 @@ import dns.edns
 import dns.rcode
 import pytest
 
-from resolver import held as holding
 from resolver.answer import answer
-from resolver.pending import is_coming
+from resolver.net import held
+from resolver.pending import has_better_answer
 from resolver.server import Resolver
-from resolver.wire.messages import Head, Query
+from resolver.wire.messages import Query, QueryHeader
 from tests import worlds
 from tests.resolver.messages import absolute, answers, error_text, query, read
 from tests.resolver.servers import DEADLINE, ask_tcp, ask_udp, serving
@@ -59,7 +59,7 @@ def ask(request: pytest.FixtureRequest) -> Ask:
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever is answered here was released: a deadline that ends the waiting too would hide that nobody did."""
-    monkeypatch.setattr(holding, "COMING_HOLD", 10 * DEADLINE)
+    monkeypatch.setattr(held, "PENDING_HOLD", 10 * DEADLINE)
 
 
 def zone(environment: Environment = COMING) -> Zone:
@@ -71,9 +71,9 @@ async def settled() -> None:
     await asyncio.sleep(0.1)
 
 
-async def held(resolver: Resolver, number: int) -> None:
+async def wait_until_held(resolver: Resolver, number: int) -> None:
     async with asyncio.timeout(DEADLINE):
-        while resolver.counts.held_coming < number:  # noqa: ASYNC110 nothing tells of it
+        while resolver.counts.held_pending < number:  # noqa: ASYNC110 nothing tells of it
             await asyncio.sleep(0.005)
 
 
@@ -114,15 +114,15 @@ def asking(resolver: Resolver, ask: Ask, *args: str, source: str = PRODUCTION_SO
     ],
 )
 def test_a_query_waits_if_there_is_more_to_say(name: str, rtype: str, expected: bool) -> None:
-    asked = Query(Head(1, 0, True), Name.parse(absolute(name)), RRType[rtype])
-    assert is_coming(asked, answer(asked, zone(NOW_SERVED)), zone()) is expected
+    asked = Query(QueryHeader(1, 0, True), Name.parse(absolute(name)), RRType[rtype])
+    assert has_better_answer(asked, answer(asked, zone(NOW_SERVED)), zone()) is expected
 
 
 def test_an_environment_that_is_switched_on_or_was_not_there_is_waited_for() -> None:
-    asked = Query(Head(1, 0, True), Name.parse(absolute("old")), RRType.AAAA)
+    asked = Query(QueryHeader(1, 0, True), Name.parse(absolute("old")), RRType.AAAA)
     off = zone(apply(NOW_SERVED, [SetEnabled(False)], NOW))
-    assert is_coming(asked, answer(asked, off), zone(NOW_SERVED))
-    assert not is_coming(asked, answer(asked, zone(NOW_SERVED)), off)
+    assert has_better_answer(asked, answer(asked, off), zone(NOW_SERVED))
+    assert not has_better_answer(asked, answer(asked, zone(NOW_SERVED)), off)
 
 
 # What waits, on the wire
@@ -131,18 +131,22 @@ def test_an_environment_that_is_switched_on_or_was_not_there_is_waited_for() -> 
 async def test_a_name_on_its_way_is_waited_for_and_then_answered(ask: Ask) -> None:
     async with announced(zone(NOW_SERVED), coming=(coming := zone())) as resolver:
         asked = asking(resolver, ask, "new")
-        await held(resolver, 1)
+        await wait_until_held(resolver, 1)
         await settled()
         assert not asked.done()
         resolver.publish(coming)
         assert answers(read(await asked)) == ["new AAAA fd12:0:1:3::1"]
-        assert (resolver.counts.held_coming, resolver.counts.late_coming, resolver.counts.held) == (1, 0, 0)
+        assert (resolver.counts.held_pending, resolver.counts.pending_timeouts, resolver.counts.held_loading) == (
+            1,
+            0,
+            0,
+        )
 
 
 async def test_the_pair_that_musl_sends_waits_together(ask: Ask) -> None:
     async with announced(zone(NOW_SERVED), coming=(coming := zone())) as resolver:
         pair = [asking(resolver, ask, "new", rtype) for rtype in ("A", "AAAA")]
-        await held(resolver, 2)
+        await wait_until_held(resolver, 2)
         assert not any(asked.done() for asked in pair)
         resolver.publish(coming)
         nodata, address = [read(await asked) for asked in pair]
@@ -151,7 +155,7 @@ async def test_the_pair_that_musl_sends_waits_together(ask: Ask) -> None:
 
 
 async def test_what_takes_too_long_is_a_failure_and_never_a_no(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(holding, "COMING_HOLD", 0.15)
+    monkeypatch.setattr(held, "PENDING_HOLD", 0.15)
     async with announced(zone(NOW_SERVED), coming=zone()) as resolver:
         message = read(await asking(resolver, ask, "new"))
         assert message.rcode() == dns.rcode.SERVFAIL
@@ -159,7 +163,7 @@ async def test_what_takes_too_long_is_a_failure_and_never_a_no(ask: Ask, monkeyp
         assert isinstance(option, dns.edns.EDEOption)
         assert option.code == dns.edns.EDECode.NOT_READY
         assert "no path to it yet" in error_text(message)
-        assert (resolver.counts.held_coming, resolver.counts.late_coming) == (1, 1)
+        assert (resolver.counts.held_pending, resolver.counts.pending_timeouts) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +173,7 @@ async def test_all_else_is_answered_at_once(ask: Ask, name: str, rcode: str) -> 
     async with announced(zone(NOW_SERVED), coming=zone()) as resolver:
         message = read(await asking(resolver, ask, name))
         assert dns.rcode.to_text(message.rcode()) == rcode
-        assert resolver.counts.held_coming == 0
+        assert resolver.counts.held_pending == 0
 
 
 async def test_a_no_that_was_remembered_does_not_get_round_it(ask: Ask) -> None:
@@ -177,11 +181,11 @@ async def test_a_no_that_was_remembered_does_not_get_round_it(ask: Ask) -> None:
     async with serving(zone(NOW_SERVED)) as resolver:
         for _ in range(3):
             assert read(await asking(resolver, ask, "new")).rcode() == dns.rcode.NXDOMAIN
-        assert resolver.counts.memo_hits == 2
+        assert resolver.counts.packet_cache_hits == 2
         coming = zone()
         resolver.announce(coming)
         asked = [asking(resolver, ask, "new") for _ in range(3)]
-        await held(resolver, 3)
+        await wait_until_held(resolver, 3)
         await settled()
         assert not any(one.done() for one in asked)
         resolver.publish(coming)
@@ -191,7 +195,7 @@ async def test_a_no_that_was_remembered_does_not_get_round_it(ask: Ask) -> None:
 async def test_other_environments_do_not_notice(ask: Ask) -> None:
     async with announced(zone(NOW_SERVED), STAGING, coming=(coming := zone())) as resolver:
         asked = asking(resolver, ask, "new")
-        await held(resolver, 1)
+        await wait_until_held(resolver, 1)
         theirs = asking(resolver, ask, "new", source=STAGING_SOURCE)
         assert read(await theirs).rcode() == dns.rcode.NXDOMAIN
         resolver.publish(worlds.compiled(worlds.staging()))
@@ -199,13 +203,13 @@ async def test_other_environments_do_not_notice(ask: Ask) -> None:
         assert not asked.done()
         resolver.publish(coming)
         assert answers(read(await asked))
-        assert resolver.counts.held_coming == 1
+        assert resolver.counts.held_pending == 1
 
 
 async def test_while_it_waits_nothing_else_does(ask: Ask) -> None:
     async with announced(zone(NOW_SERVED), coming=(coming := zone())) as resolver:
         waiting = [asking(resolver, ask, "new") for _ in range(20)]
-        await held(resolver, 20)
+        await wait_until_held(resolver, 20)
         for _ in range(50):
             assert answers(read(await asking(resolver, ask, "old")))
         assert not any(asked.done() for asked in waiting)
@@ -224,7 +228,7 @@ async def test_an_environment_on_its_way_is_waited_for(ask: Ask) -> None:
         assert "on its way" in error_text(no)
         asked = asking(resolver, ask, "new")
         forwarded = asking(resolver, ask, "www.example.com.")
-        await held(resolver, 2)
+        await wait_until_held(resolver, 2)
         resolver.publish(coming)
         assert answers(read(await asked))
         assert "forwarding is not configured" in error_text(read(await forwarded))
@@ -233,7 +237,7 @@ async def test_an_environment_on_its_way_is_waited_for(ask: Ask) -> None:
 async def test_one_that_goes_before_it_came(ask: Ask) -> None:
     async with announced(STAGING, coming=zone()) as resolver:
         asked = asking(resolver, ask, "new")
-        await held(resolver, 1)
+        await wait_until_held(resolver, 1)
         resolver.withdraw(PRODUCTION)
         message = read(await asked)
         assert message.rcode() == dns.rcode.REFUSED
@@ -245,14 +249,14 @@ async def test_before_all_are_loaded_it_is_answered_when_it_comes(ask: Ask) -> N
     async with serving(loaded=False) as resolver:
         resolver.announce(coming := zone())
         asked, other = asking(resolver, ask, "new"), asking(resolver, ask, "new", source=UNBOUND_SOURCE)
-        await held(resolver, 1)
+        await wait_until_held(resolver, 1)
         resolver.publish(coming)
         assert answers(read(await asked))
         await settled()
         assert not other.done()
         resolver.loaded()
         assert read(await other).rcode() == dns.rcode.REFUSED
-        assert (resolver.counts.held, resolver.counts.held_coming) == (1, 1)
+        assert (resolver.counts.held_loading, resolver.counts.held_pending) == (1, 1)
 
 
 async def test_a_network_that_is_anothers_stays_so_until_it_is_published(ask: Ask) -> None:
@@ -277,16 +281,16 @@ async def test_the_newer_one_is_waited_for_though_an_older_comes_first(ask: Ask)
     newer = zone(apply(older.environment, [PutService("new"), PutInstance("new", "n1")], NOW))
     async with announced(zone(NOW_SERVED), coming=older) as resolver:
         between = asking(resolver, ask, "between")
-        await held(resolver, 1)
+        await wait_until_held(resolver, 1)
         resolver.announce(newer)
         new = asking(resolver, ask, "new")
-        await held(resolver, 2)
+        await wait_until_held(resolver, 2)
         resolver.publish(older)
         assert answers(read(await between))
         await settled()
         assert not new.done()
         late = asking(resolver, ask, "new")
-        await held(resolver, 3)
+        await wait_until_held(resolver, 3)
         resolver.publish(newer)
         assert answers(read(await new))
         assert answers(read(await late))
@@ -294,25 +298,25 @@ async def test_the_newer_one_is_waited_for_though_an_older_comes_first(ask: Ask)
 
 
 async def test_waiting_again_does_not_take_longer(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(holding, "COMING_HOLD", 0.4)
+    monkeypatch.setattr(held, "PENDING_HOLD", 0.4)
     async with announced(zone(NOW_SERVED), coming=zone()) as resolver:
         began = asyncio.get_running_loop().time()
         asked = asking(resolver, ask, "new")
-        await held(resolver, 1)
+        await wait_until_held(resolver, 1)
         for _ in range(10):
             resolver.publish(zone(NOW_SERVED))
             await asyncio.sleep(0.02)
         assert not asked.done()
         assert read(await asked).rcode() == dns.rcode.SERVFAIL
         assert asyncio.get_running_loop().time() - began < 0.6
-        assert (resolver.counts.held_coming, resolver.counts.late_coming) == (1, 1)
+        assert (resolver.counts.held_pending, resolver.counts.pending_timeouts) == (1, 1)
 
 
 async def test_what_never_came_is_no_longer_waited_for(ask: Ask) -> None:
     """A newer revision without the name, or an older one from a restored store, comes in its stead."""
     async with announced(zone(NOW_SERVED), coming=zone()) as resolver:
         asked = asking(resolver, ask, "new")
-        await held(resolver, 1)
+        await wait_until_held(resolver, 1)
         without = zone(NOW_SERVED)
         resolver.announce(without)
         resolver.publish(without)
@@ -321,12 +325,12 @@ async def test_what_never_came_is_no_longer_waited_for(ask: Ask) -> None:
 
 
 async def test_no_more_wait_than_memory_is_for(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(holding, "MOST_HELD", 2)
+    monkeypatch.setattr(held, "MOST_HELD", 2)
     async with announced(zone(NOW_SERVED), coming=(coming := zone())) as resolver:
         asked = [asking(resolver, ask, "new") for _ in range(2)]
-        await held(resolver, 2)
+        await wait_until_held(resolver, 2)
         over = asking(resolver, ask, "new")
-        await held(resolver, 3)
+        await wait_until_held(resolver, 3)
         if ask is ask_tcp:
             assert read(await over).rcode() == dns.rcode.SERVFAIL
         else:
@@ -337,6 +341,6 @@ async def test_no_more_wait_than_memory_is_for(ask: Ask, monkeypatch: pytest.Mon
         more = zone(apply(COMING, [PutService("more"), PutInstance("more", "m1")], NOW))
         resolver.announce(more)
         asked = [asking(resolver, ask, "more") for _ in range(2)]  # there is room again
-        await held(resolver, 5)
+        await wait_until_held(resolver, 5)
         resolver.publish(more)
         assert all(answers(read(packet)) for packet in await asyncio.gather(*asked))

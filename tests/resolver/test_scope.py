@@ -7,8 +7,8 @@ from ipaddress import ip_network
 
 import pytest
 
-from resolver import scope as directory_module
-from resolver.scope import Directory
+from resolver import scope
+from resolver.scope import ScopeTable
 from tests import worlds
 from zones.names import EnvironmentId
 
@@ -16,7 +16,7 @@ WIDE = EnvironmentId("wide")
 
 
 @pytest.fixture
-def directory() -> Directory:
+def scopes() -> ScopeTable:
     bindings = {
         ip_network("10.0.0.0/8"): WIDE,
         ip_network("10.1.0.0/16"): worlds.PRODUCTION,
@@ -26,11 +26,11 @@ def directory() -> Directory:
         ip_network("0.0.0.0/0"): EnvironmentId("missing"),
         ip_network("fd12::/16"): worlds.STAGING,
     }
-    directory = Directory(worlds.PLATFORM, bindings)
+    scopes = ScopeTable(worlds.PLATFORM, bindings)
     for environment in (worlds.production(), worlds.staging(), worlds.build("wide", 7)):
-        directory.publish(worlds.compiled(environment))
-    directory.is_loaded = True
-    return directory
+        scopes.publish(worlds.compiled(environment))
+    scopes.is_loaded = True
+    return scopes
 
 
 def octets(address: str) -> bytes:
@@ -56,9 +56,9 @@ def octets(address: str) -> bytes:
         ("0.0.0.1", None),  # not ::1: an address of four octets is no address of sixteen
     ],
 )
-def test_a_source_belongs_to_the_longest_prefix(source: str, environment: str | None, directory: Directory) -> None:
+def test_a_source_belongs_to_the_longest_prefix(source: str, environment: str | None, scopes: ScopeTable) -> None:
     for _ in range(2):  # found, then remembered
-        zone = directory.place_of(octets(source), worlds.ASKED).serving.zone
+        zone = scopes.scope_of(octets(source), worlds.ASKED).state.zone
         assert (zone.id if zone else None) == environment
 
 
@@ -79,69 +79,69 @@ def test_a_source_belongs_to_the_longest_prefix(source: str, environment: str | 
     ],
 )
 def test_the_resolver_that_was_asked_decides_for_strangers_only(
-    source: str, resolver: str, environment: str | None, directory: Directory
+    source: str, resolver: str, environment: str | None, scopes: ScopeTable
 ) -> None:
-    zone = directory.place_of(octets(source), octets(resolver)).serving.zone
+    zone = scopes.scope_of(octets(source), octets(resolver)).state.zone
     assert (zone.id if zone else None) == environment
 
 
 def test_a_source_follows_its_environment_when_that_comes_and_goes() -> None:
-    directory = Directory(worlds.PLATFORM, worlds.BINDINGS)
+    scopes = ScopeTable(worlds.PLATFORM, worlds.BINDINGS)
     source = octets(worlds.PRODUCTION_SOURCE)
-    assert "does not exist" in directory.place_of(source, worlds.ASKED).serving.reason
-    directory.publish(worlds.compiled(worlds.production()))
-    assert directory.place_of(source, worlds.ASKED).serving.zone
-    assert directory.place_of(octets("fd12:5b1e:90c4:1::1"), worlds.ASKED).serving.zone
-    directory.withdraw(worlds.PRODUCTION)
-    assert "does not exist" in directory.place_of(source, worlds.ASKED).serving.reason
-    assert directory.place_of(octets("fd12:5b1e:90c4:1::1"), worlds.ASKED).serving.zone is None
-    directory.withdraw(worlds.PRODUCTION)
-    assert len(directory) == 0
+    assert "does not exist" in scopes.scope_of(source, worlds.ASKED).state.reason
+    scopes.publish(worlds.compiled(worlds.production()))
+    assert scopes.scope_of(source, worlds.ASKED).state.zone
+    assert scopes.scope_of(octets("fd12:5b1e:90c4:1::1"), worlds.ASKED).state.zone
+    scopes.withdraw(worlds.PRODUCTION)
+    assert "does not exist" in scopes.scope_of(source, worlds.ASKED).state.reason
+    assert scopes.scope_of(octets("fd12:5b1e:90c4:1::1"), worlds.ASKED).state.zone is None
+    scopes.withdraw(worlds.PRODUCTION)
+    assert len(scopes) == 0
 
 
 def test_an_environment_made_anew_with_another_network_leaves_the_old_one() -> None:
-    directory = Directory(worlds.PLATFORM, worlds.BINDINGS)
-    directory.publish(worlds.compiled(worlds.build("production", 1)))
-    directory.publish(worlds.compiled(worlds.build("production", 2)))
-    assert directory.place_of(octets("fd12:0:1::1"), worlds.ASKED).serving.zone is None
-    assert directory.place_of(octets("fd12:0:2::1"), worlds.ASKED).serving.zone
-    assert len(directory) == 1
+    scopes = ScopeTable(worlds.PLATFORM, worlds.BINDINGS)
+    scopes.publish(worlds.compiled(worlds.build("production", 1)))
+    scopes.publish(worlds.compiled(worlds.build("production", 2)))
+    assert scopes.scope_of(octets("fd12:0:1::1"), worlds.ASKED).state.zone is None
+    assert scopes.scope_of(octets("fd12:0:2::1"), worlds.ASKED).state.zone
+    assert len(scopes) == 1
 
 
-def test_sources_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch, directory: Directory) -> None:
-    monkeypatch.setattr(directory_module, "REMEMBERED_SOURCES", 10)
+def test_sources_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch, scopes: ScopeTable) -> None:
+    monkeypatch.setattr(scope, "REMEMBERED_SOURCES", 10)
     for number in range(100):
-        directory.place_of(number.to_bytes(4, "big"), worlds.ASKED)
-        assert len(directory._remembered) <= 10
+        scopes.scope_of(number.to_bytes(4, "big"), worlds.ASKED)
+        assert len(scopes._remembered) <= 10
 
 
-def zone_at(directory: Directory, source: str) -> str | None:
-    zone = directory.place_of(octets(source), worlds.ASKED).serving.zone
+def zone_at(scopes: ScopeTable, source: str) -> str | None:
+    zone = scopes.scope_of(octets(source), worlds.ASKED).state.zone
     return zone.id if zone else None
 
 
 def test_an_environment_on_its_way_has_a_place_but_no_zone() -> None:
-    directory = Directory(worlds.PLATFORM, worlds.BINDINGS)
-    coming = worlds.compiled(worlds.build("production", 1))
-    assert directory.place_of(octets("fd12:0:1::1"), worlds.ASKED).serving.coming is None
-    directory.announce(coming)
+    scopes = ScopeTable(worlds.PLATFORM, worlds.BINDINGS)
+    pending = worlds.compiled(worlds.build("production", 1))
+    assert scopes.scope_of(octets("fd12:0:1::1"), worlds.ASKED).state.pending is None
+    scopes.announce(pending)
     for source in ("fd12:0:1::1", worlds.PRODUCTION_SOURCE):
-        serving = directory.place_of(octets(source), worlds.ASKED).serving
-        assert (serving.zone, serving.coming) == (None, coming)
-        assert "on its way" in serving.reason
-    directory.publish(coming)
-    serving = directory.place_of(octets("fd12:0:1::1"), worlds.ASKED).serving
-    assert (serving.zone, serving.coming, serving.reason) == (coming, None, "")
+        state = scopes.scope_of(octets(source), worlds.ASKED).state
+        assert (state.zone, state.pending) == (None, pending)
+        assert "on its way" in state.reason
+    scopes.publish(pending)
+    state = scopes.scope_of(octets("fd12:0:1::1"), worlds.ASKED).state
+    assert (state.zone, state.pending, state.reason) == (pending, None, "")
 
 
 def test_nobody_is_in_the_network_of_another_by_an_announcement() -> None:
-    directory = Directory(worlds.PLATFORM, {})
+    scopes = ScopeTable(worlds.PLATFORM, {})
     heir, moved = worlds.compiled(worlds.build("heir", 1)), worlds.compiled(worlds.build("production", 2))
-    directory.publish(worlds.compiled(worlds.build("production", 1)))
-    directory.announce(heir)
-    directory.announce(moved)
-    assert [zone_at(directory, source) for source in ("fd12:0:1::1", "fd12:0:2::1")] == ["production", None]
-    directory.publish(heir)
-    assert zone_at(directory, "fd12:0:1::1") == "heir"
-    directory.withdraw(worlds.PRODUCTION)
-    assert zone_at(directory, "fd12:0:1::1") == "heir"
+    scopes.publish(worlds.compiled(worlds.build("production", 1)))
+    scopes.announce(heir)
+    scopes.announce(moved)
+    assert [zone_at(scopes, source) for source in ("fd12:0:1::1", "fd12:0:2::1")] == ["production", None]
+    scopes.publish(heir)
+    assert zone_at(scopes, "fd12:0:1::1") == "heir"
+    scopes.withdraw(worlds.PRODUCTION)
+    assert zone_at(scopes, "fd12:0:1::1") == "heir"

@@ -14,9 +14,8 @@ from itertools import count
 import dns.rcode
 import pytest
 
-from resolver import held as holding
 from resolver.errors import ListenError
-from resolver.net import connections, tcp
+from resolver.net import connections, held, tcp
 from resolver.net.mmsg import SLOTS
 from resolver.server import Resolver
 from tests import worlds
@@ -91,7 +90,7 @@ class TestHolding:
     async def test_a_query_waits_for_the_environments(self, ask: Callable[..., asyncio.Future[bytes]]) -> None:
         async with serving(loaded=False) as resolver:
             asked = asyncio.ensure_future(ask(resolver.addresses[0], query("single"), SOURCE))
-            await until(lambda: resolver.counts.held == 1)
+            await until(lambda: resolver.counts.held_loading == 1)
             assert not asked.done()
             resolver.publish(PRODUCTION)
             resolver.loaded()
@@ -101,7 +100,7 @@ class TestHolding:
         async with serving(loaded=False, listen=("0.0.0.0",)) as resolver:
             server = ("127.0.0.77", resolver.addresses[0][1])
             asked = asyncio.ensure_future(ask_udp(server, query("single"), SOURCE))
-            await until(lambda: resolver.counts.held == 1)
+            await until(lambda: resolver.counts.held_loading == 1)
             resolver.publish(PRODUCTION)
             resolver.loaded()
             assert len(answers(read(await asked))) == 1
@@ -114,14 +113,14 @@ class TestHolding:
     async def test_what_waits_too_long_is_a_failure_and_never_a_no(
         self, ask: Callable[..., asyncio.Future[bytes]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(holding, "LONGEST_HOLD", 0.1)
+        monkeypatch.setattr(held, "LOADING_HOLD", 0.1)
         async with serving(loaded=False) as resolver:
             reply = read(await ask(resolver.addresses[0], query("single", payload=1232), SOURCE))
             assert reply.rcode() == dns.rcode.SERVFAIL
             assert "not loaded yet" in error_text(reply)
 
     async def test_no_more_are_held_than_memory_is_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(holding, "MOST_HELD", 2)
+        monkeypatch.setattr(held, "MOST_HELD", 2)
         async with serving(loaded=False) as resolver:
             asked = [asyncio.ensure_future(ask_udp(resolver.addresses[0], query("single"), SOURCE)) for _ in range(3)]
             await until(lambda: resolver.counts.dropped["held_too_many"] == 1)

@@ -40,8 +40,8 @@ def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
 def test_queries_and_their_latency() -> None:
     names = names_of(Store("unix:///nowhere"))
     counts = names.resolver.counts
-    counts.memo_hits = 3
-    counts.tally(Rcode.NOERROR, RRType.AAAA, "environment", Transport.UDP).count += 5
+    counts.packet_cache_hits = 3
+    counts.counter(Rcode.NOERROR, RRType.AAAA, "environment", Transport.UDP).count += 5
     counts.dropped["short"] += 1
     counts.observe(0.00002, queries=4)
     counts.observe(100.0)
@@ -50,7 +50,7 @@ def test_queries_and_their_latency() -> None:
         found[key("interlock_queries_total", rcode="NOERROR", type="AAAA", scope="environment", transport="udp")] == 5
     )
     assert found[key("interlock_queries_dropped_total", reason="short")] == 1
-    assert found[key("interlock_memo_hits_total")] == 3
+    assert found[key("interlock_packet_cache_hits_total")] == 3
     assert found[key("interlock_query_seconds_bucket", le="1e-05")] == 0
     assert found[key("interlock_query_seconds_bucket", le="2.5e-05")] == 4
     assert found[key("interlock_query_seconds_bucket", le="1.5")] == 4
@@ -61,11 +61,11 @@ def test_queries_and_their_latency() -> None:
 
 def test_names_on_their_way() -> None:
     names = names_of(Store("unix:///nowhere"))
-    names.resolver.counts.held_coming = 5
-    names.resolver.counts.late_coming = 2
+    names.resolver.counts.held_pending = 5
+    names.resolver.counts.pending_timeouts = 2
     found = scrape(Sources(Supervisor([]), names))
-    assert found[key("interlock_queries_held_coming_total")] == 5
-    assert found[key("interlock_queries_late_coming_total")] == 2
+    assert found[key("interlock_queries_held_pending_total")] == 5
+    assert found[key("interlock_queries_pending_timeouts_total")] == 2
 
 
 def test_the_agent_in_the_place_of_a_store() -> None:

@@ -10,26 +10,37 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.counts import Counts
+from resolver.counts import QueryCounts
 from resolver.responder import Responder
-from resolver.scope import Directory
+from resolver.scope import ScopeTable
 from resolver.wire import codec as wire
-from resolver.wire.messages import Drop, Edns, ErrorCode, ExtendedError, Head, Query, Rcode, Rejected, Reply, Transport
+from resolver.wire.messages import (
+    Drop,
+    Edns,
+    ErrorCode,
+    ExtendedError,
+    Query,
+    QueryHeader,
+    Rcode,
+    Rejected,
+    Reply,
+    Transport,
+)
 from tests import worlds
 from tests.resolver.messages import answers, query, read
 from zones.addresses import Address
 from zones.names import Name
 from zones.records import RRset, RRType, Text
 
-DIRECTORY = Directory(worlds.PLATFORM, worlds.BINDINGS)
-DIRECTORY.publish(worlds.compiled(worlds.production()))
-DIRECTORY.is_loaded = True
-RESPONDER = Responder(DIRECTORY, Counts())
+SCOPES = ScopeTable(worlds.PLATFORM, worlds.BINDINGS)
+SCOPES.publish(worlds.compiled(worlds.production()))
+SCOPES.is_loaded = True
+RESPONDER = Responder(SCOPES, QueryCounts())
 
 
 def ask(packet: bytes, transport: Transport = Transport.UDP) -> bytes:
-    serving = DIRECTORY.place_of(socket.inet_aton(worlds.PRODUCTION_SOURCE), worlds.ASKED).serving
-    reply = RESPONDER.respond(packet, serving, transport)
+    state = SCOPES.scope_of(socket.inet_aton(worlds.PRODUCTION_SOURCE), worlds.ASKED).state
+    reply = RESPONDER.respond(packet, state, transport)
     assert isinstance(reply, bytes)
     return reply
 
@@ -110,7 +121,7 @@ def test_no_pointer_goes_beyond_what_fourteen_bits_can_say() -> None:
     far = Name.parse("far.example.org")
     late = [RRset(far, RRType.AAAA, 5, (Address(bytes(16)),)), RRset(far, RRType.TXT, 5, (Text.of("t"),))]
     question = owner + b"\0\x10\0\1"
-    packed = wire.pack(Head(1, 0, False, question), Reply(Rcode.NOERROR, (texts, *late)), wire.MAXIMUM_TCP)
+    packed = wire.pack(QueryHeader(1, 0, False, question), Reply(Rcode.NOERROR, (texts, *late)), wire.MAXIMUM_TCP)
     assert len(packed) > 0x4000
     message = dns.message.from_wire(packed)
     assert [rrset.name.to_text() for rrset in message.answer][-2:] == ["far.example.org."] * 2
@@ -119,7 +130,9 @@ def test_no_pointer_goes_beyond_what_fourteen_bits_can_say() -> None:
 def test_a_reply_over_tcp_has_as_many_records_as_a_length_can_say() -> None:
     owner = Name.parse("all.crowd.railway.internal")
     rrset = RRset(owner, RRType.AAAA, 5, tuple(Address(number.to_bytes(16, "big")) for number in range(5000)))
-    packed = wire.pack(Head(1, 0, False, owner + b"\0\x1c\0\1"), Reply(Rcode.NOERROR, (rrset,)), wire.MAXIMUM_TCP)
+    packed = wire.pack(
+        QueryHeader(1, 0, False, owner + b"\0\x1c\0\1"), Reply(Rcode.NOERROR, (rrset,)), wire.MAXIMUM_TCP
+    )
     assert 65_500 < len(packed) <= 65_535
     dns.message.from_wire(packed)
 
@@ -130,8 +143,8 @@ def test_the_longest_name_with_an_error_and_an_soa_fits_the_smallest_reply() -> 
     assert len(name) == 254
     soa = worlds.compiled(worlds.production()).soa(worlds.PLATFORM.apex)
     error = ExtendedError(ErrorCode.OTHER, "é" * 200)
-    head = Head(1, 0, True, name + b"\0\x1c\0\1", Edns(512, 0, False))
-    message = dns.message.from_wire(wire.pack(head, Reply(Rcode.NXDOMAIN, (), (soa,), True, error), 512))
+    header = QueryHeader(1, 0, True, name + b"\0\x1c\0\1", Edns(512, 0, False))
+    message = dns.message.from_wire(wire.pack(header, Reply(Rcode.NXDOMAIN, (), (soa,), True, error), 512))
     assert not message.flags & dns.flags.TC
     assert len(message.authority) == 1
 
@@ -148,8 +161,8 @@ def test_a_chain_too_long_for_a_client_without_edns_leads_to_its_end_at_once(
     edns: Edns | None, transport: Transport
 ) -> None:
     reply = chain_of(8)
-    head = Head(1, 0, True, reply.answer[0].name + b"\0\x1c\0\1", edns)
-    message = read(wire.pack(head, reply, wire.limit(head, transport)))
+    header = QueryHeader(1, 0, True, reply.answer[0].name + b"\0\x1c\0\1", edns)
+    message = read(wire.pack(header, reply, wire.limit(header, transport)))
     assert not message.flags & dns.flags.TC
     alias, address = message.answer
     assert (alias.name, alias[0].target) == (message.question[0].name, address.name)
@@ -161,8 +174,8 @@ def test_a_chain_too_long_for_a_client_without_edns_leads_to_its_end_at_once(
 def test_a_chain_that_fits_is_told_whole(count: int, payload: int | None) -> None:
     reply = chain_of(count)
     edns = Edns(payload, 0, False) if payload else None
-    head = Head(1, 0, True, reply.answer[0].name + b"\0\x1c\0\1", edns)
-    message = read(wire.pack(head, reply, wire.limit(head, Transport.UDP)))
+    header = QueryHeader(1, 0, True, reply.answer[0].name + b"\0\x1c\0\1", edns)
+    message = read(wire.pack(header, reply, wire.limit(header, Transport.UDP)))
     assert len(message.answer) == count + 1
 
 
@@ -187,10 +200,10 @@ def test_any_octets_are_read(packet: bytes) -> None:
     match outcome:
         case Drop():
             return
-        case Rejected(head, rcode):
-            reply = wire.pack(head, Reply(rcode), wire.limit(head, Transport.UDP))
-        case Query(head):
-            reply = wire.pack(head, Reply(Rcode.NOERROR), wire.limit(head, Transport.UDP))
+        case Rejected(header, rcode):
+            reply = wire.pack(header, Reply(rcode), wire.limit(header, Transport.UDP))
+        case Query(header):
+            reply = wire.pack(header, Reply(Rcode.NOERROR), wire.limit(header, Transport.UDP))
     assert reply[:2] == packet[:2]
     assert len(reply) <= 512
     dns.message.from_wire(reply)

@@ -11,18 +11,18 @@ from resolver.wire.packed import PackedReplies
 
 def test_they_are_of_the_very_reply_and_meaning() -> None:
     kept, reply, equal = PackedReplies(), Reply(Rcode.NOERROR), Reply(Rcode.NOERROR)
-    kept.keep(reply, "meaning", b"octets")
-    assert kept.recall(reply, "meaning") == b"octets"
-    assert kept.recall(reply, "other") is None
-    assert kept.recall(equal, "meaning") is None
+    kept.put(reply, "meaning", b"octets")
+    assert kept.get(reply, "meaning") == b"octets"
+    assert kept.get(reply, "other") is None
+    assert kept.get(equal, "meaning") is None
 
 
 def test_an_object_that_takes_the_place_of_another_in_memory_is_not_taken_for_it() -> None:
     kept = PackedReplies()
     for number in range(1000):
-        reply = Reply(Rcode.NOERROR, turns=number)
-        assert kept.recall(reply, "meaning") is None
-        kept.keep(reply, "meaning", b"octets")
+        reply = Reply(Rcode.NOERROR, rotations=number)
+        assert kept.get(reply, "meaning") is None
+        kept.put(reply, "meaning", b"octets")
 
 
 @pytest.mark.parametrize("length", [10, 5000])
@@ -31,6 +31,6 @@ def test_they_are_bounded_in_octets(length: int, monkeypatch: pytest.MonkeyPatch
     kept, replies = PackedReplies(), [Reply(Rcode.NOERROR) for _ in range(500)]
     most = 0
     for reply in replies:
-        kept.keep(reply, "meaning", bytes(length))
-        most = max(most, sum(kept.recall(one, "meaning") is not None for one in replies))
+        kept.put(reply, "meaning", bytes(length))
+        most = max(most, sum(kept.get(one, "meaning") is not None for one in replies))
     assert most == 100 * module.SMALLEST // max(length, module.SMALLEST)

@@ -17,7 +17,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from resolver.wire import codec as wire
-from resolver.wire.messages import Head, Rcode, Record, Reply
+from resolver.wire.messages import QueryHeader, Rcode, Record, Reply
 from resolver.wire.records import MAX_JUMPS, MalformedRecord, RecordReader
 from resolver.wire.responses import parse_response
 from zones.names import Name
@@ -73,8 +73,8 @@ def test_what_dnspython_wrote_compressed_comes_back_from_us_as_it_was(rtype: str
     assert {record.ttl for record in response.answer} == {300}
     number = int(query.question[0].rdtype)
     rrset = RRset(Name.parse(QNAME), number, 300, tuple(record.rdata for record in response.answer))
-    head = Head(query.id, 0, True, query.to_wire()[12:])
-    ours = dns.message.from_wire(wire.pack(head, Reply(Rcode.NOERROR, (rrset,)), 65535))
+    header = QueryHeader(query.id, 0, True, query.to_wire()[12:])
+    ours = dns.message.from_wire(wire.pack(header, Reply(Rcode.NOERROR, (rrset,)), 65535))
     assert ours.answer == said.answer
     assert len(ours.answer[0]) == len(DATA[rtype])
 
