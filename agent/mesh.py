@@ -38,7 +38,7 @@ from agent.system import nftables
 from agent.system.monitor import NetlinkMonitor
 from agent.system.netlink import Links
 from agent.system.nftables import Firewall, Ruleset
-from store.store import Hosts
+from store.hosts import Hosts
 from zones.addresses import Platform
 from zones.keys import PublicKey
 from zones.model import Environment

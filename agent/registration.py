@@ -26,7 +26,9 @@ from agent.identity import Identity
 from agent.keys import PrivateKey
 from agent.mesh import Mesh
 from store.errors import EndpointTaken, KeyTaken, Unavailable
-from store.store import HOSTS, Hosts, Store
+from store.hosts import Hosts
+from store.keys import ALL_HOSTS
+from store.store import Store
 from zones.hosts import Host
 
 LEASE = 5.0  # seconds that others wait for a host that has died
@@ -85,8 +87,12 @@ async def load_identity(store: Store, keyring: Keyring, host: str, endpoint: str
     upcoming = await asyncio.to_thread(keyring.next)
     known: Host | None = None
     try:
-        known = (await store.hosts()).hosts.get(host)
-        if known and known.public_key not in (key.public, upcoming and upcoming.public) and await store.live([host]):
+        known = (await store.hosts.read()).hosts.get(host)
+        if (
+            known
+            and known.public_key not in (key.public, upcoming and upcoming.public)
+            and await store.hosts.live([host])
+        ):
             raise CannotStart(f"host {host!r} lives already, at {known.endpoint}: give this one another --host")
     except Unavailable as error:
         log.warning("store_unavailable", extra={"reason": str(error)})
@@ -141,7 +147,7 @@ class Registrar:
             await self._register()
         if not (self.mesh.problem or self.name_conflict):
             # A host that cannot program what it is told is not waited for by others.
-            await self.store.renew(self.identity.id, int(LEASE * 1000))
+            await self.store.hosts.renew_lease(self.identity.id, int(LEASE * 1000))
 
     def take_hosts(self, hosts: Hosts) -> None:
         """Notices what others have changed of this host: that it is to be drained, or that it was forgotten."""
@@ -175,7 +181,7 @@ class Registrar:
         """Forgets this host in the store, and its keys. Raises `NotNow`."""
         try:
             async with self._turn:
-                await self.store.forget_host(self.identity.id)
+                await self.store.hosts.forget(self.identity.id)
                 self.has_left = True
         except Unavailable as error:
             raise NotNow(f"{error}: the host is still registered; try again") from error
@@ -188,9 +194,9 @@ class Registrar:
             return replace(identity.host, draining=known.draining)
 
         try:
-            changed = await self.store.change_host(identity.id, change)
+            changed = await self.store.hosts.change(identity.id, change)
             if changed is None:
-                await self.store.register(identity.host)
+                await self.store.hosts.register(identity.host)
             else:
                 identity.host = changed[1]
         except (KeyTaken, EndpointTaken) as error:
@@ -222,15 +228,15 @@ class Registrar:
 
     async def _change(self, **fields: Any) -> int:
         """Changes ``fields`` of what all know of this host; gives the revision of all hosts."""
-        changed = await self.store.change_host(self.identity.id, lambda known: replace(known, **fields))
+        changed = await self.store.hosts.change(self.identity.id, lambda known: replace(known, **fields))
         if changed is None:
             raise NotNow("this host was forgotten just now, and registers again: try again")
         revision, self.identity.host = changed
         return revision
 
     async def _wait(self, revision: int) -> frozenset[str]:
-        others = (await self.store.hosts()).hosts.keys() - {self.identity.id}
-        return await self.barrier.wait(HOSTS, revision, others)
+        others = (await self.store.hosts.read()).hosts.keys() - {self.identity.id}
+        return await self.barrier.wait(ALL_HOSTS, revision, others)
 
     def _note(self, problem: str) -> None:
         if problem and problem != self.problem:

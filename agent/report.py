@@ -7,13 +7,13 @@ from typing import Any
 
 from agent.mesh import Mesh
 from agent.plan.peers import ActualPeer
-from store.store import HOSTS
+from store.keys import ALL_HOSTS
 from zones.hosts import Host, hosts_of
 from zones.keys import PublicKey
 from zones.names import EnvironmentId
 
 Acknowledged = Mapping[str, Mapping[str, int]]
-"""By environment (or `HOSTS`) and host: the newest revision that it has."""
+"""By environment (or `ALL_HOSTS`) and host: the newest revision that it has."""
 
 
 def describe(
@@ -72,7 +72,7 @@ def _describe_peer(
         "received": peer.received,
         "sent": peer.sent,
         "live": host.id in live if host else None,
-        "hosts_revision": acknowledged.get(HOSTS, {}).get(host.id) if host else None,
+        "hosts_revision": acknowledged.get(ALL_HOSTS, {}).get(host.id) if host else None,
         "silent": is_silent,
     }
 

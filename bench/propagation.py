@@ -203,5 +203,5 @@ class _StoreWriter:
         edit = edits.PutInstance(service, instance, state=State.READY, region="eu")
         before = self._environment
         self._environment = edits.apply(before, [edit], now=unix_milliseconds())
-        self._runner.run(self._store.commit(self._environment, expected=before.revision))
+        self._runner.run(self._store.environments.commit(self._environment, expected=before.revision))
         return self._environment.services[service].instances[instance].address

@@ -53,7 +53,7 @@ def fill(url: str, made: Iterable[Environment]) -> None:
 async def _commit_all(url: str, made: Iterator[Environment]) -> None:
     async def commit_some() -> None:
         for each in made:
-            await store.commit(each, expected=0)
+            await store.environments.commit(each, expected=0)
 
     store = Store(url)
     try:

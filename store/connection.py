@@ -1,8 +1,8 @@
-"""Connections to Redis or Valkey: the wall around redis-py, whose exceptions end here.
+"""Connections to Redis or Valkey: the adapter around redis-py, whose exceptions end here.
 
-redis-py's own defaults do not suit us and are all set here: RESP3 (not every deployed server or proxy speaks it), a
-socket timeout of 5 s (it would end a blocking read), and ten retries of any command (a commit retried after a lost
-reply would conflict with itself).
+This module overrides three defaults of redis-py: RESP3 (not every deployed server or proxy speaks it), a socket timeout
+of 5 s (it would end a blocking read), and ten retries of any command (a commit that is retried after its reply was lost
+would conflict with itself).
 """
 
 from __future__ import annotations
@@ -21,16 +21,40 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from store.errors import Unavailable
+from store.keys import Keys
 
 SCHEMES = ("redis", "rediss", "unix", "sentinel")
 DEFAULT_SENTINEL_PORT = 26379
-CONNECT_TIMEOUT = 2.0  # seconds; a host that is gone should be known to be gone before a caller gives up
+CONNECT_TIMEOUT = 2.0  # seconds; the caller learns that a server is gone before the caller itself gives up
+
+
+class Connection:
+    """A client of the server at ``url``, with the names of the keys there. It connects with its first command."""
+
+    def __init__(self, url: str, keys: Keys, *, timeout: float) -> None:
+        self.url = redact(url)
+        self.keys = keys
+        self.redis = connect(url, timeout=timeout)
+
+    @contextmanager
+    def client(self) -> Iterator[Any]:
+        """The ``redis.asyncio.Redis`` to send commands with; every failure of a command becomes `Unavailable`."""
+        with as_unavailable(self.url):
+            yield self.redis
+
+    def script(self, text: str) -> Any:
+        """The Lua script ``text``, to be called with ``keys`` and ``args`` inside `client`."""
+        return self.redis.register_script(text)
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        await self.redis.aclose()
 
 
 def connect(url: str, *, timeout: float) -> Any:
     """A ``redis.asyncio.Redis`` of the server at ``url``; ``timeout`` in seconds bounds every wait for a reply.
 
-    It is typed as Any because redis-py types each reply as the union of what all its modes could give.
+    It is typed as Any because redis-py types each reply as the union of the replies of all its modes.
 
     ``redis://``, ``rediss://`` and ``unix://`` as in redis-py; ``sentinel://[:PASSWORD@]HOST[:PORT],…/MASTER``
     follows the master that the Sentinels name. Raises ``ValueError`` for anything else.
@@ -46,19 +70,19 @@ def connect(url: str, *, timeout: float) -> Any:
         return _connect_by_sentinel(url, options)
     client: Any = Redis.from_url(url, **options)
     try:
-        client.connection_pool.make_connection()  # opens nothing, but is the first to read the options in the URL
+        client.connection_pool.make_connection()  # opens nothing; it is the first call that reads the URL's options
     except TypeError:
         raise ValueError(f"{redact(url)!r} has an option that redis-py does not know: see its Redis.from_url") from None
     return client
 
 
 def check_url(url: str) -> None:
-    """Raises ``ValueError`` where ``url`` does not say how to reach a server."""
+    """Raises ``ValueError`` if ``url`` does not say how to reach a server."""
     try:
         parts = urlsplit(url)
         ports = [_host_and_port(host)[1] for host in _hosts(parts) if parts.scheme != "unix"]
     except ValueError:
-        # The library's message would hold what it could not read, which may well be a piece of the password.
+        # The library's message quotes the text that it could not read, which may be a piece of the password.
         raise ValueError(f"{redact(url)!r} cannot be read: is the port a number, and the password %-encoded?") from None
     if parts.scheme not in SCHEMES:
         raise ValueError(f"{redact(url)!r} is not a Redis URL: it starts with one of {', '.join(SCHEMES)} and '://'")
@@ -75,26 +99,26 @@ def redact(url: str) -> str:
     if not at:
         return url
     scheme, separator, user = userinfo.partition("://")
-    # What is before the "@" of a URL without a scheme may be all password.
+    # In a URL without a scheme, all that stands before the "@" may be the password.
     return f"{scheme}://{user.partition(':')[0]}:…@{rest}" if separator else f"…@{rest}"
 
 
 @contextmanager
 def as_unavailable(url: str) -> Iterator[None]:
-    """Turns every failure of the client library into `Unavailable`, in one line that names the server.
+    """Turns every failure of the client library into `Unavailable`, whose message is one line that names the server.
 
-    And heeds every cancellation: the library sends through ``asyncio.wait_for``, which before Python 3.12 forgets one
-    that comes just when what it waits for is done.
+    No cancellation gets lost here: the library sends through ``asyncio.wait_for``, which before Python 3.12 swallows a
+    cancellation that arrives at the moment in which the awaited operation completes.
     """
     task = asyncio.current_task()
-    asked = task.cancelling() if task else 0
+    cancellations = task.cancelling() if task else 0
     try:
         yield
     except (RedisError, OSError, TimeoutError) as error:
         failure: Exception | None = error
     else:
         failure = None
-    if task and task.cancelling() > asked:
+    if task and task.cancelling() > cancellations:
         raise asyncio.CancelledError
     if failure:
         reason = " ".join(str(failure).split()) or type(failure).__name__
@@ -115,7 +139,7 @@ def _connect_by_sentinel(url: str, options: dict[str, Any]) -> Any:
 
 
 class _MasterPool(SentinelConnectionPool):
-    """Connections to the master. Closed, it closes those to the Sentinels too, which the library leaves open."""
+    """Connections to the master. Closing it also closes those to the Sentinels, which the library leaves open."""
 
     async def aclose(self) -> None:
         await super().aclose()

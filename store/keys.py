@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 DEFAULT_PREFIX = "interlock:"
+ALL_HOSTS = "@hosts"  # stands where an environment's id does, for the documents of all hosts; no id begins with "@"
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The names of the keys below ``prefix``."""
+    """The names of the keys. Each begins with ``prefix``, so several data sets can share one server."""
 
     prefix: str = DEFAULT_PREFIX
 

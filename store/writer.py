@@ -78,13 +78,13 @@ class Writer:
         """
 
         async def attempt() -> Written:
-            revision, before = await self._store.environment(id_)
+            revision, before = await self._store.environments.read(id_)
             after = step(revision, before)
             if after is not before:
                 if before is None and revision:
                     # One created anew must not be open to tokens of the one deleted, should some have been left.
                     await self._forget_tokens(id_)
-                await self._store.commit(after, revision)
+                await self._store.environments.commit(after, revision)
                 self.counts.commits += 1
             return Written(before, after)
 
@@ -97,10 +97,10 @@ class Writer:
         """
 
         async def attempt() -> int:
-            _, before = await self._store.environment(id_)
+            _, before = await self._store.environments.read(id_)
             environment = must_exist(id_, before)
             check(environment)
-            revision = await self._store.delete(environment)
+            revision = await self._store.environments.delete(environment)
             self.counts.commits += 1
             await self._forget_tokens(id_)
             return revision
@@ -120,5 +120,5 @@ class Writer:
         raise AssertionError("the last attempt returns or raises")
 
     async def _forget_tokens(self, id_: EnvironmentId) -> None:
-        tokens = await self._store.tokens()
-        await self._store.remove_tokens(digest for digest, token in tokens.items() if token.environment == id_)
+        tokens = await self._store.tokens.read()
+        await self._store.tokens.remove(digest for digest, token in tokens.items() if token.environment == id_)

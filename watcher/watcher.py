@@ -22,8 +22,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from store.changes import Change, Position
 from store.errors import Unavailable
-from store.store import Change, Entry, Hosts, Position, Store
+from store.hosts import Hosts
+from store.index import IndexEntry
+from store.store import Store
 from watcher.publisher import SLICE, Counts, Published, Publisher
 from zones import document
 from zones.addresses import Platform
@@ -93,7 +96,7 @@ class Watcher:
 
     async def _synchronize(self) -> int:
         # The position first: whatever is committed while we read comes again as a change after it.
-        self._position = await self.store.position()
+        self._position = await self.store.changes.position()
         different = await self._read_hosts() + await self._compare()
         self._heard()
         if not self._is_loaded:
@@ -105,7 +108,7 @@ class Watcher:
     async def _tail(self) -> None:
         due = time.monotonic() + COMPARE_EVERY
         while True:
-            changes = await self.store.changes(self._position.change)
+            changes = await self.store.changes.read_after(self._position.change)
             self._heard()
             chain = [self._position.change, *(change.position for change in changes)]
             if any(change.previous != before for change, before in zip(changes, chain, strict=False)):
@@ -138,7 +141,7 @@ class Watcher:
 
     async def _compare(self) -> int:
         """Brings what is served to what the index says; gives the number of environments that differed."""
-        index = await self.store.index()
+        index = await self.store.environments.index()
         self.counts.compared += 1
         different = {
             id_
@@ -152,7 +155,7 @@ class Watcher:
         """Gives ``on_hosts`` all hosts, unless it has them; says whether that was so, though it had some before."""
         if self.on_hosts is None:
             return False
-        hosts, before = await self.store.hosts(), self._hosts
+        hosts, before = await self.store.hosts.read(), self._hosts
         if hosts == before:
             return False
         self._hosts = hosts
@@ -162,7 +165,7 @@ class Watcher:
     def _known_digest(self, id_: EnvironmentId) -> str | None:
         return self._published.digest(id_) or self._foreign.get(id_)
 
-    def _wanted_digest(self, entry: Entry | None) -> str | None:
+    def _wanted_digest(self, entry: IndexEntry | None) -> str | None:
         return entry.digest if entry and self._may_be_ours(entry.hosts) else None
 
     def _may_be_ours(self, hosts: frozenset[str] | None) -> bool:
@@ -180,12 +183,12 @@ class Watcher:
         batch = READ_FIRST
         while waiting:
             some = [waiting.pop() for _ in range(min(batch, len(waiting)))]
-            read = await self.store.documents(some)
+            read = await self.store.environments.documents(some)
             octets = sum(len(one or b"") for _, one in read.values())
             batch = max(1, min(READ_MOST, READ_OCTETS * len(some) // max(octets, 1)))
             await self._take_all(read)
 
-    async def _take_all(self, read: Mapping[EnvironmentId, tuple[Entry | None, bytes | None]]) -> None:
+    async def _take_all(self, read: Mapping[EnvironmentId, tuple[IndexEntry | None, bytes | None]]) -> None:
         started = time.monotonic()
         for id_, (entry, found) in read.items():
             if entry and not self._may_be_ours(entry.hosts):

@@ -48,7 +48,7 @@ async def identify(authorization: str, root_token_digest: str, store: Store) -> 
     digest = tokens.digest(token)
     if hmac.compare_digest(digest, root_token_digest):
         return Root()
-    found = await store.find_token(digest) if tokens.is_well_formed(token) else None
+    found = await store.tokens.find(digest) if tokens.is_well_formed(token) else None
     return Tenant(found.id, found.environment) if found else Stranger(presented=True)
 
 

@@ -52,12 +52,12 @@ async def list_environments(request: web.Request) -> web.Response:
     if isinstance(actor, Tenant):
         ids = [EnvironmentId(actor.environment)]
     else:
-        ids = [id_ for id_, entry in (await store.index()).items() if entry.digest is not None]
+        ids = [id_ for id_, entry in (await store.environments.index()).items() if entry.digest is not None]
     page, following = cut_page(ids, str, query)
     summaries: list[EnvironmentSummary] = []
     unreadable: list[str] = []
     for start in range(0, len(page), READ_AT_ONCE):
-        for id_, (_entry, read) in (await store.documents(page[start : start + READ_AT_ONCE])).items():
+        for id_, (_entry, read) in (await store.environments.documents(page[start : start + READ_AT_ONCE])).items():
             # One may have been deleted since the index was read; then there is nothing to tell of it.
             if read is not None:
                 try:
@@ -70,5 +70,5 @@ async def list_environments(request: web.Request) -> web.Response:
 async def find_environment(request: web.Request) -> Environment:
     """The environment in the path of ``request``. Raises `zones.errors.Missing`."""
     id_ = environment_in(request)
-    _, environment = await request.app[CONTEXT].store.environment(id_)
+    _, environment = await request.app[CONTEXT].store.environments.read(id_)
     return require_environment(id_, environment)

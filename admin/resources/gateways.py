@@ -27,8 +27,8 @@ async def place_peers(request: web.Request, wanted: Sequence[Edit]) -> list[Edit
     if not puts:
         return placed
     store, environment = request.app[CONTEXT].store, await find_environment(request)
-    hosts = (await store.hosts()).hosts
-    live = await store.live(hosts)
+    hosts = (await store.hosts.read()).hosts
+    live = await store.hosts.live(hosts)
     for position, edit in puts:
         try:
             check(edit, environment, hosts)

@@ -25,9 +25,9 @@ T = TypeVar("T")
 async def list_hosts(request: web.Request) -> web.Response:
     """List all hosts."""
     query, store = read_query(request, PageQuery), request.app[CONTEXT].store
-    found = await store.hosts()
+    found = await store.hosts.read()
     page, following = cut_page(found.hosts.values(), lambda host: host.id, query)
-    live = await store.live(host.id for host in page)
+    live = await store.hosts.live(host.id for host in page)
     hosts = tuple(view_host(host, live=host.id in live) for host in page)
     return show(request, HostPage(hosts, tuple(sorted(found.unreadable)), following, found.revision))
 
@@ -35,9 +35,9 @@ async def list_hosts(request: web.Request) -> web.Response:
 async def get_host(request: web.Request) -> web.Response:
     """Show a host."""
     id_, store = request.match_info["host"], request.app[CONTEXT].store
-    found = await store.hosts()
+    found = await store.hosts.read()
     host = must_be_registered(id_, found.hosts.get(id_))
-    return show(request, view_host_at(host, found.revision, live=id_ in await store.live([id_])))
+    return show(request, view_host_at(host, found.revision, live=id_ in await store.hosts.live([id_])))
 
 
 async def put_host(request: web.Request) -> web.Response:
@@ -48,23 +48,23 @@ async def put_host(request: web.Request) -> web.Response:
     def change(host: Host) -> Host:
         return host if body.draining is UNSET else replace(host, draining=body.draining)
 
-    revision, host = must_be_registered(id_, await store.change_host(id_, change))
-    return show(request, view_host_at(host, revision, live=id_ in await store.live([id_])))
+    revision, host = must_be_registered(id_, await store.hosts.change(id_, change))
+    return show(request, view_host_at(host, revision, live=id_ in await store.hosts.live([id_])))
 
 
 async def delete_host(request: web.Request) -> web.Response:
     """Forget a host that is gone for good. What names it stays as it is, without a way to it."""
     id_, store = request.match_info["host"], request.app[CONTEXT].store
-    found = await store.hosts()
+    found = await store.hosts.read()
     if id_ not in found.unreadable:
         must_be_registered(id_, found.hosts.get(id_))
-        if id_ in await store.live([id_]):
+        if id_ in await store.hosts.live([id_]):
             raise Conflict(
                 f"the host {id_!r} is alive, and would register again at once: run 'interlock host leave' there, or"
                 " stop its agent and wait for its lease to end",
                 field="host",
             )
-    await store.forget_host(id_)
+    await store.hosts.forget(id_)
     return show_nothing(request)
 
 

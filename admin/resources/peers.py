@@ -64,7 +64,7 @@ async def get_peer_config(request: web.Request) -> web.Response:
     id_, query, context = request.match_info["peer"], read_query(request, ConfigQuery), request.app[CONTEXT]
     environment = await find_environment(request)
     peer = edits.get_peer(environment, id_)
-    gateway = (await context.store.hosts()).hosts.get(peer.gateway)
+    gateway = (await context.store.hosts.read()).hosts.get(peer.gateway)
     if gateway is None:
         raise Conflict(f"the gateway {peer.gateway!r} is no longer registered: give the peer another", field="gateway")
     # No entity tag: the file changes with the host, without a new revision of the environment.

@@ -40,9 +40,9 @@ async def get_revision(request: web.Request) -> web.Response:
     if revision > environment.revision:
         raise Missing(f"the newest revision of {id_!r} is {environment.revision}: {revision} is yet to be made")
     store, members = request.app[CONTEXT].store, hosts_of(environment)
-    acknowledged = await store.acknowledgements(id_)
+    acknowledged = await store.acks.read(id_)
     have = {host for host in members if acknowledged.get(host, 0) >= revision}
-    behind = await store.live(members - have)
+    behind = await store.hosts.live(members - have)
     view = RevisionView(
         environment=id_,
         revision=revision,

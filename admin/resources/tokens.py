@@ -12,7 +12,8 @@ from admin.http.replies import show, show_nothing
 from admin.resources.bodies import TokenBody
 from admin.resources.environments import find_environment
 from admin.resources.views import TokenView, view_new_token, view_token
-from store.store import Store, Token
+from store.store import Store
+from store.tokens import Token
 from support.clock import unix_milliseconds
 from zones.errors import Conflict, Missing
 from zones.names import EnvironmentId
@@ -34,7 +35,7 @@ async def post_token(request: web.Request) -> web.Response:
         raise Conflict(f"the environment has {MAX_TOKENS} tokens, as many as it may: delete one that is not used")
     secret = tokens.make_token()
     token = Token(tokens.make_token_id(), environment.id, body.name, unix_milliseconds())
-    await store.add_token(tokens.digest(secret), token)
+    await store.tokens.add(tokens.digest(secret), token)
     return show(request, view_new_token(token, secret), created=True)
 
 
@@ -51,10 +52,12 @@ async def delete_token(request: web.Request) -> web.Response:
     digests = [digest for digest, token in (await _tokens_of(store, environment)).items() if token.id == id_]
     if not digests:
         raise Missing(f"the environment {environment!r} has no token {id_!r}", field="token_id")
-    await store.remove_tokens(digests)
+    await store.tokens.remove(digests)
     return show_nothing(request)
 
 
 async def _tokens_of(store: Store, environment: EnvironmentId) -> dict[str, Token]:
-    theirs = [(digest, token) for digest, token in (await store.tokens()).items() if token.environment == environment]
+    theirs = [
+        (digest, token) for digest, token in (await store.tokens.read()).items() if token.environment == environment
+    ]
     return dict(sorted(theirs, key=lambda item: (item[1].created, item[1].id)))

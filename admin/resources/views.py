@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from store.store import Token
+from store.tokens import Token
 from zones.addresses import Address
 from zones.edits import get_instance, get_peer, get_record, get_service
 from zones.hosts import Host

@@ -52,7 +52,7 @@ class Acknowledger:
             self._wake.clear()
             self._giving, self._waiting = self._waiting, {}
             try:
-                await self.store.acknowledge(self.me, self._giving)
+                await self.store.acks.acknowledge(self.me, self._giving)
             except Unavailable as error:
                 log.warning("not_acknowledged", extra={"environments": len(self._giving), "reason": str(error)})
                 self._waiting = {**self._giving, **self._waiting}

@@ -35,7 +35,7 @@ class Barrier:
         clock, pause = asyncio.get_running_loop().time, ASK_FIRST
         end, lagging = clock() + deadline, frozenset(hosts)
         while lagging:
-            lagging = await self.store.lagging(id_, revision, lagging)
+            lagging = await self.store.acks.lagging(id_, revision, lagging)
             if lagging and clock() >= end:
                 self.overdue += 1
                 log.warning("barrier_overdue", extra={"id": id_, "revision": revision, "hosts": sorted(lagging)})

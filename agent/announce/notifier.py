@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from agent.announce.acknowledger import Acknowledger
-from store.store import HOSTS
+from store.keys import ALL_HOSTS
 from watcher.feed.server import FeedServer
 from zones.model import Environment
 from zones.names import EnvironmentId
@@ -51,7 +51,7 @@ class Notifier:
 
     def hosts(self, revision: int) -> None:
         """The hosts are peers here as they were at ``revision``."""
-        self.acknowledger.note(HOSTS, revision)
+        self.acknowledger.note(ALL_HOSTS, revision)
 
     def stop(self) -> None:
         """Ends what is being told."""

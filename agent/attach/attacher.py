@@ -208,7 +208,7 @@ class Attacher:
             return (await self.writer.settle(attachment.environment, step)).after
         except _Elsewhere as elsewhere:
             owner = elsewhere.host
-        if await self.store.live([owner]):
+        if await self.store.hosts.live([owner]):
             raise Refused(f"{attachment} is attached to host {owner}, which lives: detach it there first")
         return await self._commit(attachment, state, dead | {owner})
 

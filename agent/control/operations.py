@@ -19,7 +19,8 @@ from agent.report import describe
 from agent.system.resolv_conf import OPTIONS
 from agent.system.veth import GATEWAY
 from store.errors import Unavailable
-from store.store import HOSTS, Store
+from store.keys import ALL_HOSTS
+from store.store import Store
 from zones.names import EnvironmentId
 
 TEND_EVERY = 1.0  # seconds between two looks at the attachments
@@ -155,8 +156,8 @@ class Operations:
     async def _show_mesh(self) -> dict[str, Any]:
         mesh = self.mesh
         try:
-            live = await self.store.live(mesh.hosts.hosts)
-            acknowledged = {id_: await self.store.acknowledgements(id_) for id_ in (HOSTS, *mesh.environments)}
+            live = await self.store.hosts.live(mesh.hosts.hosts)
+            acknowledged = {id_: await self.store.acks.read(id_) for id_ in (ALL_HOSTS, *mesh.environments)}
         except Unavailable as error:
             raise NotNow(f"{error}: 'wg show' still shows the device") from error
         if mesh.actual:

@@ -57,7 +57,7 @@ class Explainer:
             number = parse_type(qtype)
         except ValueError as error:
             raise Invalid(str(error), field="type") from None
-        _revision, found = await self._store.environment(environment)
+        _revision, found = await self._store.environments.read(environment)
         if found is None:
             raise Missing(f"there is no environment {environment!r}", field="environment")
         # In a thread, for a large environment takes long enough to compile that queries would notice.

@@ -40,7 +40,8 @@ from interlock.process.lifecycle import require_store, run_until_told, serve
 from interlock.process.state_dir import ATTACHMENTS, make_state_directory
 from interlock.process.supervise import Part, Supervisor
 from interlock.settings.table import Settings
-from store.store import Hosts, Store
+from store.hosts import Hosts
+from store.store import Store
 from store.writer import Writer
 from watcher.errors import FeedError
 from watcher.feed.server import SOCKET as FEED_SOCKET

@@ -131,7 +131,7 @@ class Api:
         return token
 
     async def _explain(self, environment: EnvironmentId, qname: Name, qtype: str) -> Mapping[str, Any]:
-        if (await self.store.environment(environment))[1] is None:
+        if (await self.store.environments.read(environment))[1] is None:
             raise Missing(f"there is no environment {environment!r}", field="environment")
         self.asked.append((environment, str(qname), qtype))
         return {"rcode": "NOERROR", "stages": []}

@@ -39,8 +39,8 @@ async def hosted(production: Api) -> Api:
     """
     store = production.store
     for number in (1, 2, 3, 4):
-        await store.register(make_host(number, region="eu", draining=number == 3))
+        await store.hosts.register(make_host(number, region="eu", draining=number == 3))
     for host in ("h1", "h2", "h3"):
-        await store.renew(host, LEASE)
+        await store.hosts.renew_lease(host, LEASE)
     assert (await production.put(f"{E}/services/api/instances/a1", {"host": "h2"})).status == 200
     return production

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from admin.http.limits import Limits
+from store.environments import EnvironmentStore
 from store.store import Store
 from tests.admin.api import NOBODY, ROOT, Api, E
 
@@ -90,7 +91,7 @@ async def test_a_fault_of_ours_is_logged_under_its_reference(
     async def fail(*_: object) -> None:
         raise RuntimeError("an inner secret")
 
-    monkeypatch.setattr(Store, "environment", fail)
+    monkeypatch.setattr(EnvironmentStore, "read", fail)
     refused = await api.put(E, {})
     assert (refused.status, refused.problem) == (500, "internal")
     assert "secret" not in str(refused.body)

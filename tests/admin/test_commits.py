@@ -10,6 +10,7 @@ from admin.commits import Committer
 from admin.counts import ApiCounts
 from admin.http.preconditions import Preconditions
 from store import writer as writing
+from store.environments import EnvironmentStore
 from store.errors import NetworkTaken, RevisionConflict
 from store.store import Store
 from tests.admin.api import Api, E
@@ -51,10 +52,10 @@ async def test_fifty_creators_and_one_environment(store: Store) -> None:
 
 
 async def test_a_conflict_without_end_is_told(production: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def conflict(_self: Store, environment: Environment, expected: int) -> None:
+    async def conflict(_self: EnvironmentStore, environment: Environment, expected: int) -> None:
         raise RevisionConflict(environment.id, expected, expected + 1)
 
-    monkeypatch.setattr(Store, "commit", conflict)
+    monkeypatch.setattr(EnvironmentStore, "commit", conflict)
     monkeypatch.setattr(writing, "PAUSE", 0)
     refused = await production.put(f"{E}/services/web", {})
     assert (refused.status, refused.problem) == (409, "busy")

@@ -47,8 +47,8 @@ async def test_with_names_that_are_there(store: Store, tmp_path: Path) -> None:
         for environment in NAMES["environment"]:
             await api.put(f"/v1/environments/{environment}", {})
         for number in (1, 2):
-            await store.register(make_host(number))
-        await store.renew("h1", LEASE)
+            await store.hosts.register(make_host(number))
+        await store.hosts.renew_lease("h1", LEASE)
         options = ("--mode", "positive", "--phases", "fuzzing,stateful", "--max-examples", "40")
         not_deletion = ("--exclude-operation-id", "delete_environment")
         await ask(tmp_path, str(description), "--url", f"http://127.0.0.1:{api.port}", *options, *not_deletion)

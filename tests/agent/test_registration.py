@@ -34,29 +34,29 @@ async def test_the_port_and_the_underlay_are_those_of_the_endpoint(store: Store,
 
 
 async def test_a_name_that_another_living_host_has_is_refused(store: Store, tmp_path: Path) -> None:
-    await store.register(Host("h1", "192.0.2.9:51820", key(9)))
-    await store.renew("h1", LONG)
+    await store.hosts.register(Host("h1", "192.0.2.9:51820", key(9)))
+    await store.hosts.renew_lease("h1", LONG)
     with pytest.raises(CannotStart, match=r"'h1' lives already, at 192\.0\.2\.9:51820: give this one another --host"):
         await introduced(store, tmp_path)
 
 
 async def test_the_name_of_a_dead_host_can_be_taken_over(store: Store, tmp_path: Path) -> None:
-    await store.register(Host("h1", "192.0.2.9:51820", key(9)))
+    await store.hosts.register(Host("h1", "192.0.2.9:51820", key(9)))
     identity = await introduced(store, tmp_path)
-    await store.register(identity.host)
-    assert (await store.hosts()).hosts["h1"].public_key == identity.key.public
+    await store.hosts.register(identity.host)
+    assert (await store.hosts.read()).hosts["h1"].public_key == identity.key.public
 
 
 async def test_a_host_that_was_being_drained_still_is(store: Store, tmp_path: Path) -> None:
     identity = await introduced(store, tmp_path)
-    await store.register(replace(identity.host, draining=True))
+    await store.hosts.register(replace(identity.host, draining=True))
     assert (await introduced(store, tmp_path)).host.draining
 
 
 async def test_a_rotation_that_came_as_far_as_the_store_is_finished(store: Store, tmp_path: Path) -> None:
     keyring, identity = Keyring(tmp_path), await introduced(store, tmp_path)
     upcoming = keyring.prepare()
-    await store.register(replace(identity.host, public_key=upcoming.public))
+    await store.hosts.register(replace(identity.host, public_key=upcoming.public))
     assert (await introduced(store, tmp_path)).key == upcoming
     assert not (tmp_path / NEXT_KEY).exists()
 
@@ -64,7 +64,7 @@ async def test_a_rotation_that_came_as_far_as_the_store_is_finished(store: Store
 async def test_a_rotation_that_had_only_been_announced_is_taken_back(store: Store, tmp_path: Path) -> None:
     keyring, identity = Keyring(tmp_path), await introduced(store, tmp_path)
     upcoming = keyring.prepare()
-    await store.register(replace(identity.host, next_public_key=upcoming.public))
+    await store.hosts.register(replace(identity.host, next_public_key=upcoming.public))
     again = await introduced(store, tmp_path)
     assert (again.key, again.host.next_public_key) == (identity.key, None)
     assert not (tmp_path / NEXT_KEY).exists()

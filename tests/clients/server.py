@@ -85,7 +85,7 @@ async def _fill(sock: Path) -> None:
 async def _commit(store: Store, environment: Environment, deadline: float) -> None:
     while True:
         try:
-            return await store.commit(environment, 0)
+            return await store.environments.commit(environment, 0)
         except StoreError:
             if time.monotonic() > deadline:
                 raise

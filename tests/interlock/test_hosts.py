@@ -22,9 +22,9 @@ async def run(api: Api, *arguments: str) -> tuple[int, str, str]:
 async def test_a_session(store: Store) -> None:
     async with Api(store) as api:
         for host in (H1, H2):
-            await store.register(host)
-        await store.renew("h1", LEASE)
-        await store._redis.hset(store._keys.hosts, "broken", b"{}")
+            await store.hosts.register(host)
+        await store.hosts.renew_lease("h1", LEASE)
+        await store.connection.redis.hset(store.connection.keys.hosts, "broken", b"{}")
 
         status, out, err = await run(api, "list")
         assert status == 0
@@ -35,15 +35,15 @@ async def test_a_session(store: Store) -> None:
 
         status, out, _ = await run(api, "drain", "h1")
         assert (status, out.splitlines()[1].split()[-2:]) == (0, ["yes", "yes"])
-        assert (await store.hosts()).hosts["h1"].draining
+        assert (await store.hosts.read()).hosts["h1"].draining
         status, out, _ = await run(api, "undrain", "h1", "--json")
         assert (status, json.loads(out)["draining"]) == (0, False)
-        assert not (await store.hosts()).hosts["h1"].draining
+        assert not (await store.hosts.read()).hosts["h1"].draining
 
         status, _, err = await run(api, "forget", "h1")
         assert (status, "'h1' is alive" in err, err.count("\n")) == (1, True, 1)
         assert await run(api, "forget", "h2") == (0, "", "")
-        assert set((await store.hosts()).hosts) == {"h1"}
+        assert set((await store.hosts.read()).hosts) == {"h1"}
 
 
 async def test_one_that_there_is_not(store: Store) -> None:

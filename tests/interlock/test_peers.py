@@ -21,7 +21,8 @@ import pytest_asyncio
 
 from agent.keys import PrivateKey
 from store.errors import Unavailable
-from store.store import Hosts, Store
+from store.hosts import Hosts, HostStore
+from store.store import Store
 from tests.admin.api import ROOT, Api, E, make_host, make_key
 from tests.interlock.processes import run_here
 from tests.interlock.test_qr import read
@@ -65,8 +66,8 @@ async def peer(store: Store) -> AsyncIterator[Commands]:
     async with Api(store) as api:
         await api.put(E, {})
         for number in (1, 2):
-            await store.register(make_host(number))
-        await store.renew("h1", LEASE)
+            await store.hosts.register(make_host(number))
+        await store.hosts.renew_lease("h1", LEASE)
         yield Commands(api)
 
 
@@ -225,16 +226,16 @@ async def test_the_store_goes_once_the_peer_is_added(
 @contextmanager
 def store_that_goes_after(reads: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A store that, after so many reads of the hosts, answers no more of them."""
-    hosts = Store.hosts
+    read = HostStore.read
     left = iter(range(reads))
 
-    async def read_or_fail(self: Store) -> Hosts:
+    async def read_or_fail(self: HostStore) -> Hosts:
         if next(left, None) is None:
             raise Unavailable("the store is away")
-        return await hosts(self)
+        return await read(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "hosts", read_or_fail)
+        patch.setattr(HostStore, "read", read_or_fail)
         yield
 
 

@@ -17,8 +17,9 @@ import pytest
 from msgspec.structs import replace
 
 from agent.keys import PrivateKey
+from store.index import IndexEntry
 from store.keys import Keys
-from store.store import Entry, Store
+from store.store import Store
 from tests.clients.builds import Build
 from tests.mesh.members import Layout, Settled, settled
 from tests.mesh.mesh import Mesh, Node, until
@@ -123,11 +124,11 @@ def written_host(mesh: Mesh, host: Host) -> Iterator[None]:
     async def write(store: Store) -> None:
         async with redis_of(mesh.store.url) as redis:
             await redis.hset(KEYS.hosts, host.id, encode_host(host))
-        await store.register(touching)  # all hosts are read when one of them has changed
+        await store.hosts.register(touching)  # all hosts are read when one of them has changed
 
     async def forget(store: Store) -> None:
-        await store.forget_host(host.id)
-        await store.forget_host(touching.id)
+        await store.hosts.forget(host.id)
+        await store.hosts.forget(touching.id)
 
     _do(mesh, write)
     try:
@@ -142,21 +143,21 @@ def spoilt_document(mesh: Mesh, id_: str, spoil: Callable[[Any], str]) -> Iterat
     environment = EnvironmentId(id_)
 
     async def spoil_it(store: Store) -> tuple[str, Environment]:
-        revision, before = await store.environment(environment)
+        revision, before = await store.environments.read(environment)
         assert before is not None
         told = json.loads(document.encode(before))
         told["revision"] = revision + 1
         said = spoil(told["services"])
         written = json.dumps(told).encode()
-        entry = Entry(revision + 1, document.digest(written), hosts_of(before))
-        await store._write(environment, before.network, revision, entry, written)
+        entry = IndexEntry(revision + 1, document.digest(written), hosts_of(before))
+        await store.environments._write(environment, before.network, revision, entry, written)
         return said, replace(before, revision=revision + 2)
 
     said, mended = _do(mesh, spoil_it)
     try:
         yield said
     finally:
-        _do(mesh, lambda store: store.commit(mended, mended.revision - 1))
+        _do(mesh, lambda store: store.environments.commit(mended, mended.revision - 1))
 
 
 def _do(mesh: Mesh, what: Callable[[Store], Awaitable[T]]) -> T:

@@ -11,9 +11,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from store import changes as changes_module
+from store import environments as environments_module
 from store import store as store_module
+from store.changes import Change, Position
 from store.errors import Corrupt, NetworkTaken, RevisionConflict, Unavailable
-from store.store import Change, Entry, Position, Store, Token
+from store.index import IndexEntry
+from store.store import Store
+from store.tokens import Token
 from tests import worlds
 from tests.watcher.conftest import StartServer, free_port
 from tests.watcher.harness import DEADLINE, Proxy, Server, inside, opened, redis_of
@@ -50,46 +55,46 @@ def other_network(environment: Environment, bits: int, revision: int) -> Environ
 
 
 async def test_an_empty_store_holds_nothing(store: Store) -> None:
-    assert await store.position() == Position(None, "0-0")
-    assert await store.index() == {}
-    assert await store.environment(PRODUCTION) == (0, None)
-    assert await store.documents([PRODUCTION]) == {PRODUCTION: (None, None)}
+    assert await store.changes.position() == Position(None, "0-0")
+    assert await store.environments.index() == {}
+    assert await store.environments.read(PRODUCTION) == (0, None)
+    assert await store.environments.documents([PRODUCTION]) == {PRODUCTION: (None, None)}
     await store.ping()
 
 
 async def test_what_is_committed_is_held(store: Store) -> None:
     production = worlds.production()
-    await store.commit(production, 0)
+    await store.environments.commit(production, 0)
     written = document.encode(production)
-    entry = Entry(production.revision, document.digest(written), frozenset({"h1", "h2"}))
-    assert await store.environment(PRODUCTION) == (production.revision, production)
-    assert await store.index() == {PRODUCTION: entry}
-    assert await store.documents([PRODUCTION]) == {PRODUCTION: (entry, written)}
-    position = await store.position()
+    entry = IndexEntry(production.revision, document.digest(written), frozenset({"h1", "h2"}))
+    assert await store.environments.read(PRODUCTION) == (production.revision, production)
+    assert await store.environments.index() == {PRODUCTION: entry}
+    assert await store.environments.documents([PRODUCTION]) == {PRODUCTION: (entry, written)}
+    position = await store.changes.position()
     assert position.epoch
-    [change] = await store.changes("0-0")
+    [change] = await store.changes.read_after("0-0")
     assert change == Change(position.change, "0-0", PRODUCTION, production.revision, entry.hosts)
 
 
 async def test_an_epoch_is_drawn_once(store: Store) -> None:
     production = worlds.production()
-    await store.commit(production, 0)
-    epoch = (await store.position()).epoch
-    await store.commit(toggled(production), production.revision)
-    assert (await store.position()).epoch == epoch
+    await store.environments.commit(production, 0)
+    epoch = (await store.changes.position()).epoch
+    await store.environments.commit(toggled(production), production.revision)
+    assert (await store.changes.position()).epoch == epoch
 
 
 async def test_changes_are_chained(store: Store) -> None:
     environment = build("production", 1)
-    await store.commit(environment, 0)
+    await store.environments.commit(environment, 0)
     for _ in range(3):
-        await store.commit(toggled(environment), environment.revision)
+        await store.environments.commit(toggled(environment), environment.revision)
         environment = toggled(environment)
-    await store.delete(environment)
-    changes = await store.changes("0-0")
+    await store.environments.delete(environment)
+    changes = await store.changes.read_after("0-0")
     assert [change.revision for change in changes] == [1, 2, 3, 4, 5]
     assert [change.previous for change in changes] == ["0-0", *(change.position for change in changes[:-1])]
-    assert await store.changes(changes[2].position) == changes[3:]
+    assert await store.changes.read_after(changes[2].position) == changes[3:]
 
 
 # Who has a member
@@ -108,136 +113,136 @@ async def test_a_change_names_who_has_a_member_and_who_had_one(store: Store) -> 
         ([DeleteService("api")], "", "h2"),
         ([PutService("db"), PutInstance("db", "d1", host="h1")], "h1", "h1"),
     ]
-    await store.commit(environment, 0)
+    await store.environments.commit(environment, 0)
     for edits, members, concerned in commits:
-        position, revision = (await store.position()).change, environment.revision
+        position, revision = (await store.changes.position()).change, environment.revision
         environment = apply(environment, edits, worlds.NOW)
-        await store.commit(environment, revision)
-        assert (await store.index())[PRODUCTION].hosts == frozenset(members.split())
-        [change] = await store.changes(position)
+        await store.environments.commit(environment, revision)
+        assert (await store.environments.index())[PRODUCTION].hosts == frozenset(members.split())
+        [change] = await store.changes.read_after(position)
         assert change.hosts == frozenset(concerned.split())
-    position = (await store.position()).change
-    await store.delete(environment)
-    assert (await store.index())[PRODUCTION] == Entry(environment.revision + 1, None)
-    [change] = await store.changes(position)
+    position = (await store.changes.position()).change
+    await store.environments.delete(environment)
+    assert (await store.environments.index())[PRODUCTION] == IndexEntry(environment.revision + 1, None)
+    [change] = await store.changes.read_after(position)
     assert change.hosts == frozenset({"h1"})
 
 
 INDEX = {
     # what an entry may say, by this release, by one before there were hosts, or by nobody's
-    b"3 abc -": Entry(3, "abc", frozenset()),
-    b"3 abc h1": Entry(3, "abc", frozenset({"h1"})),
-    b"3 abc h1,h2": Entry(3, "abc", frozenset({"h1", "h2"})),
-    b"3 deleted": Entry(3, None, frozenset()),
-    b"3 abc": Entry(3, "abc", None),
-    b"3": Entry(0, "3", None),
-    b"abc": Entry(0, "abc", None),
-    b"x abc h1": Entry(0, "x abc h1", None),
-    b"": Entry(0, "", None),
+    b"3 abc -": IndexEntry(3, "abc", frozenset()),
+    b"3 abc h1": IndexEntry(3, "abc", frozenset({"h1"})),
+    b"3 abc h1,h2": IndexEntry(3, "abc", frozenset({"h1", "h2"})),
+    b"3 deleted": IndexEntry(3, None, frozenset()),
+    b"3 abc": IndexEntry(3, "abc", None),
+    b"3": IndexEntry(0, "3", None),
+    b"abc": IndexEntry(0, "abc", None),
+    b"x abc h1": IndexEntry(0, "x abc h1", None),
+    b"": IndexEntry(0, "", None),
 }
 
 
 @pytest.mark.parametrize(("written", "read"), INDEX.items())
-async def test_any_index_entry_is_read(store: Store, store_url: str, written: bytes, read: Entry) -> None:
+async def test_any_index_entry_is_read(store: Store, store_url: str, written: bytes, read: IndexEntry) -> None:
     async with inside(store, store_url) as (redis, keys):
         await redis.hset(keys.environments, PRODUCTION, written)
-        assert await store.index() == {PRODUCTION: read}
+        assert await store.environments.index() == {PRODUCTION: read}
 
 
 async def test_what_a_release_before_hosts_has_written_is_committed_to(store: Store, store_url: str) -> None:
     environment = worlds.production()
-    await store.commit(environment, 0)
+    await store.environments.commit(environment, 0)
     async with inside(store, store_url) as (redis, keys):
         entry = await redis.hget(keys.environments, PRODUCTION)
         await redis.hset(keys.environments, PRODUCTION, b" ".join(entry.split()[:2]))
-    position = (await store.position()).change
-    await store.commit(toggled(environment), environment.revision)
-    assert (await store.index())[PRODUCTION].hosts == frozenset({"h1", "h2"})
-    [change] = await store.changes(position)
+    position = (await store.changes.position()).change
+    await store.environments.commit(toggled(environment), environment.revision)
+    assert (await store.environments.index())[PRODUCTION].hosts == frozenset({"h1", "h2"})
+    [change] = await store.changes.read_after(position)
     assert change.hosts == frozenset({"h1", "h2"})
 
 
 async def test_waiting_for_changes_ends_with_the_first(store: Store) -> None:
-    waiting = asyncio.create_task(store.changes("0-0"))
-    await store.commit(build("production", 1), 0)
+    waiting = asyncio.create_task(store.changes.read_after("0-0"))
+    await store.environments.commit(build("production", 1), 0)
     assert [change.environment for change in await waiting] == ["production"]
 
 
 async def test_no_change_is_an_answer_too(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "BLOCK", 0.05)
-    assert await store.changes("0-0") == []
+    monkeypatch.setattr(changes_module, "CHANGES_WAIT", 0.05)
+    assert await store.changes.read_after("0-0") == []
 
 
 @pytest.mark.parametrize(("expected", "held"), [(1, 0), (0, 3), (2, 3), (4, 3)])
 async def test_another_revision_than_expected_is_a_conflict(store: Store, expected: int, held: int) -> None:
     environment = replace(build("production", 1), revision=max(held, 1))
     if held:
-        await store.commit(environment, 0)
-    before = (await store.documents([PRODUCTION]), await store.position())
+        await store.environments.commit(environment, 0)
+    before = (await store.environments.documents([PRODUCTION]), await store.changes.position())
     with pytest.raises(RevisionConflict, match=f"is at revision {held}, not {expected}") as conflict:
-        await store.commit(replace(environment, revision=expected + 1), expected)
+        await store.environments.commit(replace(environment, revision=expected + 1), expected)
     assert (conflict.value.expected, conflict.value.actual) == (expected, held)
-    assert (await store.documents([PRODUCTION]), await store.position()) == before
+    assert (await store.environments.documents([PRODUCTION]), await store.changes.position()) == before
 
 
 async def test_a_network_has_one_owner(store: Store) -> None:
-    await store.commit(build("production", 1), 0)
+    await store.environments.commit(build("production", 1), 0)
     with pytest.raises(NetworkTaken, match="fd12:0:1::/48 belongs or belonged to 'production'"):
-        await store.commit(build("staging", 1), 0)
-    assert await store.index() == {PRODUCTION: (await store.index())[PRODUCTION]}
-    await store.commit(build("staging", 2), 0)
+        await store.environments.commit(build("staging", 1), 0)
+    assert await store.environments.index() == {PRODUCTION: (await store.environments.index())[PRODUCTION]}
+    await store.environments.commit(build("staging", 2), 0)
 
 
 async def test_a_network_stays_its_owners_after_deletion(store: Store) -> None:
     production = build("production", 1)
-    await store.commit(production, 0)
-    await store.delete(production)
+    await store.environments.commit(production, 0)
+    await store.environments.delete(production)
     for again in (build("staging", 1), replace(production, revision=3)):
         with pytest.raises(NetworkTaken):
-            await store.commit(again, 2 if again.id == PRODUCTION else 0)
-    assert (await store.index())[PRODUCTION] == Entry(2, None)
+            await store.environments.commit(again, 2 if again.id == PRODUCTION else 0)
+    assert (await store.environments.index())[PRODUCTION] == IndexEntry(2, None)
 
 
 async def test_a_change_of_network_takes_both_for_ever(store: Store) -> None:
     production = build("production", 1)
-    await store.commit(production, 0)
-    await store.commit(other_network(production, 2, 2), 1)
+    await store.environments.commit(production, 0)
+    await store.environments.commit(other_network(production, 2, 2), 1)
     for bits in (1, 2):
         with pytest.raises(NetworkTaken):
-            await store.commit(build("staging", bits), 0)
+            await store.environments.commit(build("staging", bits), 0)
 
 
 async def test_what_is_deleted_leaves_its_revision(store: Store, store_url: str) -> None:
     production = build("production", 1)
-    await store.commit(production, 0)
+    await store.environments.commit(production, 0)
     async with inside(store, store_url) as (redis, keys):
         await redis.hset(keys.acks(PRODUCTION), "h1", 1)
-        assert await store.acknowledgements(PRODUCTION) == {"h1": 1}
-        assert await store.delete(production) == 2
+        assert await store.acks.read(PRODUCTION) == {"h1": 1}
+        assert await store.environments.delete(production) == 2
         assert await redis.exists(keys.environment(PRODUCTION)) == 0
         assert await redis.hget(keys.environments, PRODUCTION) == b"2 deleted"
-    assert await store.environment(PRODUCTION) == (2, None)
-    assert await store.acknowledgements(PRODUCTION) == {}
+    assert await store.environments.read(PRODUCTION) == (2, None)
+    assert await store.acks.read(PRODUCTION) == {}
     with pytest.raises(RevisionConflict, match="is at revision 2, not 1"):
-        await store.delete(production)
+        await store.environments.delete(production)
 
 
 async def test_what_is_created_anew_counts_on(store: Store) -> None:
     production = build("production", 1)
-    await store.commit(production, 0)
-    await store.delete(production)
+    await store.environments.commit(production, 0)
+    await store.environments.delete(production)
     with pytest.raises(RevisionConflict):
-        await store.commit(other_network(production, 2, 1), 0)
+        await store.environments.commit(other_network(production, 2, 1), 0)
     again = other_network(production, 2, 3)
-    await store.commit(again, 2)
-    assert await store.environment(PRODUCTION) == (3, again)
+    await store.environments.commit(again, 2)
+    assert await store.environments.read(PRODUCTION) == (3, again)
 
 
 async def test_two_that_race_for_a_network(store: Store, store_url: str) -> None:
-    async with opened(store_url, store._keys.prefix) as other:
+    async with opened(store_url, store.connection.keys.prefix) as other:
         outcomes = await asyncio.gather(
             *(
-                (store, other)[number % 2].commit(build(f"e{number}", 1 + number // 2), 0)
+                (store, other)[number % 2].environments.commit(build(f"e{number}", 1 + number // 2), 0)
                 for number in range(20)
             ),
             return_exceptions=True,
@@ -245,20 +250,22 @@ async def test_two_that_race_for_a_network(store: Store, store_url: str) -> None
     assert [outcome is None for outcome in outcomes].count(True) == 10
     assert [isinstance(outcome, NetworkTaken) for outcome in outcomes].count(True) == 10
     networks = [
-        environment.network for id_ in await store.index() if (environment := (await store.environment(id_))[1])
+        environment.network
+        for id_ in await store.environments.index()
+        if (environment := (await store.environments.read(id_))[1])
     ]
     assert len(set(networks)) == len(networks) == 10
 
 
 async def test_fifty_who_commit_at_once_lose_nothing(store: Store) -> None:
-    await store.commit(build("production", 1), 0)
+    await store.environments.commit(build("production", 1), 0)
 
     async def add(name: str) -> int:
         for tries in range(1000):
-            revision, environment = await store.environment(PRODUCTION)
+            revision, environment = await store.environments.read(PRODUCTION)
             assert environment
             try:
-                await store.commit(apply(environment, [PutService(name)], worlds.NOW), revision)
+                await store.environments.commit(apply(environment, [PutService(name)], worlds.NOW), revision)
             except RevisionConflict:
                 await asyncio.sleep(random.uniform(0, 0.2))  # as clients do who meet
                 continue
@@ -267,7 +274,7 @@ async def test_fifty_who_commit_at_once_lose_nothing(store: Store) -> None:
 
     names = [f"s{number}" for number in range(50)]
     conflicts = sum(await asyncio.gather(*map(add, names)))
-    revision, environment = await store.environment(PRODUCTION)
+    revision, environment = await store.environments.read(PRODUCTION)
     assert environment
     assert revision == 51
     assert sorted(environment.services) == sorted(names)
@@ -281,30 +288,30 @@ async def test_no_reader_sees_part_of_a_commit(store: Store, store_url: str) -> 
 
     async def write(id_: str, bits: int) -> None:
         environment = build(id_, bits)
-        await store.commit(environment, 0)
+        await store.environments.commit(environment, 0)
         for number in range(60):
             if number % 10 == 9:
-                deletion = await store.delete(environment)
+                deletion = await store.environments.delete(environment)
                 environment = other_network(environment, bits * 100 + number, deletion + 1)
-                await store.commit(environment, deletion)
+                await store.environments.commit(environment, deletion)
             else:
                 environment = toggled(environment)
-                await store.commit(environment, environment.revision - 1)
+                await store.environments.commit(environment, environment.revision - 1)
 
     async def read() -> None:
-        async with opened(store_url, store._keys.prefix) as other:
+        async with opened(store_url, store.connection.keys.prefix) as other:
             while not done.is_set():
-                for id_, (entry, written) in (await other.documents(both)).items():
-                    told = Entry(document.decode(written).revision, document.digest(written)) if written else None
+                for id_, (entry, written) in (await other.environments.documents(both)).items():
+                    told = IndexEntry(document.decode(written).revision, document.digest(written)) if written else None
                     live = entry if entry and entry.digest else None
                     if told != live:
                         torn.append((id_, entry, told))
                     seen.add(entry.revision if entry else 0)
-                position = (await other.position()).change
-                index = await other.index()  # read after the stream: never behind it
+                position = (await other.changes.position()).change
+                index = await other.environments.index()  # read after the stream: never behind it
                 torn.extend(
                     (change, index)
-                    for change in (await other.changes("0-0") if position != "0-0" else [])
+                    for change in (await other.changes.read_after("0-0") if position != "0-0" else [])
                     if change.position <= position and index[change.environment].revision < change.revision
                 )
 
@@ -320,51 +327,51 @@ async def test_no_reader_sees_part_of_a_commit(store: Store, store_url: str) -> 
 
 async def test_many_are_read_at_once(store: Store) -> None:
     ids = [EnvironmentId(f"e{number}") for number in range(8)]
-    await asyncio.gather(*(store.commit(build(id_, number + 1), 0) for number, id_ in enumerate(ids)))
-    found = await store.documents([*ids, EnvironmentId("none")])
+    await asyncio.gather(*(store.environments.commit(build(id_, number + 1), 0) for number, id_ in enumerate(ids)))
+    found = await store.environments.documents([*ids, EnvironmentId("none")])
     assert [document.decode(written).id for _, written in found.values() if written] == ids
     assert found[EnvironmentId("none")] == (None, None)
 
 
 async def test_the_stream_is_trimmed(store: Store, store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "CHANGES_KEPT", 100)
+    monkeypatch.setattr(environments_module, "CHANGES_KEPT", 100)
     environment = build("production", 1)
-    await store.commit(environment, 0)
+    await store.environments.commit(environment, 0)
     for _ in range(300):
         environment = toggled(environment)
-        await store.commit(environment, environment.revision - 1)
+        await store.environments.commit(environment, environment.revision - 1)
     async with inside(store, store_url) as (redis, keys):
         assert 100 <= await redis.xlen(keys.changes) <= 200
 
 
 async def test_a_document_that_breaks_the_rules_is_named(store: Store, store_url: str) -> None:
-    await store.commit(build("production", 1), 0)
+    await store.environments.commit(build("production", 1), 0)
     async with inside(store, store_url) as (redis, keys):
         for bad in (b"{}", b"\xff", b'{"id":"\xff"}'):
             await redis.set(keys.environment(PRODUCTION), bad)
             with pytest.raises(Corrupt, match="environment:production: not a document"):
-                await store.environment(PRODUCTION)
+                await store.environments.read(PRODUCTION)
 
 
 async def test_two_prefixes_are_two_stores(store: Store, store_url: str) -> None:
-    await store.commit(build("production", 1), 0)
-    async with opened(store_url, store._keys.prefix + "other:") as other:
-        assert await other.index() == {}
-        await other.commit(build("staging", 1), 0)
-    assert list(await store.index()) == ["production"]
+    await store.environments.commit(build("production", 1), 0)
+    async with opened(store_url, store.connection.keys.prefix + "other:") as other:
+        assert await other.environments.index() == {}
+        await other.environments.commit(build("staging", 1), 0)
+    assert list(await store.environments.index()) == ["production"]
 
 
 async def test_tokens(store: Store) -> None:
     one, two = Token("t1", "*", "admin", 1), Token("t2", "production", "ci ü", 2)
-    assert await store.tokens() == {}
-    await store.add_token("d1", one)
-    await store.add_token("d2", two)
-    assert await store.tokens() == {"d1": one, "d2": two}
-    assert await store.find_token("d2") == two
-    assert await store.find_token("none") is None
-    await store.remove_tokens(["d1", "none"])
-    await store.remove_tokens([])
-    assert await store.tokens() == {"d2": two}
+    assert await store.tokens.read() == {}
+    await store.tokens.add("d1", one)
+    await store.tokens.add("d2", two)
+    assert await store.tokens.read() == {"d1": one, "d2": two}
+    assert await store.tokens.find("d2") == two
+    assert await store.tokens.find("none") is None
+    await store.tokens.remove(["d1", "none"])
+    await store.tokens.remove([])
+    assert await store.tokens.read() == {"d2": two}
 
 
 # Faults
@@ -375,12 +382,15 @@ async def every_call(store: Store) -> list[BaseException | object]:
     environment, host = build("production", 1), Host("h1", "192.0.2.1:1", worlds.public_key(1))
     token = Token("t", "*", "n", 1)
     calls = [
-        store.ping(), store.position(), store.index(), store.documents([PRODUCTION]), store.environment(PRODUCTION),
-        store.changes("0-0"), store.acknowledgements(PRODUCTION), store.commit(environment, 0),
-        store.delete(environment), store.tokens(), store.find_token("d"), store.add_token("d", token),
-        store.remove_tokens(["d"]), store.hosts(), store.register(host), store.forget_host("h1"),
-        store.renew("h1", 1000), store.live(["h1"]), store.acknowledge("h1", {PRODUCTION: 1}),
-        store.lagging(PRODUCTION, 1, ["h1"]),
+        store.ping(),
+        store.environments.index(), store.environments.documents([PRODUCTION]), store.environments.read(PRODUCTION),
+        store.environments.commit(environment, 0), store.environments.delete(environment),
+        store.changes.position(), store.changes.read_after("0-0"),
+        store.hosts.read(), store.hosts.register(host), store.hosts.forget("h1"),
+        store.hosts.renew_lease("h1", 1000), store.hosts.live(["h1"]),
+        store.acks.acknowledge("h1", {PRODUCTION: 1}), store.acks.read(PRODUCTION),
+        store.acks.lagging(PRODUCTION, 1, ["h1"]),
+        store.tokens.read(), store.tokens.find("d"), store.tokens.add("d", token), store.tokens.remove(["d"]),
     ]  # fmt: skip
     return list(await asyncio.gather(*calls, return_exceptions=True))
 
@@ -406,17 +416,17 @@ async def test_a_socket_that_is_not_there() -> None:
 async def test_a_server_that_is_killed_and_comes_back(start_server: StartServer) -> None:
     server = await start_server("--appendonly", "yes", "--appendfsync", "always")
     async with opened(server.url) as store:
-        await store.commit(build("production", 1), 0)
+        await store.environments.commit(build("production", 1), 0)
         server.kill()
         assert_unavailable(await every_call(store))
         await server.start()
-        assert await store.environment(PRODUCTION) == (1, build("production", 1))
+        assert await store.environments.read(PRODUCTION) == (1, build("production", 1))
 
 
 async def test_a_server_that_hangs(start_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "COMMAND_TIMEOUT", 0.2)
-    monkeypatch.setattr(store_module, "BLOCK_MARGIN", 0.2)
-    monkeypatch.setattr(store_module, "BLOCK", 0.2)
+    monkeypatch.setattr(changes_module, "CHANGES_WAIT_MARGIN", 0.2)
+    monkeypatch.setattr(changes_module, "CHANGES_WAIT", 0.2)
     server = await start_server()
     async with opened(server.url) as store:
         await store.ping()
@@ -430,8 +440,8 @@ async def test_a_server_that_hangs(start_server: StartServer, monkeypatch: pytes
 
 async def test_a_connection_that_swallows(start_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "COMMAND_TIMEOUT", 0.2)
-    monkeypatch.setattr(store_module, "BLOCK_MARGIN", 0.2)
-    monkeypatch.setattr(store_module, "BLOCK", 0.2)
+    monkeypatch.setattr(changes_module, "CHANGES_WAIT_MARGIN", 0.2)
+    monkeypatch.setattr(changes_module, "CHANGES_WAIT", 0.2)
     server = await start_server()
     async with Proxy(server.socket) as proxy, opened(proxy.url) as store:
         await store.ping()
@@ -467,26 +477,26 @@ async def test_a_replica_reads_and_does_not_write(start_server: StartServer) -> 
     replica = await start_server("--replicaof", f"127.0.0.1 {primary.port}")
     production = build("production", 1, PutService("api"), PutInstance("api", "a1", host="h1"))
     async with opened(primary.url) as writer, opened(replica.url) as reader:
-        await writer.commit(production, 0)
+        await writer.environments.commit(production, 0)
         await replicated(reader, PRODUCTION, 2)
         token = Token("t", "*", "n", 1)
         outcomes = await asyncio.gather(
-            reader.commit(toggled(production), 2),
-            reader.delete(production),
-            reader.add_token("d", token),
-            reader.register(Host("h1", "192.0.2.1:1", worlds.public_key(1))),
-            reader.renew("h1", 1000),
-            reader.acknowledge("h1", {PRODUCTION: 1}),
+            reader.environments.commit(toggled(production), 2),
+            reader.environments.delete(production),
+            reader.tokens.add("d", token),
+            reader.hosts.register(Host("h1", "192.0.2.1:1", worlds.public_key(1))),
+            reader.hosts.renew_lease("h1", 1000),
+            reader.acks.acknowledge("h1", {PRODUCTION: 1}),
             return_exceptions=True,
         )
         assert_unavailable(list(outcomes), "read only replica")
-        assert await reader.environment(PRODUCTION) == (2, production)
+        assert await reader.environments.read(PRODUCTION) == (2, production)
 
 
 async def replicated(reader: Store, id_: EnvironmentId, revision: int) -> None:
     """Returns when ``reader`` holds ``revision``."""
     deadline = time.monotonic() + DEADLINE
-    while (await reader.environment(id_))[0] != revision:
+    while (await reader.environments.read(id_))[0] != revision:
         assert time.monotonic() < deadline
         await asyncio.sleep(0.02)
 
@@ -502,7 +512,7 @@ async def test_a_server_that_is_loading(start_server: StartServer) -> None:
             outcomes: list[str] = []
             while not reloading.done():
                 try:
-                    await store.position()
+                    await store.changes.position()
                 except Unavailable as error:
                     outcomes.append(str(error))
                 await asyncio.sleep(0.01)
@@ -515,24 +525,26 @@ async def test_a_key_of_another_type(store: Store, store_url: str) -> None:
     async with inside(store, store_url) as (redis, keys):
         await redis.set(keys.environments, "not a hash")
         with pytest.raises(Unavailable, match="WRONGTYPE"):
-            await store.index()
+            await store.environments.index()
         with pytest.raises(Unavailable, match="WRONGTYPE"):
-            await store.commit(build("production", 1), 0)
+            await store.environments.commit(build("production", 1), 0)
 
 
 async def test_scripts_that_were_flushed_are_loaded_again(store: Store, store_url: str) -> None:
-    await store.commit(build("production", 1), 0)
+    await store.environments.commit(build("production", 1), 0)
     async with inside(store, store_url) as (redis, _):
         await redis.script_flush()
-    await store.commit(toggled(build("production", 1)), 1)
+    await store.environments.commit(toggled(build("production", 1)), 1)
 
 
 async def test_a_call_that_is_cancelled_ends(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever it is doing just then: connecting, sending, or waiting for changes."""
-    monkeypatch.setattr(store_module, "BLOCK", 0.1)  # how long it may go on, where the library forgets the cancellation
+    monkeypatch.setattr(
+        changes_module, "CHANGES_WAIT", 0.1
+    )  # how long it may go on, where the library forgets the cancellation
     for steps in range(50):
         async with opened(store_url) as store:
-            call = asyncio.create_task(store.changes("0-0"))
+            call = asyncio.create_task(store.changes.read_after("0-0"))
             for _ in range(steps):
                 await asyncio.sleep(0)
             assert not call.done()
@@ -547,27 +559,27 @@ async def test_a_call_that_is_cancelled_ends(store_url: str, monkeypatch: pytest
 async def test_a_commit_whose_reply_is_lost_was_made(start_server: StartServer) -> None:
     server = await start_server()
     async with Proxy(server.socket) as proxy, opened(proxy.url) as store:
-        await store.commit(build("production", 1), 0)
+        await store.environments.commit(build("production", 1), 0)
         proxy.cut_after = b"EVALSHA"
-        await store.commit(toggled(build("production", 1)), 1)
+        await store.environments.commit(toggled(build("production", 1)), 1)
         assert proxy.cuts == 1
-        assert await store.environment(PRODUCTION) == (2, toggled(build("production", 1)))
+        assert await store.environments.read(PRODUCTION) == (2, toggled(build("production", 1)))
         proxy.cut_after = b"EVALSHA"
-        assert await store.delete(toggled(build("production", 1))) == 3
+        assert await store.environments.delete(toggled(build("production", 1))) == 3
         assert proxy.cuts == 2
-        assert [change.revision for change in await store.changes("0-0")] == [1, 2, 3]
+        assert [change.revision for change in await store.changes.read_after("0-0")] == [1, 2, 3]
 
 
 async def test_a_conflict_whose_reply_is_lost_is_no_commit(start_server: StartServer) -> None:
     server = await start_server()
     async with Proxy(server.socket) as proxy, opened(proxy.url) as store:
-        await store.commit(build("production", 1), 0)
-        await store.commit(toggled(build("production", 1)), 1)
+        await store.environments.commit(build("production", 1), 0)
+        await store.environments.commit(toggled(build("production", 1)), 1)
         proxy.cut_after = b"EVALSHA"
         with pytest.raises(Unavailable):
-            await store.commit(apply(build("production", 1), [PutService("api")], worlds.NOW), 1)
+            await store.environments.commit(apply(build("production", 1), [PutService("api")], worlds.NOW), 1)
         assert proxy.cuts == 1
-        assert (await store.environment(PRODUCTION))[0] == 2
+        assert (await store.environments.read(PRODUCTION))[0] == 2
 
 
 # Sentinel
@@ -584,15 +596,15 @@ async def test_a_failover_by_sentinel(start_server: StartServer, sentinel_binary
     sentinel = await start_sentinel(sentinel_binary, str(configuration), tmp_path / "sentinel")
     try:
         async with opened(f"sentinel://127.0.0.1:{sentinel.port}/main") as store, opened(replica.url) as reader:
-            await store.commit(build("production", 1), 0)
+            await store.environments.commit(build("production", 1), 0)
             await replicated(reader, PRODUCTION, 1)
             await sentinel_knows(sentinel, replicas=1)
             primary.kill()
             with pytest.raises(Unavailable):
                 await store.ping()
             await answers(store)
-            await store.commit(toggled(build("production", 1)), 1)
-            assert (await reader.environment(PRODUCTION))[0] == 2
+            await store.environments.commit(toggled(build("production", 1)), 1)
+            assert (await reader.environments.read(PRODUCTION))[0] == 2
     finally:
         sentinel.kill()
 

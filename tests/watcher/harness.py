@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from store import store as store_module
 from store.connection import connect
+from store.environments import COMMIT_SCRIPT
 from store.errors import StoreError
+from store.hosts import Hosts
 from store.keys import Keys
-from store.store import Hosts, Store
+from store.store import Store
 from tests.worlds import PLATFORM
 from watcher.watcher import Watcher
 from zones import document
@@ -128,14 +129,14 @@ async def opened(url: str, prefix: str = "test:") -> AsyncIterator[Store]:
 async def inside(store: Store, url: str) -> AsyncIterator[tuple[Any, Keys]]:
     """A plain client of ``store``'s server, and the keys that it holds."""
     async with redis_of(url) as redis:
-        yield redis, store._keys
+        yield redis, store.connection.keys
 
 
 async def commit_raw(
     store: Store, redis: Any, id_: str, revision: int, written: bytes, network: str, hosts: str = "-"
 ) -> None:
     """What a writer of another release may commit: by the script, but with any document."""
-    script = redis.register_script(store_module._COMMIT)
+    script = redis.register_script(COMMIT_SCRIPT)
     outcome = await script(*commit_arguments(store, id_, revision, written, network, hosts))
     assert outcome[0] == b"ok"
 
@@ -144,7 +145,7 @@ def commit_arguments(
     store: Store, id_: str, revision: int, written: bytes, network: str, hosts: str = "-"
 ) -> tuple[list[str], list[Any]]:
     """The keys and arguments of the script that commits."""
-    keys = store._keys
+    keys = store.connection.keys
     return (
         [keys.epoch, keys.environments, keys.environment(id_), keys.networks, keys.changes, keys.acks(id_)],
         [id_, revision - 1, revision, document.digest(written), network, written, hosts, "epoch", 1000],
@@ -153,8 +154,8 @@ def commit_arguments(
 
 async def served_documents(store: Store) -> dict[EnvironmentId, bytes]:
     """What a watcher of ``store`` should serve: by its documents alone."""
-    index = await store.index()
-    read = await store.documents(index) if index else {}
+    index = await store.environments.index()
+    read = await store.environments.documents(index) if index else {}
     return {id_: written for id_, (_entry, written) in read.items() if written is not None}
 
 

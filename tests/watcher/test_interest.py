@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from store import store as store_module
-from store.store import Entry, Hosts, Store
+from store import changes as changes_module
+from store.changes import Change, ChangeStream
+from store.connection import Connection
+from store.environments import EnvironmentStore
+from store.hosts import Hosts
+from store.index import IndexEntry
+from store.store import Store
 from tests import worlds
 from tests.watcher.conftest import StartServer
 from tests.watcher.harness import commit_raw, following, inside, opened, until
@@ -30,24 +34,35 @@ ME = "h1"
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A watcher that compares ten times a second, and waits for changes no longer than that."""
     monkeypatch.setattr(watcher_module, "COMPARE_EVERY", 0.1)
-    monkeypatch.setattr(store_module, "BLOCK", 0.1)
+    monkeypatch.setattr(changes_module, "CHANGES_WAIT", 0.1)
 
 
 class CountingStore(Store):
-    """A store that keeps which documents were asked for."""
+    """A store that remembers which documents were read."""
 
-    asked: list[EnvironmentId]
+    def __init__(self, url: str, prefix: str) -> None:
+        super().__init__(url, prefix)
+        self.asked: list[EnvironmentId] = []
+        self.environments = CountingEnvironments(self.connection, self.asked)
 
-    async def documents(self, ids: Iterable[EnvironmentId]) -> dict[EnvironmentId, tuple[Entry | None, bytes | None]]:
+
+class CountingEnvironments(EnvironmentStore):
+    def __init__(self, connection: Connection, asked: list[EnvironmentId]) -> None:
+        super().__init__(connection)
+        self._asked = asked
+
+    async def documents(
+        self, ids: Iterable[EnvironmentId]
+    ) -> dict[EnvironmentId, tuple[IndexEntry | None, bytes | None]]:
         wanted = list(ids)
-        self.asked = [*getattr(self, "asked", []), *wanted]
+        self._asked += wanted
         return await super().documents(wanted)
 
 
 async def change(store: Store, environment: Environment, *edits: Edit) -> Environment:
     """Commits ``environment`` after ``edits`` (or with another switch of its), and gives it."""
     after = apply(environment, edits or [SetEnabled(not environment.enabled)], NOW)
-    await store.commit(after, environment.revision)
+    await store.environments.commit(after, environment.revision)
     return after
 
 
@@ -60,8 +75,8 @@ async def compared(watcher: Watcher) -> None:
 async def fill(store: Store) -> tuple[Environment, Environment]:
     """Production, which has a member here, and staging, which has none."""
     production, staging = placed(PRODUCTION, 1, ME, "h2"), placed(STAGING, 2, "h2")
-    await store.commit(production, 0)
-    await store.commit(staging, 0)
+    await store.environments.commit(production, 0)
+    await store.environments.commit(staging, 0)
     return production, staging
 
 
@@ -70,12 +85,12 @@ async def fill(store: Store) -> tuple[Environment, Environment]:
 
 async def test_only_what_has_a_member_here_is_loaded_and_followed(store: Store, store_url: str) -> None:
     production, staging = await fill(store)
-    counting = CountingStore(store_url, store._keys.prefix)
+    counting = CountingStore(store_url, store.connection.keys.prefix)
     async with following(counting, interest=ME) as (watcher, recorder):
         assert recorder.holds(production)
         assert recorder.events == [("publish", PRODUCTION), ("loaded", "")]
         staging = await change(store, staging)
-        await store.delete(staging)
+        await store.environments.delete(staging)
         production = await change(store, production)
         await until(lambda: recorder.holds(production))
         assert counting.asked == [PRODUCTION, PRODUCTION], "what is of no concern costs no read"
@@ -112,14 +127,14 @@ async def test_the_first_member_brings_an_environment_and_the_last_takes_it_away
         assert recorder.events[-2:] == [("publish", STAGING), ("withdraw", STAGING)]
         staging = await change(store, staging, coming)
         await until(lambda: recorder.holds(production, staging))
-        await store.delete(staging)
+        await store.environments.delete(staging)
         await until(lambda: recorder.holds(production))
         assert (watcher.counts.withdrawn, watcher.counts.gaps, watcher.counts.repaired) == (2, 0, 0)
 
 
 async def test_what_has_left_is_not_looked_at_again(store: Store, store_url: str, quick: None) -> None:
     production, _ = await fill(store)
-    counting = CountingStore(store_url, store._keys.prefix)
+    counting = CountingStore(store_url, store.connection.keys.prefix)
     async with following(counting, interest=ME) as (watcher, recorder):
         await change(store, production, DeleteInstance("api", "on-h1"))
         await until(lambda: not recorder.zones)
@@ -160,7 +175,7 @@ async def test_a_bad_document_is_quarantined_for_as_long_as_it_concerns_us(store
         await until(lambda: watcher.quarantined)
         assert recorder.holds(production), "the last good one stays"
         gone = apply(production, [DeleteInstance("api", "on-h1")], NOW)
-        await store.commit(replace(gone, revision=4), 3)
+        await store.environments.commit(replace(gone, revision=4), 3)
         await until(lambda: not recorder.zones)
         assert not watcher.quarantined
 
@@ -179,14 +194,14 @@ async def make_old(store: Store, store_url: str, *ids: str) -> None:
 async def test_where_the_index_does_not_say_the_document_does(store: Store, store_url: str, quick: None) -> None:
     production, staging = await fill(store)
     await make_old(store, store_url, PRODUCTION, STAGING)
-    counting = CountingStore(store_url, store._keys.prefix)
+    counting = CountingStore(store_url, store.connection.keys.prefix)
     async with following(counting, interest=ME) as (watcher, recorder):
         assert recorder.holds(production)
         await compared(watcher)
         assert sorted(counting.asked) == [PRODUCTION, STAGING], "once, and not with every comparison"
         assert watcher.counts.repaired == 0
         staging = await change(store, staging)
-        await store.delete(staging)
+        await store.environments.delete(staging)
         await until(lambda: watcher.counts.changes == 2)
         assert recorder.holds(production)
         assert ("withdraw", STAGING) not in recorder.events
@@ -198,7 +213,7 @@ async def test_a_writer_of_that_release_takes_nothing_away(store: Store, store_u
     async with following(store, interest=ME) as (watcher, recorder), inside(store, store_url) as (redis, keys):
         after = apply(production, [SetEnabled(False)], NOW)
         written = document.encode(after)
-        last = (await store.position()).change
+        last = (await store.changes.position()).change
         async with redis.pipeline(transaction=True) as pipe:
             pipe.set(keys.environment(PRODUCTION), written)
             pipe.hset(keys.environments, PRODUCTION, f"{after.revision} {document.digest(written)}")
@@ -216,19 +231,19 @@ async def test_a_writer_of_that_release_takes_nothing_away(store: Store, store_u
 
 async def test_hosts_are_known_before_what_is_on_them(store: Store) -> None:
     production, _ = await fill(store)
-    await store.register(host(1))
+    await store.hosts.register(host(1))
     async with following(store, interest=ME, with_hosts=True) as (watcher, recorder):
         heard = recorder.heard
         assert recorder.events == [("hosts", "1"), ("publish", PRODUCTION), ("loaded", "")]
         assert heard == [Hosts(1, {ME: host(1)}, {})]
-        await store.register(host(2))
+        await store.hosts.register(host(2))
         await until(lambda: len(heard) == 2)
         assert heard[1] == Hosts(2, {ME: host(1), "h2": host(2)}, {})
-        await store.register(host(2))
+        await store.hosts.register(host(2))
         production = await change(store, production)
         await until(lambda: recorder.holds(production))
         assert len(heard) == 2, "nothing has changed"
-        await store.forget_host("h2")
+        await store.hosts.forget("h2")
         await until(lambda: len(heard) == 3)
         assert heard[2] == Hosts(3, {ME: host(1)}, {})
         assert watcher.counts.repaired == watcher.counts.gaps == 0
@@ -240,7 +255,7 @@ async def test_there_being_no_hosts_is_told_too(store: Store) -> None:
 
 
 async def test_hosts_that_are_as_they_were_are_not_told_again(store: Store, quick: None) -> None:
-    await store.register(host(1))
+    await store.hosts.register(host(1))
     async with following(store, interest=ME, with_hosts=True) as (watcher, recorder):
         await compared(watcher)
         assert recorder.heard == [Hosts(1, {ME: host(1)}, {})]
@@ -250,20 +265,28 @@ async def test_hosts_that_are_as_they_were_are_not_told_again(store: Store, quic
 class GatedStore(Store):
     """A store whose changes come when the ``gate`` is open."""
 
-    gate: asyncio.Event
+    def __init__(self, url: str, prefix: str) -> None:
+        super().__init__(url, prefix)
+        self.gate = asyncio.Event()
+        self.changes = GatedChanges(self.connection, self._blocking, self.gate)
 
-    async def changes(self, after: str) -> list[Any]:
-        await self.gate.wait()
-        return await super().changes(after)
+
+class GatedChanges(ChangeStream):
+    def __init__(self, connection: Connection, blocking: Connection, gate: asyncio.Event) -> None:
+        super().__init__(connection, blocking)
+        self._gate = gate
+
+    async def read_after(self, position: str) -> list[Change]:
+        await self._gate.wait()
+        return await super().read_after(position)
 
 
 async def test_of_one_batch_hosts_are_told_first(store: Store, store_url: str) -> None:
     production, _ = await fill(store)
-    gated = GatedStore(store_url, store._keys.prefix)
-    gated.gate = asyncio.Event()
+    gated = GatedStore(store_url, store.connection.keys.prefix)
     async with following(gated, interest=ME, with_hosts=True) as (_, recorder):
         production = await change(store, production)
-        await store.register(host(2))
+        await store.hosts.register(host(2))
         gated.gate.set()
         await until(lambda: recorder.holds(production))
         assert recorder.events[3:] == [("hosts", "1"), ("publish", PRODUCTION)]
@@ -277,7 +300,7 @@ async def test_hosts_that_are_lost_or_come_unannounced_are_noticed(start_server:
         following(store, interest=ME, with_hosts=True) as (watcher, recorder),
         inside(store, server.url) as (redis, keys),
     ):
-        await store.register(host(1))
+        await store.hosts.register(host(1))
         await until(lambda: recorder.heard[-1].revision == 1)
         await redis.hset(keys.hosts, "h9", b"{}")
         await until(lambda: watcher.counts.repaired == 1)
@@ -290,7 +313,7 @@ async def test_hosts_that_are_lost_or_come_unannounced_are_noticed(start_server:
 async def test_who_does_not_ask_for_hosts_is_not_troubled_by_them(store: Store) -> None:
     production, staging = await fill(store)
     async with following(store) as (watcher, recorder):
-        await store.register(host(1))
+        await store.hosts.register(host(1))
         await until(lambda: watcher.counts.changes == 1)
         production = await change(store, production)
         await until(lambda: recorder.holds(production, staging))

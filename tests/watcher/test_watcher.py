@@ -18,7 +18,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from store import changes as changes_module
 from store import store as store_module
+from store.environments import COMMIT_SCRIPT
 from store.errors import NetworkTaken
 from store.store import Store
 from tests import worlds
@@ -50,15 +52,15 @@ API = Name.parse("api.railway.internal")
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A watcher that compares ten times a second, and waits for changes no longer than that."""
     monkeypatch.setattr(watcher_module, "COMPARE_EVERY", 0.1)
-    monkeypatch.setattr(store_module, "BLOCK", 0.1)
+    monkeypatch.setattr(changes_module, "CHANGES_WAIT", 0.1)
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that gives up on a server within half a second."""
     monkeypatch.setattr(store_module, "COMMAND_TIMEOUT", 0.3)
-    monkeypatch.setattr(store_module, "BLOCK", 0.2)
-    monkeypatch.setattr(store_module, "BLOCK_MARGIN", 0.3)
+    monkeypatch.setattr(changes_module, "CHANGES_WAIT", 0.2)
+    monkeypatch.setattr(changes_module, "CHANGES_WAIT_MARGIN", 0.3)
 
 
 def changed(environment: Environment) -> Environment:
@@ -73,15 +75,15 @@ def small(id_: str, bits: int) -> Environment:
 async def change(store: Store, environment: Environment) -> Environment:
     """Commits the next revision of ``environment``, and gives it."""
     following_ = changed(environment)
-    await store.commit(following_, environment.revision)
+    await store.environments.commit(following_, environment.revision)
     return following_
 
 
 async def fill(store: Store) -> tuple[Environment, Environment]:
     """Production and staging, committed."""
     production, staging = small(PRODUCTION, 1), small(STAGING, 2)
-    await store.commit(production, 0)
-    await store.commit(staging, 0)
+    await store.environments.commit(production, 0)
+    await store.environments.commit(staging, 0)
     return production, staging
 
 
@@ -105,7 +107,7 @@ async def test_what_is_there_is_loaded_then_what_comes_is_followed(store: Store)
         await until(lambda: recorder.holds(production, staging))
         assert watcher.counts.changes == 1
         assert recorder.events[3:] == [("publish", PRODUCTION)]
-        await store.delete(staging)
+        await store.environments.delete(staging)
         await until(lambda: recorder.holds(production))
         assert recorder.events[4:] == [("withdraw", STAGING)]
         assert (watcher.counts.published, watcher.counts.withdrawn, watcher.counts.gaps) == (3, 1, 0)
@@ -113,7 +115,7 @@ async def test_what_is_there_is_loaded_then_what_comes_is_followed(store: Store)
 
 async def test_what_was_deleted_before_is_not_loaded(store: Store) -> None:
     production, staging = await fill(store)
-    await store.delete(staging)
+    await store.environments.delete(staging)
     async with following(store) as (_, recorder):
         assert recorder.events == [("publish", PRODUCTION), ("loaded", "")]
         assert recorder.holds(production)
@@ -121,11 +123,11 @@ async def test_what_was_deleted_before_is_not_loaded(store: Store) -> None:
 
 async def test_an_environment_comes_back_after_its_deletion(store: Store) -> None:
     production = small(PRODUCTION, 1)
-    await store.commit(production, 0)
+    await store.environments.commit(production, 0)
     async with following(store) as (_, recorder):
-        revision = await store.delete(production)
+        revision = await store.environments.delete(production)
         again = replace(small(PRODUCTION, 2), revision=revision + 1)
-        await store.commit(again, revision)
+        await store.environments.commit(again, revision)
         await until(lambda: recorder.holds(again))
 
 
@@ -133,14 +135,14 @@ async def test_many_and_large_ones_are_loaded(store: Store, monkeypatch: pytest.
     monkeypatch.setattr(publishing, "LARGE_DOCUMENT", 400)  # read in a thread, then
     monkeypatch.setattr(watcher_module, "SLICE", 0.0)
     environments = [small(f"e{number}", 1 + number) for number in range(60)] + [worlds.production()]
-    await asyncio.gather(*(store.commit(environment, 0) for environment in environments))
+    await asyncio.gather(*(store.environments.commit(environment, 0) for environment in environments))
     async with following(store) as (_, recorder):
         assert recorder.holds(*environments)
 
 
 async def test_a_change_is_heard_within_milliseconds(store: Store) -> None:
     production = small(PRODUCTION, 1)
-    await store.commit(production, 0)
+    await store.environments.commit(production, 0)
     async with following(store) as (_, recorder):
         took = []
         for _ in range(20):
@@ -246,7 +248,7 @@ async def test_a_replica_can_be_followed(start_server: StartServer) -> None:
 async def test_a_gap_in_the_stream_is_noticed(store: Store, store_url: str, loss: str) -> None:
     production, staging = await fill(store)
     async with following(store) as (watcher, recorder), redis_of(store_url) as redis:
-        stream = store._keys.changes
+        stream = store.connection.keys.changes
         await (redis.xtrim(stream, 0, approximate=False) if loss == "XTRIM" else redis.delete(stream))
         production = await change(store, production)
         await until(lambda: recorder.holds(production, staging))
@@ -257,19 +259,19 @@ async def test_a_gap_in_the_stream_is_noticed(store: Store, store_url: str, loss
 async def test_what_was_missed_while_away_is_caught_up(store: Store, store_url: str, loss: str) -> None:
     production, staging = await fill(store)
     async with Proxy(Path(store_url.removeprefix("unix://"))) as proxy, redis_of(store_url) as redis:
-        behind = Store(proxy.url, store._keys.prefix)
+        behind = Store(proxy.url, store.connection.keys.prefix)
         async with following(behind) as (watcher, recorder):
             proxy.refuse = True
             proxy.drop()
             await until(lambda: not watcher.connected)
             production = await change(store, await change(store, production))
-            await store.delete(staging)
+            await store.environments.delete(staging)
             third = small("third", 3)
-            await store.commit(third, 0)
+            await store.environments.commit(third, 0)
             if loss == "XTRIM":
-                await redis.xtrim(store._keys.changes, 0, approximate=False)
+                await redis.xtrim(store.connection.keys.changes, 0, approximate=False)
             if loss == "DEL":
-                await redis.delete(store._keys.changes)
+                await redis.delete(store.connection.keys.changes)
             assert not recorder.holds(production, third)
             proxy.refuse = False
             await until(lambda: recorder.holds(production, third))
@@ -285,9 +287,9 @@ async def test_a_server_whose_clock_is_behind_is_followed(
     """The stream of a new primary may number its changes below those of the old one: reading on from there is deaf."""
     production, staging = await fill(store)
     async with redis_of(store_url) as redis:
-        await redis.xadd(store._keys.changes, {"far": "ahead"}, id="99999999999999-0")
+        await redis.xadd(store.connection.keys.changes, {"far": "ahead"}, id="99999999999999-0")
         async with following(store) as (watcher, recorder):
-            await redis.delete(store._keys.changes)
+            await redis.delete(store.connection.keys.changes)
             production = await change(store, production)
             await until(lambda: recorder.holds(production, staging))
             monkeypatch.setattr(watcher_module, "COMPARE_EVERY", 1000.0)
@@ -310,7 +312,7 @@ async def test_a_flushed_store_is_followed(start_server: StartServer, quick: Non
         await until(lambda: not recorder.zones)
         assert watcher.counts.repaired == 2
         production = small(PRODUCTION, 7)
-        await store.commit(production, 0)
+        await store.environments.commit(production, 0)
         await until(lambda: recorder.holds(production))
     await store.close()
 
@@ -318,13 +320,13 @@ async def test_a_flushed_store_is_followed(start_server: StartServer, quick: Non
 async def test_older_data_is_followed(store: Store, store_url: str, quick: None) -> None:
     production, staging = await fill(store)
     async with redis_of(store_url) as redis, following(store) as (_, recorder):
-        older = await _save(redis, store._keys.prefix)
+        older = await _save(redis, store.connection.keys.prefix)
         newer = await change(store, await change(store, production))
-        await store.delete(staging)
+        await store.environments.delete(staging)
         third = small("third", 3)
-        await store.commit(third, 0)
+        await store.environments.commit(third, 0)
         await until(lambda: recorder.holds(newer, third))
-        await _restore(redis, store._keys.prefix, older)
+        await _restore(redis, store.connection.keys.prefix, older)
         await until(lambda: recorder.holds(production, staging))
         production = await change(store, production)
         await until(lambda: recorder.holds(production, staging))
@@ -350,8 +352,8 @@ async def test_what_changes_behind_the_stream_is_repaired(store: Store, store_ur
         staging = changed(staging)
         written = document.encode(staging)
         async with redis.pipeline(transaction=True) as pipe:
-            pipe.set(store._keys.environment(STAGING), written)
-            pipe.hset(store._keys.environments, STAGING, f"{staging.revision} {document.digest(written)}")
+            pipe.set(store.connection.keys.environment(STAGING), written)
+            pipe.hset(store.connection.keys.environments, STAGING, f"{staging.revision} {document.digest(written)}")
             await pipe.execute()
         await until(lambda: recorder.holds(production, staging))
         assert (watcher.counts.repaired, watcher.counts.gaps) == (1, 0)
@@ -383,7 +385,7 @@ async def test_a_bad_document_is_quarantined(
         [told] = [record for record in caplog.records if record.message == "document_quarantined"]
         assert (told.levelno, told.__dict__["environment"]) == (logging.ERROR, STAGING)
         mended = replace(staging, revision=staging.revision + 2, enabled=False)
-        await store.commit(mended, staging.revision + 1)
+        await store.environments.commit(mended, staging.revision + 1)
         await until(lambda: recorder.holds(production, mended))
         assert not watcher.quarantined
 
@@ -391,11 +393,11 @@ async def test_a_bad_document_is_quarantined(
 async def test_a_bad_document_does_not_hold_up_the_start(store: Store, store_url: str) -> None:
     production, staging = await fill(store)
     async with redis_of(store_url) as redis:
-        await redis.set(store._keys.environment(STAGING), b"{}")
+        await redis.set(store.connection.keys.environment(STAGING), b"{}")
         async with following(store) as (watcher, recorder):
             assert recorder.holds(production)
             assert list(watcher.quarantined) == [STAGING]
-            assert await store.delete(staging)
+            assert await store.environments.delete(staging)
             await until(lambda: not watcher.quarantined)
             assert ("withdraw", STAGING) not in recorder.events  # it was never there
 
@@ -403,10 +405,10 @@ async def test_a_bad_document_does_not_hold_up_the_start(store: Store, store_url
 async def test_a_document_mended_by_hand_is_taken(store: Store, store_url: str, quick: None) -> None:
     production, staging = await fill(store)
     async with redis_of(store_url) as redis:
-        good = await redis.getset(store._keys.environment(STAGING), b"{}")
+        good = await redis.getset(store.connection.keys.environment(STAGING), b"{}")
         async with following(store) as (watcher, recorder):
             assert recorder.holds(production)
-            await redis.set(store._keys.environment(STAGING), good)
+            await redis.set(store.connection.keys.environment(STAGING), good)
             await until(lambda: recorder.holds(production, staging))
             assert not watcher.quarantined
 
@@ -415,12 +417,12 @@ async def test_a_document_that_is_lost_takes_nothing_away(store: Store, store_ur
     """The index still says that it is: so it was evicted, or deleted by hand."""
     production, staging = await fill(store)
     async with redis_of(store_url) as redis, following(store) as (watcher, recorder):
-        await redis.delete(store._keys.environment(STAGING))
-        previous = (await store.position()).change
-        await redis.xadd(store._keys.changes, {"environment": STAGING, "revision": 3, "previous": previous})
+        await redis.delete(store.connection.keys.environment(STAGING))
+        previous = (await store.changes.position()).change
+        await redis.xadd(store.connection.keys.changes, {"environment": STAGING, "revision": 3, "previous": previous})
         await until(lambda: STAGING in watcher.quarantined)
         assert recorder.holds(production, staging)
-        await store.delete(staging)
+        await store.environments.delete(staging)
         await until(lambda: recorder.holds(production))
         assert not watcher.quarantined
 
@@ -438,7 +440,7 @@ async def test_a_document_cannot_take_the_network_of_another(store: Store, store
 async def test_an_index_written_by_hand_does_no_harm(store: Store, store_url: str, quick: None) -> None:
     production, staging = await fill(store)
     async with redis_of(store_url) as redis, following(store) as (watcher, recorder):
-        index = store._keys.environments
+        index = store.connection.keys.environments
         good = await redis.hget(index, STAGING)
         await redis.hset(index, mapping={STAGING: b"garbage", b"\xff\xfe": b"1 x", "": b"", "none": b"7 digest"})
         compared = watcher.counts.compared
@@ -459,7 +461,7 @@ async def test_odd_changes_make_no_difference(store: Store, store_url: str) -> N
     production = await change(store, production)
     async with redis_of(store_url) as redis, following(store) as (watcher, recorder):
         events = list(recorder.events)
-        stream = store._keys.changes
+        stream = store.connection.keys.changes
         entries = [fields for _, fields in await redis.xrange(stream)]
         odd: list[dict[Any, Any]] = [
             *entries,  # all again
@@ -474,7 +476,7 @@ async def test_odd_changes_make_no_difference(store: Store, store_url: str) -> N
         for fields in odd:
             await redis.xadd(stream, fields)
         for id_ in (PRODUCTION, "nosuch"):  # in their place in the chain, and still no news
-            previous = (await store.position()).change
+            previous = (await store.changes.position()).change
             await redis.xadd(stream, {"environment": id_, "revision": 99, "digest": "x", "previous": previous})
         staging = await change(store, staging)
         await until(lambda: recorder.holds(production, staging))
@@ -497,11 +499,11 @@ async def test_a_second_watcher_sees_the_same(store: Store) -> None:
 
 async def test_a_change_touches_no_other_environment(store: Store) -> None:
     environments = [small(f"e{number}", 1 + number) for number in range(10)]
-    await asyncio.gather(*(store.commit(environment, 0) for environment in environments))
+    await asyncio.gather(*(store.environments.commit(environment, 0) for environment in environments))
     async with following(store) as (_, recorder):
         zones, told = dict(recorder.zones), len(recorder.events)
         after = apply(environments[3], [DeleteInstance("api", "a1"), PutService("new")], NOW)
-        await store.commit(after, environments[3].revision)
+        await store.environments.commit(after, environments[3].revision)
         await until(lambda: recorder.zones[after.id].revision == after.revision)
         assert recorder.events[told:] == [("publish", after.id)]
         assert all(recorder.zones[id_] is zone for id_, zone in zones.items() if id_ != after.id)
@@ -514,9 +516,9 @@ async def test_a_flood_of_changes_coalesces(start_server: StartServer) -> None:
     server = await start_server()
     store = Store(server.url)
     environments = [small(f"e{number}", 1 + number) for number in range(5)]
-    await asyncio.gather(*(store.commit(environment, 0) for environment in environments))
+    await asyncio.gather(*(store.environments.commit(environment, 0) for environment in environments))
     async with following(store) as (watcher, recorder), redis_of(server.url) as redis:
-        script = redis.register_script(store_module._COMMIT)
+        script = redis.register_script(COMMIT_SCRIPT)
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         published = watcher.counts.published
         for _ in range(100):
@@ -557,8 +559,8 @@ def answers(recorder: Recorder) -> bool:
 
 
 async def test_a_former_name_ends_in_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "BLOCK", 0.05)
-    await store.commit(renamed(), 0)
+    monkeypatch.setattr(changes_module, "CHANGES_WAIT", 0.05)
+    await store.environments.commit(renamed(), 0)
     clock = Clock(NOW / 1000)
     async with following(store, clock) as (watcher, recorder):
         assert answers(recorder)
@@ -576,7 +578,7 @@ async def test_a_former_name_ends_in_time(store: Store, monkeypatch: pytest.Monk
 async def test_a_former_name_ends_in_time_though_the_store_is_gone(start_server: StartServer) -> None:
     server = await start_server()
     store = Store(server.url)
-    await store.commit(renamed(), 0)
+    await store.environments.commit(renamed(), 0)
     clock = Clock(NOW / 1000)
     async with following(store, clock) as (watcher, recorder):
         server.kill()
@@ -589,7 +591,7 @@ async def test_a_former_name_ends_in_time_though_the_store_is_gone(start_server:
 
 
 async def test_a_former_name_that_has_ended_is_not_loaded(store: Store) -> None:
-    await store.commit(renamed(), 0)
+    await store.environments.commit(renamed(), 0)
     async with following(store, Clock(NOW / 1000 + 10)) as (_, recorder):
         assert not answers(recorder)
 
@@ -604,7 +606,7 @@ async def test_after_any_faults_the_watcher_equals_the_store(
 ) -> None:
     chance = random.Random(seed)
     async with Proxy(Path(store_url.removeprefix("unix://"))) as proxy, redis_of(store_url) as redis:
-        behind = Store(proxy.url, store._keys.prefix)
+        behind = Store(proxy.url, store.connection.keys.prefix)
         async with following(behind, interest=interest) as (watcher, recorder):
             world = World(store, redis, proxy, chance)
             for _ in range(60):
@@ -640,14 +642,14 @@ class World:
 
     async def mend(self) -> None:
         """Every document is right again."""
-        for id_ in await self._store.index():
-            written = await self._redis.get(self._store._keys.environment(id_))
+        for id_ in await self._store.environments.index():
+            written = await self._redis.get(self._store.connection.keys.environment(id_))
             if written == b"spoilt":
                 await self._commit(id_)
 
     async def _commit(self, id_: EnvironmentId | None = None) -> None:
         id_ = id_ or EnvironmentId(f"e{self._chance.randrange(6)}")
-        entry, written = (await self._store.documents([id_]))[id_]
+        entry, written = (await self._store.environments.documents([id_]))[id_]
         revision = entry.revision if entry else 0
         if written in (None, b"spoilt"):
             self._bits += 1
@@ -657,40 +659,42 @@ class World:
             moved = PutInstance("api", "a1", host=self._chance.choice([None, "h1", "h2"]))
             environment = apply(environment, [moved, SetEnabled(not environment.enabled)], NOW)
         with suppress(NetworkTaken):  # of data that was restored
-            await self._store.commit(environment, revision)
+            await self._store.environments.commit(environment, revision)
 
     async def _delete(self) -> None:
         id_ = EnvironmentId(f"e{self._chance.randrange(6)}")
-        written = (await self._store.documents([id_]))[id_][1]
+        written = (await self._store.environments.documents([id_]))[id_][1]
         if written not in (None, b"spoilt"):
-            await self._store.delete(document.decode(written or b""))
+            await self._store.environments.delete(document.decode(written or b""))
 
     async def _spoil(self) -> None:
         for id_, written in (await served_documents(self._store)).items():
-            revision = (await self._store.index())[id_].revision + 1
+            revision = (await self._store.environments.index())[id_].revision + 1
             if written != b"spoilt":
                 network = str(document.decode(written).network)
                 await commit_raw(self._store, self._redis, id_, revision, b"spoilt", network)
                 return
 
     async def _lose_changes(self) -> None:
-        await self._redis.delete(self._store._keys.changes)
+        await self._redis.delete(self._store.connection.keys.changes)
 
     async def _lose_some(self) -> None:
-        await self._redis.xtrim(self._store._keys.changes, 1, approximate=False)
+        await self._redis.xtrim(self._store.connection.keys.changes, 1, approximate=False)
 
     async def _say_nonsense(self) -> None:
-        await self._redis.xadd(self._store._keys.changes, {"environment": "e1", "revision": "x", "previous": "0-0"})
+        await self._redis.xadd(
+            self._store.connection.keys.changes, {"environment": "e1", "revision": "x", "previous": "0-0"}
+        )
 
     async def _cut(self) -> None:
         self._proxy.refuse = self._chance.random() < 0.5
         self._proxy.drop()
 
     async def _save(self) -> None:
-        self._saved = await _save(self._redis, self._store._keys.prefix)
+        self._saved = await _save(self._redis, self._store.connection.keys.prefix)
 
     async def _restore(self) -> None:
-        await _restore(self._redis, self._store._keys.prefix, self._saved)
+        await _restore(self._redis, self._store.connection.keys.prefix, self._saved)
 
 
 async def test_a_watcher_that_does_nothing_is_found_out(store: Store) -> None:

@@ -38,7 +38,7 @@ TENANT = {
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
 async def test_every_route_by_every_token(production: Api, route: Any) -> None:
     await production.put(f"/v1/environments/{OTHER}", {})
-    await production.store.register(make_host(1))
+    await production.store.hosts.register(make_host(1))
     tenant = await production.make_token()
 
     async def ask(environment: str, token: str) -> int:

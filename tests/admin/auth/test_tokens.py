@@ -86,7 +86,7 @@ async def test_shown_once_and_kept_as_a_digest(production: Api) -> None:
     listed = await production.get(f"{E}/tokens")
     assert listed.body == {"tokens": [made.body]}
     assert secret not in str(listed)
-    kept = await production.store.tokens()
+    kept = await production.store.tokens.read()
     assert list(kept) == [tokens.digest(secret)]
     assert secret not in str(kept)
 

@@ -8,6 +8,7 @@ import pytest
 
 from admin.http.limits import Buckets, Limits
 from admin.http.middleware import _neighbourhood
+from store.environments import EnvironmentStore
 from store.store import Store
 from tests.admin.api import NOBODY, PORT, Api, E
 
@@ -81,11 +82,11 @@ async def test_an_address_that_tries_tokens(store: Store) -> None:
 
 
 async def test_a_request_that_takes_too_long(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def never(_self: Store, _id: str) -> None:
+    async def never(_self: EnvironmentStore, _id: str) -> None:
         await asyncio.Event().wait()
 
     async with Api(store, Limits(request_seconds=0.05)) as api:
-        monkeypatch.setattr(Store, "environment", never)
+        monkeypatch.setattr(EnvironmentStore, "read", never)
         refused = await api.put(E, {})
     assert (refused.status, refused.problem, refused.headers["Retry-After"]) == (503, "timed-out", "1")
 
@@ -94,5 +95,5 @@ async def test_a_time_out_that_is_not_ours_is_no_excuse(api: Api, monkeypatch: p
     async def fail(*_: object) -> None:
         raise TimeoutError
 
-    monkeypatch.setattr(Store, "environment", fail)
+    monkeypatch.setattr(EnvironmentStore, "read", fail)
     assert (await api.get(E)).problem == "internal"

@@ -28,8 +28,8 @@ LIVE = 60_000  # milliseconds
 @pytest_asyncio.fixture
 async def production(production: Api) -> Api:
     """As it is, with the live host h1."""
-    await production.store.register(make_host(1))
-    await production.store.renew("h1", LIVE)
+    await production.store.hosts.register(make_host(1))
+    await production.store.hosts.renew_lease("h1", LIVE)
     return production
 
 
@@ -52,7 +52,7 @@ async def test_all_in_one_commit(production: Api) -> None:
     assert [service["name"] for service in shown["services"]] == ["backend", "web"]
     assert [record["name"] for record in shown["records"]] == ["www"]
     assert shown["peers"] == [phone]
-    assert [change.revision for change in await production.store.changes("0-0") if change.environment] == [
+    assert [change.revision for change in await production.store.changes.read_after("0-0") if change.environment] == [
         1,
         2,
         3,

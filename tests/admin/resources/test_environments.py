@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from ipaddress import IPv6Network
 
-from store.store import Token
+from store.tokens import Token
 from tests.admin.api import Api, E
 
 
@@ -36,7 +36,7 @@ async def test_a_put_that_changes_nothing_commits_nothing(api: Api) -> None:
         again = await api.put(E, body)
         assert (again.status, again.body["revision"], again.body["enabled"]) == (200, 1, False)
     assert api.counts.commits == 1
-    assert len(await api.store.changes("0-0")) == 1
+    assert len(await api.store.changes.read_after("0-0")) == 1
 
 
 async def test_shown_with_all_that_is_in_it(production: Api) -> None:
@@ -93,9 +93,9 @@ async def test_deletion_ends_its_tokens_and_no_others(production: Api) -> None:
 
 async def test_one_made_again_is_closed_to_tokens_that_a_crash_left_behind(production: Api) -> None:
     await production.delete(E)
-    await production.store.add_token("left behind", Token("t1", "production", "old", 0))
+    await production.store.tokens.add("left behind", Token("t1", "production", "old", 0))
     await production.put(E, {})
-    assert await production.store.tokens() == {}
+    assert await production.store.tokens.read() == {}
 
 
 async def test_listed_by_page(api: Api) -> None:
@@ -114,7 +114,7 @@ async def test_listed_by_page(api: Api) -> None:
 
 async def test_a_broken_document_hides_no_other(production: Api) -> None:
     await production.put("/v1/environments/broken", {})
-    await production.store._redis.set(production.store._keys.environment("broken"), b'{"id": "\xff')
+    await production.store.connection.redis.set(production.store.connection.keys.environment("broken"), b'{"id": "\xff')
     listed = await production.get("/v1/environments")
     assert [each["id"] for each in listed.body["environments"]] == ["production"]
     assert listed.body["unreadable"] == ["broken"]

@@ -42,13 +42,13 @@ async def test_shown(hosted: Api) -> None:
 
 
 async def test_drained_and_that_ended(hosted: Api) -> None:
-    await hosted.store.register(make_host(1, region="eu", next_public_key=make_key(0xB1)))
+    await hosted.store.hosts.register(make_host(1, region="eu", next_public_key=make_key(0xB1)))
     for draining, revision in ((True, 6), (True, 6), (False, 7)):
         changed = await hosted.put(f"{HOSTS}/h1", {"draining": draining})
         assert (changed.status, changed.body["draining"], changed.body["revision"]) == (200, draining, revision)
         assert changed.body == (await hosted.get(f"{HOSTS}/h1")).body
     assert (await hosted.put(f"{HOSTS}/h1", {})).body["revision"] == 7
-    registered = (await hosted.store.hosts()).hosts["h1"]
+    registered = (await hosted.store.hosts.read()).hosts["h1"]
     assert registered == make_host(1, region="eu", next_public_key=make_key(0xB1))  # and nothing else of it is changed
 
 
@@ -80,8 +80,8 @@ async def test_what_is_its_agents_to_say_cannot_be_put(hosted: Api, body: Any, f
 
 async def test_one_that_cannot_be_read_is_named_and_can_be_forgotten(hosted: Api) -> None:
     store = hosted.store
-    await store._redis.hset(store._keys.hosts, "broken", b"{}")
-    await store.renew("broken", 60_000)
+    await store.connection.redis.hset(store.connection.keys.hosts, "broken", b"{}")
+    await store.hosts.renew_lease("broken", 60_000)
     listed = (await hosted.get(f"{HOSTS}?limit=1")).body
     assert ([host["id"] for host in listed["hosts"]], listed["unreadable"]) == (["h1"], ["broken"])
     assert (await hosted.get(f"{HOSTS}/broken")).problem == "missing"

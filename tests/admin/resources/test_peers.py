@@ -22,7 +22,7 @@ async def test_added_with_an_address_and_a_gateway_of_its_own(hosted: Api) -> No
     assert made.body == {**laptop, "revision": 6}
     assert (await hosted.get(LAPTOP)).body == made.body
     assert (await hosted.get(E)).body["peers"] == [laptop]
-    index = await hosted.store.index()
+    index = await hosted.store.environments.index()
     assert [entry.hosts for entry in index.values()] == [frozenset({"h2"})]
 
 
@@ -81,7 +81,7 @@ REFUSED: list[tuple[str, Any, int, str, str]] = [
 @pytest.mark.parametrize(("path", "body", "status", "field", "said"), REFUSED)
 async def test_refused_with_the_field(hosted: Api, path: str, body: Any, status: int, field: str, said: str) -> None:
     await hosted.put(LAPTOP, {"public_key": KEY, "gateway": "h1"})
-    await hosted.store.register(make_host(2, next_public_key=make_key(0xB2)))
+    await hosted.store.hosts.register(make_host(2, next_public_key=make_key(0xB2)))
     refused = await hosted.put(path, body)
     assert (refused.status, refused.body.get("field")) == (status, field), refused.body
     assert said in refused.body["detail"]
@@ -96,7 +96,7 @@ async def test_a_peer_stays_with_a_gateway_that_is_draining(hosted: Api) -> None
 
 
 async def test_no_host_that_could_be_the_gateway(production: Api) -> None:
-    await production.store.register(make_host(1))
+    await production.store.hosts.register(make_host(1))
     refused = await production.put(LAPTOP, {"public_key": KEY})
     assert (refused.status, refused.body["field"]) == (409, "gateway")
     assert "none is both alive and not draining" in refused.body["detail"]
@@ -144,11 +144,11 @@ async def test_the_file(hosted: Api, query: str, names: str) -> None:
 
 async def test_the_file_is_that_of_the_gateway_as_it_is_now(hosted: Api) -> None:
     await hosted.put(LAPTOP, {"public_key": KEY, "gateway": "h4"})
-    await hosted.store.register(make_host(4, next_public_key=make_key(0xB4)))
+    await hosted.store.hosts.register(make_host(4, next_public_key=make_key(0xB4)))
     await hosted.put(LAPTOP, {"gateway": "h2"})
     assert f"PublicKey = {make_key(2)}\n" in (await hosted.get(f"{LAPTOP}/config")).body
     await hosted.put(LAPTOP, {"gateway": "h4"})
-    await hosted.store.forget_host("h4")
+    await hosted.store.hosts.forget("h4")
     refused = await hosted.get(f"{LAPTOP}/config")
     assert (refused.status, refused.body["field"]) == (409, "gateway")
     assert "no longer registered: give the peer another" in refused.body["detail"]

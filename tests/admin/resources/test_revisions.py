@@ -12,7 +12,7 @@ async def test_hosts_that_have_it_those_that_do_not_yet_and_those_that_are_away(
     await hosted.put(f"{E}/peers/laptop", {"public_key": make_key(0xA1), "gateway": "h1"})
     await hosted.put(f"{E}/services/api/instances/a4", {"host": "h4"})
     for host, revision in (("h1", 7), ("h2", 6), ("h3", 7)):  # h3 has no member: nobody asks it
-        await hosted.store.acknowledge(host, {"production": revision})
+        await hosted.store.acks.acknowledge(host, {"production": revision})
     for revision, hosts, behind, away in (
         (7, ["h1"], ["h2"], ["h4"]),
         (6, ["h1", "h2"], [], ["h4"]),

@@ -21,9 +21,9 @@ LONG = 60_000  # milliseconds of a lease that nobody outlives here
 @pytest_asyncio.fixture
 async def world(store: Store) -> AsyncIterator[Store]:
     """A store with one environment on three hosts, all alive."""
-    await store.commit(ONE, 0)
+    await store.environments.commit(ONE, 0)
     for host in ("h1", "h2", "h3"):
-        await store.renew(host, LONG)
+        await store.hosts.renew_lease(host, LONG)
     yield store
 
 
@@ -31,21 +31,21 @@ async def test_it_opens_when_the_last_host_has_the_revision(world: Store) -> Non
     barrier = Barrier(world)
     waiting = asyncio.create_task(barrier.wait(ONE.id, 1, ["h1", "h2", "h3"]))
     for host in ("h1", "h2"):
-        await world.acknowledge(host, {ONE.id: 1})
+        await world.acks.acknowledge(host, {ONE.id: 1})
     await asyncio.sleep(0.1)
     assert not waiting.done()
-    await world.acknowledge("h3", {ONE.id: 1})
+    await world.acks.acknowledge("h3", {ONE.id: 1})
     assert await waiting == frozenset()
     assert (barrier.passed, barrier.overdue) == (1, 0)
 
 
 async def test_a_newer_revision_counts_as_well(world: Store) -> None:
-    await world.acknowledge("h1", {ONE.id: 7})
+    await world.acks.acknowledge("h1", {ONE.id: 7})
     assert await Barrier(world).wait(ONE.id, 1, ["h1"]) == frozenset()
 
 
 async def test_a_host_that_dies_is_waited_for_until_its_lease_ends(world: Store) -> None:
-    await world.renew("h1", 300)
+    await world.hosts.renew_lease("h1", 300)
     waiting = asyncio.create_task(Barrier(world).wait(ONE.id, 1, ["h1"]))
     await asyncio.sleep(0.1)
     assert not waiting.done()
@@ -71,7 +71,7 @@ async def test_the_newest_of_each_is_given(world: Store) -> None:
     for revision in range(1, 50):
         acknowledger.note(ONE.id, revision)
     await until(lambda: acknowledger.given == {ONE.id: 49})
-    assert (await world.acknowledgements(ONE.id))["h1"] == 49
+    assert (await world.acks.read(ONE.id))["h1"] == 49
     task.cancel()
 
 
@@ -80,12 +80,12 @@ async def test_what_the_store_has_lost_is_given_again(world: Store) -> None:
     task = asyncio.create_task(acknowledger.run())
     acknowledger.note(ONE.id, 1)
     await until(lambda: acknowledger.given == {ONE.id: 1})
-    await world.delete(ONE)  # with all its acknowledgements
-    await world.commit(replace(environment(2, [1]), id=ONE.id, revision=3), 2)
+    await world.environments.delete(ONE)  # with all its acknowledgements
+    await world.environments.commit(replace(environment(2, [1]), id=ONE.id, revision=3), 2)
     acknowledger.again()
     assert acknowledger.given == {}
     await until(lambda: acknowledger.given == {ONE.id: 1})
-    assert await world.acknowledgements(ONE.id) == {"h1": 1}
+    assert await world.acks.read(ONE.id) == {"h1": 1}
     task.cancel()
 
 
@@ -99,7 +99,7 @@ async def test_what_is_given_again_does_not_follow_what_is_newer_and_on_its_way(
     assert acknowledger.given == {ONE.id: 1}
     acknowledger.again()
     await until(lambda: acknowledger.given == {ONE.id: 2} and not acknowledger._waiting | acknowledger._giving)
-    assert (await world.acknowledgements(ONE.id))["h1"] == 2
+    assert (await world.acks.read(ONE.id))["h1"] == 2
     task.cancel()
 
 
@@ -109,7 +109,7 @@ async def test_an_older_revision_is_given_too_for_the_store_may_have_been_restor
     for revision in (5, 2):
         acknowledger.note(ONE.id, revision)
         await until(lambda: acknowledger.given == {ONE.id: revision})  # noqa: B023 read before the next round
-    assert (await world.acknowledgements(ONE.id))["h1"] == 2
+    assert (await world.acks.read(ONE.id))["h1"] == 2
     task.cancel()
 
 
@@ -120,5 +120,5 @@ async def test_what_was_forgotten_is_not_given(world: Store) -> None:
     acknowledger.note("@hosts", 0)
     task = asyncio.create_task(acknowledger.run())
     await until(lambda: "@hosts" in acknowledger.given)
-    assert "h1" not in await world.acknowledgements(ONE.id)
+    assert "h1" not in await world.acks.read(ONE.id)
     task.cancel()

@@ -16,16 +16,16 @@ LONG = 60_000  # milliseconds
 
 
 async def test_the_smaller_key_greets_once_the_other_has_acknowledged(store: Store) -> None:
-    await store.commit(ONE, 0)
+    await store.environments.commit(ONE, 0)
     for each in (FIRST, SECOND, THIRD):
-        await store.register(each)
-        await store.renew(each.id, LONG)
+        await store.hosts.register(each)
+        await store.hosts.renew_lease(each.id, LONG)
     greeter, woken = Handshakes(Barrier(store)), asyncio.Event()
     greeter.meet(SECOND, [FIRST, THIRD], [ONE], woken.set)
     await asyncio.sleep(0.1)
     assert greeter.take() == set()  # the third does not know us yet
-    await store.acknowledge("h1", {ONE.id: 1})
-    await store.acknowledge("h3", {ONE.id: 1})
+    await store.acks.acknowledge("h1", {ONE.id: 1})
+    await store.acks.acknowledge("h3", {ONE.id: 1})
     await until(woken.is_set)
     assert greeter.take() == {THIRD.public_key}  # and not the first, whose key is smaller: it greets us
     assert greeter.take() == set()

@@ -95,7 +95,7 @@ async def test_explanations_come_from_the_store(store: Store) -> None:
     qname = Name.parse(f"api.{HERE}")
     with pytest.raises(Missing, match="there is no environment 'production'"):
         await explainer.explain(worlds.PRODUCTION, qname, "AAAA")
-    await store.commit(worlds.production(), 0)
+    await store.environments.commit(worlds.production(), 0)
     assert (await explainer.explain(worlds.PRODUCTION, qname, "aaaa"))["rcode"] == "NOERROR"
     with pytest.raises(Invalid, match="'NONSENSE' is not a record type"):
         await explainer.explain(worlds.PRODUCTION, qname, "NONSENSE")

@@ -61,10 +61,10 @@ async def running(directory: Path, server: str | None = None) -> AsyncIterator[t
 
 async def test_what_was_written_is_there_after_a_restart(tmp_path: Path, server: str | None) -> None:
     async with running(tmp_path, server) as (store, _task):
-        await store.commit(worlds.production(), 0)
+        await store.environments.commit(worlds.production(), 0)
     assert not stores_in(tmp_path)
     async with running(tmp_path, server) as (store, _task):
-        revision, environment = await store.environment(worlds.PRODUCTION)
+        revision, environment = await store.environments.read(worlds.PRODUCTION)
     assert environment == worlds.production()
     assert revision == worlds.production().revision
 
@@ -145,7 +145,7 @@ def _break_append_only_file(directory: Path) -> None:
 
 async def test_a_broken_file_is_told_in_the_servers_words(tmp_path: Path, server: str | None) -> None:
     async with running(tmp_path, server) as (store, _task):
-        await store.commit(worlds.production(), 0)
+        await store.environments.commit(worlds.production(), 0)
     _break_append_only_file(tmp_path)
     with pytest.raises(
         EmbeddedStoreFailed, match=r"status 1; it said last: Bad file format reading the append only file"

@@ -1,9 +1,9 @@
--- One host's document: put or taken away. The only way in which hosts change.
+-- Writes the document of one host, or removes it. Nothing else changes a host.
 --
 -- KEYS  1 epoch  2 hosts  3 hosts:revision  4 changes  5 lease:<host>  6 acks:@hosts
 -- ARGV  1 host  2 document ('' forgets the host)  3 epoch to set if there is none  4 number of changes to keep
 --       5 the document that must be there before ('' for any or none)
--- Gives {'ok', revision} | {'changed', ''} | {'key', owner} | {'endpoint', owner}
+-- Returns {'ok', revision} | {'changed', ''} | {'key', owner} | {'endpoint', owner}
 
 local before = redis.call('HGET', KEYS[2], ARGV[1])
 local wanted = ARGV[2] ~= '' and ARGV[2]
@@ -14,20 +14,20 @@ if ARGV[5] ~= '' and ARGV[5] ~= before then
   return {'changed', ''}
 end
 
--- A host keeps what is its own while it is away: its lease says that it lives, its document who it is. A document
--- that cannot be read takes nothing from anybody.
+-- A host keeps its keys and its endpoint while its agent is away: the lease says that the agent lives, the document
+-- what belongs to the host. A document that cannot be read reserves nothing.
 if wanted then
-  local me = cjson.decode(wanted)
+  local host = cjson.decode(wanted)
   local fields = redis.call('HGETALL', KEYS[2])
   for i = 1, #fields, 2 do
     local readable, other = pcall(cjson.decode, fields[i + 1])
     if fields[i] ~= ARGV[1] and readable and type(other) == 'table' then
-      for _, mine in ipairs({me.public_key, me.next_public_key}) do
-        if mine == other.public_key or mine == other.next_public_key then
+      for _, key in ipairs({host.public_key, host.next_public_key}) do
+        if key == other.public_key or key == other.next_public_key then
           return {'key', fields[i]}
         end
       end
-      if me.endpoint == other.endpoint then
+      if host.endpoint == other.endpoint then
         return {'endpoint', fields[i]}
       end
     end
@@ -41,5 +41,5 @@ end
 
 redis.call('SET', KEYS[1], ARGV[3], 'NX')
 local revision = redis.call('INCR', KEYS[3])
-tell(KEYS[4], ARGV[4], 'environment', '', 'revision', revision, 'digest', '', 'host', ARGV[1])
+append_change(KEYS[4], ARGV[4], 'environment', '', 'revision', revision, 'digest', '', 'host', ARGV[1])
 return {'ok', revision}

@@ -1,10 +1,10 @@
--- One commit: all of it or none. The only way in which an environment changes.
+-- Writes one revision of one environment, or its deletion: all of it or nothing. Nothing else changes an environment.
 --
 -- KEYS  1 epoch  2 environments  3 environment:<id>  4 networks  5 changes  6 acks:<id>
 -- ARGV  1 id  2 expected revision (0: never existed)  3 new revision  4 digest  5 network  6 document ('' deletes)
 --       7 hosts with a member of it ('h1,h2', '-' for none)  8 epoch to set if there is none
 --       9 number of changes to keep
--- Gives {'ok', stream id} | {'revision', actual} | {'network', owner}
+-- Returns {'ok', stream id} | {'revision', actual} | {'network', owner}
 
 local entry = redis.call('HGET', KEYS[2], ARGV[1])
 local actual = entry and string.match(entry, '^%d+') or '0'
@@ -12,19 +12,19 @@ if actual ~= ARGV[2] then
   return {'revision', actual}
 end
 
--- A network is its first owner's for ever, also after that one is deleted, so that no stale packet, route or
--- cached answer can ever reach somebody else.
+-- A network belongs to its first owner for ever, even after that environment is deleted, so that no stale packet,
+-- route or cached answer can reach another environment.
 local owner = redis.call('HGET', KEYS[4], ARGV[5])
 local created = not entry or string.find(entry, ' deleted$')
 if owner and (owner ~= ARGV[1] or created) then
   return {'network', owner}
 end
 
--- A host that has no member any more hears of it too, and what it acknowledged counts no longer.
+-- The change also names each host that loses its last member by it, and what that host acknowledged is removed.
 local before = entry and string.match(entry, '^%d+ %S+ (%S+)$') or '-'
-local members, concerned = split(ARGV[7])
-local _, left = split(before)
-for _, host in ipairs(left) do
+local members, concerned = split_hosts(ARGV[7])
+local _, hosts_before = split_hosts(before)
+for _, host in ipairs(hosts_before) do
   if not members[host] then
     concerned[#concerned + 1] = host
     redis.call('HDEL', KEYS[6], host)
@@ -32,7 +32,7 @@ for _, host in ipairs(left) do
 end
 
 redis.call('SET', KEYS[1], ARGV[8], 'NX')
--- The revision of a deleted environment stays, so that one created anew under the same id counts on from there.
+-- The revision of a deleted environment stays, so that an environment created again under the same id counts on from it.
 local written = ARGV[3] .. ' ' .. ARGV[4]
 if ARGV[6] == '' then
   redis.call('DEL', KEYS[3], KEYS[6])
@@ -43,5 +43,5 @@ else
 end
 redis.call('HSET', KEYS[2], ARGV[1], written)
 
-return {'ok', tell(KEYS[5], ARGV[9], 'environment', ARGV[1], 'revision', ARGV[3], 'digest', ARGV[4],
+return {'ok', append_change(KEYS[5], ARGV[9], 'environment', ARGV[1], 'revision', ARGV[3], 'digest', ARGV[4],
   'hosts', #concerned > 0 and table.concat(concerned, ',') or '-')}

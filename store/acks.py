@@ -1,0 +1,67 @@
+"""Acknowledgements: which revision of an environment the agent of each host has programmed.
+
+`store.keys.ALL_HOSTS` in place of an environment's id stands for the documents of all hosts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import chain
+
+from store.connection import Connection
+from store.index import decode_entry
+from store.keys import ALL_HOSTS
+from store.scripts import read_script
+
+ACKNOWLEDGE_SCRIPT = read_script("acknowledge_revisions", shared=("split_hosts",))
+
+
+class AckStore:
+    """Reads and writes acknowledgements. All methods raise `store.errors.Unavailable`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._keys = connection.keys
+        self._acknowledge = connection.script(ACKNOWLEDGE_SCRIPT)
+
+    async def acknowledge(self, host: str, revisions: Mapping[str, int]) -> None:
+        """Records that the agent of ``host`` has programmed ``revisions``: environment id → revision.
+
+        Environments in which ``host`` has no member any more are passed over: nobody waits for ``host`` there.
+        """
+        if not revisions:
+            return
+        keys = self._keys
+        with self._connection.client():
+            await self._acknowledge(
+                keys=[keys.environments, keys.hosts, *map(keys.acks, revisions)],
+                args=[host, ALL_HOSTS, *chain.from_iterable(revisions.items())],
+            )
+
+    async def read(self, id_: str) -> dict[str, int]:
+        """Host id → the newest revision of ``id_`` that its agent has programmed."""
+        with self._connection.client() as redis:
+            fields = await redis.hgetall(self._keys.acks(id_))
+        return {host.decode(): int(revision) for host, revision in fields.items()}
+
+    async def lagging(self, id_: str, revision: int, hosts: Iterable[str]) -> frozenset[str]:
+        """Those of ``hosts`` whose acknowledgement of ``revision`` of ``id_`` is still to come.
+
+        A host without a lease does not lag, nor does one that has no member of ``id_`` any more: neither will
+        acknowledge.
+        """
+        if not (asked := list(hosts)):
+            return frozenset()
+        with self._connection.client() as redis:
+            async with redis.pipeline(transaction=True) as pipe:
+                pipe.hget(self._keys.environments, id_)
+                pipe.hmget(self._keys.acks(id_), asked)
+                pipe.mget([self._keys.lease(host) for host in asked])
+                entry, acknowledged, leases = await pipe.execute()
+        behind = frozenset(
+            host
+            for host, has, lease in zip(asked, acknowledged, leases, strict=True)
+            if lease is not None and int(has or 0) < revision
+        )
+        members = decode_entry(entry).hosts if entry else None
+        return behind if members is None else behind & members

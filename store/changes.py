@@ -1,0 +1,93 @@
+"""The stream of changes: each commit of an environment and each change of a host appends one.
+
+A change says which document to read, never what the document says. Each names its predecessor, so a reader notices
+when it has missed one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from store.connection import Connection
+from store.index import split_hosts
+from zones.names import EnvironmentId
+
+CHANGES_WAIT = 1.0  # seconds that a read waits for a change; so long may a dead connection go unnoticed
+CHANGES_WAIT_MARGIN = 2.0  # seconds on top of it, after which a server that sends no empty reply either is given up
+CHANGES_READ = 10_000  # changes in one read; a reader that is far behind needs several
+CHANGES_KEPT = 100_000  # at the design figure of 1,000 commits a second, a reader may be away for 100 s
+
+BEGINNING = "0-0"  # the position before the first change
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A point in the history of one data set."""
+
+    epoch: str | None
+    """The random id of the data set; None before the first commit."""
+    change: str
+    """The position of the newest change, `BEGINNING` if there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of an environment, or of a host: then ``host`` is set, and ``environment`` is empty."""
+
+    position: str
+    """The position of this change."""
+    previous: str
+    """The position of the change before it."""
+    environment: EnvironmentId
+    """The environment that has changed."""
+    revision: int
+    """The revision of the environment, or of all hosts, that the change made."""
+    hosts: frozenset[str] | None = frozenset()
+    """The hosts that had a member before the change or have one after it; None where the writer did not say."""
+    host: str | None = None
+    """The host that has changed; None for a change of an environment."""
+
+
+class ChangeStream:
+    """Reads the changes. Its methods raise `store.errors.Unavailable`.
+
+    ``blocking`` is a connection of its own for the reads that wait: no other command gets through until they end.
+    """
+
+    def __init__(self, connection: Connection, blocking: Connection) -> None:
+        self._connection = connection
+        self._blocking = blocking
+
+    async def position(self) -> Position:
+        """The point in its history at which the data set is now."""
+        keys = self._connection.keys
+        with self._connection.client() as redis:
+            async with redis.pipeline(transaction=True) as pipe:
+                pipe.get(keys.epoch)
+                pipe.xrevrange(keys.changes, count=1)
+                epoch, newest = await pipe.execute()
+        return Position(epoch.decode() if epoch else None, newest[0][0].decode() if newest else BEGINNING)
+
+    async def read_after(self, position: str) -> list[Change]:
+        """The changes after ``position``; waits up to `CHANGES_WAIT` seconds for the first."""
+        stream = {self._blocking.keys.changes: position}
+        with self._blocking.client() as redis:
+            streams = await redis.xread(stream, count=CHANGES_READ, block=int(CHANGES_WAIT * 1000))
+        return [_decode_change(change, fields) for _key, changes in streams or () for change, fields in changes]
+
+
+def _decode_change(position: bytes, fields: Mapping[bytes, bytes]) -> Change:
+    hosts, host = fields.get(b"hosts"), fields.get(b"host")
+    try:
+        return Change(
+            position.decode(),
+            fields[b"previous"].decode(),
+            EnvironmentId(fields[b"environment"].decode()),
+            int(fields[b"revision"]),
+            None if hosts is None else split_hosts(hosts.decode()),
+            None if host is None else host.decode(),
+        )
+    except (KeyError, ValueError):
+        # None of our writers made it. No change has this predecessor: the reader sees a gap, and compares all.
+        return Change(position.decode(), "", EnvironmentId(""), 0)

@@ -1,0 +1,138 @@
+"""Hosts in the store: each is one document, which its agent registers, and a lease, which says that the agent lives.
+
+Nothing writes the document of a host but `HostStore.register` and `HostStore.forget`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from store.changes import CHANGES_KEPT
+from store.connection import Connection
+from store.errors import EndpointTaken, HostChanged, KeyTaken, Unavailable
+from store.keys import ALL_HOSTS
+from store.scripts import read_script
+from zones.errors import Invalid
+from zones.hosts import Host, decode_host, encode_host
+
+MAX_ATTEMPTS = 20  # to change a host; changes of hosts are rare, so more than a few attempts hardly ever happen
+
+CHANGE_SCRIPT = read_script("change_host", shared=("append_change",))
+
+
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """All hosts that are registered, as of one moment."""
+
+    revision: int
+    """Grows by one with each change of a host; 0 before the first."""
+    hosts: Mapping[str, Host]
+    """Host id → host."""
+    unreadable: Mapping[str, str]
+    """Host id → what is wrong with its document; such a host is not among ``hosts``."""
+
+
+class HostStore:
+    """Reads and writes hosts and their leases. All methods raise `Unavailable`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._keys = connection.keys
+        self._change = connection.script(CHANGE_SCRIPT)
+
+    async def read(self) -> Hosts:
+        """All hosts that are registered."""
+        with self._connection.client() as redis:
+            async with redis.pipeline(transaction=True) as pipe:
+                pipe.get(self._keys.hosts_revision)
+                pipe.hgetall(self._keys.hosts)
+                revision, fields = await pipe.execute()
+        hosts, unreadable = {}, {}
+        for field, read in fields.items():
+            id_ = field.decode(errors="replace")
+            try:
+                hosts[id_] = _decode(id_, read)
+            except Invalid as error:
+                unreadable[id_] = str(error)
+        return Hosts(int(revision or 0), hosts, unreadable)
+
+    async def register(self, host: Host, before: Host | None = None) -> int:
+        """Writes the document of ``host`` and returns the revision of all hosts. Doing it again changes nothing.
+
+        With ``before``, it does so only if the store holds ``before`` until then, and raises `HostChanged` if not.
+        Raises `KeyTaken` or `EndpointTaken` if another host, alive or not, has a key or the endpoint of ``host``.
+        """
+        try:
+            outcome, detail = await self._write(host.id, encode_host(host), encode_host(before) if before else b"")
+        except Unavailable:
+            # The server may have made the change though its reply was lost, as with a commit.
+            found = await self.read()
+            if found.hosts.get(host.id) == host:
+                return found.revision
+            raise
+        match outcome:
+            case b"changed":
+                raise HostChanged(f"host {host.id!r} was changed by somebody else just now: look at it again")
+            case b"key":
+                raise KeyTaken(
+                    f"host {detail.decode()!r} has this public key, and no two can share one: remove the private key"
+                    " that was copied, and a new one is made"
+                )
+            case b"endpoint":
+                raise EndpointTaken(
+                    f"host {detail.decode()!r} is registered at {host.endpoint}: give this one another endpoint, or"
+                    " forget that one if it is gone"
+                )
+        return int(detail)
+
+    async def change(self, id_: str, change: Callable[[Host], Host]) -> tuple[int, Host] | None:
+        """Replaces the host ``id_`` by what ``change`` makes of it; reads it again if somebody else was faster.
+
+        Returns the revision of all hosts and the new host, or None if ``id_`` is not registered. Raises as `register`
+        does.
+        """
+        for _ in range(MAX_ATTEMPTS):
+            before = (await self.read()).hosts.get(id_)
+            if before is None:
+                return None
+            after = change(before)
+            try:
+                return await self.register(after, before), after
+            except HostChanged as changed:
+                last = changed
+        raise last
+
+    async def forget(self, id_: str) -> None:
+        """Removes the document and the lease of the host ``id_``. Environments that name the host stay as they are."""
+        await self._write(id_, b"")
+
+    async def renew_lease(self, host: str, milliseconds: int) -> None:
+        """Makes the lease of ``host`` end ``milliseconds`` from now."""
+        with self._connection.client() as redis:
+            await redis.set(self._keys.lease(host), "", px=milliseconds)
+
+    async def live(self, hosts: Iterable[str]) -> frozenset[str]:
+        """Those of ``hosts`` that have a lease."""
+        if not (asked := list(hosts)):
+            return frozenset()
+        with self._connection.client() as redis:
+            leases = await redis.mget([self._keys.lease(host) for host in asked])
+        return frozenset(host for host, lease in zip(asked, leases, strict=True) if lease is not None)
+
+    async def _write(self, id_: str, written: bytes, before: bytes = b"") -> tuple[bytes, bytes]:
+        keys = self._keys
+        with self._connection.client():
+            outcome, detail = await self._change(
+                keys=[keys.epoch, keys.hosts, keys.hosts_revision, keys.changes, keys.lease(id_), keys.acks(ALL_HOSTS)],
+                args=[id_, written, secrets.token_hex(8), CHANGES_KEPT, before],
+            )
+        return outcome, detail
+
+
+def _decode(id_: str, read: bytes) -> Host:
+    host = decode_host(read)
+    if host.id != id_:
+        raise Invalid(f"the document says that it is {host.id!r}'s", field="id")
+    return host

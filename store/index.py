@@ -1,0 +1,53 @@
+"""The index: one line for each environment, which tells whether it has changed and which hosts it concerns.
+
+    <revision> <digest> <hosts>     an environment; the hosts as "h1,h2", or "-" for none
+    <revision> <digest>             an environment that a release without hosts wrote
+    <revision> deleted              an environment that was deleted
+
+The Lua scripts read and write the same lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+DELETED = "deleted"  # the digest of a deleted environment
+NO_HOSTS = "-"  # a list of no hosts: an empty text could not be told from a missing one
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """What the index says of one environment."""
+
+    revision: int
+    """The newest revision. A deleted environment keeps it, so that one created again under its id counts on from it."""
+    digest: str | None
+    """The digest of the document; None for a deleted environment."""
+    hosts: frozenset[str] | None = frozenset()
+    """The hosts that have a member of the environment; None where a release without hosts wrote the entry."""
+
+
+def decode_entry(value: bytes) -> IndexEntry:
+    """The index entry of the line ``value``.
+
+    A line that nobody of us wrote becomes an entry that equals none that is served, so the document is read.
+    """
+    text = value.decode("latin-1")
+    revision, _, rest = text.partition(" ")
+    digest, has_hosts, hosts = rest.partition(" ")
+    if not (revision.isascii() and revision.isdigit() and digest):
+        return IndexEntry(0, text, None)
+    if digest == DELETED:
+        return IndexEntry(int(revision), None)
+    return IndexEntry(int(revision), digest, split_hosts(hosts) if has_hosts else None)
+
+
+def join_hosts(hosts: Iterable[str]) -> str:
+    """The list of ``hosts`` as the index and the changes hold it."""
+    return ",".join(sorted(hosts)) or NO_HOSTS
+
+
+def split_hosts(text: str) -> frozenset[str]:
+    """The hosts in ``text``, which `join_hosts` or a script has made."""
+    return frozenset(text.split(",")) - {NO_HOSTS, ""}

@@ -1,0 +1,22 @@
+-- Records the revisions that the agent of one host has programmed. An environment in which the host has no member any
+-- more is passed over, and so is a host that was forgotten: nobody waits for such an acknowledgement, and one that
+-- comes late would stay in the store for ever.
+--
+-- KEYS  1 environments  2 hosts  then acks:<id> for each id
+-- ARGV  1 host  2 the id that stands for all hosts  then id, revision for each id
+
+for i = 3, #KEYS do
+  local id, revision = ARGV[2 * i - 3], ARGV[2 * i - 2]
+  local concerned
+  if id == ARGV[2] then
+    concerned = redis.call('HEXISTS', KEYS[2], ARGV[1]) == 1
+  else
+    local entry = redis.call('HGET', KEYS[1], id)
+    local hosts = entry and string.match(entry, '^%d+ %S+ (%S+)$')
+    -- A release without hosts wrote no hosts into its index entries. Then the acknowledgement is recorded.
+    concerned = entry and not string.find(entry, ' deleted$') and (not hosts or split_hosts(hosts)[ARGV[1]])
+  end
+  if concerned then
+    redis.call('HSET', KEYS[i], ARGV[1], revision)
+  end
+end

@@ -1,0 +1,53 @@
+"""API tokens in the store. A token itself is never kept: its digest is the key under which its description is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from store.connection import Connection
+
+
+class Token(msgspec.Struct, frozen=True):
+    """The description of an API token."""
+
+    id: str
+    """Names the token in the API."""
+    environment: str
+    """The one environment that the token gives access to."""
+    name: str
+    """The name that its creator gave it."""
+    created: int
+    """When it was created, in Unix milliseconds."""
+
+
+class TokenStore:
+    """Reads and writes tokens. All methods raise `store.errors.Unavailable`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._key = connection.keys.tokens
+
+    async def read(self) -> Mapping[str, Token]:
+        """All tokens, by their digest."""
+        with self._connection.client() as redis:
+            fields = await redis.hgetall(self._key)
+        return {digest.decode(): msgspec.json.decode(value, type=Token) for digest, value in fields.items()}
+
+    async def find(self, digest: str) -> Token | None:
+        """The token whose digest is ``digest``."""
+        with self._connection.client() as redis:
+            value = await redis.hget(self._key, digest)
+        return msgspec.json.decode(value, type=Token) if value else None
+
+    async def add(self, digest: str, token: Token) -> None:
+        """Stores ``token`` under ``digest``."""
+        with self._connection.client() as redis:
+            await redis.hset(self._key, digest, msgspec.json.encode(token))
+
+    async def remove(self, digests: Iterable[str]) -> None:
+        """Removes the tokens with ``digests``. A digest that is not there is passed over."""
+        if removed := list(digests):
+            with self._connection.client() as redis:
+                await redis.hdel(self._key, *removed)
