@@ -1,7 +1,8 @@
 """mesh: what does a host's agent cost that is in many environments with many hosts?
 
     plan         from documents to what the host should be: pure, no system involved
-    wireguard-go a device is brought from nothing to thousands of peers, read back, compared, and changed by one peer
+    device       wireguard-go's and the kernel's: brought from nothing to thousands of peers, read back, compared, and
+                 changed by one address
 
 Each stage runs in a process of its own, so that its memory is its own.
 """
@@ -15,9 +16,10 @@ import resource
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -27,6 +29,7 @@ from agent.plan.peers import ActualPeer, Tunnel, diff
 from agent.plan.plan import Shares, plan
 from agent.plan.wanted import Peer, Wanted
 from agent.system.netlink import Links
+from agent.system.wireguard.kernel import Kernel
 from agent.system.wireguard.userspace import Userspace
 from bench import worlds
 from bench.options import Options
@@ -60,12 +63,15 @@ def run(_options: Options) -> Iterator[Table]:
     progress(f"mesh: the plan of {HOSTS:,} hosts with {ENVIRONMENTS} environments")
     title = f"The plan of a host: {HOSTS:,} hosts, {ENVIRONMENTS} environments, an instance of each on every host"
     yield _table(title, _plan, f"{HOSTS * ENVIRONMENTS:,} instances. All of it, documents included, takes")
-    if reason := _why_not():
-        progress(f"mesh: wireguard-go skipped: {reason}")
-        return
-    progress(f"mesh: wireguard-go with {PEERS:,} peers")
-    title = f"A device of wireguard-go: {PEERS:,} peers with {ADDRESSES} addresses each"
-    yield _table(title, _device, "In a network namespace of its own. The agent's side of it takes")
+    for backend in (Userspace, Kernel):
+        if reason := _why_not(backend):
+            progress(f"mesh: {backend.kind} skipped: {reason}")
+            continue
+        progress(f"mesh: {backend.kind} with {PEERS:,} peers")
+        title = f"A device of {_named(backend)}: {PEERS:,} peers with {ADDRESSES} addresses each"
+        yield _table(
+            title, partial(_device, backend), "In a network namespace of its own. The agent's side of it takes"
+        )
 
 
 def _table(title: str, measure: Callable[[], list[Stage]], note: str) -> Table:
@@ -148,20 +154,30 @@ def _tell_wanted(wanted: Wanted) -> str:
 # The device
 
 
-def _why_not() -> str:
+def _named(backend: type[Userspace | Kernel]) -> str:
+    return "the kernel" if backend is Kernel else backend.kind
+
+
+def _why_not(backend: type[Userspace | Kernel]) -> str:
     if os.geteuid():
         return "it needs root"
-    return "" if shutil.which("wireguard-go") else "wireguard-go is not installed"
+    if backend is Userspace:
+        return "" if shutil.which("wireguard-go") else "wireguard-go is not installed"
+    made = subprocess.run(["ip", "link", "add", DEVICE, "type", "wireguard"], capture_output=True, check=False)
+    if made.returncode:
+        return "the kernel of this machine has no WireGuard (tests/vm has a machine whose kernel has it)"
+    subprocess.run(["ip", "link", "delete", DEVICE], check=True)
+    return ""
 
 
-def _device() -> list[Stage]:
+def _device(backend: type[Userspace | Kernel]) -> list[Stage]:
     # This process alone moves to a namespace of its own: all that it makes is gone with it.
     namespace = f"interlock-bench-{os.getpid()}"
     subprocess.run(["ip", "netns", "add", namespace], check=True)
     try:
         with open(f"/run/netns/{namespace}") as handle:
             _enter(handle.fileno())
-        return asyncio.run(_measure_device())
+        return asyncio.run(_measure_device(backend))
     finally:
         subprocess.run(["ip", "netns", "delete", namespace], check=True)
 
@@ -173,36 +189,43 @@ def _enter(descriptor: int) -> None:
         raise OSError(ctypes.get_errno(), "cannot enter a network namespace")
 
 
-async def _measure_device() -> list[Stage]:
+async def _measure_device(backend: type[Userspace | Kernel]) -> list[Stage]:
     links = Links()
-    device, stages = Userspace(DEVICE, links), []
+    device, stages = backend(DEVICE, links), []
 
     async def read() -> Tunnel:
         found = await device.read()
         assert found
         return found
 
+    async def timed(what: str, action: Callable[[], Awaitable[T]], outcome: str = "") -> T:
+        wall, processor = time.perf_counter(), time.process_time()
+        result = await action()
+        used = f"{(time.process_time() - processor) * 1000:,.1f} ms of our processor"
+        stages.append(Stage(what, time.perf_counter() - wall, "; ".join(filter(None, (used, outcome)))))
+        return result
+
     async def converge(what: str, wanted: Mapping[PublicKey, Peer]) -> None:
-        started = time.perf_counter()
-        seen = await read()
+        seen = await timed(f"{what}: read", read)
         steps = diff(wanted, seen)
-        await device.apply(steps)
-        if steps:
-            assert diff(wanted, await read()) == []
         there = sum(len(peer.allowed_ips) for peer in wanted.values())
         outcome = f"{len(steps):,} steps; {len(wanted):,} peers, {there:,} addresses"
-        stages.append(Stage(what, time.perf_counter() - started, outcome))
+        if steps:
+            await timed(f"{what}: apply", lambda: device.apply(steps), outcome)
+            assert diff(wanted, await timed(f"{what}: read back", read)) == []
+        else:
+            assert what == "nothing new"
 
     try:
         await device.ensure(PrivateKey.generate(), PORT, MTU)
         wanted = {PrivateKey.generate().public: _peer(number) for number in range(PEERS)}
-        await converge("from nothing, and read back", wanted)
+        await converge("from nothing", wanted)
         await converge("nothing new", wanted)
         first, *_ = wanted
         moved = dict(wanted)
         moved[first] = replace_address(wanted[first])
-        await converge("one address of one peer, and read back", moved)
-        await converge("all gone, and read back", {})
+        await converge("one address of one peer", moved)
+        await converge("all gone", {})
     finally:
         await device.remove()
         links.close()

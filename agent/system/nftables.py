@@ -23,7 +23,7 @@ from typing import Any
 
 from agent.errors import Failed, Stuck
 from agent.plan.wanted import Wanted
-from agent.system.deadline import PATIENCE
+from agent.system.deadline import SYSTEM_DEADLINE
 
 TABLE = "interlock"
 NETWORKS, RESOLVERS, PINS = "networks", "resolvers", "pins"
@@ -199,10 +199,10 @@ async def _nft(*arguments: str, script: str = "") -> str:
 def _run(command: list[str], script: str) -> str:
     try:
         done = subprocess.run(  # noqa: S603 nft, and names and addresses that were checked
-            command, input=script, capture_output=True, text=True, check=False, timeout=PATIENCE
+            command, input=script, capture_output=True, text=True, check=False, timeout=SYSTEM_DEADLINE
         )
     except subprocess.TimeoutExpired:
-        raise Stuck(f"nft has not ended after {PATIENCE:g} s: is another nft holding on to the rules?") from None
+        raise Stuck(f"nft has not ended after {SYSTEM_DEADLINE:g} s: is another nft holding on to the rules?") from None
     if done.returncode:
         raise Failed(f"nft: {' '.join(done.stderr.split())[:300]}")
     return done.stdout

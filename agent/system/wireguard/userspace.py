@@ -15,7 +15,7 @@ import os
 import shutil
 import subprocess
 from base64 import b64decode, b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from agent.errors import Failed
@@ -42,6 +42,7 @@ LARGE_ANSWER = 65_536  # octets; a larger one is read in a thread, for others sh
 MOST_LINE = 1 << 26  # octets of an answer: 5,000 peers with 20 addresses each are some 6 MB
 
 _HOST_BITS = "/128"
+_KEY_DIGITS = 64  # of a key in hexadecimal
 
 
 class Userspace:
@@ -53,6 +54,7 @@ class Userspace:
         self._name = name
         self._links = links
         self._socket = sockets / f"{name}.sock"
+        self._reader = TunnelReader()
 
     async def ensure(self, key: PrivateKey, port: int, mtu: int) -> None:
         if not await self._is_running():
@@ -68,8 +70,8 @@ class Userspace:
         except _NotRunning:
             return None
         if len(answer) > LARGE_ANSWER:
-            return await asyncio.to_thread(_read_tunnel, answer)
-        return _read_tunnel(answer)
+            return await asyncio.to_thread(self._reader.read, answer)
+        return self._reader.read(answer)
 
     async def apply(self, steps: Sequence[PeerStep]) -> None:
         if steps:
@@ -177,60 +179,63 @@ def _lines(step: PeerStep) -> Iterator[str]:
             yield from (f"allowed_ip={address}{_HOST_BITS}" for address in step.add)
 
 
-def _read_tunnel(answer: str) -> Tunnel:
-    public_key: PublicKey | None = None
-    port = 0
-    peers: dict[PublicKey, ActualPeer] = {}
-    key, told = None, _Told()
-    for line in answer.splitlines():
-        name, _, value = line.partition("=")
-        match name:
-            case "private_key" if int(value, 16):
-                public_key = PrivateKey(bytes.fromhex(value)).public
-            case "listen_port":
-                port = int(value)
-            case "public_key":
-                if key:
-                    peers[key] = told.peer()
-                key, told = PublicKey(b64encode(bytes.fromhex(value)).decode()), _Told()
-            case _:
-                told.note(name, value)
-    if key:
-        peers[key] = told.peer()
-    return Tunnel(public_key, port, peers)
+class TunnelReader:
+    """Reads what ``get=1`` is answered. It remembers what it has decoded of each peer's allowed addresses.
 
-
-class _Told:
-    """What the lines say of one peer."""
+    They are most of the answer and seldom change, so lines that are as they were the last time give the same set as
+    they gave then.
+    """
 
     def __init__(self) -> None:
-        self._values: dict[str, str] = {}
-        self._allowed: list[Address] = []
-        self._is_foreign = False
+        self._known: dict[str, tuple[frozenset[Address], bool]] = {}
 
-    def note(self, name: str, value: str) -> None:
-        if name != "allowed_ip":
-            self._values[name] = value
-            return
-        address, _, bits = value.partition("/")
+    def read(self, answer: str) -> Tunnel:
+        """The device that ``answer`` describes, without its last lines ``errno=0`` and an empty one."""
+        device, *described = answer.partition("errno=")[0].split("public_key=")
+        values = _values(device)
+        private = values.get("private_key", "0")
+        public_key = PrivateKey(bytes.fromhex(private)).public if int(private, 16) else None
+        peers: dict[PublicKey, ActualPeer] = {}
+        used: dict[str, tuple[frozenset[Address], bool]] = {}
+        for lines in described:
+            key, rest = lines[:_KEY_DIGITS], lines[_KEY_DIGITS + 1 :]
+            start = rest.find("allowed_ip=")
+            about, block = (rest, "") if start < 0 else (rest[:start], rest[start:])
+            found = used[block] = self._known.get(block) or _read_allowed(block)
+            peers[PublicKey(b64encode(bytes.fromhex(key)).decode())] = _read_peer(_values(about), *found)
+        self._known = used
+        return Tunnel(public_key, int(values.get("listen_port", "0")), peers)
+
+
+def _values(lines: str) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in lines.splitlines())
+
+
+def _read_allowed(block: str) -> tuple[frozenset[Address], bool]:
+    """The single IPv6 addresses in ``block``, and whether it has something else: a network, or an IPv4 address."""
+    allowed: list[Address] = []
+    is_foreign = False
+    for line in block.splitlines():
+        address, _, bits = line.partition("=")[2].partition("/")
         try:
-            self._allowed.append(Address.parse(address))
+            allowed.append(Address.parse(address))
         except Invalid:
-            self._is_foreign = True
-        self._is_foreign |= bits != "128"
+            is_foreign = True
+        is_foreign |= bits != "128"
+    return frozenset(allowed), is_foreign
 
-    def peer(self) -> ActualPeer:
-        told = self._values
-        return ActualPeer(
-            endpoint=told.get("endpoint"),
-            allowed_ips=frozenset(self._allowed),
-            keepalive=int(told.get("persistent_keepalive_interval", "0")),
-            handshake=int(told.get("last_handshake_time_sec", "0"))
-            + int(told.get("last_handshake_time_nsec", "0")) / 1e9,
-            received=int(told.get("rx_bytes", "0")),
-            sent=int(told.get("tx_bytes", "0")),
-            is_foreign=self._is_foreign,
-        )
+
+def _read_peer(values: Mapping[str, str], allowed_ips: frozenset[Address], is_foreign: bool) -> ActualPeer:
+    seconds, nanoseconds = values.get("last_handshake_time_sec", "0"), values.get("last_handshake_time_nsec", "0")
+    return ActualPeer(
+        endpoint=values.get("endpoint"),
+        allowed_ips=allowed_ips,
+        keepalive=int(values.get("persistent_keepalive_interval", "0")),
+        handshake=int(seconds) + int(nanoseconds) / 1e9,
+        received=int(values.get("rx_bytes", "0")),
+        sent=int(values.get("tx_bytes", "0")),
+        is_foreign=is_foreign,
+    )
 
 
 def _hex(key: PublicKey) -> str:
