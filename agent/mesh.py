@@ -24,7 +24,8 @@ from dataclasses import dataclass, field, replace
 
 from agent.announce.handshakes import Handshakes
 from agent.announce.notifier import Notifier
-from agent.attach.attachments import LINK_PREFIX, Attachment, Attachments
+from agent.attachment import LINK_PREFIX, Attachment
+from agent.attachments import Attachments
 from agent.errors import AgentError, Failed
 from agent.identity import Identity
 from agent.plan import peers as tunnel
@@ -310,7 +311,7 @@ class Mesh:
 
     def _placed(self) -> Iterable[LocalWorkload]:
         for attachment in self.attachments:
-            if placed := attachment.placed(is_fresh=attachment.key in self._fresh):
+            if placed := attachment.local_workload(is_fresh=attachment.key in self._fresh):
                 yield placed
 
     async def _apply(self, wanted: Wanted) -> int:

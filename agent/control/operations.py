@@ -1,18 +1,17 @@
-"""What the agent does when it is asked to: each request of the local socket, and what is looked after unasked."""
+"""What the agent does for each request on its control socket."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from agent.attach.attacher import Attacher
-from agent.attach.attachments import Attachment, Phase
+from agent.attachment import Attachment, Phase, ip_netns_resolv_conf
 from agent.control.requests import Attach, Check, Collect, Detach, Leave, Request, Rotate, ShowMesh, Status
-from agent.errors import AgentError, NotNow, Refused
+from agent.errors import BadRequest, NotNow, Refused
 from agent.mesh import Mesh
 from agent.registration import Registrar
 from agent.report import describe
@@ -22,10 +21,6 @@ from store.errors import Unavailable
 from store.keys import ALL_HOSTS
 from store.store import Store
 from zones.names import EnvironmentId
-
-TEND_EVERY = 1.0  # seconds between two looks at the attachments
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -49,7 +44,7 @@ class Operations:
             case Attach():
                 return await self._attach(request)
             case Check():
-                return self._describe(await self.attacher.check(request.attachment()))
+                return self._describe(await self.attacher.check(attachment_of(request)))
             case Detach():
                 return await self._detach(request)
             case Collect():
@@ -63,36 +58,11 @@ class Operations:
             case Leave():
                 return await self._leave()
 
-    async def tend(self, ready: Callable[[], None]) -> None:
-        """Finishes what was begun, ends what has lost its workload, and drains the host if it is to be. For ever."""
-        left: set[str] | None = None
-        while True:
-            if self.mesh.is_loaded:
-                unfinished = {one.key for one in self.attacher.attachments if one.phase is not Phase.ATTACHED}
-                # One that is being attached just now is somebody's; one that was when the agent started is nobody's.
-                left = unfinished if left is None else left & unfinished
-                for attachment in self.attacher.attachments:
-                    await self._tend(attachment, is_left=attachment.key in left)
-            ready()
-            await asyncio.sleep(TEND_EVERY)
-
-    async def _tend(self, attachment: Attachment, *, is_left: bool) -> None:
-        actual, is_draining = self.mesh.actual, self.mesh.identity.host.draining
-        try:
-            is_left |= attachment.phase is Phase.DETACHING
-            is_cut = attachment.phase is Phase.ATTACHED and actual and attachment.link not in actual.routes.interfaces
-            if is_left or is_cut:
-                await self.attacher.resume(attachment)
-            elif attachment.phase is Phase.ATTACHED and attachment.is_draining != is_draining:
-                await self.attacher.set_draining(attachment, draining=is_draining)
-        except AgentError as error:
-            log.warning("attachment_unsettled", extra={"instance": str(attachment), "reason": str(error)})
-
     async def _attach(self, request: Attach) -> dict[str, Any]:
         if request.build:
             raise Refused("build workloads are not attached: private networking is there once a service runs")
-        attachment, steps, already = await self.attacher.attach(request.attachment(), wait=request.barrier)
-        return {**self._describe(attachment), "already": already, "steps": steps.total()}
+        done = await self.attacher.attach(attachment_of(request), wait=request.barrier)
+        return {**self._describe(done.attachment), "already": done.was_attached, "steps": done.times.with_total()}
 
     def _describe(self, attachment: Attachment) -> dict[str, Any]:
         platform = self.mesh.platform
@@ -181,3 +151,22 @@ class Operations:
         await mesh.remove()
         self.end()
         return {"detached": len(left)}
+
+
+def attachment_of(request: Attach | Check) -> Attachment:
+    """The attachment that ``request`` describes, as it is before its first step. Raises `BadRequest`."""
+    path = request.resolv_conf or ip_netns_resolv_conf(request.netns)
+    try:
+        return Attachment(
+            environment=EnvironmentId(request.environment),
+            service=request.service,
+            instance=request.instance,
+            netns=request.netns,
+            interface=request.interface,
+            phase=Phase.ATTACHING,
+            region=request.region,
+            resolv_conf=str(path) if path else None,
+            container=request.container,
+        )
+    except ValueError as error:
+        raise BadRequest(str(error)) from None

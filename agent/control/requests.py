@@ -7,10 +7,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from agent.attach.attachments import Attachment, Phase, key_of
+from agent.attachment import key_of
 from agent.errors import BadRequest
-from agent.system import resolv_conf
-from zones.names import EnvironmentId
 
 INTERFACE = "railnet0"
 
@@ -28,24 +26,6 @@ class _Workload(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     region: str | None = None
     build: bool = False
     container: str | None = None
-
-    def attachment(self) -> Attachment:
-        """What is to be attached. Raises `BadRequest`."""
-        path = self.resolv_conf or resolv_conf.path_for(self.netns)
-        try:
-            return Attachment(
-                environment=EnvironmentId(self.environment),
-                service=self.service,
-                instance=self.instance,
-                netns=self.netns,
-                interface=self.interface,
-                phase=Phase.ATTACHING,
-                region=self.region,
-                resolv_conf=str(path) if path else None,
-                container=self.container,
-            )
-        except ValueError as error:
-            raise BadRequest(str(error)) from None
 
 
 class Attach(_Workload, frozen=True, tag_field="op", tag="attach"):

@@ -27,7 +27,7 @@ Handler = Callable[[Request], Awaitable[Mapping[str, Any]]]
 log = logging.getLogger(__name__)
 
 
-class LocalServer:
+class ControlServer:
     """Answers requests on the unix socket ``path`` by ``handle``, which raises `AgentError` for what it refuses."""
 
     def __init__(self, path: Path, handle: Handler) -> None:

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 from agent.errors import Failed
 from zones.addresses import Platform
 
 OPTIONS = ("ndots:1",)
-NETNS = re.compile(r"(?:/var)?/run/netns/([^/]+)")
+_IP_NETNS = Path("/etc/netns")  # where ip-netns(8) looks for files of a namespace, in a folder of its name
 
 
 def render(platform: Platform) -> str:
     """The file's text."""
     return f"nameserver {platform.resolver}\nsearch {str(platform.apex).rstrip('.')}\noptions {' '.join(OPTIONS)}\n"
-
-
-def path_for(netns: str) -> Path | None:
-    """Where ip-netns(8) looks for the file of the namespace at ``netns``; None for one that has no name there."""
-    match = NETNS.fullmatch(netns)
-    return Path("/etc/netns", match[1], "resolv.conf") if match else None
 
 
 def write(path: Path, text: str) -> str | None:
@@ -57,7 +50,7 @@ def restore(path: Path, written: str, before: str | None) -> None:
             write(path, before)
             return
         path.unlink()
-        if path_for(f"/run/netns/{path.parent.name}") == path and not any(path.parent.iterdir()):
+        if path.parent.parent == _IP_NETNS and not any(path.parent.iterdir()):
             path.parent.rmdir()
     except OSError as error:
         raise Failed(f"{path} cannot be restored: {error.strerror}") from None

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from ipaddress import IPv6Network
 from pathlib import Path
 
-from agent.attach.attachments import Attachment
+from agent.attachment import Attachment
 from agent.errors import Failed, Refused
 from agent.system.namespaces import call_inside
 from agent.system.netlink import Links

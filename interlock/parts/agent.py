@@ -20,10 +20,14 @@ from agent.announce.barrier import Barrier
 from agent.announce.handshakes import Handshakes
 from agent.announce.notifier import Notifier
 from agent.attach.attacher import Attacher
-from agent.attach.attachments import LINK_PREFIX, Attachments
+from agent.attach.connection import Connections
+from agent.attach.record import InstanceRecords
+from agent.attach.upkeep import Upkeep
+from agent.attachment import LINK_PREFIX
+from agent.attachments import Attachments
 from agent.control.client import SOCKET
 from agent.control.operations import Operations
-from agent.control.server import LocalServer
+from agent.control.server import ControlServer
 from agent.errors import AgentError
 from agent.mesh import Mesh
 from agent.registration import Keyring, Registrar, load_identity
@@ -84,7 +88,8 @@ class Agent:
     acknowledger: Acknowledger
     registrar: Registrar
     operations: Operations
-    socket: LocalServer
+    upkeep: Upkeep
+    socket: ControlServer
     left: asyncio.Event
 
     @classmethod
@@ -114,7 +119,8 @@ class Agent:
             attachments=attachments,
         )
         registrar = Registrar(identity, store, keyring, mesh, barrier, acknowledger)
-        attacher = Attacher(mesh, attachments, store, Writer(store), barrier)
+        records, connections = InstanceRecords(store, Writer(store), identity), Connections(mesh, attachments)
+        attacher = Attacher(mesh, attachments, records, connections, barrier)
 
         def take_hosts(hosts: Hosts) -> None:
             mesh.take_hosts(hosts)
@@ -122,8 +128,8 @@ class Agent:
 
         watcher = Watcher(store, platform, mesh, interest=identity.id, on_hosts=take_hosts)
         operations = Operations(mesh, attacher, registrar, store, lambda: watcher.quarantined, left.set)
-        local = LocalServer(setup.directory / SOCKET, operations.handle)
-        return cls(mesh, watcher, acknowledger, registrar, operations, local, left)
+        local = ControlServer(setup.directory / SOCKET, operations.handle)
+        return cls(mesh, watcher, acknowledger, registrar, operations, Upkeep(mesh, attacher), local, left)
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -134,7 +140,7 @@ class Agent:
             Part("acknowledger", _ready_at_once(self.acknowledger.run)),
             Part("watcher", _ready_at_once(self.watcher.run)),
             Part("registrar", _named(self.registrar.run)),
-            Part("attachments", _named(self.operations.tend)),
+            Part("attachments", _named(self.upkeep.run)),
             Part("socket", self._listen),
         )
 

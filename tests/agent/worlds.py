@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from agent.attachment import Attachment, Phase
 from tests.worlds import public_key as key
 from zones.addresses import Address, Platform, instance_address, service_subnet
 from zones.hosts import Host
 from zones.model import Environment, Instance, Peer, Service, State
 from zones.names import EnvironmentId
 
-__all__ = ["PLATFORM", "address", "environment", "host", "key"]
+__all__ = ["ATTACHMENT", "PLATFORM", "address", "environment", "host", "key"]
 
 PLATFORM = Platform()
 
@@ -45,3 +46,8 @@ def environment(
 def address(number: int, at: int) -> Address:
     """The address of the instance ``a<at>`` of the environment ``e<number>``."""
     return instance_address(service_subnet(PLATFORM.environment_network(number), 1), at)
+
+
+ATTACHMENT = Attachment(
+    EnvironmentId("e1"), "api", "a1", "/run/netns/w1", "railnet0", Phase.ATTACHED, address(1, 1), container="c1"
+)

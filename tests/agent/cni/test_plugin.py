@@ -21,13 +21,14 @@ import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.attach.attachments import Attachment
+from agent.attachment import Attachment
 from agent.cni import plugin as cni
 from agent.cni.call import POD_ANNOTATIONS, VERSIONS, Code
 from agent.control import client
 from agent.control.client import SOCKET
+from agent.control.operations import attachment_of
 from agent.control.requests import Attach, Check, Collect, Detach, Request, Status
-from agent.control.server import LocalServer
+from agent.control.server import ControlServer
 from agent.errors import AgentError, BadRequest, Failed, NotNow, NotThere, Refused
 
 PLUGIN = Path(sys.executable).with_name("interlock-cni")
@@ -64,11 +65,11 @@ class Desk:
             raise self.failure
         match request:
             case Attach(container=str(container)):
-                self.attached[container] = request.attachment()
+                self.attached[container] = attachment_of(request)
                 return {**self._describe(container), "already": False, "steps": {}}
             case Check(container=str(container)):
                 if container not in self.attached:
-                    raise NotThere(f"{request.attachment()} is not attached to this host")
+                    raise NotThere(f"{attachment_of(request)} is not attached to this host")
                 return self._describe(container)
             case Detach(container=str(container)):
                 return {"gone": self.attached.pop(container, None) is not None}
@@ -127,7 +128,7 @@ def desk() -> Desk:
 @pytest_asyncio.fixture
 async def cni_(desk: Desk, tmp_path: Path) -> AsyncIterator[Runtime]:
     """The plugin, with a desk to ask."""
-    server = LocalServer(tmp_path / SOCKET, desk.handle)
+    server = ControlServer(tmp_path / SOCKET, desk.handle)
     await server.start()
     yield Runtime(tmp_path)
     await server.stop()
@@ -383,9 +384,8 @@ async def test_what_is_wrong_with_a_call_is_told(
     code: int,
     told: str,
 ) -> None:
-    desk.attached["production/other/eth0"] = Attach(
-        environment="production", service="api", instance="other", netns=NETNS
-    ).attachment()
+    other = Attach(environment="production", service="api", instance="other", netns=NETNS)
+    desk.attached["production/other/eth0"] = attachment_of(other)
     first, second = [await cni_(command, config, **variables) for _ in range(2)]
     assert first == second
     status, error = first
@@ -444,7 +444,7 @@ async def test_an_agent_that_is_being_restarted_is_waited_for(desk: Desk, tmp_pa
     adding = asyncio.create_task(Runtime(tmp_path)("ADD"))
     await is_asked.wait()
     dying.close()
-    server = LocalServer(path, desk.handle)
+    server = ControlServer(path, desk.handle)
     await server.start()
     status, result = await adding
     await server.stop()

@@ -15,7 +15,7 @@ import pytest
 
 from agent.control.client import NoAgent, Refusal, ask
 from agent.control.requests import Attach, Collect, Detach, Request, Status
-from agent.control.server import LONGEST_LINE, LocalServer
+from agent.control.server import LONGEST_LINE, ControlServer
 from agent.errors import CannotStart, Failed, NotNow, NotThere, Refused
 
 WORKLOAD = {"environment": "e1", "service": "api", "instance": "a1", "netns": "/run/netns/w1"}
@@ -40,7 +40,7 @@ async def handle(request: Request) -> Mapping[str, Any]:
 
 @asynccontextmanager
 async def serving(directory: Path) -> AsyncIterator[None]:
-    server = LocalServer(directory / "agent.sock", handle)
+    server = ControlServer(directory / "agent.sock", handle)
     await server.start()
     try:
         yield
@@ -117,7 +117,7 @@ async def test_what_a_killed_agent_left_is_replaced_and_a_living_one_is_not(tmp_
     left.close()
     async with serving(tmp_path):
         with pytest.raises(CannotStart, match="already"):
-            await LocalServer(tmp_path / "agent.sock", handle).start()
+            await ControlServer(tmp_path / "agent.sock", handle).start()
         assert await asked(tmp_path, op="status")
     assert not (tmp_path / "agent.sock").exists()
 
@@ -132,7 +132,7 @@ async def test_an_agent_that_hangs_is_not_waited_for_for_ever(tmp_path: Path) ->
         await asyncio.sleep(60)
         return {}
 
-    server = LocalServer(tmp_path / "agent.sock", hang)
+    server = ControlServer(tmp_path / "agent.sock", hang)
     await server.start()
     with pytest.raises(NoAgent, match=r"not answered within 0\.2 s"):
         await asyncio.to_thread(ask, tmp_path, {"op": "status"}, 0.2)

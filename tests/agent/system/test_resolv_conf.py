@@ -17,19 +17,6 @@ def test_it_names_one_resolver_and_where_to_search() -> None:
     assert TEXT == "nameserver fd12::10\nsearch railway.internal\noptions ndots:1\n"
 
 
-@pytest.mark.parametrize(
-    ("netns", "path"),
-    [
-        ("/run/netns/web", "/etc/netns/web/resolv.conf"),
-        ("/var/run/netns/web", "/etc/netns/web/resolv.conf"),
-        ("/proc/17/ns/net", None),
-        ("/run/netns/a/b", None),
-    ],
-)
-def test_a_named_namespace_has_its_file_where_ip_netns_looks(netns: str, path: str | None) -> None:
-    assert resolv_conf.path_for(netns) == (Path(path) if path else None)
-
-
 def test_what_was_there_before_is_put_back(tmp_path: Path) -> None:
     path = tmp_path / "web" / "resolv.conf"
     assert resolv_conf.write(path, "nameserver 192.0.2.1\n") is None

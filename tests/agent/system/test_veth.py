@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from agent.attach.attachments import Attachment, Phase
+from agent.attachment import Attachment, Phase
 from agent.errors import BadRequest, NotThere, Refused
 from agent.plan.routes import Routes
 from agent.system.namespaces import is_own, opened

@@ -1,4 +1,4 @@
-"""The workloads that are attached to this host, kept on its disk: a file each, written whole before anything is done.
+"""The attachments of this host, kept on its disk: a file each, written whole before anything is done for the workload.
 
 So an agent that was killed at any point knows what it has begun, and can finish it or undo it.
 """
@@ -6,97 +6,19 @@ So an agent that was killed at any point knows what it has begun, and can finish
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import os
 from collections.abc import Iterator
-from enum import Enum
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
 from msgspec.structs import replace
 
+from agent.attachment import Attachment
 from agent.errors import Failed
-from agent.plan.plan import LocalWorkload
-from zones import names
-from zones.addresses import Address
 from zones.document import decode_value, encode_value
-from zones.names import EnvironmentId
-
-LINK_PREFIX = "rail"  # the host's ends of the veths: "rail" and eleven hexadecimal digits (IFNAMSIZ: 15 octets)
-_DIGITS = 11
 
 log = logging.getLogger(__name__)
-
-
-class Phase(Enum):
-    """How far an attachment is."""
-
-    ATTACHING = "attaching"
-    ATTACHED = "attached"
-    DETACHING = "detaching"
-
-
-class Attachment(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A workload: which instance it is, the namespace that it lives in, and what was made for it.
-
-    ``netns`` is the path of its network namespace, ``interface`` its link in there. ``resolv_conf`` is the file that
-    was written for it, ``resolv_conf_before`` what that held. ``container`` is what its runtime calls it.
-    """
-
-    environment: EnvironmentId
-    service: str
-    instance: str
-    netns: str
-    interface: str
-    phase: Phase
-    address: Address | None = None
-    region: str | None = None
-    resolv_conf: str | None = None
-    resolv_conf_before: str | None = None
-    container: str | None = None
-    is_draining: bool = False
-
-    def __post_init__(self) -> None:
-        names.check_environment_id(self.environment)
-        names.check_service_name(self.service)
-        names.check_instance_id(self.instance)
-        if self.region is not None:
-            names.check_region(self.region)
-
-    def __str__(self) -> str:
-        return f"{self.instance}.{self.service} of {self.environment}"
-
-    @property
-    def key(self) -> str:
-        """What tells it from all others of this host."""
-        return key_of(self.environment, self.service, self.instance)
-
-    @property
-    def link(self) -> str:
-        """The name of the host's end of its veth."""
-        return LINK_PREFIX + self._digest()[:_DIGITS]
-
-    @property
-    def macs(self) -> tuple[str, str]:
-        """The MAC addresses of the host's end and of the workload's: locally administered, and always the same."""
-        tail = ":".join(self._digest()[at : at + 2] for at in range(20, 30, 2))
-        return f"06:{tail}", f"02:{tail}"
-
-    def placed(self, *, is_fresh: bool) -> LocalWorkload | None:
-        """Its place in the plan; None while it has no address, or is about to go."""
-        if self.address is None or self.phase is Phase.DETACHING:
-            return None
-        return LocalWorkload(self.link, self.environment, self.address, is_fresh)
-
-    def _digest(self) -> str:
-        return hashlib.blake2b(self.key.encode(), digest_size=16).hexdigest()
-
-
-def key_of(environment: str, service: str, instance: str) -> str:
-    """What tells an attachment from all others of its host."""
-    return f"{environment}.{service}.{instance}"
 
 
 class Attachments:

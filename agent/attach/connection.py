@@ -1,0 +1,60 @@
+"""The connection of a workload to its host: its veth, its ``resolv.conf``, and the host's routes and rules for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.attachment import Attachment
+from agent.attachments import Attachments
+from agent.errors import Failed
+from agent.mesh import Mesh
+from agent.system import resolv_conf
+from agent.system.veth import create_veth, find_faults, remove_veth
+
+
+@dataclass(slots=True)
+class Connections:
+    """Connects workloads to the host that ``mesh`` keeps. All methods raise `AgentError`."""
+
+    mesh: Mesh
+    attachments: Attachments
+
+    async def make(self, attachment: Attachment, namespace: int, revision: int) -> None:
+        """Connects ``attachment``, committed at ``revision``; returns when this host reaches its address.
+
+        What the ``resolv.conf`` held before is kept on disk with the attachment.
+        """
+        mesh = self.mesh
+        await create_veth(mesh.links, attachment, namespace, mesh.platform.prefix, mesh.mtu)
+        if attachment.resolv_conf:
+            path, text = Path(attachment.resolv_conf), resolv_conf.render(mesh.platform)
+            before = await asyncio.to_thread(resolv_conf.write, path, text)
+            if before not in (None, text):
+                attachment = await self.attachments.change(attachment, resolv_conf_before=before)
+        await mesh.add_workload(attachment, revision)
+
+    async def remove(self, attachment: Attachment) -> None:
+        """Removes what `make` made, and puts the ``resolv.conf`` back."""
+        with contextlib.suppress(Failed):  # what the mesh cannot do now, its next pass does
+            await self.mesh.wait_until_applied()
+        await remove_veth(self.mesh.links, attachment)
+        if attachment.resolv_conf:
+            text = resolv_conf.render(self.mesh.platform)
+            path, before = Path(attachment.resolv_conf), attachment.resolv_conf_before
+            await asyncio.to_thread(resolv_conf.restore, path, text, before)
+
+    async def find_faults(self, attachment: Attachment, namespace: int) -> Sequence[str]:
+        """What is not as `make` made it, in words; empty if all is."""
+        mesh = self.mesh
+        faults = await find_faults(mesh.links, attachment, namespace, mesh.platform.prefix, mesh.mtu)
+        if mesh.actual and mesh.actual.routes.workloads.get(attachment.link) != attachment.address:
+            faults.append(f"the host has no route to {attachment.address}")
+        if attachment.resolv_conf:
+            path, text = Path(attachment.resolv_conf), resolv_conf.render(mesh.platform)
+            if not await asyncio.to_thread(resolv_conf.is_written, path, text):
+                faults.append(f"{path} is not as it was written")
+        return faults

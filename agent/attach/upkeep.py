@@ -1,0 +1,51 @@
+"""Upkeep of the attachments: those that were cut off, that lost their workload, or whose host is being drained."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agent.attach.attacher import Attacher
+from agent.attachment import Attachment, Phase
+from agent.errors import AgentError
+from agent.mesh import Mesh
+
+UPKEEP_INTERVAL = 1.0  # seconds between two looks at the attachments
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Upkeep:
+    """Keeps the attachments of ``attacher`` in step with their workloads and with the state of the host."""
+
+    mesh: Mesh
+    attacher: Attacher
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Works until cancelled; calls ``ready`` after each look at all attachments."""
+        cut_off: set[str] | None = None
+        while True:
+            if self.mesh.is_loaded:
+                unfinished = {one.key for one in self.attacher.attachments if one.phase is not Phase.ATTACHED}
+                # Unfinished since before this agent started: no request of this agent is at work on it.
+                cut_off = unfinished if cut_off is None else cut_off & unfinished
+                for attachment in self.attacher.attachments:
+                    await self._look_after(attachment, is_cut_off=attachment.key in cut_off)
+            ready()
+            await asyncio.sleep(UPKEEP_INTERVAL)
+
+    async def _look_after(self, attachment: Attachment, *, is_cut_off: bool) -> None:
+        actual, is_draining = self.mesh.actual, self.mesh.identity.host.draining
+        is_attached = attachment.phase is Phase.ATTACHED
+        try:
+            is_unfinished = is_cut_off or attachment.phase is Phase.DETACHING
+            has_lost_link = is_attached and actual and attachment.link not in actual.routes.interfaces
+            if is_unfinished or has_lost_link:
+                await self.attacher.resume(attachment)
+            elif is_attached and attachment.is_draining != is_draining:
+                await self.attacher.set_draining(attachment, draining=is_draining)
+        except AgentError as error:
+            log.warning("attachment_unsettled", extra={"instance": str(attachment), "reason": str(error)})
