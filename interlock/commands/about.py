@@ -8,8 +8,8 @@ from typing import Any
 import click
 from click.shell_completion import get_completion_class
 
-from interlock.output import json_option, show, table
-from interlock.settings.options import takes
+from interlock.commands.options import takes
+from interlock.commands.output import json_option, show, table
 from interlock.settings.table import TABLE, Settings
 
 

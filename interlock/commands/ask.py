@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
+from interlock.commands.options import takes
+from interlock.commands.output import cell, json_option, show
 from interlock.commands.target import SETTINGS, Target
 from interlock.errors import BadSetting, ServerSilent
-from interlock.output import cell, json_option, show
-from interlock.settings.options import takes
 from interlock.settings.table import Settings
 from interlock.settings.values import parse_endpoint, parse_qname, parse_type
 from resolver.client import ask

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from interlock.commands.hostagent import ask_agent
+from interlock.commands.host_agent import ask_agent
+from interlock.commands.options import takes
+from interlock.commands.output import json_option, show, table
 from interlock.commands.target import environment_of
-from interlock.output import json_option, show, table
-from interlock.settings.options import takes
 from interlock.settings.table import Settings
 
 PEERS = ("host", "endpoint", "addresses", "handshake_age", "received", "sent", "hosts_revision", "live")

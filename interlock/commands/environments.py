@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from interlock.client import Client
-from interlock.output import json_option, show, table
-from interlock.settings.options import API, takes
+from interlock.commands.options import API, takes
+from interlock.commands.output import json_option, show, table
 from interlock.settings.table import Settings
 
 COLUMNS = ("id", "network", "enabled", "isolated", "revision")

@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from interlock.client import Client
-from interlock.commands.hostagent import ask_agent
-from interlock.output import json_option, show, table
-from interlock.settings.options import API, takes
+from interlock.commands.host_agent import ask_agent
+from interlock.commands.options import API, takes
+from interlock.commands.output import json_option, show, table
 from interlock.settings.table import Settings
 
 COLUMNS = ("id", "region", "endpoint", "public_key", "draining", "live")

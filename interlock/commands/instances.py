@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
+from interlock.commands.options import takes
+from interlock.commands.output import json_option, show, table
 from interlock.commands.target import SETTINGS, Target
-from interlock.output import json_option, show, table
-from interlock.settings.options import takes
 from interlock.settings.table import Settings
 from zones.model import State
 

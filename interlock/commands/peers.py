@@ -11,11 +11,11 @@ import click
 
 from admin.wgquick import Form, with_private_key
 from interlock.client import Client
+from interlock.commands.options import takes
+from interlock.commands.output import json_option, show, table
 from interlock.commands.target import SETTINGS, Target
 from interlock.errors import ApiRefused, ApiUnreachable, InterlockError, Unfinished
-from interlock.output import json_option, show, table
 from interlock.process.private_file import private_file
-from interlock.settings.options import takes
 from interlock.settings.table import Settings
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _file(client: Client, path: tuple[str, ...], key: PrivateKey | None, *, qr: 
     text = _config(client, path, "wg-quick", key)
     if not (key and qr):
         return text
-    from interlock.qr import draw
+    from interlock.commands.qr import draw
 
     code = draw(_config(client, path, "app", key))
     return text + "\n# for the WireGuard app of a phone:\n" + "".join(f"# {line}\n" for line in code.splitlines())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from interlock.settings.options import LOGS, PLATFORM, STORE, takes
+from interlock.commands.options import LOGS, PLATFORM, STORE, takes
 from interlock.settings.table import Settings
 
 # The servers are imported by the commands that run them: those that only speak to one start twice as fast without.
@@ -26,7 +26,7 @@ from interlock.settings.table import Settings
 )
 def up(settings: Settings) -> None:
     """Run everything on this machine: store, watcher, DNS server and admin API."""
-    from interlock.process.lifecycle import run_up
+    from interlock.programs.up import run_up
 
     run_up(settings)
 
@@ -46,7 +46,7 @@ def up(settings: Settings) -> None:
 )
 def resolver(settings: Settings) -> None:
     """Run the DNS server, on a store that is elsewhere or on what this host's agent tells."""
-    from interlock.process.lifecycle import run_resolver
+    from interlock.programs.resolver import run_resolver
 
     run_resolver(settings)
 
@@ -55,7 +55,7 @@ def resolver(settings: Settings) -> None:
 @takes("api_listen", "state_dir", *STORE, *PLATFORM, *LOGS, part="admin")
 def admin(settings: Settings) -> None:
     """Run the admin API, on a store that is elsewhere."""
-    from interlock.process.lifecycle import run_admin
+    from interlock.programs.admin import run_admin
 
     run_admin(settings)
 
@@ -78,6 +78,6 @@ def admin(settings: Settings) -> None:
 )
 def agent(settings: Settings) -> None:
     """Run the agent of this host: WireGuard, addresses, routes, nftables, and the workloads. Needs root."""
-    from interlock.parts.agent import run_agent
+    from interlock.programs.agent import run_agent
 
     run_agent(settings)

@@ -11,10 +11,10 @@ from typing import Any
 
 import click
 
+from interlock.commands.options import takes
+from interlock.commands.output import cell, json_option
 from interlock.errors import ServerSilent
-from interlock.output import cell, json_option
 from interlock.process.state_dir import TAIL_SOCKET
-from interlock.settings.options import takes
 from interlock.settings.table import Settings
 
 

@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-if TYPE_CHECKING:  # only who runs an agent loads what it is made of
-    from agent.announce.acknowledger import Acknowledger
-    from agent.mesh import Mesh
-    from interlock.parts.agent import Agent
-
-MOST_ENVIRONMENTS = 1000  # with a series of their own; beyond that a scrape would cost more than it tells
+from agent.announce.acknowledger import Acknowledger
+from agent.control.operations import Operations
+from agent.mesh import Mesh
+from interlock.observe.metrics import MOST_ENVIRONMENTS, Source
 
 
-def mesh_metrics(agent: Agent) -> Iterator[Metric]:
-    """All metrics of ``agent`` but those of its watcher."""
-    mesh, attacher, barrier = agent.mesh, agent.operations.attacher, agent.operations.attacher.barrier
+def mesh_metrics(mesh: Mesh, operations: Operations, acknowledger: Acknowledger) -> Source:
+    """The mesh, the waits for other hosts, the attached workloads and each peer host."""
+    return lambda: _mesh(mesh, operations, acknowledger)
+
+
+def _mesh(mesh: Mesh, operations: Operations, acknowledger: Acknowledger) -> Iterator[Metric]:
+    attacher, barrier = operations.attacher, operations.attacher.barrier
     counts, feed = mesh.counts, mesh.notifier.feed
     yield GaugeMetricFamily(
         "interlock_mesh_ok", "Whether the last pass has made this host as it should be.", not mesh.problem
@@ -47,7 +48,7 @@ def mesh_metrics(agent: Agent) -> Iterator[Metric]:
     yield CounterMetricFamily("interlock_detached", "Workloads that were detached.", attacher.counts.detached)
     yield CounterMetricFamily("interlock_attach_failures", "Workloads that could not be.", attacher.counts.failed)
     yield CounterMetricFamily("interlock_attach_seconds", "That all attachments took.", attacher.counts.seconds)
-    yield _acknowledged(agent.acknowledger)
+    yield _acknowledged(acknowledger)
     yield from _drops(mesh)
     yield from _peers(mesh)
 

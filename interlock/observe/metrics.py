@@ -7,11 +7,9 @@ The number of series is bounded, whoever asks what: no label holds a name that a
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
@@ -24,34 +22,26 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from admin.counts import ApiCounts
-from interlock.observe.mesh_metrics import MOST_ENVIRONMENTS, mesh_metrics
-from interlock.parts.names import Names
 from interlock.process.supervise import Supervisor
 from resolver.counts import LATENCY_BUCKETS, QueryCounts
 from resolver.forward.forwarder import Forwarder
+from resolver.server import Resolver
 from watcher.feed.follower import Follower
 from watcher.watcher import Watcher
 
-if TYPE_CHECKING:
-    from interlock.parts.agent import Agent
+MOST_ENVIRONMENTS = 1000  # with a series of their own; more would make a scrape too large
 
 
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """The parts of this process that count; None for those that it does not have."""
-
-    supervisor: Supervisor
-    names: Names | None = None
-    admin: ApiCounts | None = None
-    agent: Agent | None = None
+Source = Callable[[], Iterator[Metric]]
+"""Gives the metrics of one part of the process, as they are now."""
 
 
 class Metrics:
-    """Renders what ``sources`` have counted."""
+    """Renders what ``sources`` have counted, beside the release and the metrics of the process itself."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, *sources: Source) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_Parts(sources))
+        self._registry.register(_Sources(sources))
         ProcessCollector(registry=self._registry)
 
     def render(self) -> tuple[bytes, str]:
@@ -59,8 +49,8 @@ class Metrics:
         return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
 
 
-class _Parts(Collector):
-    def __init__(self, sources: Sources) -> None:
+class _Sources(Collector):
+    def __init__(self, sources: Iterable[Source]) -> None:
         self._sources = sources
 
     def describe(self) -> Iterable[Metric]:
@@ -68,17 +58,34 @@ class _Parts(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield InfoMetricFamily("interlock", "The release that runs.", {"version": version("interlock")})
-        yield from _supervisor(self._sources.supervisor)
-        if names := self._sources.names:
-            yield from _resolver(names.resolver.counts)
-            yield from _watcher(names.watcher)
-            if names.resolver.forwarder:
-                yield from _forwarder(names.resolver.forwarder)
-        if agent := self._sources.agent:
-            yield from _watcher(agent.watcher)
-            yield from mesh_metrics(agent)
-        if self._sources.admin:
-            yield from _admin(self._sources.admin)
+        for source in self._sources:
+            yield from source()
+
+
+def supervisor_metrics(supervisor: Supervisor) -> Source:
+    """The parts of the process: which of them serve, and how often each has crashed."""
+    return lambda: _supervisor(supervisor)
+
+
+def resolver_metrics(resolver: Resolver) -> Source:
+    """Queries, and forwarding where ``resolver`` forwards."""
+
+    def collect() -> Iterator[Metric]:
+        yield from _resolver(resolver.counts)
+        if resolver.forwarder:
+            yield from _forwarder(resolver.forwarder)
+
+    return collect
+
+
+def watcher_metrics(watcher: Watcher | Follower) -> Source:
+    """The environments that are served, and the connection to where they are learned."""
+    return lambda: _watcher(watcher)
+
+
+def admin_metrics(counts: ApiCounts) -> Source:
+    """Requests to the admin API, and commits."""
+    return lambda: _admin(counts)
 
 
 def _supervisor(supervisor: Supervisor) -> Iterator[Metric]:

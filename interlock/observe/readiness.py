@@ -1,86 +1,76 @@
-"""Whether a process is ready for what it is there for, part by part: what /readyz says."""
+"""What /readyz says: whether a process is ready for its work, part by part."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Protocol
 
 from admin.resources.operations import Probe
-from interlock.parts.names import Names
-from interlock.process.supervise import Part, Supervisor
-from store.errors import Unavailable
-from store.store import Store
+from interlock.process.supervise import Supervisor
 from watcher.feed.follower import Follower
+from watcher.watcher import Watcher
 
-if TYPE_CHECKING:
-    from interlock.parts.agent import Agent
-
-PING_EVERY = 1.0  # seconds; a load balancer should know before its clients do
-
-log = logging.getLogger(__name__)
+Check = Callable[[], tuple[str, Probe]]
+"""Gives the name under which /readyz lists it, and its outcome."""
 
 
-@dataclass(slots=True)
-class Contact:
-    """Knows whether ``store`` answers, by asking; for a process without a watcher, which knows it anyway."""
-
-    store: Store
-    reason: str = "not asked yet"
-
-    @property
-    def part(self) -> Part:
-        return Part("contact", self._ask)
-
-    async def _ask(self, ready: Callable[[], None]) -> None:
-        while True:
-            try:
-                await self.store.ping()
-            except Unavailable as error:
-                if self.reason != str(error):
-                    log.warning("store_unavailable", extra={"reason": str(error)})
-                self.reason = str(error)
-            else:
-                if self.reason:
-                    log.info("store_connected", extra={"store": self.store.url})
-                self.reason = ""
-            ready()
-            await asyncio.sleep(PING_EVERY)
-
-
-@dataclass(frozen=True, slots=True)
 class Readiness:
-    """The probes of a process.
+    """The checks of a process: each part of ``supervisor`` is up, and each of ``checks``."""
 
-    A resolver (``names``) is ready once it has loaded, and stays so when the store, or the agent that it learns from,
-    goes: its answers go on. What writes is ready while the store answers; ``is_writer`` says that this process does. An
-    ``agent`` is ready while workloads can be attached to its host.
-    """
-
-    supervisor: Supervisor
-    names: Names | None = None
-    contact: Contact | None = None
-    agent: Agent | None = None
-    is_writer: bool = False
+    def __init__(self, supervisor: Supervisor, *checks: Check) -> None:
+        self._supervisor = supervisor
+        self._checks = checks
 
     def __call__(self) -> dict[str, Probe]:
-        """Each part by name."""
-        return dict(self._probes())
-
-    def _probes(self) -> Iterator[tuple[str, Probe]]:
-        for name in self.supervisor.restarts:
-            yield name, Probe(name not in self.supervisor.down, "it has crashed and is about to be started again")
-        if self.names:
-            yield "names", Probe(self.names.resolver.is_loaded, f"not loaded yet: does {_source(self.names)} answer?")
-        if self.names and self.is_writer:
-            yield "contact", Probe(self.names.watcher.connected, "the store does not answer")
-        if self.agent:
-            yield "host", Probe(not self.agent.operations.obstacles, self.agent.operations.obstacles)
-        if self.contact:
-            yield "contact", Probe(not self.contact.reason, self.contact.reason)
+        """The outcome of each check, by its name."""
+        down = self._supervisor.down
+        parts = {
+            name: Probe(name not in down, "it has crashed and is about to be started again")
+            for name in self._supervisor.restarts
+        }
+        return parts | dict(check() for check in self._checks)
 
 
-def _source(names: Names) -> str:
-    return "the agent of this host" if isinstance(names.watcher, Follower) else "the store"
+class LoadsZones(Protocol):
+    """A resolver with the watcher, or the follower of the agent's feed, that feeds it."""
+
+    @property
+    def is_loaded(self) -> bool: ...
+
+    @property
+    def watcher(self) -> Watcher | Follower: ...
+
+
+def zones_loaded(resolver: LoadsZones) -> Check:
+    """A resolver is ready once it has loaded, and stays ready when its source goes away: its answers go on."""
+    source = "the agent of this host" if isinstance(resolver.watcher, Follower) else "the store"
+    reason = f"not loaded yet: does {source} answer?"
+    return lambda: ("names", Probe(resolver.is_loaded, reason))
+
+
+def store_connected(watcher: Watcher | Follower) -> Check:
+    """A process that writes is ready while its watcher has a connection to the store."""
+    return lambda: ("store_connection", Probe(watcher.connected, "the store does not answer"))
+
+
+class AsksTheStore(Protocol):
+    """Something that knows why the store does not answer; ``reason`` is empty while it answers."""
+
+    reason: str
+
+
+def store_answers(probe: AsksTheStore) -> Check:
+    """A process that writes, and has no watcher, is ready while the store answers its probe."""
+    return lambda: ("store_connection", Probe(not probe.reason, probe.reason))
+
+
+class HasObstacles(Protocol):
+    """An agent's operations; ``obstacles`` says what keeps workloads from being attached, and is empty otherwise."""
+
+    @property
+    def obstacles(self) -> str: ...
+
+
+def host_ready(operations: HasObstacles) -> Check:
+    """An agent is ready while workloads can be attached to its host."""
+    return lambda: ("host", Probe(not operations.obstacles, operations.obstacles))

@@ -1,1 +1,1 @@
-"""The parts of a process, each put together from its packages."""
+"""The parts that processes are put together from: the resolver, the agent, the HTTP servers, the store probe."""

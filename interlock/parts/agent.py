@@ -1,4 +1,4 @@
-"""The agent of a host, put together from its parts: what is true comes in from the store, and goes out as a mesh.
+"""The agent of a host as parts of a process: it programs the mesh from the environments that the store holds.
 
 store ──► watcher ──► mesh ──► feed ──► the resolvers of this host
 ▲                    │
@@ -36,13 +36,8 @@ from agent.system.nftables import Firewall
 from agent.system.veth import enable_forwarding
 from agent.system.wireguard import choose
 from interlock.errors import BadSetting, PartFailed
-from interlock.observe import logs
-from interlock.observe.metrics import Metrics, Sources
-from interlock.observe.readiness import Readiness
-from interlock.parts.api import operations_part
-from interlock.process.lifecycle import require_store, run_until_told, serve
-from interlock.process.state_dir import ATTACHMENTS, make_state_directory
-from interlock.process.supervise import Part, Supervisor
+from interlock.process.state_dir import ATTACHMENTS
+from interlock.process.supervise import Part, Run
 from interlock.settings.table import Settings
 from store.hosts import Hosts
 from store.store import Store
@@ -56,16 +51,19 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
-    """What an agent cannot do without, of the settings. ``endpoint`` as other hosts write it."""
+class HostSettings:
+    """The settings that an agent cannot run without, checked to be there."""
 
     host: str
+    """The id of this host."""
     endpoint: str
+    """Where other hosts reach this one's WireGuard, as they write it: ``192.0.2.1:51820``."""
     directory: Path
+    """Where the agent makes its sockets."""
 
     @classmethod
-    def of(cls, settings: Settings) -> Setup:
-        """Raises `BadSetting` where something is missing, and `PartFailed` where this user may not do it."""
+    def of(cls, settings: Settings) -> HostSettings:
+        """Raises `BadSetting` where a setting is missing, and `PartFailed` where this user is not root."""
         if settings.host is None:
             raise BadSetting("which host is this? give --host or set INTERLOCK_HOST: its name cannot be an id")
         if settings.endpoint is None:
@@ -80,31 +78,39 @@ class Setup:
 
 
 @dataclass(slots=True)
-class Agent:
-    """All parts of the agent of one host. ``left`` is set once it has left the mesh and is to end."""
+class AgentParts:
+    """The agent of one host, part by part."""
 
     mesh: Mesh
+    """Plans, applies and reads back what this host is to have."""
     watcher: Watcher
+    """Learns the environments and the hosts from the store."""
     acknowledger: Acknowledger
+    """Tells the store which revisions this host has programmed."""
     registrar: Registrar
+    """Keeps this host registered in the store, and its lease renewed."""
     operations: Operations
+    """Answers requests on the agent's socket: attach, detach, show the mesh, rotate the key, leave."""
     upkeep: Upkeep
+    """Attaches workloads again after a restart, and detaches those that are gone."""
     socket: ControlServer
+    """The agent's socket."""
     left: asyncio.Event
+    """Set once this host has left the mesh, which ends the agent."""
 
     @classmethod
-    async def of(cls, settings: Settings, setup: Setup, store: Store) -> Agent:
-        """The agent that ``settings`` call for. Raises `PartFailed`."""
+    async def of(cls, settings: Settings, host: HostSettings, store: Store) -> AgentParts:
+        """The agent that ``settings`` describe. Raises `PartFailed`."""
         with _as_part_failed():
-            return await cls._of(settings, setup, store)
+            return await cls._of(settings, host, store)
 
     @classmethod
-    async def _of(cls, settings: Settings, setup: Setup, store: Store) -> Agent:
+    async def _of(cls, settings: Settings, host: HostSettings, store: Store) -> AgentParts:
         platform, links, left = settings.platform, Links(), asyncio.Event()
         attachments = Attachments(settings.state_dir / ATTACHMENTS)
         attachments.load()
         keyring = Keyring(settings.state_dir)
-        identity = await load_identity(store, keyring, setup.host, setup.endpoint, settings.region)
+        identity = await load_identity(store, keyring, host.host, host.endpoint, settings.region)
         acknowledger, barrier = Acknowledger(store, identity.id), Barrier(store)
         mesh = Mesh(
             identity=identity,
@@ -114,7 +120,7 @@ class Agent:
             device=await choose(settings.wireguard, settings.device, links),
             links=links,
             firewall=Firewall(settings.device, LINK_PREFIX, platform.infrastructure),
-            notifier=Notifier(FeedServer(setup.directory / FEED_SOCKET, settings.agent_group), acknowledger),
+            notifier=Notifier(FeedServer(host.directory / FEED_SOCKET, settings.agent_group), acknowledger),
             handshakes=Handshakes(Barrier(store)),
             attachments=attachments,
         )
@@ -128,19 +134,19 @@ class Agent:
 
         watcher = Watcher(store, platform, mesh, interest=identity.id, on_hosts=take_hosts)
         operations = Operations(mesh, attacher, registrar, store, lambda: watcher.quarantined, left.set)
-        local = ControlServer(setup.directory / SOCKET, operations.handle)
+        local = ControlServer(host.directory / SOCKET, operations.handle)
         return cls(mesh, watcher, acknowledger, registrar, operations, Upkeep(mesh, attacher), local, left)
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """The mesh before the watcher, which tells it what to be; the socket last, when there is something to ask."""
+        """The mesh starts before the watcher, which publishes to it; the socket comes last, when it can be asked."""
         return (
             Part("feed", self._feed),
             Part("mesh", self._keep_mesh),
             Part("acknowledger", _ready_at_once(self.acknowledger.run)),
             Part("watcher", _ready_at_once(self.watcher.run)),
-            Part("registrar", _named(self.registrar.run)),
-            Part("attachments", _named(self.upkeep.run)),
+            Part("registrar", _part_failed(self.registrar.run)),
+            Part("attachments", _part_failed(self.upkeep.run)),
             Part("socket", self._listen),
         )
 
@@ -171,28 +177,8 @@ class Agent:
             await self.socket.stop()
 
 
-def run_agent(settings: Settings) -> None:
-    """The agent of this host, until a signal or its leave ends it. Raises `InterlockError` where it cannot start."""
-    url = require_store(settings, "agent")
-    setup = Setup.of(settings)
-    logs.configure(settings.log_level, settings.log_format)
-    make_state_directory(settings.state_dir)
-    run_until_told(_run(settings, setup, url))
-
-
-async def _run(settings: Settings, setup: Setup, url: str) -> None:
-    store = Store(url, settings.redis_prefix)
-    agent = await Agent.of(settings, setup, store)
-    supervisor = Supervisor(list(agent.parts))
-    if settings.ops_listen:
-        metrics = Metrics(Sources(supervisor, agent=agent))
-        readiness = Readiness(supervisor, agent=agent)
-        supervisor.parts.append(operations_part(settings.ops_listen, readiness, metrics).part)
-    await serve(supervisor, store, until=agent.left)
-
-
-def _ready_at_once(run: Callable[[], Awaitable[None]]) -> Callable[[Callable[[], None]], Awaitable[None]]:
-    # It goes on asking for a store that is away; what there is goes on meanwhile.
+def _ready_at_once(run: Callable[[], Awaitable[None]]) -> Run:
+    # Such a part is never waited for: it keeps asking for an absent store by itself while the other parts work.
     async def start(ready: Callable[[], None]) -> None:
         ready()
         await run()
@@ -200,7 +186,7 @@ def _ready_at_once(run: Callable[[], Awaitable[None]]) -> Callable[[Callable[[],
     return start
 
 
-def _named(run: Callable[[Callable[[], None]], Awaitable[None]]) -> Callable[[Callable[[], None]], Awaitable[None]]:
+def _part_failed(run: Run) -> Run:
     async def start(ready: Callable[[], None]) -> None:
         with _as_part_failed():
             await run(ready)
@@ -210,7 +196,7 @@ def _named(run: Callable[[Callable[[], None]], Awaitable[None]]) -> Callable[[Ca
 
 @contextmanager
 def _as_part_failed() -> Iterator[None]:
-    """What the agent foresaw is told in a line."""
+    """Turns an error that the agent foresaw into `PartFailed`, which is one line and no traceback."""
     try:
         yield
     except AgentError as error:

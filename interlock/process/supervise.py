@@ -23,12 +23,18 @@ DRAIN_DEADLINE = 6.0  # seconds that one part may take to end; more than any of 
 log = logging.getLogger(__name__)
 
 
+Run = Callable[[Callable[[], None]], Awaitable[None]]
+"""``run(ready)`` serves until cancelled, and calls ``ready`` once it serves."""
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of the process. ``run(ready)`` serves until cancelled and calls ``ready`` when it does."""
+    """One part of the process."""
 
     name: str
-    run: Callable[[Callable[[], None]], Awaitable[None]]
+    """Names the part in logs, metrics and /readyz."""
+    run: Run
+    """Serves until cancelled."""
 
 
 @dataclass(slots=True)

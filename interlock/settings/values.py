@@ -36,6 +36,11 @@ class Endpoint(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+def reachable(host: str, port: int) -> Endpoint:
+    """Where clients on this machine reach a server that listens on ``host`` and ``port``."""
+    return Endpoint({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)  # noqa: S104 compared, not listened on
+
+
 class Binding(NamedTuple):
     """Clients of ``network`` belong to ``environment``."""
 

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from interlock import cli
-from interlock.output import cell
+from interlock.commands.output import cell
 from tests.interlock.processes import interlock, run
 
 

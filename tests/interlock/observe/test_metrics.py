@@ -10,8 +10,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from admin.counts import ApiCounts
 from interlock.observe import metrics
-from interlock.observe.metrics import Metrics, Sources
-from interlock.parts.names import Names
+from interlock.observe.metrics import (
+    Metrics,
+    Source,
+    admin_metrics,
+    resolver_metrics,
+    supervisor_metrics,
+    watcher_metrics,
+)
+from interlock.parts.resolver import ResolverParts
 from interlock.process.supervise import Supervisor
 from interlock.settings.sources import read_settings
 from resolver.wire.messages import Rcode, Transport
@@ -23,14 +30,18 @@ from zones.names import EnvironmentId
 from zones.records import RRType
 
 
-def names_of(store: Store) -> Names:
+def names_of(store: Store) -> ResolverParts:
     """A resolver and a watcher that are not started."""
-    return Names.of(read_settings({"upstream": ["192.0.2.53"]}, {}), store, [])
+    return ResolverParts.of(read_settings({"upstream": ["192.0.2.53"]}, {}), store, [])
 
 
-def scrape(sources: Sources) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    families = text_string_to_metric_families(Metrics(sources).render()[0].decode())
+def scrape(*sources: Source) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    families = text_string_to_metric_families(Metrics(*sources).render()[0].decode())
     return {(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples}
+
+
+def sources_of(names: ResolverParts) -> list[Source]:
+    return [resolver_metrics(names.resolver), watcher_metrics(names.watcher)]
 
 
 def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
@@ -45,7 +56,7 @@ def test_queries_and_their_latency() -> None:
     counts.dropped["short"] += 1
     counts.observe(0.00002, queries=4)
     counts.observe(100.0)
-    found = scrape(Sources(Supervisor([]), names))
+    found = scrape(*sources_of(names))
     assert (
         found[key("interlock_queries_total", rcode="NOERROR", type="AAAA", scope="environment", transport="udp")] == 5
     )
@@ -63,19 +74,19 @@ def test_names_on_their_way() -> None:
     names = names_of(Store("unix:///nowhere"))
     names.resolver.counts.held_pending = 5
     names.resolver.counts.pending_timeouts = 2
-    found = scrape(Sources(Supervisor([]), names))
+    found = scrape(*sources_of(names))
     assert found[key("interlock_queries_held_pending_total")] == 5
     assert found[key("interlock_queries_pending_timeouts_total")] == 2
 
 
 def test_the_agent_in_the_place_of_a_store() -> None:
-    names = Names.of(read_settings({"agent_dir": "/nowhere", "upstream": ["none"]}, {}), None, [])
-    sources = Sources(Supervisor([]), names)
-    assert not any("store" in name or name == "interlock_zone_age_seconds" for name, _ in scrape(sources))
-    assert scrape(sources)[key("interlock_agent_connected")] == 0
+    names = ResolverParts.of(read_settings({"agent_dir": "/nowhere", "upstream": ["none"]}, {}), None, [])
+    sources = sources_of(names)
+    assert not any("store" in name or name == "interlock_zone_age_seconds" for name, _ in scrape(*sources))
+    assert scrape(*sources)[key("interlock_agent_connected")] == 0
     names.watcher.connected = True
     names.watcher.counts.lost_connections = 3
-    found = scrape(sources)
+    found = scrape(*sources)
     assert found[key("interlock_agent_connected")] == 1
     assert found[key("interlock_agent_lost_total")] == 3
     assert found[key("interlock_environments")] == 0
@@ -84,7 +95,8 @@ def test_the_agent_in_the_place_of_a_store() -> None:
 
 def test_parts_and_process() -> None:
     counts = ApiCounts(commits=7, requests=Counter({("GET", "/v1/environments", 200): 3}))
-    found = scrape(Sources(Supervisor([], restarts={"watcher": 2, "admin": 0}, down={"watcher"}), admin=counts))
+    supervisor = Supervisor([], restarts={"watcher": 2, "admin": 0}, down={"watcher"})
+    found = scrape(supervisor_metrics(supervisor), admin_metrics(counts))
     assert found[key("interlock_commits_total")] == 7
     assert found[key("interlock_api_requests_total", method="GET", route="/v1/environments", status="200")] == 3
     assert found[key("interlock_part_restarts_total", part="watcher")] == 2
@@ -96,17 +108,17 @@ def test_parts_and_process() -> None:
 
 async def test_the_watcher_and_its_environments(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     names = names_of(store)
-    sources = Sources(Supervisor([]), names)
-    assert key("interlock_zone_age_seconds") not in scrape(sources)
+    sources = sources_of(names)
+    assert key("interlock_zone_age_seconds") not in scrape(*sources)
     await store.environments.commit(worlds.production(), 0)
     await store.environments.commit(Environment(EnvironmentId("second"), IPv6Network("fd12:1:1::/48"), 1), 0)
     assert isinstance(names.watcher, Watcher)
     await names.watcher._synchronize()
-    found = scrape(sources)
+    found = scrape(*sources)
     assert found[key("interlock_environments")] == 2
     assert found[key("interlock_environment_revision", environment="production")] == worlds.production().revision
     assert found[key("interlock_store_connected")] == 1
     assert found[key("interlock_upstream_queries_total", upstream="192.0.2.53:53")] == 0
     assert 0 <= found[key("interlock_zone_age_seconds")] < 60
     monkeypatch.setattr(metrics, "MOST_ENVIRONMENTS", 1)
-    assert not any(name == "interlock_environment_revision" for name, _ in scrape(sources))
+    assert not any(name == "interlock_environment_revision" for name, _ in scrape(*sources))

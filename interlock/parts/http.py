@@ -1,4 +1,4 @@
-"""The admin API and the operations endpoints, as parts of a process."""
+"""The HTTP servers as parts of a process: the admin API, or the operations endpoints alone."""
 
 from __future__ import annotations
 
@@ -13,15 +13,13 @@ from admin.auth.tokens import digest, load_or_create_root_token
 from admin.counts import ApiCounts
 from admin.errors import BadTokenFile
 from admin.http.server import Application, ListenError, serve
-from admin.resources.operations import Readiness, operations_app
+from admin.resources.operations import Metrics, Readiness, operations_app
 from interlock.errors import PartFailed, StateDirectoryUnusable
 from interlock.observe.explain import Explainer
-from interlock.observe.metrics import Metrics
 from interlock.process.state_dir import TOKEN_FILE
 from interlock.process.supervise import Part
 from interlock.settings.table import Settings
-from interlock.settings.values import Endpoint
-from interlock.welcome import reachable
+from interlock.settings.values import Endpoint, reachable
 from store.store import Store
 
 log = logging.getLogger(__name__)
@@ -29,15 +27,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RootToken:
-    """The token that opens everything; ``is_new`` says whether it was made just now."""
+    """The token that opens all of the admin API."""
 
     path: Path
+    """The file that holds the token, mode 0600."""
     text: str = field(repr=False)
+    """The token itself."""
     is_new: bool
+    """Whether this process has just made the token."""
 
     @classmethod
     def of(cls, settings: Settings) -> RootToken:
-        """The token in the state directory, made if there is none. Raises `StateDirectoryUnusable`."""
+        """The token in the state directory, generated where there is none. Raises `StateDirectoryUnusable`."""
         path = settings.state_dir / TOKEN_FILE
         try:
             return cls(path, *load_or_create_root_token(path))
@@ -48,10 +49,13 @@ class RootToken:
 
 
 class HttpPart:
-    """Serves what ``make`` makes on ``listen``. ``url`` is where clients on this machine reach it, once it serves."""
+    """An HTTP server as a part: serves on ``listen`` the application that ``make`` returns.
+
+    ``name`` is the part's name; ``flag`` is named in the error when the address cannot be listened on.
+    """
 
     def __init__(self, name: str, flag: str, listen: Endpoint, make: Callable[[], Application]) -> None:
-        self.url = ""
+        self.url = ""  # where clients on this machine reach the server; empty until it serves
         self.part = Part(name, self._run)
         self._flag = flag
         self._listen = listen
@@ -59,7 +63,7 @@ class HttpPart:
 
     async def _run(self, ready: Callable[[], None]) -> None:
         try:
-            # A new application each time: one that has ended cannot be served again.
+            # A new application at each start: aiohttp cannot serve one again that has been shut down.
             async with serve(self._make(), *self._listen) as (host, port):
                 self.url = f"http://{reachable(host, port)}"
                 log.info("http_listening", extra={"address": str(Endpoint(host, port)), "part": self.part.name})
@@ -72,7 +76,7 @@ class HttpPart:
 def admin_part(
     settings: Settings, store: Store, token: RootToken, counts: ApiCounts, readiness: Readiness, metrics: Metrics
 ) -> HttpPart:
-    """The admin API, with the operations endpoints beside it."""
+    """The admin API, with the operations endpoints beside it on the same address."""
 
     def make() -> Application:
         return make_app(
@@ -81,7 +85,7 @@ def admin_part(
             root_token_digest=digest(token.text),
             explain=Explainer(store, settings.platform).explain,
             readiness=readiness,
-            metrics=metrics.render,
+            metrics=metrics,
             counts=counts,
         )
 
@@ -94,5 +98,5 @@ def operations_part(listen: Endpoint, readiness: Readiness, metrics: Metrics) ->
         "operations",
         "--ops-listen",
         listen,
-        lambda: operations_app(readiness=readiness, metrics=metrics.render),
+        lambda: operations_app(readiness=readiness, metrics=metrics),
     )

@@ -1,4 +1,4 @@
-"""The way of a name: who learns it, from the store or from this host's agent, and the resolver that says it."""
+"""The resolver as parts of a process: the watcher that learns the zones, the resolver that answers, the query log."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from interlock.errors import PartFailed
 from interlock.process.state_dir import TAIL_SOCKET
 from interlock.process.supervise import Part
 from interlock.settings.table import Settings
-from interlock.settings.values import NO_UPSTREAM, Binding, Endpoint
-from interlock.welcome import reachable
+from interlock.settings.values import NO_UPSTREAM, Binding, Endpoint, reachable
 from resolver.errors import ListenError
 from resolver.forward.forwarder import Forwarder
 from resolver.forward.upstream import PORT as DNS_PORT
@@ -29,47 +28,58 @@ from watcher.watcher import Watcher
 from zones.names import ROOT, EnvironmentId
 from zones.zone import Zone
 
-USUAL = gc.get_threshold()
-WHILE_LOADING = (50_000, 100, 1_000)
-"""Of the garbage collector (``gc.set_threshold``). Full collections of what is still growing held up queries for half a
-second at a million instances; none of it is garbage, and what is short-lived goes with the youngest generation."""
+GC_DEFAULT = gc.get_threshold()
+GC_WHILE_LOADING = (50_000, 100, 1_000)
+"""Thresholds of the garbage collector (``gc.set_threshold``) while the first zones are loaded. Full collections of the
+growing zones held up queries for half a second at a million instances. None of the zones is garbage, and short-lived
+objects are collected with the youngest generation."""
 
 RESOLV_CONF = Path("/etc/resolv.conf")
-SOON = 5.0  # seconds from a commit to its answers; it takes milliseconds while all is well
+SERVED_DEADLINE = 5.0  # seconds from a commit until it is answered; milliseconds in a healthy process
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Names:
-    """``loaded`` is set once the resolver has all that there is, ``published`` whenever it is given a zone."""
+class ResolverParts:
+    """The resolver of one process and everything that feeds it."""
 
     resolver: Resolver
+    """Answers DNS queries from the zones that it is given."""
     watcher: Watcher | Follower
+    """Learns the zones: from the store, or from the feed of this host's agent."""
     loaded: asyncio.Event
+    """Set once the resolver has all zones that there are."""
     published: asyncio.Event
+    """Set whenever the resolver is given a zone; whoever waits for it clears it."""
     tail_socket: Path
+    """Where ``interlock tail`` connects to."""
 
     @classmethod
-    def of(cls, settings: Settings, store: Store | None, bindings: Iterable[Binding]) -> Names:
-        """A resolver with ``bindings``, as ``settings`` say, that learns what ``store`` holds.
+    def of(cls, settings: Settings, store: Store | None, bindings: Iterable[Binding]) -> ResolverParts:
+        """A resolver with ``bindings``, set up by ``settings``, that serves the zones in ``store``.
 
-        Without a store it learns what the agent of this host has a way to.
+        Without a store it serves the zones that the agent of this host has programmed routes for.
         """
         listen = _listen_addresses(settings)
         resolver = Resolver(settings.platform, listen, dict(bindings), _forwarder(settings, listen))
         loaded, published = asyncio.Event(), asyncio.Event()
-        watcher = _watcher(settings, store, _Audience(resolver, loaded, published))
+        watcher = _watcher(settings, store, _FanOut(resolver, loaded, published))
         return cls(resolver, watcher, loaded, published, settings.state_dir / TAIL_SOCKET)
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """The resolver first: it holds queries until the watcher has loaded."""
-        return Part("resolver", self._resolve), Part("watcher", self._watch), Part("querylog", self._tell)
+        """The resolver comes first: it holds queries until the watcher has loaded."""
+        return Part("resolver", self._resolve), Part("watcher", self._watch), Part("querylog", self._serve_query_log)
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the resolver has all zones that there are."""
+        return self.resolver.is_loaded
 
     async def wait_for(self, environment: EnvironmentId, revision: int) -> None:
         """Returns when ``revision`` of ``environment``, or a newer one, is served. Raises ``TimeoutError``."""
-        async with asyncio.timeout(SOON):
+        async with asyncio.timeout(SERVED_DEADLINE):
             while self.watcher.revisions.get(environment, 0) < revision:
                 self.published.clear()
                 await self.published.wait()
@@ -88,18 +98,18 @@ class Names:
 
     async def _watch(self, ready: Callable[[], None]) -> None:
         if not self.loaded.is_set():
-            gc.set_threshold(*WHILE_LOADING)
-        # Ready at once: it goes on asking for a store that is away, and until then the resolver has its own way.
+            gc.set_threshold(*GC_WHILE_LOADING)
+        # Ready at once: the watcher keeps asking for an absent store by itself; the resolver holds queries meanwhile.
         ready()
         await self.watcher.run()
 
-    async def _tell(self, ready: Callable[[], None]) -> None:
+    async def _serve_query_log(self, ready: Callable[[], None]) -> None:
         ready()
         server = TailServer(self.tail_socket, self.resolver.querylog)
         try:
             await server.start()
         except OSError as error:
-            # A resolver may well run where there is nothing to write to; it can be watched by its metrics.
+            # A resolver may run without a writable directory; its metrics still show what it does.
             log.warning("no_query_log", extra={"socket": str(self.tail_socket), "reason": error.strerror or str(error)})
             await asyncio.Future()
         try:
@@ -109,52 +119,55 @@ class Names:
 
 
 @dataclass(frozen=True, slots=True)
-class _Audience:
-    """Passes on what the watcher publishes, and tells who waits for it."""
+class _FanOut:
+    """Passes what the watcher publishes on to the resolver, and sets the events that others wait for."""
 
     resolver: Resolver
-    everything: asyncio.Event
-    something: asyncio.Event
+    """Receives every zone."""
+    all_loaded: asyncio.Event
+    """Set when the watcher has published all zones that there are."""
+    published: asyncio.Event
+    """Set with every zone."""
 
     def announce(self, zone: Zone) -> None:
         self.resolver.announce(zone)
 
     def publish(self, zone: Zone) -> None:
         self.resolver.publish(zone)
-        self.something.set()
+        self.published.set()
 
     def withdraw(self, environment: EnvironmentId) -> None:
         self.resolver.withdraw(environment)
 
     def loaded(self) -> None:
         self.resolver.loaded()
-        self.everything.set()
+        self.all_loaded.set()
         _spare_the_collector()
 
 
-def _watcher(settings: Settings, store: Store | None, audience: _Audience) -> Watcher | Follower:
+def _watcher(settings: Settings, store: Store | None, publisher: _FanOut) -> Watcher | Follower:
     if store:
-        return Watcher(store, settings.platform, audience)
+        return Watcher(store, settings.platform, publisher)
     assert settings.agent_dir
-    return Follower(settings.agent_dir / FEED_SOCKET, settings.platform, audience)
+    return Follower(settings.agent_dir / FEED_SOCKET, settings.platform, publisher)
 
 
 def _spare_the_collector() -> None:
-    """What is here now stays, so the garbage collector need not walk through it again and again."""
+    """Exempts the loaded zones from garbage collection: they stay, and walking through them takes time."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*USUAL)
+    gc.set_threshold(*GC_DEFAULT)
 
 
 def _listen_addresses(settings: Settings) -> list[Endpoint]:
-    """Where to serve DNS. Of addresses that nobody asked for, those are left out that this machine does not have."""
+    """Where to serve DNS. Default addresses that this machine does not have are left out; configured ones never are."""
     if not settings.is_default("dns_listen"):
         return list(settings.dns_listen)
-    there = [endpoint for endpoint in settings.dns_listen if _has_address(endpoint.host)]
+    usable = [endpoint for endpoint in settings.dns_listen if _has_address(endpoint.host)]
     for endpoint in settings.dns_listen:
-        if endpoint not in there:
+        if endpoint not in usable:
             log.warning("address_left_out", extra={"address": str(endpoint), "reason": "this machine does not have it"})
-    return there or list(settings.dns_listen)
+    return usable or list(settings.dns_listen)
 
 
 def _forwarder(settings: Settings, listen: Iterable[Endpoint]) -> Forwarder | None:
@@ -172,7 +185,7 @@ def _forwarder(settings: Settings, listen: Iterable[Endpoint]) -> Forwarder | No
 
 
 def _own_nameservers(settings: Settings, listen: Iterable[Endpoint]) -> frozenset[str]:
-    """Addresses by which a ``resolv.conf`` may mean ourselves: to ask those would be to go round in circles."""
+    """Addresses in a ``resolv.conf`` that are this resolver itself: forwarding to them would be a loop."""
     hosts = {endpoint.host for endpoint in listen if endpoint.port == DNS_PORT}
     hosts |= {reachable(host, DNS_PORT).host for host in hosts}
     return frozenset({*hosts, str(settings.platform.resolver)})

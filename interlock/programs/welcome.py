@@ -42,8 +42,3 @@ class Welcome:
         if self.new_token and "JOURNAL_STREAM" not in os.environ:
             yield f"         {self.new_token}     (new, and shown this once)"
         yield "  End    Ctrl-C; what you have made is kept"
-
-
-def reachable(host: str, port: int) -> Endpoint:
-    """Where clients on this machine reach a server that listens on ``host`` and ``port``."""
-    return Endpoint({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)  # noqa: S104 listened on elsewhere

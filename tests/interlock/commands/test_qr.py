@@ -9,7 +9,7 @@ import subprocess
 import pytest
 import segno
 
-from interlock.qr import draw
+from interlock.commands.qr import draw
 
 PIXELS = {" ": (1, 1), "▄": (1, 0), "▀": (0, 1), "█": (0, 0)}  # upper and lower half; 1 is dark
 SCALE = 4  # pixels a module, as many as a reader needs to be sure

@@ -24,8 +24,8 @@ from store.errors import Unavailable
 from store.hosts import Hosts, HostStore
 from store.store import Store
 from tests.admin.api import ROOT, Api, E, make_host, make_key
+from tests.interlock.commands.test_qr import read
 from tests.interlock.processes import run_here
-from tests.interlock.test_qr import read
 
 LEASE = 60_000  # milliseconds; longer than any test
 QR_LINE = re.compile(r"# ([ ▄▀█]+)")

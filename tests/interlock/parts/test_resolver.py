@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from interlock.demo import demo_bindings
-from interlock.parts import names
-from interlock.parts.names import Names
+from interlock.parts import resolver
+from interlock.parts.resolver import ResolverParts
+from interlock.programs.demo import demo_bindings
 from interlock.settings.setting import Raw
 from interlock.settings.sources import read_settings
 from interlock.settings.values import Endpoint, parse_binding, parse_qname
@@ -18,8 +18,8 @@ from watcher.watcher import Watcher
 from zones.names import Name
 
 
-def built(flags: dict[str, Raw]) -> Names:
-    return Names.of(read_settings(flags, {}, part="up"), Store("unix:///nowhere"), [])
+def built(flags: dict[str, Raw]) -> ResolverParts:
+    return ResolverParts.of(read_settings(flags, {}, part="up"), Store("unix:///nowhere"), [])
 
 
 def upstreams(flags: dict[str, Raw]) -> set[str]:
@@ -30,7 +30,7 @@ def upstreams(flags: dict[str, Raw]) -> set[str]:
 @pytest.fixture
 def resolv_conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "resolv.conf"
-    monkeypatch.setattr(names, "RESOLV_CONF", path)
+    monkeypatch.setattr(resolver, "RESOLV_CONF", path)
     return path
 
 
@@ -65,7 +65,7 @@ def test_an_address_that_nobody_asked_for_may_be_missing(
     resolv_conf: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     resolv_conf.write_text("")
-    monkeypatch.setattr(names, "_has_address", lambda host: ":" not in host)
+    monkeypatch.setattr(resolver, "_has_address", lambda host: ":" not in host)
     assert built({}).resolver._listen == [Endpoint("127.0.0.1", 1053)]
     assert [record.getMessage() for record in caplog.records] == ["address_left_out"]
     asked_for: dict[str, Raw] = {"dns_listen": ["127.0.0.1:1053", "[::1]:1053"]}
@@ -95,7 +95,7 @@ def test_a_single_label_is_below_the_zone(text: str, expected: str) -> None:
 
 def test_without_a_store_it_follows_the_agent_of_this_host(resolv_conf: Path) -> None:
     settings = read_settings({"agent_dir": "/nowhere/agent"}, {}, part="resolver")
-    names_ = Names.of(settings, None, [])
-    assert isinstance(names_.watcher, Follower)
-    assert names_.watcher.path == Path("/nowhere/agent/names.sock")
+    parts = ResolverParts.of(settings, None, [])
+    assert isinstance(parts.watcher, Follower)
+    assert parts.watcher.path == Path("/nowhere/agent/names.sock")
     assert isinstance(built({}).watcher, Watcher)  # though --agent-dir has a default there

@@ -1,0 +1,45 @@
+"""The store probe: asks every second whether the store answers, for a process that has no watcher to know it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from interlock.process.supervise import Part
+from store.errors import Unavailable
+from store.store import Store
+
+PING_EVERY = 1.0  # seconds; a load balancer should learn of a lost store before its clients do
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class StoreProbe:
+    """Pings a store and remembers the outcome."""
+
+    store: Store
+    """The store that is pinged."""
+    reason: str = "the store has not been asked yet"
+    """Why the store does not answer; empty while it answers."""
+
+    @property
+    def part(self) -> Part:
+        return Part("store_probe", self._ping)
+
+    async def _ping(self, ready: Callable[[], None]) -> None:
+        while True:
+            try:
+                await self.store.ping()
+            except Unavailable as error:
+                if self.reason != str(error):
+                    log.warning("store_unavailable", extra={"reason": str(error)})
+                self.reason = str(error)
+            else:
+                if self.reason:
+                    log.info("store_connected", extra={"store": self.store.url})
+                self.reason = ""
+            ready()
+            await asyncio.sleep(PING_EVERY)

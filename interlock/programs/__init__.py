@@ -1,0 +1,1 @@
+"""The programs: for each of ``interlock up``, ``resolver``, ``admin`` and ``agent``, which parts its process runs."""

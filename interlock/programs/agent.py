@@ -1,0 +1,43 @@
+"""``interlock agent``: the agent of this host."""
+
+from __future__ import annotations
+
+from interlock.observe import logs
+from interlock.observe.mesh_metrics import mesh_metrics
+from interlock.observe.metrics import Metrics, supervisor_metrics, watcher_metrics
+from interlock.observe.readiness import Readiness, host_ready
+from interlock.parts.agent import AgentParts, HostSettings
+from interlock.parts.http import operations_part
+from interlock.process.lifecycle import run_until_signal, serve
+from interlock.process.state_dir import make_state_directory
+from interlock.process.supervise import Supervisor
+from interlock.programs.required import require_store
+from interlock.settings.table import Settings
+from store.store import Store
+
+
+def run_agent(settings: Settings) -> None:
+    """Runs the agent of this host until a signal or ``interlock host leave`` ends it.
+
+    Raises `InterlockError` where it cannot start.
+    """
+    url = require_store(settings, "agent")
+    host = HostSettings.of(settings)
+    logs.configure(settings.log_level, settings.log_format)
+    make_state_directory(settings.state_dir)
+    run_until_signal(_serve(settings, host, url))
+
+
+async def _serve(settings: Settings, host: HostSettings, url: str) -> None:
+    store = Store(url, settings.redis_prefix)
+    agent = await AgentParts.of(settings, host, store)
+    supervisor = Supervisor(list(agent.parts))
+    if settings.ops_listen:
+        readiness = Readiness(supervisor, host_ready(agent.operations))
+        metrics = Metrics(
+            supervisor_metrics(supervisor),
+            watcher_metrics(agent.watcher),
+            mesh_metrics(agent.mesh, agent.operations, agent.acknowledger),
+        )
+        supervisor.parts.append(operations_part(settings.ops_listen, readiness, metrics.render).part)
+    await serve(supervisor, store, until=agent.left)

@@ -1,0 +1,41 @@
+"""``interlock resolver``: the resolver alone, fed by a store that is elsewhere or by the agent of this host."""
+
+from __future__ import annotations
+
+from interlock.errors import BadSetting
+from interlock.observe import logs
+from interlock.observe.metrics import Metrics, resolver_metrics, supervisor_metrics, watcher_metrics
+from interlock.observe.readiness import Readiness, zones_loaded
+from interlock.parts.http import operations_part
+from interlock.parts.resolver import ResolverParts
+from interlock.process.lifecycle import run_until_signal, serve
+from interlock.process.supervise import Supervisor
+from interlock.programs.required import require_store
+from interlock.settings.table import Settings
+from store.store import Store
+
+
+def run_resolver(settings: Settings) -> None:
+    """Runs the watcher and the resolver until a signal ends them. Raises `InterlockError` where it cannot start."""
+    if settings.agent_dir and settings.redis:
+        raise BadSetting("a resolver learns from the store or from this host's agent: leave out --redis or --agent-dir")
+    url = (
+        None
+        if settings.agent_dir
+        else require_store(settings, "resolver", ", or --agent-dir to learn from this host's agent")
+    )
+    logs.configure(settings.log_level, settings.log_format)
+    run_until_signal(_serve(settings, url))
+
+
+async def _serve(settings: Settings, url: str | None) -> None:
+    store = Store(url, settings.redis_prefix) if url else None
+    resolver = ResolverParts.of(settings, store, settings.bind)
+    supervisor = Supervisor(list(resolver.parts))
+    if settings.ops_listen:
+        readiness = Readiness(supervisor, zones_loaded(resolver))
+        metrics = Metrics(
+            supervisor_metrics(supervisor), resolver_metrics(resolver.resolver), watcher_metrics(resolver.watcher)
+        )
+        supervisor.parts.append(operations_part(settings.ops_listen, readiness, metrics.render).part)
+    await serve(supervisor, store)

@@ -1,0 +1,77 @@
+"""``interlock up``: everything on one machine, in one process, with an embedded store unless another is named."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+import click
+
+from admin.counts import ApiCounts
+from interlock.client import Client
+from interlock.errors import InterlockError
+from interlock.observe import logs
+from interlock.observe.metrics import Metrics, admin_metrics, resolver_metrics, supervisor_metrics, watcher_metrics
+from interlock.observe.readiness import Readiness, store_connected, zones_loaded
+from interlock.parts.http import RootToken, admin_part
+from interlock.parts.resolver import ResolverParts
+from interlock.process.embedded import EmbeddedStore
+from interlock.process.lifecycle import run_until_signal, serve
+from interlock.process.state_dir import locked, make_state_directory
+from interlock.process.supervise import Part, Supervisor
+from interlock.programs.demo import DEMO, demo_bindings, load_demo
+from interlock.programs.welcome import Welcome
+from interlock.settings.table import Settings
+from interlock.settings.values import reachable
+from store.store import Store
+from zones.addresses import Platform
+
+log = logging.getLogger(__name__)
+
+
+def run_up(settings: Settings) -> None:
+    """Runs everything on this machine until a signal ends it. Raises `InterlockError` where it cannot start."""
+    logs.configure(settings.log_level, settings.log_format)
+    make_state_directory(settings.state_dir)
+    if settings.redis:
+        run_until_signal(_serve(settings, settings.redis, []))
+        return
+    with locked(settings.state_dir) as lock:
+        embedded = EmbeddedStore(settings.state_dir, lock, settings.store_server)
+        run_until_signal(_serve(settings, embedded.url, [Part("store", embedded.run)]))
+
+
+async def _serve(settings: Settings, url: str, first: Sequence[Part]) -> None:
+    """Runs the parts of ``up`` on the store at ``url``, after the parts in ``first``."""
+    store, token = Store(url, settings.redis_prefix), RootToken.of(settings)
+    resolver = ResolverParts.of(settings, store, demo_bindings(settings.bind) if settings.demo else settings.bind)
+    supervisor, counts = Supervisor([*first, *resolver.parts]), ApiCounts()
+    readiness = Readiness(supervisor, zones_loaded(resolver), store_connected(resolver.watcher))
+    metrics = Metrics(
+        supervisor_metrics(supervisor),
+        resolver_metrics(resolver.resolver),
+        watcher_metrics(resolver.watcher),
+        admin_metrics(counts),
+    )
+    admin = admin_part(settings, store, token, counts, readiness, metrics.render)
+    supervisor.parts.append(admin.part)
+
+    async def welcome() -> None:
+        await resolver.loaded.wait()
+        if settings.demo:
+            await _load_demo(Client(admin.url, token.text), settings.platform, resolver)
+        dns = reachable(*resolver.resolver.addresses[0])
+        new_token = token.text if token.is_new else None
+        click.echo(Welcome(dns, admin.url, token.path, new_token, settings.platform, settings.demo))
+
+    await serve(supervisor, store, welcome)
+
+
+async def _load_demo(client: Client, platform: Platform, resolver: ResolverParts) -> None:
+    try:
+        revision = await asyncio.to_thread(load_demo, client, platform)
+        await resolver.wait_for(DEMO, revision)
+    except (InterlockError, TimeoutError) as error:
+        reason = str(error) or "the resolver did not load the demo's commit in time"
+        log.error("demo_not_loaded", extra={"reason": reason})
