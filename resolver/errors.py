@@ -5,9 +5,5 @@ class ResolverError(Exception):
     """Base of this folder."""
 
 
-class ListenError(ResolverError):
-    """An address cannot be listened on; the message is one line that says why and what to do."""
-
-
 class AskError(ResolverError):
     """A server that we asked gave no usable answer; the message is one line that says why."""

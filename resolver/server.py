@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 import socket
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
 
 from resolver.counts import QueryCounts
-from resolver.errors import ListenError
 from resolver.forward.forwarder import Forwarder
 from resolver.net.context import ListenerContext
 from resolver.net.held import HeldQueries, ReplyTasks
@@ -20,6 +17,7 @@ from resolver.querylog import QueryLog
 from resolver.responder import Responder
 from resolver.scope import ScopeTable
 from resolver.wire.messages import Hold
+from support.listening import ListenError
 from zones.addresses import Platform
 from zones.names import EnvironmentId
 from zones.zone import Zone
@@ -137,7 +135,8 @@ def _open_socket(host: str, port: int, kind: socket.SocketKind) -> socket.socket
             _prepare(sock)
             sock.bind((host, port))
         except OSError as error:
-            raise ListenError(_explain(host, port, kind, error)) from error
+            transport = "UDP" if kind == socket.SOCK_DGRAM else "TCP"
+            raise ListenError(host, port, transport, error, setting="--dns-listen") from error
         unless_bound.pop_all()
     return sock
 
@@ -150,16 +149,3 @@ def _prepare(sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     else:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-
-
-def _explain(host: str, port: int, kind: socket.SocketKind, error: OSError) -> str:
-    transport = "UDP" if kind == socket.SOCK_DGRAM else "TCP"
-    hints = {
-        errno.EADDRINUSE: "another server listens there; stop it or choose another --dns-listen",
-        errno.EACCES: "a port below 1024 needs CAP_NET_BIND_SERVICE; grant it or choose another --dns-listen",
-        errno.EADDRNOTAVAIL: "this machine does not have the address; add it or choose another --dns-listen",
-    }
-    reason = os.strerror(error.errno) if error.errno else str(error)
-    hint = hints.get(error.errno or 0)
-    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    return f"cannot listen on {where} ({transport}): {reason}" + (f": {hint}" if hint else "")

@@ -5,19 +5,17 @@ A host is no part of an environment: it has a document of its own, and environme
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import ip_address
 
 import msgspec
 from msgspec import Struct
 
+from support.endpoints import Endpoint
 from zones import names
 from zones.errors import Invalid
 from zones.keys import PublicKey, check_public_key
 from zones.model import Environment
-
-_ENDPOINT = re.compile(r"(?:\[(?P<v6>[^\]]*)\]|(?P<v4>[^\[\]:]*)):(?P<port>[1-9][0-9]{0,4})")
 
 
 class Host(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -55,21 +53,21 @@ def hosts_of(environment: Environment) -> frozenset[str]:
 
 def check_endpoint(text: str) -> None:
     """Raises `Invalid` unless ``text`` is 192.0.2.1:51820 or [2001:db8::1]:51820, in its one canonical form."""
-    match = _ENDPOINT.fullmatch(text)
     try:
-        if match is None or int(match["port"]) > 65535:
-            raise ValueError
-        address = IPv4Address(match["v4"]) if match["v6"] is None else IPv6Address(match["v6"])
+        endpoint = Endpoint.parse(text)
+        if endpoint.port == 0 or not text.endswith(f":{endpoint.port}"):
+            raise ValueError("a port that is 0, or is written with zeros before it")
     except ValueError:
         raise Invalid(
             f"{text!r} is not an endpoint: write ADDRESS:PORT, as in 192.0.2.1:51820 or [2001:db8::1]:51820",
             field="endpoint",
         ) from None
+    address = ip_address(endpoint.host)
     if address.is_unspecified or address.is_multicast or getattr(address, "scope_id", None):
         raise Invalid(f"{text!r} is no address that other hosts could reach: name one of this host's", field="endpoint")
-    if (written := str(address)) != (match["v4"] or match["v6"]):
+    if str(endpoint) != text:
         # One endpoint, one text: else two hosts could have one and each not know.
-        raise Invalid(f"write the address in {text!r} as {written}", field="endpoint")
+        raise Invalid(f"write the address in {text!r} as {address}", field="endpoint")
 
 
 def encode_host(host: Host) -> bytes:

@@ -11,10 +11,11 @@ from interlock.commands.output import cell, json_option, show
 from interlock.commands.target import SETTINGS, Target
 from interlock.errors import BadSetting, ServerSilent
 from interlock.settings.table import Settings
-from interlock.settings.values import parse_endpoint, parse_qname, parse_type
+from interlock.settings.values import parse_qname, parse_type
 from resolver.client import ask
 from resolver.errors import AskError
 from resolver.wire.messages import Transport
+from support.endpoints import Endpoint
 from zones.names import Name
 
 
@@ -29,7 +30,7 @@ def query(name: str, qtype: str, server: str | None, tcp: bool, settings: Settin
     """Ask a DNS server for NAME, as in: query api.railway.internal AAAA. A single label is below the zone."""
     qname = _qname(name, settings)
     try:
-        address = parse_endpoint(server) if server else settings.dns_listen[0]
+        address = Endpoint.parse(server) if server else settings.dns_listen[0]
         number = parse_type(qtype)
     except ValueError as error:
         raise BadSetting(str(error)) from None

@@ -12,15 +12,17 @@ from admin.app import make_app
 from admin.auth.tokens import digest, load_or_create_root_token
 from admin.counts import ApiCounts
 from admin.errors import BadTokenFile
-from admin.http.server import Application, ListenError, serve
+from admin.http.server import Application, serve
 from admin.resources.operations import Metrics, Readiness, operations_app
 from interlock.errors import PartFailed, StateDirectoryUnusable
 from interlock.observe.explain import Explainer
 from interlock.process.state_dir import TOKEN_FILE
 from interlock.process.supervise import Part
 from interlock.settings.table import Settings
-from interlock.settings.values import Endpoint, reachable
+from interlock.settings.values import reachable
 from store.store import Store
+from support.endpoints import Endpoint
+from support.listening import ListenError
 
 log = logging.getLogger(__name__)
 

@@ -14,14 +14,15 @@ from interlock.errors import PartFailed
 from interlock.process.state_dir import TAIL_SOCKET
 from interlock.process.supervise import Part
 from interlock.settings.table import Settings
-from interlock.settings.values import NO_UPSTREAM, Binding, Endpoint, reachable
-from resolver.errors import ListenError
+from interlock.settings.values import NO_UPSTREAM, Binding, reachable
 from resolver.forward.forwarder import Forwarder
 from resolver.forward.upstream import PORT as DNS_PORT
 from resolver.forward.upstream import Route, Routes, read_resolv_conf
 from resolver.querylog import TailServer
 from resolver.server import Resolver
 from store.store import Store
+from support.endpoints import Endpoint
+from support.listening import ListenError
 from watcher.feed.follower import Follower
 from watcher.feed.server import SOCKET as FEED_SOCKET
 from watcher.watcher import Watcher

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from interlock.settings.values import Endpoint
+from support.endpoints import Endpoint
 from zones.addresses import Platform
 
 

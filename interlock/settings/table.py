@@ -15,9 +15,10 @@ from typing import Any
 
 from interlock.settings import values
 from interlock.settings.setting import Environ, Setting
-from interlock.settings.values import Binding, Endpoint
+from interlock.settings.values import Binding
 from store.connection import redact
 from store.keys import DEFAULT_PREFIX
+from support.endpoints import Endpoint
 from zones.addresses import Platform
 from zones.names import EnvironmentId, Name
 
@@ -57,7 +58,7 @@ class Settings:
     dns_listen: tuple[Endpoint, ...] = field(
         metadata=_setting(
             "ADDRESS:PORT",
-            values.parse_endpoint,
+            Endpoint.parse,
             ("127.0.0.1:1053", "[::1]:1053"),
             "Where DNS is served, over UDP and TCP.",
             part_defaults={"resolver": ("0.0.0.0:53", "[::]:53")},
@@ -65,7 +66,7 @@ class Settings:
         )
     )
     api_listen: Endpoint = field(
-        metadata=_setting("ADDRESS:PORT", values.parse_endpoint, "127.0.0.1:8081", "Where the admin API is served.")
+        metadata=_setting("ADDRESS:PORT", Endpoint.parse, "127.0.0.1:8081", "Where the admin API is served.")
     )
     ops_listen: Endpoint | None = field(
         metadata=_setting(

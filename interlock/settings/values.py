@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from resolver.forward.upstream import BadUpstream, Routes
 from store.connection import check_url, connect
+from support.endpoints import Endpoint
 from zones.addresses import Platform, parse_network
 from zones.names import EnvironmentId, Name, check_environment_id, check_host_id, check_region
 from zones.records import RRType
@@ -24,16 +25,6 @@ NO_UPSTREAM = "none"
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off", ""})
-
-
-class Endpoint(NamedTuple):
-    """A local address to listen on; port 0 lets the system choose one."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def reachable(host: str, port: int) -> Endpoint:
@@ -51,23 +42,9 @@ class Binding(NamedTuple):
         return f"{self.network}={self.environment}"
 
 
-def parse_endpoint(text: str) -> Endpoint:
-    """``127.0.0.1:53`` or ``[::1]:53``."""
-    match = re.fullmatch(r"(?:\[([^\]]*)\]|([^:]*)):([0-9]{1,5})", text)
-    if match is None or int(match[3]) > 65535:
-        raise ValueError(f"{text!r} is not ADDRESS:PORT: write it as in 127.0.0.1:53 or [::1]:53")
-    try:
-        address = ip_address(match[1] or match[2] or "")
-    except ValueError:
-        raise ValueError(f"{text!r} has no IP address before the port: write it as in 127.0.0.1:53") from None
-    if (address.version == 6) is not (match[1] is not None):
-        raise ValueError(f"{text!r}: write brackets around an IPv6 address, and only there, as in [::1]:53")
-    return Endpoint(str(address), int(match[3]))
-
-
 def parse_optional_endpoint(text: str) -> Endpoint | None:
     """An endpoint; empty for none."""
-    return parse_endpoint(text) if text else None
+    return Endpoint.parse(text) if text else None
 
 
 def parse_optional_underlay(text: str) -> Endpoint | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from resolver.errors import ResolverError
 from resolver.special import special_zone
+from support.endpoints import Endpoint
 from zones.errors import Invalid
 from zones.names import ROOT, Name
 
@@ -63,8 +64,8 @@ class Upstream:
         return self.tls_name is not None or self.host == "::1" or self.host.startswith("127.")
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"tls://{host}:{self.port}#{self.tls_name}" if self.tls_name else f"{host}:{self.port}"
+        endpoint = Endpoint(self.host, self.port)
+        return f"tls://{endpoint}#{self.tls_name}" if self.tls_name else str(endpoint)
 
 
 @dataclass(slots=True)

@@ -14,10 +14,10 @@ from itertools import count
 import dns.rcode
 import pytest
 
-from resolver.errors import ListenError
 from resolver.net import connections, held, tcp
 from resolver.net.mmsg import SLOTS
 from resolver.server import Resolver
+from support.listening import ListenError
 from tests import worlds
 from tests.resolver.messages import answers, error_text, query, read
 from tests.resolver.servers import DEADLINE, ask_tcp, ask_udp, serving

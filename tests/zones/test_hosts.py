@@ -99,6 +99,7 @@ ENDPOINTS = {
     "192.0.2.1:0": "write ADDRESS:PORT",
     "192.0.2.1:051820": "write ADDRESS:PORT",
     "192.0.2.1:65536": "write ADDRESS:PORT",
+    "192.0.2.1:0080": "write ADDRESS:PORT",
     "192.0.2.1:٣": "write ADDRESS:PORT",
     "192.0.2.1:51820\n": "write ADDRESS:PORT",
     "192.0.2.001:51820": "write ADDRESS:PORT",

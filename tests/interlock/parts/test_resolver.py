@@ -11,8 +11,9 @@ from interlock.parts.resolver import ResolverParts
 from interlock.programs.demo import demo_bindings
 from interlock.settings.setting import Raw
 from interlock.settings.sources import read_settings
-from interlock.settings.values import Endpoint, parse_binding, parse_qname
+from interlock.settings.values import parse_binding, parse_qname
 from store.store import Store
+from support.endpoints import Endpoint
 from watcher.feed.follower import Follower
 from watcher.watcher import Watcher
 from zones.names import Name

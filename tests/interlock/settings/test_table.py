@@ -10,7 +10,7 @@ from interlock.errors import BadSetting
 from interlock.settings.setting import Raw
 from interlock.settings.sources import read_settings
 from interlock.settings.table import TABLE, Settings
-from interlock.settings.values import Binding, Endpoint
+from interlock.settings.values import Binding
 
 HOME = {"XDG_STATE_HOME": "/state"}
 
@@ -238,8 +238,3 @@ def test_an_unknown_variable_is_a_mistake() -> None:
 )
 def test_what_kubernetes_says_of_its_services_is_no_mistake(variable: str) -> None:
     read(environ={variable: "tcp://10.0.0.1:53"})
-
-
-def test_an_endpoint_is_written_as_it_is_read() -> None:
-    assert str(Endpoint("::1", 53)) == "[::1]:53"
-    assert str(Endpoint("127.0.0.1", 53)) == "127.0.0.1:53"

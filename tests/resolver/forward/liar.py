@@ -22,6 +22,7 @@ import dns.rdatatype
 import dns.rrset
 
 from resolver.wire.messages import Transport
+from support.endpoints import Endpoint
 
 ZONE = "liar.example."
 SOA = f"{ZONE} 600 IN SOA ns.{ZONE} hostmaster.{ZONE} 1 3600 600 86400 60"
@@ -73,8 +74,7 @@ class Liar:
     _timers: list[asyncio.TimerHandle] = field(default_factory=list)
 
     def __str__(self) -> str:
-        host, port = self.address[:2]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return str(Endpoint(*self.address[:2]))
 
     def count(self, label: str = "") -> int:
         """How many queries came for names that begin with ``label``."""
