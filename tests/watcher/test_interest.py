@@ -8,7 +8,6 @@ from collections.abc import Iterable
 import pytest
 from msgspec.structs import replace
 
-from store import changes as changes_module
 from store.changes import Change, ChangeStream
 from store.connection import Connection
 from store.environments import EnvironmentStore
@@ -16,11 +15,10 @@ from store.hosts import Hosts
 from store.index import IndexEntry
 from store.store import Store
 from tests import worlds
-from tests.watcher.conftest import StartServer
-from tests.watcher.harness import commit_raw, following, inside, opened, until
-from tests.watcher.test_hosts import host, placed
-from tests.worlds import NOW, PRODUCTION, STAGING
-from watcher import watcher as watcher_module
+from tests.store.servers import StartServer, inside, opened
+from tests.waiting import until
+from tests.watcher.harness import commit_raw, following
+from tests.worlds import NOW, PRODUCTION, STAGING, build_on, make_host
 from watcher.watcher import Watcher
 from zones import document
 from zones.edits import DeleteInstance, DeletePeer, Edit, PutInstance, PutPeer, SetEnabled, apply
@@ -28,13 +26,6 @@ from zones.model import Environment
 from zones.names import EnvironmentId
 
 ME = "h1"
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A watcher that compares ten times a second, and waits for changes no longer than that."""
-    monkeypatch.setattr(watcher_module, "COMPARE_EVERY", 0.1)
-    monkeypatch.setattr(changes_module, "CHANGES_WAIT", 0.1)
 
 
 class CountingStore(Store):
@@ -74,7 +65,7 @@ async def compared(watcher: Watcher) -> None:
 
 async def fill(store: Store) -> tuple[Environment, Environment]:
     """Production, which has a member here, and staging, which has none."""
-    production, staging = placed(PRODUCTION, 1, ME, "h2"), placed(STAGING, 2, "h2")
+    production, staging = build_on(PRODUCTION, 1, ME, "h2"), build_on(STAGING, 2, "h2")
     await store.environments.commit(production, 0)
     await store.environments.commit(staging, 0)
     return production, staging
@@ -231,21 +222,21 @@ async def test_a_writer_of_that_release_takes_nothing_away(store: Store, store_u
 
 async def test_hosts_are_known_before_what_is_on_them(store: Store) -> None:
     production, _ = await fill(store)
-    await store.hosts.register(host(1))
+    await store.hosts.register(make_host(1))
     async with following(store, interest=ME, with_hosts=True) as (watcher, recorder):
         heard = recorder.heard
         assert recorder.events == [("hosts", "1"), ("publish", PRODUCTION), ("loaded", "")]
-        assert heard == [Hosts(1, {ME: host(1)}, {})]
-        await store.hosts.register(host(2))
+        assert heard == [Hosts(1, {ME: make_host(1)}, {})]
+        await store.hosts.register(make_host(2))
         await until(lambda: len(heard) == 2)
-        assert heard[1] == Hosts(2, {ME: host(1), "h2": host(2)}, {})
-        await store.hosts.register(host(2))
+        assert heard[1] == Hosts(2, {ME: make_host(1), "h2": make_host(2)}, {})
+        await store.hosts.register(make_host(2))
         production = await change(store, production)
         await until(lambda: recorder.holds(production))
         assert len(heard) == 2, "nothing has changed"
         await store.hosts.forget("h2")
         await until(lambda: len(heard) == 3)
-        assert heard[2] == Hosts(3, {ME: host(1)}, {})
+        assert heard[2] == Hosts(3, {ME: make_host(1)}, {})
         assert watcher.counts.repaired == watcher.counts.gaps == 0
 
 
@@ -255,10 +246,10 @@ async def test_there_being_no_hosts_is_told_too(store: Store) -> None:
 
 
 async def test_hosts_that_are_as_they_were_are_not_told_again(store: Store, quick: None) -> None:
-    await store.hosts.register(host(1))
+    await store.hosts.register(make_host(1))
     async with following(store, interest=ME, with_hosts=True) as (watcher, recorder):
         await compared(watcher)
-        assert recorder.heard == [Hosts(1, {ME: host(1)}, {})]
+        assert recorder.heard == [Hosts(1, {ME: make_host(1)}, {})]
         assert watcher.counts.repaired == 0
 
 
@@ -286,7 +277,7 @@ async def test_of_one_batch_hosts_are_told_first(store: Store, store_url: str) -
     gated = GatedStore(store_url, store.connection.keys.prefix)
     async with following(gated, interest=ME, with_hosts=True) as (_, recorder):
         production = await change(store, production)
-        await store.hosts.register(host(2))
+        await store.hosts.register(make_host(2))
         gated.gate.set()
         await until(lambda: recorder.holds(production))
         assert recorder.events[3:] == [("hosts", "1"), ("publish", PRODUCTION)]
@@ -300,7 +291,7 @@ async def test_hosts_that_are_lost_or_come_unannounced_are_noticed(start_server:
         following(store, interest=ME, with_hosts=True) as (watcher, recorder),
         inside(store, server.url) as (redis, keys),
     ):
-        await store.hosts.register(host(1))
+        await store.hosts.register(make_host(1))
         await until(lambda: recorder.heard[-1].revision == 1)
         await redis.hset(keys.hosts, "h9", b"{}")
         await until(lambda: watcher.counts.repaired == 1)
@@ -313,7 +304,7 @@ async def test_hosts_that_are_lost_or_come_unannounced_are_noticed(start_server:
 async def test_who_does_not_ask_for_hosts_is_not_troubled_by_them(store: Store) -> None:
     production, staging = await fill(store)
     async with following(store) as (watcher, recorder):
-        await store.hosts.register(host(1))
+        await store.hosts.register(make_host(1))
         await until(lambda: watcher.counts.changes == 1)
         production = await change(store, production)
         await until(lambda: recorder.holds(production, staging))

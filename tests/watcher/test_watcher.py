@@ -24,18 +24,10 @@ from store.environments import COMMIT_SCRIPT
 from store.errors import NetworkTaken
 from store.store import Store
 from tests import worlds
-from tests.watcher.conftest import StartServer
-from tests.watcher.harness import (
-    Proxy,
-    Recorder,
-    commit_arguments,
-    commit_raw,
-    following,
-    redis_of,
-    served_documents,
-    until,
-)
-from tests.worlds import NOW, PLATFORM, PRODUCTION, STAGING, build
+from tests.store.servers import Proxy, StartServer, redis_of
+from tests.waiting import until
+from tests.watcher.harness import Recorder, commit_arguments, commit_raw, following, served_documents
+from tests.worlds import NOW, PLATFORM, PRODUCTION, STAGING, build, toggled
 from watcher import publisher as publishing
 from watcher import watcher as watcher_module
 from watcher.watcher import Watcher
@@ -49,23 +41,11 @@ API = Name.parse("api.railway.internal")
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A watcher that compares ten times a second, and waits for changes no longer than that."""
-    monkeypatch.setattr(watcher_module, "COMPARE_EVERY", 0.1)
-    monkeypatch.setattr(changes_module, "CHANGES_WAIT", 0.1)
-
-
-@pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that gives up on a server within half a second."""
     monkeypatch.setattr(store_module, "COMMAND_TIMEOUT", 0.3)
     monkeypatch.setattr(changes_module, "CHANGES_WAIT", 0.2)
     monkeypatch.setattr(changes_module, "CHANGES_WAIT_MARGIN", 0.3)
-
-
-def changed(environment: Environment) -> Environment:
-    """The next revision of ``environment``."""
-    return apply(environment, [SetEnabled(not environment.enabled)], NOW)
 
 
 def small(id_: str, bits: int) -> Environment:
@@ -74,7 +54,7 @@ def small(id_: str, bits: int) -> Environment:
 
 async def change(store: Store, environment: Environment) -> Environment:
     """Commits the next revision of ``environment``, and gives it."""
-    following_ = changed(environment)
+    following_ = toggled(environment)
     await store.environments.commit(following_, environment.revision)
     return following_
 
@@ -349,7 +329,7 @@ async def _restore(redis: Any, prefix: str, saved: Mapping[bytes, bytes]) -> Non
 async def test_what_changes_behind_the_stream_is_repaired(store: Store, store_url: str, quick: None) -> None:
     production, staging = await fill(store)
     async with redis_of(store_url) as redis, following(store) as (watcher, recorder):
-        staging = changed(staging)
+        staging = toggled(staging)
         written = document.encode(staging)
         async with redis.pipeline(transaction=True) as pipe:
             pipe.set(store.connection.keys.environment(STAGING), written)
@@ -524,7 +504,7 @@ async def test_a_flood_of_changes_coalesces(start_server: StartServer) -> None:
         for _ in range(100):
             async with redis.pipeline(transaction=False) as pipe:
                 for _ in range(10):
-                    environments = [changed(environment) for environment in environments]
+                    environments = [toggled(environment) for environment in environments]
                     for environment in environments:
                         id_, revision = environment.id, environment.revision
                         written, network = document.encode(environment), str(environment.network)

@@ -12,7 +12,7 @@ from agent.announce.acknowledger import Acknowledger
 from agent.announce.barrier import Barrier
 from store.store import Store
 from tests.agent.worlds import environment
-from tests.watcher.harness import until
+from tests.waiting import until
 
 ONE = environment(1, [1, 2, 3])
 LONG = 60_000  # milliseconds of a lease that nobody outlives here

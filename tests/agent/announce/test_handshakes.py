@@ -8,7 +8,7 @@ from agent.announce.barrier import Barrier
 from agent.announce.handshakes import Handshakes
 from store.store import Store
 from tests.agent.worlds import environment, host
-from tests.watcher.harness import until
+from tests.waiting import until
 
 ONE = environment(1, [1, 2, 3])
 FIRST, SECOND, THIRD = host(1), host(2), host(3)  # their keys ascend

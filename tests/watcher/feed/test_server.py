@@ -19,7 +19,8 @@ import pytest
 import pytest_asyncio
 from msgspec.structs import replace
 
-from tests.watcher.harness import DEADLINE, Recorder, until
+from tests.waiting import DEADLINE, until
+from tests.watcher.harness import Recorder
 from tests.worlds import NOW, PLATFORM, PRODUCTION, STAGING, build
 from watcher import publisher as publishing
 from watcher.errors import FeedUnusable

@@ -1,0 +1,19 @@
+"""API tokens in a real store."""
+
+from __future__ import annotations
+
+from store.store import Store
+from store.tokens import Token
+
+
+async def test_tokens_are_added_found_and_removed(store: Store) -> None:
+    one, two = Token("t1", "*", "admin", 1), Token("t2", "production", "ci ü", 2)
+    assert await store.tokens.read() == {}
+    await store.tokens.add("d1", one)
+    await store.tokens.add("d2", two)
+    assert await store.tokens.read() == {"d1": one, "d2": two}
+    assert await store.tokens.find("d2") == two
+    assert await store.tokens.find("none") is None
+    await store.tokens.remove(["d1", "none"])
+    await store.tokens.remove([])
+    assert await store.tokens.read() == {"d2": two}
