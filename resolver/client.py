@@ -8,9 +8,10 @@ import time
 from dataclasses import dataclass
 
 from resolver.errors import AskError
-from resolver.wire import codec as wire
-from resolver.wire.header import HEADER
+from resolver.wire.header import HEADER, is_truncated
 from resolver.wire.messages import Transport
+from resolver.wire.summary import summarize
+from resolver.wire.upstream_messages import pack_query
 from zones.names import Name
 
 TIMEOUT = 5.0  # seconds
@@ -35,15 +36,15 @@ def ask(
     timeout: float = TIMEOUT,
 ) -> Answer:
     """What ``server`` (host, port) answers; over TCP if it says that UDP is too small. Raises `AskError`."""
-    query = wire.pack_query(secrets.randbits(16), qname, qtype)
+    query = pack_query(secrets.randbits(16), qname, qtype)
     started = time.monotonic()
     try:
         packet = (_ask_udp if transport is Transport.UDP else _ask_tcp)(server, query, timeout)
-        if wire.is_truncated(packet):
+        if is_truncated(packet):
             packet = _ask_tcp(server, query, timeout)
         if len(packet) < HEADER.size:
             raise ValueError("its answer is shorter than a DNS header")
-        summary = wire.summarize(packet)
+        summary = summarize(packet)
     except TimeoutError:
         raise AskError(f"{server[0]} port {server[1]} did not answer within {timeout:g} s") from None
     except (OSError, ValueError) as error:

@@ -16,8 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from resolver.scope import EXTERNAL, INTERNAL, OUTSIDE, ScopeState
-from resolver.wire import codec as wire
 from resolver.wire.messages import Query, Transport
+from resolver.wire.parser import parse
+from resolver.wire.summary import summarize
 from zones.records import type_name
 
 MOST_LINES = 1000  # a second; each takes some 0.1 ms, so at most a tenth of the server's time
@@ -180,7 +181,7 @@ class TailServer:
 def _describe(
     state: ScopeState, source: bytes, transport: Transport, packet: bytes, reply: bytes, seconds: float
 ) -> Line:
-    query, summary = wire.parse(packet), wire.summarize(reply)
+    query, summary = parse(packet), summarize(reply)
     edns = query.header.edns if isinstance(query, Query) else None
     scope = OUTSIDE if state.zone is None else INTERNAL if summary.authoritative else EXTERNAL
     return Line(

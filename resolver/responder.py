@@ -1,11 +1,11 @@
 """From a packet to its reply. The steps stand here in the order in which they happen:
 
     get        is the reply to these octets cached?    packet_cache   (the hot path ends here)
-    parse      what does the query ask?                wire/codec
+    parse      what does the query ask?                wire/parser
     answer     what is true?                           answer
     hold       will a better answer be true soon?      pending        (a zone is pending, or not all are loaded)
     forward    what do the upstreams answer?           forward/       (only for names that are not the platform's)
-    pack       how is the reply written?               wire/codec
+    pack       how is the reply written?               wire/packer
     put        keep the reply for the next query       packet_cache
 
 The scope of the client is found before (`scope`), by the listener. `Responder.respond` is all of it as far as nothing
@@ -27,7 +27,6 @@ from resolver.forward.forwarder import Forwarder
 from resolver.packet_cache import PacketEntry
 from resolver.pending import has_better_answer
 from resolver.scope import EXTERNAL, ScopeState, ScopeTable
-from resolver.wire import codec as wire
 from resolver.wire.messages import (
     Drop,
     ErrorCode,
@@ -42,6 +41,8 @@ from resolver.wire.messages import (
     Transport,
 )
 from resolver.wire.packed import PackedReplies
+from resolver.wire.packer import MINIMUM_UDP, pack, size_limit
+from resolver.wire.parser import parse
 from zones.names import EnvironmentId
 
 LONGEST_KEY = 512  # octets; a larger packet than any real question is not worth caching
@@ -99,13 +100,13 @@ class Responder:
             return self._fail(packet, error)
 
     def _parse_and_answer(self, packet: bytes, state: ScopeState, transport: Transport) -> Outcome:
-        match wire.parse(packet):
+        match parse(packet):
             case Drop(reason):
                 self._counts.dropped[reason] += 1
                 return None
             case Rejected(header, rcode):
                 self._counts.counter(rcode, None, state.label, transport).count += 1
-                return wire.pack(header, Reply(rcode), wire.limit(header, transport))
+                return pack(header, Reply(rcode), size_limit(header, transport))
             case Query() as query:
                 return self._answer(packet, query, state, transport)
             case unreachable:
@@ -142,8 +143,8 @@ class Responder:
         return forwarded if reply is None else self._pack_forwarded(forwarded, reply)
 
     def _pack_all(self, query: Query, state: ScopeState, transport: Transport, reply: Reply) -> PacketEntry:
-        limit = wire.limit(query.header, transport)
-        packed = wire.pack(query.header, reply, limit)[2:]
+        limit = size_limit(query.header, transport)
+        packed = pack(query.header, reply, limit)[2:]
         counter = self._counts.counter(reply.rcode, query.qtype, state.label, transport)
         if reply.rotations == 1:
             return repeat(packed), counter
@@ -155,12 +156,12 @@ class Responder:
         meaning = _meaning(query.header), forwarded.transport
         packed = self._packed.get(reply, meaning)
         if packed is None:
-            packed = wire.pack(query.header, reply, wire.limit(query.header, forwarded.transport))[2:]
+            packed = pack(query.header, reply, size_limit(query.header, forwarded.transport))[2:]
             self._packed.put(reply, meaning, packed)
         return query.header.id.to_bytes(2, "big") + packed
 
     def _not_ready(self, packet: bytes, hold: Hold, state: ScopeState, transport: Transport) -> bytes | None:
-        query = wire.parse(packet)
+        query = parse(packet)
         if not isinstance(query, Query):
             return None
         text = "the environments are not loaded yet: does the store, or this host's agent, answer?"
@@ -169,14 +170,14 @@ class Responder:
             text = "the name is known, but there is no path to it yet: is this host's agent well?"
         self._counts.counter(Rcode.SERVFAIL, query.qtype, state.label, transport).count += 1
         reply = Reply(Rcode.SERVFAIL, error=ExtendedError(ErrorCode.NOT_READY, text))
-        return wire.pack(query.header, reply, wire.limit(query.header, transport))
+        return pack(query.header, reply, size_limit(query.header, transport))
 
     def _fail(self, packet: bytes, error: Exception) -> bytes:
         # A fault in this program, whatever the packet holds: the client gets SERVFAIL, and the server goes on.
         self._counts.errors += 1
         log.error("query_failed", extra={"length": len(packet)}, exc_info=error)
         header = QueryHeader(int.from_bytes(packet[:2], "big"), packet[2] >> 3 & 0xF, bool(packet[2] & 1))
-        return wire.pack(header, Reply(Rcode.SERVFAIL), wire.MINIMUM_UDP)
+        return pack(header, Reply(Rcode.SERVFAIL), MINIMUM_UDP)
 
 
 def reply_without_forwarder(forward: Forward) -> Reply:
@@ -201,7 +202,7 @@ def _rotating_replies(query: Query, state: ScopeState, rotations: int, first: by
     for rotation in range(1, rotations):
         reply = _decide(query, state, rotation)
         assert isinstance(reply, Reply)  # as the first was
-        packed.append(wire.pack(query.header, reply, limit)[2:])
+        packed.append(pack(query.header, reply, limit)[2:])
         yield packed[-1]
     yield from cycle(packed)
 

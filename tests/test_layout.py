@@ -24,7 +24,7 @@ WALLS = {
     "click": ["interlock/"],
     "cryptography": ["agent/keys.py"],
     "ctypes": ["resolver/net/mmsg.py", "interlock/", "agent/system/namespaces.py"],
-    "dnslib": ["resolver/wire/codec.py"],
+    "dnslib": ["resolver/wire/parser.py", "resolver/wire/packer.py", "resolver/wire/summary.py"],
     "msgspec": ["admin/", "agent/", "store/", "zones/"],
     "prometheus_client": ["interlock/"],
     "pyroute2": ["agent/system/netlink.py", "agent/system/wireguard/kernel.py"],

@@ -17,9 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from resolver.forward.upstream import Upstream
-from resolver.wire import codec as wire
 from resolver.wire.messages import Rcode, Response
-from resolver.wire.responses import parse_response
+from resolver.wire.upstream_messages import pack_query, parse_response
 from zones.names import Name
 
 LONGEST_DATAGRAM = 4096  # octets; more than we ask for, but some servers do not listen
@@ -39,7 +38,7 @@ class Question:
 
     def packed(self, *, edns: bool = True) -> bytes:
         """A query with a new random ID."""
-        return wire.pack_query(
+        return pack_query(
             secrets.randbits(16),
             self.qname,
             self.qtype,

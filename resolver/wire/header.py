@@ -10,6 +10,7 @@ HEADER = Struct("!HHHHHH")
 """ID, flags, and the number of records in question, answer, authority and additional."""
 
 OPT = 41  # the type of the record that EDNS is (RFC 6891 §6.1)
+MAXIMUM_UDP = 1232  # octets that no path on the Internet fragments (RFC 9715 §3.2); also what we say that we take
 
 
 class Flag:
@@ -22,6 +23,11 @@ class Flag:
     RA = 0x0080
     AD = 0x0020
     CD = 0x0010
+
+
+def is_truncated(packet: bytes) -> bool:
+    """Whether the reply ``packet`` says that more would have been said over TCP."""
+    return len(packet) >= HEADER.size and bool(HEADER.unpack_from(packet)[1] & Flag.TC)
 
 
 def skip_name(packet: bytes, offset: int) -> int | None:

@@ -13,8 +13,9 @@ from resolver.counts import QueryCounts, ReplyCounter
 from resolver.packet_cache import PacketCaches, PacketEntry
 from resolver.responder import Responder
 from resolver.scope import ScopeTable
-from resolver.wire import codec as wire
 from resolver.wire.messages import Query, Reply, Transport
+from resolver.wire.packer import pack, size_limit
+from resolver.wire.parser import parse
 from tests import worlds
 from tests.resolver.cases import CASES, Case
 from tests.resolver.messages import query
@@ -39,7 +40,7 @@ def test_the_memo_and_the_heart_give_the_same_octets(
     state = scopes.scope_of(socket.inet_aton(case.source), worlds.ASKED).state
     assert state.zone
     packet = query(case.name, case.rtype, payload=payload)
-    parsed = wire.parse(packet)
+    parsed = parse(packet)
     assert isinstance(parsed, Query)
     counts = QueryCounts()
     responder = Responder(scopes, counts)
@@ -48,7 +49,7 @@ def test_the_memo_and_the_heart_give_the_same_octets(
         outcome = answer(parsed, state.zone, rotation)
         if not isinstance(outcome, Reply):
             return
-        expected = wire.pack(parsed.header, outcome, wire.limit(parsed.header, transport))
+        expected = pack(parsed.header, outcome, size_limit(parsed.header, transport))
         assert responder.respond(packet, state, transport) == expected
     assert counts.packet_cache_hits == rotations - 1
     assert sum(counts.snapshot().values()) == rotations

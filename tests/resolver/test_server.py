@@ -22,7 +22,7 @@ from tests import worlds
 from tests.resolver.messages import answers, error_text, query, read
 from tests.resolver.servers import DEADLINE, ask_tcp, ask_udp, serving
 from tests.resolver.test_conformance import CASES as CONFORMANCE
-from tests.resolver.wire.test_codec import CHAIN
+from tests.resolver.wire.test_parser import CHAIN
 
 PRODUCTION = worlds.compiled(worlds.production())
 STAGING = worlds.compiled(worlds.staging())

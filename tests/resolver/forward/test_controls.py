@@ -11,7 +11,7 @@ from resolver.forward import asking, exchange, forwarder
 from resolver.forward.cache import Cache
 from resolver.forward.exchange import Question
 from resolver.wire.messages import Rcode, Reply, Response
-from resolver.wire.responses import parse_response
+from resolver.wire.upstream_messages import parse_response
 from tests.resolver.forward import test_answers, test_counts
 from tests.resolver.forward.liar import lying
 from tests.resolver.forward.shell import forwarding

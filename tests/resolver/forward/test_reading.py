@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from resolver.forward.exchange import Question
 from resolver.forward.reading import LONGEST_NEGATIVE, LONGEST_TTL, MAX_CHAIN, Outcome, Unfinished, Useless, read
 from resolver.wire.messages import Rcode, Record, Reply, Response
-from resolver.wire.responses import parse_response
+from resolver.wire.upstream_messages import parse_response
 from tests.resolver.forward import liar
 from zones.names import Name
 from zones.records import Opaque, RRType, type_name

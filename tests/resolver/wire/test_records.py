@@ -16,10 +16,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from resolver.wire import codec as wire
 from resolver.wire.messages import QueryHeader, Rcode, Record, Reply
+from resolver.wire.packer import pack as pack_reply
 from resolver.wire.records import MAX_JUMPS, MalformedRecord, RecordReader
-from resolver.wire.responses import parse_response
+from resolver.wire.upstream_messages import pack_query, parse_response
 from zones.names import Name
 from zones.records import Opaque, RRset, RRType, Soa
 
@@ -74,7 +74,7 @@ def test_what_dnspython_wrote_compressed_comes_back_from_us_as_it_was(rtype: str
     number = int(query.question[0].rdtype)
     rrset = RRset(Name.parse(QNAME), number, 300, tuple(record.rdata for record in response.answer))
     header = QueryHeader(query.id, 0, True, query.to_wire()[12:])
-    ours = dns.message.from_wire(wire.pack(header, Reply(Rcode.NOERROR, (rrset,)), 65535))
+    ours = dns.message.from_wire(pack_reply(header, Reply(Rcode.NOERROR, (rrset,)), 65535))
     assert ours.answer == said.answer
     assert len(ours.answer[0]) == len(DATA[rtype])
 
@@ -226,7 +226,7 @@ def test_anything_like_records_is_read_or_refused(octets: bytes, count: int) -> 
 
 @given(st.lists(PIECES, max_size=60).map(b"".join), st.lists(st.integers(0, 5), min_size=3, max_size=3))
 def test_any_response_is_read_or_passed_over(octets: bytes, counts: list[int]) -> None:
-    query = wire.pack_query(7, Name.parse("a.example"), 1)
+    query = pack_query(7, Name.parse("a.example"), 1)
     question = query[12 : 12 + 11 + 4]
     packet = pack("!HHHHHH", 7, 0x8180, 1, *counts) + question + octets
     response = parse_response(packet, query)

@@ -7,25 +7,20 @@ import socket
 import dns.flags
 import dns.message
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from resolver.counts import QueryCounts
 from resolver.responder import Responder
 from resolver.scope import ScopeTable
-from resolver.wire import codec as wire
 from resolver.wire.messages import (
-    Drop,
     Edns,
     ErrorCode,
     ExtendedError,
-    Query,
     QueryHeader,
     Rcode,
-    Rejected,
     Reply,
     Transport,
 )
+from resolver.wire.packer import MAXIMUM_TCP, pack, size_limit
 from tests import worlds
 from tests.resolver.messages import answers, query, read
 from zones.addresses import Address
@@ -121,7 +116,7 @@ def test_no_pointer_goes_beyond_what_fourteen_bits_can_say() -> None:
     far = Name.parse("far.example.org")
     late = [RRset(far, RRType.AAAA, 5, (Address(bytes(16)),)), RRset(far, RRType.TXT, 5, (Text.of("t"),))]
     question = owner + b"\0\x10\0\1"
-    packed = wire.pack(QueryHeader(1, 0, False, question), Reply(Rcode.NOERROR, (texts, *late)), wire.MAXIMUM_TCP)
+    packed = pack(QueryHeader(1, 0, False, question), Reply(Rcode.NOERROR, (texts, *late)), MAXIMUM_TCP)
     assert len(packed) > 0x4000
     message = dns.message.from_wire(packed)
     assert [rrset.name.to_text() for rrset in message.answer][-2:] == ["far.example.org."] * 2
@@ -130,9 +125,7 @@ def test_no_pointer_goes_beyond_what_fourteen_bits_can_say() -> None:
 def test_a_reply_over_tcp_has_as_many_records_as_a_length_can_say() -> None:
     owner = Name.parse("all.crowd.railway.internal")
     rrset = RRset(owner, RRType.AAAA, 5, tuple(Address(number.to_bytes(16, "big")) for number in range(5000)))
-    packed = wire.pack(
-        QueryHeader(1, 0, False, owner + b"\0\x1c\0\1"), Reply(Rcode.NOERROR, (rrset,)), wire.MAXIMUM_TCP
-    )
+    packed = pack(QueryHeader(1, 0, False, owner + b"\0\x1c\0\1"), Reply(Rcode.NOERROR, (rrset,)), MAXIMUM_TCP)
     assert 65_500 < len(packed) <= 65_535
     dns.message.from_wire(packed)
 
@@ -144,7 +137,7 @@ def test_the_longest_name_with_an_error_and_an_soa_fits_the_smallest_reply() -> 
     soa = worlds.compiled(worlds.production()).soa(worlds.PLATFORM.apex)
     error = ExtendedError(ErrorCode.OTHER, "é" * 200)
     header = QueryHeader(1, 0, True, name + b"\0\x1c\0\1", Edns(512, 0, False))
-    message = dns.message.from_wire(wire.pack(header, Reply(Rcode.NXDOMAIN, (), (soa,), True, error), 512))
+    message = dns.message.from_wire(pack(header, Reply(Rcode.NXDOMAIN, (), (soa,), True, error), 512))
     assert not message.flags & dns.flags.TC
     assert len(message.authority) == 1
 
@@ -162,7 +155,7 @@ def test_a_chain_too_long_for_a_client_without_edns_leads_to_its_end_at_once(
 ) -> None:
     reply = chain_of(8)
     header = QueryHeader(1, 0, True, reply.answer[0].name + b"\0\x1c\0\1", edns)
-    message = read(wire.pack(header, reply, wire.limit(header, transport)))
+    message = read(pack(header, reply, size_limit(header, transport)))
     assert not message.flags & dns.flags.TC
     alias, address = message.answer
     assert (alias.name, alias[0].target) == (message.question[0].name, address.name)
@@ -175,48 +168,5 @@ def test_a_chain_that_fits_is_told_whole(count: int, payload: int | None) -> Non
     reply = chain_of(count)
     edns = Edns(payload, 0, False) if payload else None
     header = QueryHeader(1, 0, True, reply.answer[0].name + b"\0\x1c\0\1", edns)
-    message = read(wire.pack(header, reply, wire.limit(header, Transport.UDP)))
+    message = read(pack(header, reply, size_limit(header, Transport.UDP)))
     assert len(message.answer) == count + 1
-
-
-CHAIN = query("api") + b"".join((0xC000 | 12 + 2 * number).to_bytes(2, "big") for number in range(1100))
-
-
-@pytest.mark.parametrize(
-    "packet",
-    [
-        pytest.param(CHAIN, id="chained pointers after the message"),
-        pytest.param(CHAIN[:10] + b"\0\1" + CHAIN[12:], id="chained pointers as a record"),
-        pytest.param(CHAIN[:4] + b"\0\0\0\1" + CHAIN[8:], id="chained pointers as an answer"),
-    ],
-)
-def test_pointers_are_never_followed(packet: bytes) -> None:
-    assert isinstance(wire.parse(packet), Query | Rejected)
-
-
-@given(st.binary(max_size=600))
-def test_any_octets_are_read(packet: bytes) -> None:
-    outcome = wire.parse(packet)
-    match outcome:
-        case Drop():
-            return
-        case Rejected(header, rcode):
-            reply = wire.pack(header, Reply(rcode), wire.limit(header, Transport.UDP))
-        case Query(header):
-            reply = wire.pack(header, Reply(Rcode.NOERROR), wire.limit(header, Transport.UDP))
-    assert reply[:2] == packet[:2]
-    assert len(reply) <= 512
-    dns.message.from_wire(reply)
-
-
-_LABEL = st.binary(min_size=1, max_size=63)
-
-
-@given(st.lists(_LABEL, max_size=4), st.integers(0, 65535), st.integers(0, 65535))
-def test_any_name_type_and_class_come_back_as_they_were(labels: list[bytes], qtype: int, qclass: int) -> None:
-    name = b"".join(bytes([len(label)]) + label for label in labels if sum(map(len, labels)) < 240)
-    question = name + b"\0" + qtype.to_bytes(2, "big") + qclass.to_bytes(2, "big")
-    packet = b"\x12\x34\1\0\0\1\0\0\0\0\0\0" + question
-    reply = ask(packet)
-    assert reply[:2] == packet[:2]
-    assert reply[12 : 12 + len(question)] == question
