@@ -19,7 +19,7 @@ BACKLOG = 1024
 
 
 class TcpListener:
-    """Answers what comes to ``sock``, a listening socket, which it owns."""
+    """Answers the connections to ``sock``, a listening socket, which it owns."""
 
     def __init__(self, sock: socket.socket, context: ListenerContext) -> None:
         self.context = context
@@ -51,7 +51,7 @@ class TcpConnection(asyncio.Protocol):
         self._context = listener.context
         self._connections = listener.connections
         self._received = bytearray()
-        self._owed = 0
+        self._unanswered = 0
         self._has_ended = False
         self._is_paused = False
         self._transport: asyncio.Transport
@@ -61,7 +61,7 @@ class TcpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         sock = transport.get_extra_info("socket")
-        # Flow information and scope in an address are no part of who asks.
+        # The flow label and the scope of an address say nothing about the client's environment.
         self.source = socket.inet_pton(sock.family, transport.get_extra_info("peername")[0].partition("%")[0])
         self._destination = socket.inet_pton(sock.family, transport.get_extra_info("sockname")[0].partition("%")[0])
         if self._connections.add(self):
@@ -73,12 +73,12 @@ class TcpConnection(asyncio.Protocol):
         self._answer_all()
 
     def eof_received(self) -> bool:
-        # Who has no more to ask may still listen (RFC 9293 §3.6): what is being waited for is sent first.
+        # A client that sends no more may still receive (RFC 9293 §3.6): replies that must wait are sent first.
         self._has_ended = True
-        return self._owed > 0
+        return self._unanswered > 0
 
     def pause_writing(self) -> None:
-        # A client that asks but does not read gets no more answers than fit its window and our buffer.
+        # A client that asks but does not read gets no more replies than fit its window and our buffer.
         self._is_paused = True
         self._transport.pause_reading()
 
@@ -109,51 +109,52 @@ class TcpConnection(asyncio.Protocol):
                 break
             packet = bytes(self._received[2:end])
             del self._received[:end]
-            self._owed += 1
+            self._unanswered += 1
             self._answer(packet)
 
     def _answer(self, packet: bytes) -> None:
-        hold = self._respond(packet, False)
-        if hold and not self._context.held.hold(hold, partial(self._respond, packet)):
-            self._respond(packet, True)
+        started = perf_counter()
+        hold = self._respond(packet, started, False)
+        if hold and not self._context.held.hold(hold, partial(self._respond, packet, started)):
+            self._respond(packet, started, True)
 
-    def _respond(self, packet: bytes, is_last: bool) -> Hold | None:
-        started, responder = perf_counter(), self._context.responder
+    def _respond(self, packet: bytes, started: float, is_last: bool) -> Hold | None:
+        responder = self._context.responder
         respond = responder.respond_now if is_last else responder.respond
-        reply = respond(packet, self._state(), Transport.TCP)
-        match reply:
+        outcome = respond(packet, self._state(), Transport.TCP)
+        match outcome:
             case Hold():
-                return reply
+                return outcome
             case ForwardedQuery():
-                self._finish(packet, reply, started)
+                self._forward(packet, outcome, started)
             case _:
-                self._finished(packet, reply, started)
+                self._finish(packet, outcome, started)
         return None
 
     def _state(self) -> ScopeState:
         return self._context.scopes.scope_of(self.source, self._destination).state
 
-    def _finish(self, packet: bytes, forwarded: ForwardedQuery, started: float) -> None:
+    def _forward(self, packet: bytes, forwarded: ForwardedQuery, started: float) -> None:
         def send(task: asyncio.Task[bytes]) -> None:
             if not task.cancelled():
-                self._finished(packet, task.result(), started)
+                self._finish(packet, task.result(), started)
 
         self._context.reply_tasks.start(self._context.responder.finish(packet, forwarded, self.source), send)
 
-    def _finished(self, packet: bytes, reply: bytes | None, started: float) -> None:
+    def _finish(self, packet: bytes, reply: bytes | None, started: float) -> None:
         self._send(reply)
         self._context.counts.observe(perf_counter() - started)
         if reply and self._context.querylog.is_on:
             self._context.querylog.note(self._state(), self.source, Transport.TCP, packet, reply, started)
 
     def _send(self, reply: bytes | None) -> None:
-        self._owed -= 1
+        self._unanswered -= 1
         if reply is None:
-            self.abort()  # what is not a query over TCP will not become one
+            self.abort()  # a client that sends no query will not send one later
         elif not self._transport.is_closing():
             self._transport.write(len(reply).to_bytes(2, "big") + reply)  # one write (RFC 7766 §8)
             self._keep_open()
-            if self._has_ended and not self._owed:
+            if self._has_ended and not self._unanswered:
                 self.close()
 
     def _keep_open(self) -> None:

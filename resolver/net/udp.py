@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 
 from resolver.net.context import ListenerContext
-from resolver.net.mmsg import Batch, Origin, send_later
+from resolver.net.inbox import Inbox, Origin
+from resolver.net.outbox import Outbox
 from resolver.responder import ForwardedQuery, Outcome
 from resolver.wire.messages import Hold, Transport
+
+
+@dataclass(frozen=True, slots=True)
+class _LateQuery:
+    """A query whose reply is sent later than its batch's."""
+
+    packet: bytes
+    source: bytes
+    destination: bytes
+    origin: Origin
+    started: float
+    """When its batch was received (``time.perf_counter``)."""
 
 
 class UdpListener:
@@ -19,13 +33,13 @@ class UdpListener:
     def __init__(self, sock: socket.socket, context: ListenerContext) -> None:
         self._sock = sock
         self._context = context
-        self._batch = Batch(sock)
+        self._inbox = Inbox(sock)
+        self._outbox = Outbox(sock, self._inbox)
         self._destination = socket.inet_pton(sock.family, sock.getsockname()[0])
-        self._is_wildcard = not any(self._destination)
         asyncio.get_running_loop().add_reader(sock, self._read)
 
     def pause(self) -> None:
-        """Takes in no more."""
+        """Receives no more."""
         asyncio.get_running_loop().remove_reader(self._sock)
 
     def close(self) -> None:
@@ -33,21 +47,23 @@ class UdpListener:
         self._sock.close()
 
     def _read(self) -> None:
-        batch, context = self._batch, self._context
-        count = batch.receive()
+        inbox, outbox, context = self._inbox, self._outbox, self._context
+        count = inbox.receive()
         if not count:
             return
         started = perf_counter()
-        scope_of, sources, destination = context.scopes.scope_of, batch.sources, self._destination
+        scope_of, sources, destination = context.scopes.scope_of, inbox.sources, self._destination
+        is_wildcard = inbox.is_wildcard
         querylog = context.querylog if context.querylog.is_on else None
         hits = 0
+        late = 0
         unsent_from = 0
         for slot in range(count):
-            packet = batch.packet(slot)
-            if self._is_wildcard:
-                destination = bytes(batch.destinations[slot])
+            packet = inbox.packet(slot)
+            if is_wildcard:
+                destination = bytes(inbox.destinations[slot])
             state = scope_of(bytes(sources[slot]), destination).state
-            # The hot path: a reply that was given before. All else is the responder's.
+            # The hot path: a reply that is in the packet cache. The responder makes all others.
             entry = state.udp_cache.recent.get(packet[2:])
             if entry:
                 entry[1].count += 1
@@ -56,62 +72,55 @@ class UdpListener:
             else:
                 reply = context.responder.respond(packet, state, Transport.UDP)
             if isinstance(reply, bytes):
-                batch.put(slot, reply)
+                outbox.put(slot, reply)
                 if querylog:
                     querylog.note(state, bytes(sources[slot]), Transport.UDP, packet, reply, started)
                 continue
             # No reply, or none yet: send those before this slot, which has nothing to send.
-            context.counts.unsent += batch.send(unsent_from, slot)
+            context.counts.unsent += outbox.send(unsent_from, slot)
             unsent_from = slot + 1
             if reply:
-                self._defer(packet, reply, bytes(sources[slot]), destination, batch.origin(slot))
-        context.counts.unsent += batch.send(unsent_from, count)
+                query = _LateQuery(packet, bytes(sources[slot]), destination, inbox.origin(slot), started)
+                late += self._defer(query, reply)
+        context.counts.unsent += outbox.send(unsent_from, count)
         context.counts.packet_cache_hits += hits
-        context.counts.observe(perf_counter() - started, count)
+        context.counts.observe(perf_counter() - started, count - late)
 
-    def _defer(
-        self, packet: bytes, reply: Hold | ForwardedQuery, source: bytes, destination: bytes, origin: Origin
-    ) -> None:
-        if isinstance(reply, ForwardedQuery):
-            self._finish(packet, reply, source, destination, origin)
-            return
-        answer = partial(self._answer_held, packet, source, destination, origin, perf_counter())
-        if not self._context.held.hold(reply, answer):
+    def _defer(self, query: _LateQuery, outcome: Hold | ForwardedQuery) -> bool:
+        """Sees to it that ``query`` is answered later; False if it is dropped."""
+        if isinstance(outcome, ForwardedQuery):
+            self._forward(query, outcome)
+            return True
+        is_held = self._context.held.hold(outcome, partial(self._answer_held, query))
+        if not is_held:
             self._context.counts.dropped["held_too_many"] += 1
+        return is_held
 
-    def _answer_held(
-        self, packet: bytes, source: bytes, destination: bytes, origin: Origin, started: float, is_last: bool
-    ) -> Hold | None:
+    def _answer_held(self, query: _LateQuery, is_last: bool) -> Hold | None:
         scopes, responder = self._context.scopes, self._context.responder
         respond = responder.respond_now if is_last else responder.respond
-        reply = respond(packet, scopes.scope_of(source, destination).state, Transport.UDP)
-        if isinstance(reply, Hold):
-            return reply
-        if isinstance(reply, ForwardedQuery):
-            self._finish(packet, reply, source, destination, origin)
-        elif reply:
-            self._send_later(packet, reply, source, destination, origin, started)
+        outcome = respond(query.packet, scopes.scope_of(query.source, query.destination).state, Transport.UDP)
+        if isinstance(outcome, Hold):
+            return outcome
+        if isinstance(outcome, ForwardedQuery):
+            self._forward(query, outcome)
+        elif outcome:
+            self._send_late(query, outcome)
         return None
 
-    def _finish(
-        self, packet: bytes, forwarded: ForwardedQuery, source: bytes, destination: bytes, origin: Origin
-    ) -> None:
-        context, started = self._context, perf_counter()
-
+    def _forward(self, query: _LateQuery, forwarded: ForwardedQuery) -> None:
         def send(task: asyncio.Task[bytes]) -> None:
-            if task.cancelled():
-                return
-            self._send_later(packet, task.result(), source, destination, origin, started)
-            context.counts.observe(perf_counter() - started)
+            if not task.cancelled():
+                self._send_late(query, task.result())
 
-        context.reply_tasks.start(context.responder.finish(packet, forwarded, source), send)
+        finish = self._context.responder.finish(query.packet, forwarded, query.source)
+        self._context.reply_tasks.start(finish, send)
 
-    def _send_later(
-        self, packet: bytes, reply: bytes, source: bytes, destination: bytes, origin: Origin, started: float
-    ) -> None:
+    def _send_late(self, query: _LateQuery, reply: bytes) -> None:
         context = self._context
-        if not send_later(self._sock, origin, reply):
+        if not self._outbox.send_one(query.origin, reply):
             context.counts.unsent += 1
+        context.counts.observe(perf_counter() - query.started)
         if context.querylog.is_on:
-            state = context.scopes.scope_of(source, destination).state
-            context.querylog.note(state, source, Transport.UDP, packet, reply, started)
+            state = context.scopes.scope_of(query.source, query.destination).state
+            context.querylog.note(state, query.source, Transport.UDP, query.packet, reply, query.started)

@@ -7,18 +7,24 @@ import contextlib
 import random
 import resource
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from ipaddress import ip_network
 from itertools import count
+from time import perf_counter
 
 import dns.rcode
 import pytest
 
+from resolver.forward.forwarder import Forwarder
+from resolver.forward.upstream import Routes
 from resolver.net import connections, held, tcp
 from resolver.net.mmsg import SLOTS
 from resolver.server import Resolver
+from resolver.wire.messages import Transport
 from support.listening import ListenError
 from tests import worlds
+from tests.resolver.forward.liar import lying
+from tests.resolver.forward.shell import forwarding
 from tests.resolver.messages import answers, error_text, query, read
 from tests.resolver.servers import DEADLINE, ask_tcp, ask_udp, serving
 from tests.resolver.test_conformance import CASES as CONFORMANCE
@@ -130,6 +136,77 @@ class TestHolding:
             assert (len(done), len(pending)) == (2, 1)
             for task in pending:
                 task.cancel()
+
+
+class TestLatency:
+    """Each query is counted once, with the time from its arrival to its reply."""
+
+    DELAY = 0.05  # seconds
+
+    @staticmethod
+    async def counted(resolver: Resolver) -> float:
+        """The seconds of the one query that was counted."""
+        await until(lambda: sum(resolver.counts.latency) > 0)
+        assert sum(resolver.counts.latency) == 1
+        return resolver.counts.latency_sum
+
+    @pytest.mark.parametrize("ask", [ask_udp, ask_tcp])
+    async def test_of_an_answer(self, ask: Callable[..., Awaitable[bytes]]) -> None:
+        async with serving(PRODUCTION) as resolver:
+            started = perf_counter()
+            await ask(resolver.addresses[0], query("single"), SOURCE)
+            assert 0 < await self.counted(resolver) < perf_counter() - started
+
+    @pytest.mark.parametrize("ask", [ask_udp, ask_tcp])
+    async def test_of_a_packet_without_a_reply(self, ask: Callable[..., Awaitable[bytes]]) -> None:
+        async with serving(PRODUCTION) as resolver:
+            asked = asyncio.ensure_future(ask(resolver.addresses[0], b"\xff" * 12, SOURCE))
+            assert await self.counted(resolver) < self.DELAY
+            asked.cancel()
+            await asyncio.gather(asked, return_exceptions=True)
+
+    @pytest.mark.parametrize("ask", [ask_udp, ask_tcp])
+    async def test_of_a_held_query(self, ask: Callable[..., Awaitable[bytes]]) -> None:
+        async with serving(loaded=False) as resolver:
+            started = perf_counter()
+            asked = asyncio.ensure_future(ask(resolver.addresses[0], query("single"), SOURCE))
+            await until(lambda: resolver.counts.held_loading == 1)
+            await asyncio.sleep(self.DELAY)
+            assert sum(resolver.counts.latency) == 0
+            resolver.publish(PRODUCTION)
+            resolver.loaded()
+            await asked
+            assert self.DELAY <= await self.counted(resolver) < perf_counter() - started
+
+    @pytest.mark.parametrize("transport", Transport)
+    async def test_of_a_forwarded_query(self, transport: Transport) -> None:
+        async with lying() as upstream, forwarding(upstream) as client:
+            started = perf_counter()
+            await client.ask("late", transport=transport)
+            assert self.DELAY <= await self.counted(client.resolver) < perf_counter() - started
+
+    @pytest.mark.parametrize("transport", Transport)
+    async def test_of_a_query_that_was_held_and_then_forwarded(self, transport: Transport) -> None:
+        async with lying() as upstream:
+            forwarder = Forwarder(Routes.parse((str(upstream),)))
+            async with serving(loaded=False, forwarder=forwarder) as resolver:
+                ask = ask_udp if transport is Transport.UDP else ask_tcp
+                packet = query("small.liar.example.", "A")
+                asked = asyncio.ensure_future(ask(resolver.addresses[0], packet, SOURCE))
+                await until(lambda: resolver.counts.held_loading == 1)
+                await asyncio.sleep(self.DELAY)
+                resolver.publish(PRODUCTION)
+                resolver.loaded()
+                await asked
+                assert await self.counted(resolver) >= self.DELAY
+
+    async def test_of_a_query_that_is_one_too_many_to_be_held(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(held, "MOST_HELD", 0)
+        async with serving(loaded=False) as resolver:
+            asked = asyncio.ensure_future(ask_udp(resolver.addresses[0], query("single"), SOURCE))
+            assert await self.counted(resolver) < self.DELAY
+            asked.cancel()
+            await asyncio.gather(asked, return_exceptions=True)
 
 
 class TestTcp:
