@@ -1,7 +1,7 @@
-"""A real look-up from inside a workload: A and AAAA in one go, as musl sends them, without EDNS.
+"""The look-up that ends an attach: queries from inside a workload, for A and AAAA at once as musl sends them, no EDNS.
 
-It is what tells a workload's owner that the network is there, so it goes the whole way: out by the workload's link, to
-the host's resolver, and back. Of a reply only what matters here is read: whose it is, and the addresses in it.
+It proves that the workload's network works, so the queries take the path that the workload's own take: out by its link,
+to the host's resolver, and back. Of a reply this module reads only which query it answers, and its AAAA addresses.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from zones.addresses import Address
 from zones.names import Name
 
 PORT = 53
-PATIENCE = 3.0  # seconds for all of it; the resolver itself holds a query for 1.5 s at most
-AGAIN = 0.5  # seconds without an answer until a query is sent again
+LOOKUP_DEADLINE = 3.0  # seconds for all queries together; the resolver holds a query back for 1.5 s at most
+RESEND_INTERVAL = 0.5  # seconds without a reply until a query is sent again
 
 _A, _AAAA, _IN = 1, 28, 1
 _RECURSION_DESIRED = 0x0100
@@ -28,8 +28,8 @@ _RCODES = {2: "SERVFAIL", 3: "NXDOMAIN", 5: "REFUSED"}
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """One name and type, under an ID of its own."""
+class LookupQuery:
+    """A query for one name and type, with a random ID."""
 
     id: int
     name: Name
@@ -37,11 +37,11 @@ class Question:
 
     @property
     def packet(self) -> bytes:
-        """The query (RFC 1035 §4.1)."""
+        """The query as it is sent (RFC 1035 §4.1)."""
         return struct.pack("!HHHHHH", self.id, _RECURSION_DESIRED, 1, 0, 0, 0) + self._section
 
-    def reads(self, reply: bytes) -> list[Address] | None:
-        """The AAAA addresses in ``reply``; None where it is not a reply to this. Raises `Failed`."""
+    def read_reply(self, reply: bytes) -> list[Address] | None:
+        """The AAAA addresses in ``reply``; None if it answers another query. Raises `Failed` for an rcode."""
         if len(reply) < 12 or reply[12 : 12 + len(self._section)].lower() != self._section:
             return None
         id_, flags, _, answers, _, _ = struct.unpack_from("!HHHHHH", reply)
@@ -57,50 +57,51 @@ class Question:
 
 
 async def look_up(namespace: int, resolver: Address, service: Name, instance: Name, address: Address) -> None:
-    """Returns when ``resolver`` has answered inside ``namespace``: ``instance`` with ``address``, ``service`` with any.
+    """Asks ``resolver`` from inside ``namespace`` for the addresses of ``service`` and of ``instance``.
 
-    Raises `Failed`.
+    Raises `Failed` unless ``instance`` has ``address`` alone, and ``service`` at least one.
     """
     wanted = [(service, _A), (service, _AAAA), (instance, _A), (instance, _AAAA)]
-    questions = [Question(secrets.randbelow(0x10000), name, rtype) for name, rtype in wanted]
+    queries = [LookupQuery(secrets.randbelow(0x10000), name, rtype) for name, rtype in wanted]
     sock = await call_inside(
         namespace, lambda: socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     )
     with sock:
         try:
             sock.connect((str(resolver), PORT))
-            found = await _ask(sock, questions)
+            found = await _ask(sock, queries)
         except OSError as error:
             raise Failed(
-                f"{resolver} cannot be asked from inside: {error.strerror}: does a resolver run here?"
+                f"{resolver} cannot be asked from inside the workload: {error.strerror}: does a resolver run here?"
             ) from None
-    if found[questions[3]] != [address]:
-        told = ", ".join(map(str, found[questions[3]])) or "nothing"
-        raise Failed(f"the resolver of this host answers {instance} with {told}, not with {address}")
-    if not found[questions[1]]:
+    if found[queries[3]] != [address]:
+        answered = ", ".join(map(str, found[queries[3]])) or "nothing"
+        raise Failed(f"the resolver of this host answers {instance} with {answered}, not with {address}")
+    if not found[queries[1]]:
         raise Failed(f"the resolver of this host answers {service} with no address")
 
 
-async def _ask(sock: socket.socket, questions: Sequence[Question]) -> dict[Question, list[Address]]:
+async def _ask(sock: socket.socket, queries: Sequence[LookupQuery]) -> dict[LookupQuery, list[Address]]:
     loop = asyncio.get_running_loop()
-    found: dict[Question, list[Address]] = {}
-    deadline = loop.time() + PATIENCE
-    while len(found) < len(questions):
+    found: dict[LookupQuery, list[Address]] = {}
+    deadline = loop.time() + LOOKUP_DEADLINE
+    while len(found) < len(queries):
         if loop.time() >= deadline:
-            missing = next(question.name for question in questions if question not in found)
+            missing = next(query.name for query in queries if query not in found)
             raise Failed(
-                f"nobody has answered {missing} from inside for {PATIENCE:g} s: does a resolver run on this host?"
+                f"no reply to the query for {missing} from inside the workload in {LOOKUP_DEADLINE:g} s: "
+                "does a resolver run on this host?"
             )
-        for question in questions:
-            if question not in found:
-                await loop.sock_sendall(sock, question.packet)
+        for query in queries:
+            if query not in found:
+                await loop.sock_sendall(sock, query.packet)
         try:
-            async with asyncio.timeout(AGAIN):
-                while len(found) < len(questions):
+            async with asyncio.timeout(RESEND_INTERVAL):
+                while len(found) < len(queries):
                     reply = await loop.sock_recv(sock, 512)
-                    for question in questions:
-                        if (addresses := question.reads(reply)) is not None:
-                            found[question] = addresses
+                    for query in queries:
+                        if (addresses := query.read_reply(reply)) is not None:
+                            found[query] = addresses
         except TimeoutError:
             continue
     return found
@@ -117,7 +118,7 @@ def _addresses(reply: bytes, offset: int, count: int) -> list[Address]:
                 found.append(Address(reply[offset : offset + 16]))
             offset += length
     except (IndexError, struct.error):
-        raise Failed("the resolver of this host sends replies that cannot be read") from None
+        raise Failed("the resolver of this host sent a reply that cannot be read") from None
     return found
 
 

@@ -1,1 +1,1 @@
-"""The CNI plugin ``interlock-cni``. Standard library alone, for a runtime starts it anew for every container."""
+"""The CNI plugin ``interlock-cni``. Standard library only: a runtime starts it anew for every container."""

@@ -1,10 +1,10 @@
-"""The CNI plugin ``interlock-cni``: how a container runtime attaches its containers. Standard library alone.
+"""The CNI plugin ``interlock-cni``, by which a container runtime attaches its containers. Standard library only.
 
     runtime ── CNI_… variables, the network's configuration ──► interlock-cni ── a request ──► agent of this host
             ◄────────────── a result, or an error ────────────               ◄── an answer ──
 
-It keeps nothing. The agent knows what is attached, by a name made of the specification's own key: the network, the
-container, the interface. So each command may come twice, and DEL needs nothing that only ADD knew.
+The plugin has no state of its own. The agent keeps each attachment under a name made of the specification's own key:
+network, container, interface. So a runtime may send each command twice, and DEL needs nothing that only ADD knew.
 
 Source: the CNI specification 1.1.0, https://www.cni.dev/docs/spec/; docs/containers.md sets up runtimes for it.
 """
@@ -17,16 +17,16 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import BinaryIO
 
-from agent.cni.call import VERSIONS, Call, CniError, Code, Json, check_version, is_before, read_config
+from agent.cni.call import VERSIONS, Call, CniError, ErrorCode, Json, check_version, is_before, read_config
 from agent.control.client import NoAgent, Refusal, ask, ask_until_ready
 
-STATUS_PATIENCE = 2.0  # seconds; runtimes ask every few
+STATUS_DEADLINE = 2.0  # seconds for the agent's answer; runtimes ask for STATUS every few seconds
 
-KINDS = {  # of the agent's errors
-    "invalid": Code.CONFIGURATION,
-    "refused": Code.REFUSED,
-    "missing": Code.MISSING,
-    "unavailable": Code.LATER,
+CODES = {  # by the kind of the agent's error
+    "invalid": ErrorCode.INVALID_CONFIGURATION,
+    "refused": ErrorCode.REFUSED,
+    "missing": ErrorCode.MISSING,
+    "unavailable": ErrorCode.TRY_AGAIN_LATER,
 }
 
 
@@ -38,13 +38,13 @@ def main() -> None:
 
 
 def run(environ: Mapping[str, str], stdin: BinaryIO | None) -> tuple[int, str]:
-    """Does what the runtime asks for; gives the exit status, and what is to be printed. ``stdin`` is None if closed."""
+    """Runs the runtime's command; gives the exit status and the output. ``stdin`` is None if it is closed."""
     version = VERSIONS[-1]
     try:
         command = environ.get("CNI_COMMAND", "")
         if command not in COMMANDS:
-            # Before anything is read: whoever runs this by hand should not wait for it.
-            raise CniError(Code.VARIABLE, f"CNI_COMMAND is {command!r}, not one of {', '.join(COMMANDS)}")
+            # Before standard input is read: for a user who runs this by hand, that would seem to hang.
+            raise CniError(ErrorCode.INVALID_VARIABLE, f"CNI_COMMAND is {command!r}, not one of {', '.join(COMMANDS)}")
         config = read_config(stdin)
         if command != "VERSION":
             version = check_version(config, command)
@@ -58,61 +58,63 @@ def run(environ: Mapping[str, str], stdin: BinaryIO | None) -> tuple[int, str]:
 
 
 def add(call: Call) -> Json:
-    """Attaches the container; gives the result."""
+    """ADD: attaches the container; gives the result."""
     request = call.workload
     previous = call.previous
-    taken = [one.get("name") for one in previous.get("interfaces", ()) if one.get("sandbox")]
-    if call.interface in taken:
+    taken_interfaces = [one.get("name") for one in previous.get("interfaces", ()) if one.get("sandbox")]
+    if call.interface in taken_interfaces:
         raise CniError(
-            Code.CONFIGURATION,
+            ErrorCode.INVALID_CONFIGURATION,
             f"an earlier plugin has made {call.interface}: give this one an 'interface' of its own, such as railnet0",
         )
     if not previous and "interface" in call.config:
-        raise CniError(Code.CONFIGURATION, "interface is for a plugin behind others: alone, the runtime names it")
+        raise CniError(
+            ErrorCode.INVALID_CONFIGURATION, "interface is for a plugin behind others: alone, the runtime names it"
+        )
     return _result(call, previous, _ask(call, {"op": "attach", **request}))
 
 
 def check(call: Call) -> None:
-    """Returns if the container is attached as the result of its ADD says."""
+    """CHECK: returns if the container is attached as the result of its ADD says."""
     request = call.workload
     previous = call.previous
     if not previous:
-        raise CniError(Code.CONFIGURATION, "prevResult is not there: CHECK compares with it")
+        raise CniError(ErrorCode.INVALID_CONFIGURATION, "prevResult is not there: CHECK compares with it")
     try:
         actual = _result(call, {}, _ask(call, {"op": "check", **request}))
     except CniError as error:
-        raise CniError(Code.CONTAINER, str(error)) if error.code is Code.MISSING else error from None
+        raise CniError(ErrorCode.UNKNOWN_CONTAINER, str(error)) if error.code is ErrorCode.MISSING else error from None
     for part, keys in (("interfaces", ("name", "mac", "sandbox")), ("ips", ("address",)), ("routes", ("dst",))):
         expected = [[one.get(key, "") for key in keys] for one in previous.get(part, ())]
         for one in actual[part]:
             if [one.get(key, "") for key in keys] not in expected:
-                told = " ".join(str(one[key]) for key in keys if key in one)
-                raise CniError(Code.FAILED, f"{told} is there, but not in {part} of prevResult: attach it again")
+                found = " ".join(str(one[key]) for key in keys if key in one)
+                raise CniError(ErrorCode.FAILED, f"{found} is there, but not in {part} of prevResult: attach it again")
 
 
 def delete(call: Call) -> None:
-    """Detaches the container, if it is attached."""
+    """DEL: detaches the container, if it is attached."""
     _ask(call, {"op": "detach", "container": call.attachment})
 
 
 def collect(call: Call) -> None:
-    """Detaches all of the network's containers that the runtime does not know any more."""
-    _ask(call, {"op": "gc", "within": f"{call.network}/", "keep": call.kept()})
+    """GC: detaches the network's containers that the runtime does not know any more."""
+    _ask(call, {"op": "gc", "within": f"{call.network}/", "keep": call.valid_attachments()})
 
 
 def status(call: Call) -> None:
-    """Returns if containers can be attached."""
+    """STATUS: returns if containers can be attached."""
     try:
-        told = ask(call.directory, {"op": "status"}, STATUS_PATIENCE)
+        answer = ask(call.directory, {"op": "status"}, STATUS_DEADLINE)
     except (NoAgent, Refusal) as error:
-        # What is attached goes on without the agent.
-        raise CniError(Code.UNAVAILABLE, str(error)) from None
-    if not told["ready"]:
-        raise CniError(Code.LIMITED if told["limited"] else Code.UNAVAILABLE, told["reason"])
+        # Not LIMITED_CONNECTIVITY: what is attached works on without the agent.
+        raise CniError(ErrorCode.UNAVAILABLE, str(error)) from None
+    if not answer["ready"]:
+        raise CniError(ErrorCode.LIMITED_CONNECTIVITY if answer["limited"] else ErrorCode.UNAVAILABLE, answer["reason"])
 
 
 def versions(call: Call) -> Json:
-    """The versions of the specification that are spoken here."""
+    """VERSION: gives the versions of the specification that the plugin supports."""
     return {"cniVersion": call.config.get("cniVersion", VERSIONS[-1]), "supportedVersions": VERSIONS}
 
 
@@ -127,7 +129,7 @@ COMMANDS: dict[str, Callable[[Call], Json | None]] = {
 
 
 def _result(call: Call, previous: Json, answer: Json) -> Json:
-    """``previous`` with what the agent's ``answer`` adds. There is one nameserver: docs/resolv-conf.md says why."""
+    """The result: ``previous`` and the agent's ``answer``. It has one nameserver; docs/resolv-conf.md says why."""
     interfaces = [
         *previous.get("interfaces", ()),
         {"name": answer["host_interface"], "mac": answer["host_mac"]},
@@ -149,10 +151,10 @@ def _result(call: Call, previous: Json, answer: Json) -> Json:
 
 
 def _ask(call: Call, request: Json) -> Json:
-    """The agent's answer, waited for while it is away or loading; all that is asked for may come twice."""
+    """The agent's answer, also if the agent is being restarted. All of the plugin's requests may reach it twice."""
     try:
         return ask_until_ready(call.directory, request)
     except NoAgent as error:
-        raise CniError(Code.LATER, str(error)) from None
+        raise CniError(ErrorCode.TRY_AGAIN_LATER, str(error)) from None
     except Refusal as refusal:
-        raise CniError(KINDS.get(refusal.kind, Code.FAILED), str(refusal)) from None
+        raise CniError(CODES.get(refusal.kind, ErrorCode.FAILED), str(refusal)) from None

@@ -1,1 +1,1 @@
-"""The agent's control socket: what runtimes and the command line ask for, and what the agent does for each request."""
+"""The agent's control socket: the requests of container runtimes and of the command line, and what each one does."""

@@ -25,10 +25,10 @@ from zones.names import EnvironmentId
 
 @dataclass(slots=True)
 class Operations:
-    """The agent, as its clients see it.
+    """Does what the clients of the control socket ask for.
 
-    ``quarantined`` gives what is wrong with the newest document of each environment whose newest is bad. ``end`` is
-    called when the agent has left and is to end.
+    ``quarantined`` gives the environments whose newest document cannot be used, and why. ``end`` is called when the
+    host has left the mesh and the agent is to end.
     """
 
     mesh: Mesh
@@ -39,7 +39,7 @@ class Operations:
     end: Callable[[], None]
 
     async def handle(self, request: Request) -> dict[str, Any]:
-        """Does what ``request`` asks for and gives the answer. Raises `AgentError`."""
+        """Does what ``request`` asks for; gives the answer. Raises `AgentError`."""
         match request:
             case Attach():
                 return await self._attach(request)
@@ -60,7 +60,7 @@ class Operations:
 
     async def _attach(self, request: Attach) -> dict[str, Any]:
         if request.build:
-            raise Refused("build workloads are not attached: private networking is there once a service runs")
+            raise Refused("build workloads are not attached: private networking begins when the service runs")
         done = await self.attacher.attach(attachment_of(request), wait=request.barrier)
         return {**self._describe(done.attachment), "already": done.was_attached, "steps": done.times.with_total()}
 
@@ -119,7 +119,7 @@ class Operations:
 
     def _status(self) -> dict[str, Any]:
         mesh, reason = self.mesh, self.obstacles
-        # Of what is attached already, something may not work either.
+        # Limited: not only are new workloads refused, those that are attached may not work either.
         is_limited = bool(mesh.problem) or not mesh.has_resolver
         return {"host": mesh.identity.id, "ready": not reason, "reason": reason, "limited": is_limited}
 
@@ -135,22 +135,24 @@ class Operations:
         return describe(mesh, live, acknowledged, self.quarantined(), time.monotonic(), time.time())
 
     async def _leave(self) -> dict[str, Any]:
-        mesh, left = self.mesh, list(self.attacher.attachments)
-        carried = [
+        mesh, attached = self.mesh, list(self.attacher.attachments)
+        external_peers = [
             f"{id_} of {environment.id}"
             for environment in mesh.environments.values()
             for id_, peer in environment.peers.items()
             if peer.gateway == mesh.identity.id
         ]
-        if carried:
-            raise Refused(f"this host is the gateway of {', '.join(carried)}: give those peers another gateway first")
-        await self._detach_all(left)
+        if external_peers:
+            raise Refused(
+                f"this host is the gateway of {', '.join(external_peers)}: give those peers another gateway first"
+            )
+        await self._detach_all(attached)
         if len(self.attacher.attachments):
             raise NotNow("the store did not take all detachments: is it reachable? try again")
         await self.registrar.leave()
         await mesh.remove()
         self.end()
-        return {"detached": len(left)}
+        return {"detached": len(attached)}
 
 
 def attachment_of(request: Attach | Check) -> Attachment:

@@ -1,4 +1,4 @@
-"""What can be asked of the agent on its local socket: each request a type, checked as it is read."""
+"""The requests of the agent's control socket: a type for each, whose values are checked when it is decoded."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from msgspec import Meta, Struct
 from agent.attachment import key_of
 from agent.errors import BadRequest
 
-INTERFACE = "railnet0"
+INTERFACE = "railnet0"  # the workload's link, unless the request names another
 
 AbsolutePath = Annotated[str, Meta(pattern="^/[^\0]*$", max_length=4096)]
-InterfaceName = Annotated[str, Meta(pattern="^[^/:\\s\0]{1,15}$")]  # IFNAMSIZ, and what the kernel refuses in it
+InterfaceName = Annotated[str, Meta(pattern="^[^/:\\s\0]{1,15}$")]  # IFNAMSIZ, and no character that Linux refuses
 
 
 class _Workload(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A workload, as `agent.attachment.Attachment` describes it, and whether it is a ``build``."""
+
     environment: str
     service: str
     instance: str
@@ -29,17 +31,17 @@ class _Workload(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Attach(_Workload, frozen=True, tag_field="op", tag="attach"):
-    """Attach a workload. Without ``barrier`` nobody waits until others can reach it (see `Attacher.attach`)."""
+    """Attach a workload. ``barrier``: wait until other hosts reach it and answer its name (see `Attacher.attach`)."""
 
     barrier: bool = True
 
 
 class Check(_Workload, frozen=True, tag_field="op", tag="check"):
-    """Is it attached, just so?"""
+    """Check that a workload is attached, and that nothing made for it is missing or changed."""
 
 
 class Detach(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="detach"):
-    """Detach a workload, by its names or by its container's."""
+    """Detach a workload: the one with these three names, or the one of this container."""
 
     environment: str | None = None
     service: str | None = None
@@ -49,35 +51,38 @@ class Detach(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", ta
     def __post_init__(self) -> None:
         named = (self.environment, self.service, self.instance)
         if (self.container is None) == (None in named):
-            raise BadRequest("name environment, service and instance, or a container, and not both")
+            raise BadRequest("name environment, service and instance, or a container, but not both")
 
     @property
     def key(self) -> str:
-        """What the attachment is known by, where no container is named."""
+        """The key of the attachment, where its three names are given and no container."""
         return key_of(self.environment or "", self.service or "", self.instance or "")
 
 
 class Collect(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="gc"):
-    """Detach all containers' workloads but those of ``keep``; with ``within``, of those that are so called alone."""
+    """Detach the workload of every container whose name begins with ``within``, except those named in ``keep``.
+
+    A workload that no container was named for stays attached.
+    """
 
     keep: list[str]
-    within: str = ""  # what the containers' names begin with
+    within: str = ""  # every container's name begins with the empty string
 
 
 class Status(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="status"):
-    """Can workloads be attached now?"""
+    """Say whether workloads can be attached now, and if not, why."""
 
 
 class ShowMesh(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="mesh"):
-    """The mesh as this host sees it."""
+    """Describe the mesh as this host sees it."""
 
 
 class Rotate(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="rotate"):
-    """Take a new key."""
+    """Take a new WireGuard key."""
 
 
 class Leave(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="leave"):
-    """Undo all that was made on this host, and end."""
+    """Detach all workloads, remove everything that the agent made on this host, and end the agent."""
 
 
 Request = Attach | Check | Detach | Collect | Status | ShowMesh | Rotate | Leave

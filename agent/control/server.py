@@ -1,6 +1,6 @@
-"""The local socket, for runtimes, the CNI plugin and the command line: a JSON object a line in, one a line out.
+"""The control socket, for container runtimes and the command line: a line in and a line out are a JSON object each.
 
-Whoever may connect is root on this host in all but name, so the socket is root's alone.
+A client that may connect can do with this host's network whatever root can, so only root may connect.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from agent.errors import AgentError, CannotStart, Failed
 from watcher.feed.server import is_alive
 from zones.document import encode_value
 
-LONGEST_LINE = 1 << 20  # octets; the list of containers to keep is the longest request there is
+LONGEST_LINE = 1 << 20  # octets; the longest request is the one that lists all containers to keep
 
 Handler = Callable[[Request], Awaitable[Mapping[str, Any]]]
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class ControlServer:
-    """Answers requests on the unix socket ``path`` by ``handle``, which raises `AgentError` for what it refuses."""
+    """Answers requests on the unix socket ``path`` with what ``handle`` gives for them, or with its `AgentError`."""
 
     def __init__(self, path: Path, handle: Handler) -> None:
         self._path = path
@@ -37,7 +37,7 @@ class ControlServer:
         self._connections: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Begins to listen. Raises `CannotStart`."""
+        """Starts to listen. Raises `CannotStart`."""
         try:
             self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             if is_alive(self._path):
@@ -52,7 +52,7 @@ class ControlServer:
             raise CannotStart(f"cannot listen on {self._path}: {error.strerror}: choose another --agent-dir") from None
 
     async def stop(self) -> None:
-        """Listens no more; what was asked is finished, for as long as whoever ends us has patience."""
+        """Stops listening, and cancels the requests at work; returns when they have undone what they had begun."""
         if self._server:
             self._server.close()
             self._path.unlink(missing_ok=True)
@@ -67,7 +67,7 @@ class ControlServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            with contextlib.suppress(OSError, ValueError):  # a client that went away, or a line without an end
+            with contextlib.suppress(OSError, ValueError):  # a client that went away, or a line that is too long
                 while line := await reader.readline():
                     writer.write(_encoder.encode(await self._answer(line)) + b"\n")
                     await writer.drain()
@@ -81,7 +81,7 @@ class ControlServer:
             return {"ok": False, "kind": error.kind, "error": " ".join(str(error).split())}
         except Exception as error:
             log.error("request_failed", exc_info=error)
-            return {"ok": False, "kind": Failed.kind, "error": "a fault of the agent: its log has the trace"}
+            return {"ok": False, "kind": Failed.kind, "error": "a fault of the agent: its log has the traceback"}
 
 
 _encoder = msgspec.json.Encoder(enc_hook=encode_value)

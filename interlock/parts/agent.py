@@ -25,7 +25,7 @@ from agent.attach.record import InstanceRecords
 from agent.attach.upkeep import Upkeep
 from agent.attachment import LINK_PREFIX
 from agent.attachments import Attachments
-from agent.control.client import SOCKET
+from agent.control.client import CONTROL_SOCKET
 from agent.control.operations import Operations
 from agent.control.server import ControlServer
 from agent.errors import AgentError
@@ -134,7 +134,7 @@ class AgentParts:
 
         watcher = Watcher(store, platform, mesh, interest=identity.id, on_hosts=take_hosts)
         operations = Operations(mesh, attacher, registrar, store, lambda: watcher.quarantined, left.set)
-        local = ControlServer(host.directory / SOCKET, operations.handle)
+        local = ControlServer(host.directory / CONTROL_SOCKET, operations.handle)
         return cls(mesh, watcher, acknowledger, registrar, operations, Upkeep(mesh, attacher), local, left)
 
     @property

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agent.cni.call import Code
+from agent.cni.call import ErrorCode
 from interlock.client import Client
 from tests.clients.builds import Build
 from tests.mesh import podman as podmans
@@ -143,7 +143,7 @@ def test_check_sees_what_is_broken_and_add_mends_it(cni: Caller, workload: Workl
     workload.run(["ip", "address", "flush", "dev", "railnet0", "scope", "global"])
     for _ in range(2):
         code, text = cni.fails("CHECK", prevResult=result)
-        assert code == Code.FAILED
+        assert code == ErrorCode.FAILED
         assert "railnet0" in text
     assert cni("ADD") == (0, result)
     assert cni("CHECK", prevResult=result) == (0, None)
@@ -154,7 +154,7 @@ def test_check_of_a_container_that_is_not_attached(cni: Caller) -> None:
     cni("DEL")
     for _ in range(2):
         code, text = cni.fails("CHECK", prevResult=result)
-        assert code == Code.CONTAINER
+        assert code == ErrorCode.UNKNOWN_CONTAINER
         assert "not attached" in text
 
 
@@ -183,13 +183,13 @@ def test_status(cni: Caller) -> None:
 def test_status_of_a_host_that_is_drained_and_of_one_without_a_resolver(mesh: Mesh, node: Node, cni: Caller) -> None:
     mesh.interlock("host", "drain", node.name)
     until(lambda: cni("STATUS")[0], "it says that it takes what is new")
-    assert cni.fails("STATUS") == (Code.UNAVAILABLE, "the host is being drained")
+    assert cni.fails("STATUS") == (ErrorCode.UNAVAILABLE, "the host is being drained")
     mesh.interlock("host", "undrain", node.name)
     until(lambda: cni("STATUS") == (0, None), "it takes nothing new")
     node.resolver.kill()
     until(lambda: cni("STATUS")[0], "it does not miss its resolver")
     code, text = cni.fails("STATUS")
-    assert (code, "no resolver is connected" in text) == (Code.LIMITED, True)
+    assert (code, "no resolver is connected" in text) == (ErrorCode.LIMITED_CONNECTIVITY, True)
     node.resolver.start()
     node.until_ready()
 
@@ -197,7 +197,7 @@ def test_status_of_a_host_that_is_drained_and_of_one_without_a_resolver(mesh: Me
 def test_an_agent_that_is_restarted_is_waited_for(mesh: Mesh, node: Node, cni: Caller) -> None:
     node.agent.kill()
     code, _ = cni.fails("STATUS")
-    assert code == Code.UNAVAILABLE
+    assert code == ErrorCode.UNAVAILABLE
     with ThreadPoolExecutor() as pool:
         adding = pool.submit(cni, "ADD")
         node.agent.start()
@@ -210,14 +210,14 @@ def test_an_agent_that_is_restarted_is_waited_for(mesh: Mesh, node: Node, cni: C
 @pytest.mark.parametrize(
     ("config", "code", "told"),
     [
-        ({"environment": "nowhere"}, Code.MISSING, "nowhere"),
-        ({"service": "nothing"}, Code.MISSING, "nothing"),
-        ({"service": "Not A Name"}, Code.CONFIGURATION, "Not A Name"),
-        ({"build": True}, Code.REFUSED, "build"),
+        ({"environment": "nowhere"}, ErrorCode.MISSING, "nowhere"),
+        ({"service": "nothing"}, ErrorCode.MISSING, "nothing"),
+        ({"service": "Not A Name"}, ErrorCode.INVALID_CONFIGURATION, "Not A Name"),
+        ({"build": True}, ErrorCode.REFUSED, "build"),
     ],
 )
 def test_what_cannot_be_attached(
-    mesh: Mesh, cni: Caller, workload: Workload, config: dict[str, Any], code: Code, told: str
+    mesh: Mesh, cni: Caller, workload: Workload, config: dict[str, Any], code: ErrorCode, told: str
 ) -> None:
     for _ in range(2):
         assert (error := cni.fails("ADD", **config))[0] == code, error
@@ -230,7 +230,7 @@ def test_an_instance_of_another_host_is_refused(mesh: Mesh, cni: Caller) -> None
     assert cni("ADD")[0] == 0
     elsewhere = mesh.nodes["h2"]
     code, text = Caller(elsewhere, elsewhere.workload()).fails("ADD")
-    assert code == Code.REFUSED
+    assert code == ErrorCode.REFUSED
     assert "h1" in text
     assert instances(mesh.client)[CONTAINER[:12]]["host"] == "h1"
 
@@ -238,7 +238,7 @@ def test_an_instance_of_another_host_is_refused(mesh: Mesh, cni: Caller) -> None
 def test_a_link_of_that_name_is_left_alone(mesh: Mesh, cni: Caller, workload: Workload) -> None:
     workload.namespace.ip(["link add railnet0 type veth peer name other0"])
     code, text = cni.fails("ADD")
-    assert code == Code.REFUSED
+    assert code == ErrorCode.REFUSED
     assert "railnet0" in text
     assert instances(mesh.client) == {}
     assert "railnet0" in workload.run(["ip", "link"]).stdout
@@ -247,7 +247,7 @@ def test_a_link_of_that_name_is_left_alone(mesh: Mesh, cni: Caller, workload: Wo
 def test_without_a_namespace_nothing_is_attached(mesh: Mesh, cni: Caller) -> None:
     cni.netns = "/run/netns/no-such-one"
     code, text = cni.fails("ADD")
-    assert code == Code.MISSING
+    assert code == ErrorCode.MISSING
     assert "no-such-one" in text
     assert instances(mesh.client) == {}
 

@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 
 from agent.attachment import Attachment
 from agent.cni import plugin as cni
-from agent.cni.call import POD_ANNOTATIONS, VERSIONS, Code
+from agent.cni.call import POD_ANNOTATIONS, VERSIONS, ErrorCode
 from agent.control import client
-from agent.control.client import SOCKET
+from agent.control.client import CONTROL_SOCKET
 from agent.control.operations import attachment_of
 from agent.control.requests import Attach, Check, Collect, Detach, Request, Status
 from agent.control.server import ControlServer
@@ -128,7 +128,7 @@ def desk() -> Desk:
 @pytest_asyncio.fixture
 async def cni_(desk: Desk, tmp_path: Path) -> AsyncIterator[Runtime]:
     """The plugin, with a desk to ask."""
-    server = ControlServer(tmp_path / SOCKET, desk.handle)
+    server = ControlServer(tmp_path / CONTROL_SOCKET, desk.handle)
     await server.start()
     yield Runtime(tmp_path)
     await server.stop()
@@ -221,7 +221,7 @@ async def test_check_compares_with_the_result_of_add(
     _, result = await cni_("ADD")
     result[part][index][key] = value
     status, error = await cni_("CHECK", {"prevResult": result})
-    assert (status, error["code"]) == (1, Code.FAILED)
+    assert (status, error["code"]) == (1, ErrorCode.FAILED)
     assert told in error["msg"]
     assert part in error["msg"]
 
@@ -284,7 +284,7 @@ async def test_status_of_an_agent_that_cannot_attach(cni_: Runtime, desk: Desk, 
 async def test_status_without_an_agent(tmp_path: Path) -> None:
     status, error = await Runtime(tmp_path)("STATUS")
     assert (status, error["code"]) == (1, 50)
-    assert str(tmp_path / SOCKET) in error["msg"]
+    assert str(tmp_path / CONTROL_SOCKET) in error["msg"]
 
 
 # Who says which instance it is
@@ -413,7 +413,7 @@ def test_a_configuration_that_cannot_be_read() -> None:
     command = ["sh", "-c", 'exec "$0" <&-', str(PLUGIN)]
     result = subprocess.run(command, env={"CNI_COMMAND": "ADD"}, capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (1, "")
-    assert json.loads(result.stdout)["code"] == Code.INPUT
+    assert json.loads(result.stdout)["code"] == ErrorCode.UNREADABLE_INPUT
 
 
 async def test_build_workloads_are_told_to_the_agent_as_such(cni_: Runtime, desk: Desk) -> None:
@@ -427,12 +427,12 @@ async def test_build_workloads_are_told_to_the_agent_as_such(cni_: Runtime, desk
 async def test_without_an_agent_the_runtime_is_to_try_again(tmp_path: Path) -> None:
     status, error = await Runtime(tmp_path)("ADD")
     assert (status, error["code"]) == (1, 11)
-    assert str(tmp_path / SOCKET) in error["msg"]
+    assert str(tmp_path / CONTROL_SOCKET) in error["msg"]
     assert "interlock agent" in error["msg"]
 
 
 async def test_an_agent_that_is_being_restarted_is_waited_for(desk: Desk, tmp_path: Path) -> None:
-    path = tmp_path / SOCKET
+    path = tmp_path / CONTROL_SOCKET
     is_asked = asyncio.Event()
 
     async def die(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -481,7 +481,7 @@ _variables = st.dictionaries(
 def test_whatever_it_is_given_it_answers_as_specified(
     command: str, config: dict[str, Any], variables: dict[str, str]
 ) -> None:
-    before, client.RESTART = client.RESTART, 0.0
+    before, client.RESTART_DEADLINE = client.RESTART_DEADLINE, 0.0
     try:
         if isinstance(config.get("agentDir"), str):
             config["agentDir"] = "/nonexistent"
@@ -489,10 +489,10 @@ def test_whatever_it_is_given_it_answers_as_specified(
             config.setdefault("agentDir", "/nonexistent")
         status, text = cni.run({"CNI_COMMAND": command, **variables}, io.BytesIO(json.dumps(config).encode()))
     finally:
-        client.RESTART = before
+        client.RESTART_DEADLINE = before
     told = json.loads(text)
     assert (command == "VERSION") == (status == 0)
-    assert status == 0 or (told["code"] in {*Code} and told["msg"])
+    assert status == 0 or (told["code"] in {*ErrorCode} and told["msg"])
 
 
 def test_it_loads_nothing_heavy() -> None:
