@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from msgspec.structs import replace
 
 from agent.attachment import Attachment
 from agent.errors import Failed
+from support.files import write_whole
 from zones.document import decode_value, encode_value
 
 log = logging.getLogger(__name__)
@@ -80,15 +80,9 @@ class Attachments:
 
     def _write(self, attachment: Attachment) -> None:
         path = self._path(attachment)
-        partial = path.with_suffix(".part")
-        with open(partial, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-            file.write(_encoder.encode(attachment))
-            file.flush()
-            if not path.exists():
-                # That there is one is to outlive a power failure, for its record in the store does. A disk may take
-                # long for that, so it is asked no more than once.
-                os.fsync(file.fileno())
-        partial.replace(path)
+        # That there is one is to outlive a power failure, for its record in the store does. A disk may take long for
+        # that, so it is asked no more than once, and the rename reaches it with the next commit of its journal.
+        write_whole(path, _encoder.encode(attachment), 0o600, flush=not path.exists(), flush_folder=False)
 
     def _path(self, attachment: Attachment) -> Path:
         return self._directory / f"{attachment.key}.json"

@@ -11,6 +11,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from agent.errors import CannotStart
+from support.files import write_whole
 from zones.keys import PublicKey
 
 OCTETS = 32
@@ -81,14 +82,7 @@ def load(path: Path) -> PrivateKey:
 
 def store(key: PrivateKey, path: Path) -> None:
     """Writes ``key`` to ``path``, whole or not at all, mode 0600. Raises ``OSError``."""
-    partial = path.with_name(path.name + ".part")
-    partial.unlink(missing_ok=True)
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "w", encoding="ascii") as file:
-        file.write(key.text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    write_whole(path, f"{key.text}\n".encode("ascii"), 0o600)
 
 
 def _clamp(octets: bytes) -> bytes:

@@ -14,6 +14,7 @@ import stat
 from pathlib import Path
 
 from admin.errors import BadTokenFile
+from support.files import write_whole
 
 PREFIX = "ilk_"
 RANDOM_BYTES = 32
@@ -58,19 +59,10 @@ def load_or_create_root_token(path: Path) -> tuple[str, bool]:
 
 
 def _create(path: Path) -> bool:
-    # Whole or not at all, also after a crash: written aside, then linked, which fails where somebody was first.
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(make_token() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(aside, path)
-    except FileExistsError:
+        write_whole(path, f"{make_token()}\n".encode(), 0o600, replace=False)
+    except FileExistsError:  # another process was first
         return False
-    finally:
-        aside.unlink()
     return True
 
 

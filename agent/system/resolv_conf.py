@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from agent.errors import Failed
+from support.files import write_whole
 from zones.addresses import Platform
 
 OPTIONS = ("ndots:1",)
@@ -24,10 +24,8 @@ def write(path: Path, text: str) -> str | None:
         if before == text:
             return before
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.interlock")
-        partial.write_text(text, "utf-8", "surrogateescape")
-        os.chmod(partial, 0o644)
-        partial.replace(path)
+        # Not flushed to the disk: a power failure leaves no namespace that would read the file.
+        write_whole(path, text.encode("utf-8", "surrogateescape"), 0o644, flush=False, flush_folder=False)
     except OSError as error:
         raise Failed(f"{path} cannot be written: {error.strerror}: name another with --resolv-conf") from None
     return before

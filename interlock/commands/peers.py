@@ -74,7 +74,7 @@ def add(
         with _told_that_it_was_added(id_, key):
             text = _file(client, path, key, qr=qr)
             if file:
-                file.write(click.unstyle(text))
+                file.write(click.unstyle(text).encode())
                 file.flush()
     where = {"file": str(output)} if output else {"config": click.unstyle(text)}
     show(made | where, as_json, lambda _: click.echo(f"wrote {output}\n" if output else text, nl=False))

@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 from interlock.errors import CannotWrite
+from support.files import whole_file
 
 PRIVATE = 0o600
 
 
 @contextmanager
-def private_file(path: Path, *, overwrite: bool) -> Iterator[IO[str]]:
+def private_file(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
     """A file that takes its place at ``path``, mode 0600, when the ``with`` statement ends well, and is gone else.
 
     Raises `CannotWrite`: at the start, as far as it can be known then.
     """
     try:
         _check_place(path, overwrite=overwrite)
-        aside = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE)
-        try:
-            with open(descriptor, "w", encoding="utf-8") as file:
-                yield file
-                file.flush()
-                os.fsync(descriptor)
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
+        with whole_file(path, PRIVATE) as file:
+            yield file
     except OSError as error:
         raise CannotWrite(f"{path} cannot be written: {error.strerror}") from None
 

@@ -57,7 +57,7 @@ async def test_a_file_that_cannot_be_read_is_left_where_it_is_and_the_others_are
 
 async def test_what_a_killed_agent_left_half_written_does_not_count(tmp_path: Path) -> None:
     await loaded(tmp_path).put(ATTACHMENT)
-    (tmp_path / "e1.api.a2.part").write_text("{")
+    (tmp_path / ".e1.api.a2.json.0123456789ab").write_text("{")
     assert list(loaded(tmp_path)) == [ATTACHMENT]
 
 

@@ -75,6 +75,6 @@ def test_a_key_that_cannot_be_kept_is_an_error(tmp_path: Path) -> None:
 
 def test_what_a_killed_agent_left_half_written_is_no_obstacle(tmp_path: Path) -> None:
     path = tmp_path / "wireguard.key"
-    os.close(os.open(tmp_path / "wireguard.key.part", os.O_CREAT, 0o600))
+    os.close(os.open(tmp_path / ".wireguard.key.0123456789ab", os.O_CREAT, 0o600))
     keys.load_or_make(path)
     assert keys.load(path)

@@ -1,0 +1,67 @@
+"""Writing a file whole: a reader sees what was there before or all of the new content, also after a crash.
+
+partial file beside it ──► written ──► flushed to the disk ──► renamed to path ──► folder flushed to the disk
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextlib.contextmanager
+def whole_file(
+    path: Path, mode: int, *, flush: bool = True, flush_folder: bool = True, replace: bool = True
+) -> Iterator[BinaryIO]:
+    """Gives a file that takes its place at ``path`` when the ``with`` statement ends without an exception.
+
+    Otherwise nothing of it is left. The file has exactly ``mode``, whatever the umask is. Without ``replace`` a file
+    that is at ``path`` by then stays, and ``FileExistsError`` is raised. Raises ``OSError``: at the start where the
+    folder cannot be written.
+
+    ``flush`` writes the content to the disk before the rename, so that a power failure leaves no empty file.
+    ``flush_folder`` writes the rename to the disk too, where the file system can do that, so that a power failure does
+    not undo it. Each takes some
+    milliseconds: about 5 on a virtual disk with ext4.
+    """
+    # The name is drawn by lot, so that two writers of one path do not write into one partial file.
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        with open(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)
+            yield file
+            file.flush()
+            if flush:
+                os.fsync(descriptor)
+        if replace:
+            partial.replace(path)
+        else:
+            os.link(partial, path)
+        if flush_folder:
+            _flush_folder(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_whole(
+    path: Path, content: bytes, mode: int, *, flush: bool = True, flush_folder: bool = True, replace: bool = True
+) -> None:
+    """Writes ``content`` to ``path``; the arguments are those of `whole_file`."""
+    with whole_file(path, mode, flush=flush, flush_folder=flush_folder, replace=replace) as file:
+        file.write(content)
+
+
+def _flush_folder(path: Path) -> None:
+    # Not all file systems can flush a folder, and not every folder that can be written can be opened. The file stands
+    # whole at its place all the same, so that is no error.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
