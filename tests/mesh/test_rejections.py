@@ -103,7 +103,7 @@ def test_an_address_that_cannot_be(mesh: Mesh, environment: Settled, spoil: Call
         for node in mesh.nodes.values():
             until_told(node, address)
             assert address in node.agent.events("document_quarantined")[-1]["reason"]
-            assert node.metrics()["interlock_quarantined"] == 1
+            assert node.metrics()["interlock_environments_quarantined"] == 1
         check_all_reach_all(environment)  # by the document before it
     traffic.check()
     mesh.until_whole()

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from admin.counts import ApiCounts
-from interlock.observe import metrics
+from interlock.observe import catalogue
 from interlock.observe.metrics import (
     Metrics,
     Source,
@@ -88,7 +88,7 @@ def test_the_agent_in_the_place_of_a_store() -> None:
     names.watcher.counts.lost_connections = 3
     found = scrape(*sources)
     assert found[key("interlock_agent_connected")] == 1
-    assert found[key("interlock_agent_lost_total")] == 3
+    assert found[key("interlock_agent_disconnects_total")] == 3
     assert found[key("interlock_environments")] == 0
     assert 0 <= found[key("interlock_zone_age_seconds")] < 1
 
@@ -120,5 +120,5 @@ async def test_the_watcher_and_its_environments(store: Store, monkeypatch: pytes
     assert found[key("interlock_store_connected")] == 1
     assert found[key("interlock_upstream_queries_total", upstream="192.0.2.53:53")] == 0
     assert 0 <= found[key("interlock_zone_age_seconds")] < 60
-    monkeypatch.setattr(metrics, "MOST_ENVIRONMENTS", 1)
+    monkeypatch.setattr(catalogue, "MOST_ENVIRONMENTS", 1)
     assert not any(name == "interlock_environment_revision" for name, _ in scrape(*sources))

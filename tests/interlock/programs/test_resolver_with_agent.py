@@ -115,7 +115,7 @@ async def test_it_answers_what_the_agent_has_a_way_to(resolver: Running, tmp_pat
     await until_told(resolver, "interlock_agent_connected", 0)
     assert [await rcode(resolver, name) for name in ("api", "web", "nowhere")] == ["NOERROR", "NOERROR", "NXDOMAIN"]
     assert (await told(resolver, "/readyz"))[0] == 200  # answers are as good as they were
-    assert await metric(resolver, "interlock_agent_lost_total") == 1
+    assert await metric(resolver, "interlock_agent_disconnects_total") == 1
     async with agent(tmp_path) as server:
         await until_told(resolver, "interlock_agent_connected", 1)
         server.announce(SHOP)

@@ -29,6 +29,7 @@ from tests.interlock.processes import (
     unprivileged,
     wait_until,
 )
+from tests.interlock.prometheus import promtool
 from zones.names import Name
 from zones.records import RRType
 
@@ -122,6 +123,12 @@ def test_health_and_metrics(demo: Up) -> None:
     assert after == max(before, 0) + 1
     assert demo.metric('interlock_environment_revision{environment="demo"}') >= 2
     assert demo.metric('interlock_part_up{part="store"}') == 1
+
+
+def test_prometheus_takes_its_metrics(demo: Up) -> None:
+    demo.ask("api")
+    checked = promtool("check", "metrics", stdin=demo.get("/metrics")[1])
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
 def test_a_session_of_commands(demo: Up) -> None:

@@ -1,0 +1,534 @@
+"""The catalogue of metrics: for each its name, type, labels, meaning, and the alert that it serves.
+
+The collectors in `metrics` and `mesh_metrics` take every family from here, and `describe` writes ``docs/metrics.md``
+from it. Names and units follow Prometheus' conventions, which ``promtool check metrics`` checks: base units, counters
+end in ``_total``, nothing else does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+Type = Literal["counter", "gauge", "histogram"]
+
+MOST_ENVIRONMENTS = 1000  # environments with a series of their own; more would make a scrape too large
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """A condition that somebody should be told about."""
+
+    condition: str
+    """When the alert is raised, in PromQL."""
+    lasting: str
+    """For how long the condition must hold first, as Prometheus writes durations: ``5m``."""
+    remedy: str
+    """What is wrong then, and what to do: a sentence without its final full stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """One metric: what it is, and how its values become a family of samples."""
+
+    name: str
+    """The name of its samples; a histogram's end in ``_bucket``, ``_sum`` and ``_count`` besides."""
+    type: Type
+    """Its type, as Prometheus has it."""
+    help: str
+    """What it means: plain English that needs no other page."""
+    labels: tuple[str, ...] = ()
+    """The names of its labels, in order."""
+    alert: Alert | None = None
+    """The alert that it serves; None for a metric that explains or is drawn, but wakes nobody."""
+
+    def one(self, value: float) -> Metric:
+        """The family with one sample, which has no labels."""
+        return self.each([((), value)])
+
+    def each(self, samples: Iterable[tuple[Sequence[str], float]]) -> Metric:
+        """The family with a sample for each pair of label values and number."""
+        kind = CounterMetricFamily if self.type == "counter" else GaugeMetricFamily
+        family = kind(self.name, self.help, labels=self.labels)
+        for labels, value in samples:
+            family.add_metric(labels, value)
+        return family
+
+    def histogram(self, buckets: Sequence[tuple[str, float]], total: float) -> Metric:
+        """The family with one histogram: cumulative ``buckets`` by upper bound, and the sum of all observations."""
+        family = HistogramMetricFamily(self.name, self.help, labels=self.labels)
+        family.add_metric([], buckets, total)
+        return family
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The metrics of one part of the product."""
+
+    title: str
+    """What the group is about."""
+    processes: str
+    """Which processes have it."""
+    metrics: list[Description] = field(default_factory=list)
+    """Its metrics, in the order of the page."""
+
+    def counter(self, name: str, text: str, *labels: str, alert: Alert | None = None) -> Description:
+        """Adds a counter: a number that only grows while the process runs."""
+        return self._add(Description(name, "counter", text, labels, alert))
+
+    def gauge(self, name: str, text: str, *labels: str, alert: Alert | None = None) -> Description:
+        """Adds a gauge: a number that goes up and down. One that answers yes or no is 1 or 0."""
+        return self._add(Description(name, "gauge", text, labels, alert))
+
+    def histogram(self, name: str, text: str, *labels: str, alert: Alert | None = None) -> Description:
+        """Adds a histogram: how many observations were at most how large."""
+        return self._add(Description(name, "histogram", text, labels, alert))
+
+    def _add(self, description: Description) -> Description:
+        self.metrics.append(description)
+        return description
+
+
+PROCESS = Group("The process", "all of them")
+
+INFO = PROCESS.gauge("interlock_info", "The version of Interlock that runs, as a label. Always 1.", "version")
+PART_UP = PROCESS.gauge(
+    "interlock_part_up",
+    "Whether a part of the process serves (1), or has crashed and waits for its restart (0).",
+    "part",
+    alert=Alert("interlock_part_up == 0", "1m", "A part does not come back; its `part_failed` log lines say why"),
+)
+PART_RESTARTS = PROCESS.counter(
+    "interlock_part_restarts_total",
+    "Crashes of a part of the process, each followed by a restart of that part alone.",
+    "part",
+    alert=Alert(
+        "increase(interlock_part_restarts_total[15m]) > 3",
+        "0m",
+        "A part crashes again and again; its `part_failed` log lines say why",
+    ),
+)
+PROCESS.counter("process_cpu_seconds_total", "Total user and system CPU time spent in seconds.")
+PROCESS.gauge("process_start_time_seconds", "Start time of the process since unix epoch in seconds.")
+PROCESS.gauge("process_virtual_memory_bytes", "Virtual memory size in bytes.")
+PROCESS.gauge("process_resident_memory_bytes", "Resident memory size in bytes.")
+PROCESS.gauge("process_max_fds", "Maximum number of open file descriptors.")
+PROCESS.gauge(
+    "process_open_fds",
+    "Number of open file descriptors.",
+    alert=Alert(
+        "process_open_fds / process_max_fds > 0.8",
+        "10m",
+        "The process is about to run out of file descriptors; raise `LimitNOFILE`, or find out what keeps them open",
+    ),
+)
+
+RESOLVER = Group("DNS queries", "`up`, `resolver`")
+
+QUERIES = RESOLVER.counter(
+    "interlock_queries_total",
+    "DNS replies sent, by response code, query type and transport. The scope is 'environment' for the platform's own "
+    "names, 'external' for forwarded names, and 'outside' for clients that belong to no environment.",
+    "rcode",
+    "type",
+    "scope",
+    "transport",
+    alert=Alert(
+        'sum(rate(interlock_queries_total{rcode="SERVFAIL"}[5m])) / sum(rate(interlock_queries_total[5m])) > 0.05',
+        "5m",
+        "Look-ups fail; `interlock tail --failed` shows which, `/readyz?verbose` whether the zones are loaded, and"
+        " `interlock_upstream_failures_total` whether it is an upstream",
+    ),
+)
+QUERY_SECONDS = RESOLVER.histogram(
+    "interlock_query_seconds",
+    "Seconds from receiving a DNS query to sending its reply.",
+    alert=Alert(
+        "histogram_quantile(0.99, rate(interlock_query_seconds_bucket[5m])) > 0.5",
+        "10m",
+        "Clients wait; compare with `interlock_queries_held_loading_total`, `interlock_queries_held_pending_total` and"
+        " the upstreams' figures",
+    ),
+)
+QUERIES_DROPPED = RESOLVER.counter(
+    "interlock_queries_dropped_total",
+    "Packets from clients that got no reply, by the reason: not a query, too short, or too many at once.",
+    "reason",
+)
+PACKET_CACHE_HITS = RESOLVER.counter(
+    "interlock_packet_cache_hits_total", "DNS queries whose reply was in the packet cache, ready to be sent."
+)
+PACKET_CACHE_MISSES = RESOLVER.counter(
+    "interlock_packet_cache_misses_total", "DNS queries whose reply had to be made, because no packet cache had it."
+)
+QUERIES_HELD_LOADING = RESOLVER.counter(
+    "interlock_queries_held_loading_total",
+    "DNS queries that arrived before the environments were loaded, and so had to wait.",
+)
+QUERIES_HELD_PENDING = RESOLVER.counter(
+    "interlock_queries_held_pending_total",
+    "DNS queries for a name that is committed and that this host has no route to yet, and so had to wait.",
+)
+QUERIES_PENDING_TIMEOUTS = RESOLVER.counter(
+    "interlock_queries_pending_timeouts_total",
+    "DNS queries that waited for the route to a committed name in vain, and were answered with SERVFAIL.",
+    alert=Alert(
+        "increase(interlock_queries_pending_timeouts_total[10m]) > 0",
+        "0m",
+        "The agent of this host does not program what is committed; `interlock mesh` there says what is wrong",
+    ),
+)
+QUERY_ERRORS = RESOLVER.counter(
+    "interlock_query_errors_total",
+    "DNS queries answered with SERVFAIL because of a fault in Interlock itself.",
+    alert=Alert(
+        "increase(interlock_query_errors_total[15m]) > 0",
+        "0m",
+        "A fault in Interlock; the log has its traceback: please report it",
+    ),
+)
+
+FORWARDER = Group("Forwarding", "`up`, `resolver`, where there is an upstream")
+
+UPSTREAM_QUERIES = FORWARDER.counter(
+    "interlock_upstream_queries_total", "DNS queries sent to an upstream resolver.", "upstream"
+)
+UPSTREAM_FAILURES = FORWARDER.counter(
+    "interlock_upstream_failures_total",
+    "DNS queries that an upstream resolver gave no usable answer to.",
+    "upstream",
+    alert=Alert(
+        "rate(interlock_upstream_failures_total[5m]) / rate(interlock_upstream_queries_total[5m]) > 0.5",
+        "5m",
+        "An upstream resolver is down or cannot be reached; the others are used meanwhile",
+    ),
+)
+FORWARD_CACHE_HITS = FORWARDER.counter(
+    "interlock_forward_cache_hits_total", "DNS queries for forwarded names that were answered from the cache."
+)
+FORWARD_CACHE_MISSES = FORWARDER.counter(
+    "interlock_forward_cache_misses_total",
+    "DNS queries for forwarded names that were not in the cache, so that an upstream resolver was asked.",
+)
+FORWARD_JOINED = FORWARDER.counter(
+    "interlock_forward_joined_total",
+    "DNS queries for forwarded names that an upstream resolver was already being asked for, so they share its answer.",
+)
+FORWARD_PREFETCHED = FORWARDER.counter(
+    "interlock_forward_prefetched_total", "Cached answers that were fetched anew shortly before their TTL ended."
+)
+FORWARD_STALE = FORWARDER.counter(
+    "interlock_forward_stale_total",
+    "DNS queries answered with a cached answer past its TTL, because no upstream resolver answered (RFC 8767).",
+    alert=Alert(
+        "rate(interlock_forward_stale_total[5m]) > 0",
+        "10m",
+        "No upstream resolver answers; names outside the platform resolve only while the cache has them",
+    ),
+)
+FORWARD_REFUSED = FORWARDER.counter(
+    "interlock_forward_refused_total",
+    "DNS queries for forwarded names that were turned away, because too many were waiting for an upstream resolver.",
+    alert=Alert(
+        "rate(interlock_forward_refused_total[5m]) > 0",
+        "5m",
+        "A client asks for more names than the upstream resolvers answer, or they are slow; `interlock tail` shows who",
+    ),
+)
+FORWARD_FORGED = FORWARDER.counter(
+    "interlock_forward_forged_total",
+    "UDP packets that came in place of an upstream resolver's answer: the id, the question or the sender differs.",
+    alert=Alert(
+        "rate(interlock_forward_forged_total[5m]) > 10",
+        "5m",
+        "Somebody may be trying to forge answers (RFC 5452); use an upstream resolver over TLS: `tls://ADDRESS#NAME`",
+    ),
+)
+FORWARD_CACHE_ENTRIES = FORWARDER.gauge(
+    "interlock_forward_cache_entries", "Answers from upstream resolvers that are in the cache."
+)
+
+WATCHER = Group("Environments", "`up`, `resolver`, `agent`")
+
+ZONE_AGE = WATCHER.gauge(
+    "interlock_zone_age_seconds",
+    "Seconds since the source of the zones, which is the store or the agent of this host, last confirmed that they are "
+    "current. Left out before it has done so for the first time.",
+    alert=Alert(
+        "interlock_zone_age_seconds > 120",
+        "0m",
+        "The zones may be out of date; answers go on. See `interlock_store_connected` and `interlock_agent_connected`",
+    ),
+)
+ENVIRONMENTS = WATCHER.gauge(
+    "interlock_environments",
+    "Environments that this process knows the zone of.",
+    alert=Alert(
+        "interlock_environments < 0.7 * interlock_environments offset 10m",
+        "0m",
+        "Many environments are gone at once; if nobody deleted them, restore the store from its backup",
+    ),
+)
+ENVIRONMENT_REVISION = WATCHER.gauge(
+    "interlock_environment_revision",
+    "The revision of an environment that this process has published. Left out altogether where there are more than "
+    f"{MOST_ENVIRONMENTS} environments.",
+    "environment",
+)
+ENVIRONMENTS_QUARANTINED = WATCHER.gauge(
+    "interlock_environments_quarantined",
+    "Environments whose newest document cannot be read, so that their last good one stays in use.",
+    alert=Alert(
+        "interlock_environments_quarantined > 0",
+        "0m",
+        "A document in the store is broken; the log names the environment. Write it anew by the admin API",
+    ),
+)
+CHANGES = WATCHER.counter(
+    "interlock_changes_total", "Commits that this process has learned of, from the store or from the agent of its host."
+)
+ZONES_PUBLISHED = WATCHER.counter(
+    "interlock_zones_published_total", "Zones that were published, each replacing an older one."
+)
+ZONES_WITHDRAWN = WATCHER.counter(
+    "interlock_zones_withdrawn_total", "Zones that were withdrawn, because their environment was deleted or moved away."
+)
+
+STORE = Group("The connection to the store", "`up`, `agent`, and `resolver` without an agent")
+
+STORE_CONNECTED = STORE.gauge(
+    "interlock_store_connected",
+    "Whether the store answers this process (1) or not (0).",
+    alert=Alert(
+        "interlock_store_connected == 0",
+        "1m",
+        "The store is down or cannot be reached; answers go on unchanged, but no change arrives. Bring it back",
+    ),
+)
+STORE_DISCONNECTS = STORE.counter(
+    "interlock_store_disconnects_total",
+    "Times that the store stopped answering this process.",
+    alert=Alert(
+        "increase(interlock_store_disconnects_total[1h]) > 5",
+        "0m",
+        "The connection to the store breaks again and again; look at the network between, and at the store's log",
+    ),
+)
+CHANGE_GAPS = STORE.counter(
+    "interlock_change_gaps_total",
+    "Gaps in the store's stream of changes, after each of which this process compared everything with the store.",
+    alert=Alert(
+        "increase(interlock_change_gaps_total[1h]) > 5",
+        "0m",
+        "Changes arrive faster than they are read, or the stream is being trimmed too short by somebody else",
+    ),
+)
+INDEX_COMPARISONS = STORE.counter(
+    "interlock_index_comparisons_total",
+    "Comparisons of the environments in the store's index with those that this process has published.",
+    alert=Alert(
+        "increase(interlock_index_comparisons_total[10m]) == 0",
+        "0m",
+        "The regular comparison does not run, so a lost change would go unnoticed; see `interlock_store_connected`",
+    ),
+)
+INDEX_REPAIRS = STORE.counter(
+    "interlock_index_repairs_total",
+    "Environments that a regular comparison with the store's index found to differ, and that were loaded anew.",
+    alert=Alert(
+        "increase(interlock_index_repairs_total[1h]) > 0",
+        "0m",
+        "A change was lost on its way, or somebody wrote to the store by hand; the difference is mended already",
+    ),
+)
+
+FOLLOWER = Group("The connection to the agent", "`resolver` with an agent")
+
+AGENT_CONNECTED = FOLLOWER.gauge(
+    "interlock_agent_connected",
+    "Whether the agent of this host answers this resolver (1) or not (0).",
+    alert=Alert(
+        "interlock_agent_connected == 0",
+        "1m",
+        "The agent of this host is down; answers go on unchanged, but no change arrives. Start `interlock agent`",
+    ),
+)
+AGENT_DISCONNECTS = FOLLOWER.counter(
+    "interlock_agent_disconnects_total", "Times that the agent of this host stopped answering this resolver."
+)
+
+ADMIN = Group("The admin API", "`up`, `admin`")
+
+API_REQUESTS = ADMIN.counter(
+    "interlock_api_requests_total",
+    "HTTP requests to the admin API, by method, route and response status.",
+    "method",
+    "route",
+    "status",
+    alert=Alert(
+        'sum(rate(interlock_api_requests_total{status=~"5.."}[5m]))'
+        " / sum(rate(interlock_api_requests_total[5m])) > 0.05",
+        "5m",
+        "The admin API fails; 503 means that the store does not answer, 500 a fault whose traceback is in the log",
+    ),
+)
+COMMITS = ADMIN.counter(
+    "interlock_commits_total", "Commits that the admin API has made: writes that changed an environment."
+)
+COMMIT_CONFLICTS = ADMIN.counter(
+    "interlock_commit_conflicts_total",
+    "Commits that failed because another writer had changed the environment first.",
+)
+API_RATE_LIMITED = ADMIN.counter(
+    "interlock_api_rate_limited_total",
+    "HTTP requests that the admin API refused because its client sent too many of them.",
+)
+
+MESH = Group("The mesh of a host", "`agent`")
+
+MESH_OK = MESH.gauge(
+    "interlock_mesh_ok",
+    "Whether the last pass of the agent brought this host's WireGuard device, routes and firewall to their planned "
+    "state (1) or failed (0).",
+    alert=Alert(
+        "interlock_mesh_ok == 0",
+        "1m",
+        "The agent cannot program this host, so names wait for their routes; `interlock mesh` says why",
+    ),
+)
+MESH_REJECTED = MESH.gauge(
+    "interlock_mesh_rejected",
+    "Entries in the store, such as an address outside its environment or a key that two hosts have, that the agent "
+    "refuses to program.",
+    alert=Alert(
+        "interlock_mesh_rejected > 0",
+        "0m",
+        "The store holds something that cannot be right; `interlock mesh` lists it. Mend it by the admin API",
+    ),
+)
+MESH_PASSES = MESH.counter(
+    "interlock_mesh_passes_total", "Passes of the agent, each of which compares this host with its planned state."
+)
+MESH_STEPS = MESH.counter(
+    "interlock_mesh_steps_total", "Single changes that the agent has made to WireGuard peers, routes and firewall sets."
+)
+MESH_REPAIRS = MESH.counter(
+    "interlock_mesh_repairs_total",
+    "Times that the agent found this host changed by somebody else, and restored its planned state.",
+    alert=Alert(
+        "increase(interlock_mesh_repairs_total[1h]) > 3",
+        "0m",
+        "Another program on this host changes its routes, nftables rules or WireGuard device; the log shows when",
+    ),
+)
+MESH_FAILURES = MESH.counter(
+    "interlock_mesh_failures_total", "Passes of the agent that failed, each of which is tried again."
+)
+MESH_DROPPED_PACKETS = MESH.counter(
+    "interlock_mesh_dropped_packets_total",
+    "Packets that the firewall of this host dropped, by the nftables chain that did: 'source' for a forged source "
+    "address, 'between' for another environment, 'to_host' and 'from_host' for traffic with the host itself.",
+    "chain",
+    alert=Alert(
+        'rate(interlock_mesh_dropped_packets_total{chain="source"}[5m]) > 1',
+        "5m",
+        "A workload or a host sends packets from addresses that are not its own",
+    ),
+)
+ACKNOWLEDGED_REVISION = MESH.gauge(
+    "interlock_acknowledged_revision",
+    "The revision of an environment that this host has acknowledged to the store as programmed. Left out altogether "
+    f"where there are more than {MOST_ENVIRONMENTS} environments.",
+    "environment",
+    alert=Alert(
+        "interlock_environment_revision > interlock_acknowledged_revision",
+        "1m",
+        "This host lags behind, so deploys wait for it; `interlock mesh` says why",
+    ),
+)
+
+PEERS = Group(
+    "The peers of a host",
+    "`agent`; external peers have no series, since users make them and nothing bounds their number",
+)
+
+PEER_SILENT = PEERS.gauge(
+    "interlock_peer_silent",
+    "Whether another host has stopped answering what this host sends to it by WireGuard (1) or not (0).",
+    "host",
+    alert=Alert(
+        "interlock_peer_silent == 1",
+        "2m",
+        "The two hosts cannot reach each other; check the other host, and that UDP gets through to its endpoint",
+    ),
+)
+PEER_HANDSHAKE_AGE = PEERS.gauge(
+    "interlock_peer_handshake_age_seconds",
+    "Seconds since the last WireGuard handshake with another host. An idle peer may be old: see interlock_peer_silent.",
+    "host",
+)
+PEER_RECEIVED_BYTES = PEERS.counter(
+    "interlock_peer_received_bytes_total", "Bytes received from another host by WireGuard.", "host"
+)
+PEER_SENT_BYTES = PEERS.counter("interlock_peer_sent_bytes_total", "Bytes sent to another host by WireGuard.", "host")
+
+FEED = Group("The feed to the resolvers of a host", "`agent`")
+
+FEED_RESOLVERS = FEED.gauge(
+    "interlock_feed_resolvers",
+    "Resolvers of this host that are connected to its agent.",
+    alert=Alert(
+        "interlock_feed_resolvers == 0",
+        "1m",
+        "No resolver serves this host, so no workload can be attached; start `interlock resolver --agent-dir …`",
+    ),
+)
+FEED_UNCONFIRMED = FEED.counter(
+    "interlock_feed_unconfirmed_total",
+    "Zones that a resolver of this host refused, or did not confirm in time.",
+    alert=Alert(
+        "increase(interlock_feed_unconfirmed_total[15m]) > 0",
+        "0m",
+        "A resolver of this host hangs or cannot read a zone; its log says why",
+    ),
+)
+FEED_DISCONNECTS = FEED.counter(
+    "interlock_feed_disconnects_total",
+    "Resolvers of this host that the agent disconnected, because they did not answer or broke the protocol.",
+)
+
+ATTACHMENTS_GROUP = Group("The workloads of a host", "`agent`")
+
+ATTACHMENTS = ATTACHMENTS_GROUP.gauge("interlock_attachments", "Workloads that are attached to this host.")
+ATTACHED = ATTACHMENTS_GROUP.counter("interlock_attached_total", "Workloads that were attached to this host.")
+DETACHED = ATTACHMENTS_GROUP.counter("interlock_detached_total", "Workloads that were detached from this host.")
+ATTACH_FAILURES = ATTACHMENTS_GROUP.counter(
+    "interlock_attach_failures_total",
+    "Workloads that could not be attached to this host.",
+    alert=Alert(
+        "increase(interlock_attach_failures_total[10m]) > 0",
+        "0m",
+        "Workloads start without their network; the runtime that attached them, and `interlock mesh`, say why",
+    ),
+)
+ATTACH_SECONDS = ATTACHMENTS_GROUP.counter(
+    "interlock_attach_seconds_total", "Seconds that all successful attachments of workloads to this host took together."
+)
+BARRIERS_PASSED = ATTACHMENTS_GROUP.counter(
+    "interlock_barriers_passed_total",
+    "Waits for all live hosts to acknowledge a revision that ended because all of them had done so.",
+)
+BARRIERS_OVERDUE = ATTACHMENTS_GROUP.counter(
+    "interlock_barriers_overdue_total",
+    "Waits for all live hosts to acknowledge a revision that ended at their deadline, without some of them.",
+    alert=Alert(
+        "increase(interlock_barriers_overdue_total[15m]) > 0",
+        "0m",
+        "A live host is slow to program a change; the `barrier_overdue` log line names it. Run `interlock mesh` there",
+    ),
+)
+
+GROUPS = (PROCESS, RESOLVER, FORWARDER, WATCHER, STORE, FOLLOWER, ADMIN, MESH, PEERS, FEED, ATTACHMENTS_GROUP)

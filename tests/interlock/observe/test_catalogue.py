@@ -1,0 +1,172 @@
+"""The catalogue of metrics: it and what is exposed are the same, and Prometheus takes both."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from admin.counts import ApiCounts
+from agent.announce.barrier import Barrier
+from agent.attach.attacher import AttachCounts
+from agent.mesh import MeshCounts
+from interlock.observe import describe
+from interlock.observe.catalogue import GROUPS, Alert, Description
+from interlock.observe.mesh_metrics import mesh_metrics
+from interlock.observe.metrics import Metrics, admin_metrics, resolver_metrics, supervisor_metrics, watcher_metrics
+from interlock.parts.resolver import ResolverParts
+from interlock.process.supervise import Supervisor
+from interlock.settings.sources import read_settings
+from resolver.wire.messages import Rcode, Transport
+from store.store import Store
+from tests.interlock.prometheus import promtool
+from watcher.watcher import Watcher
+from zones.names import EnvironmentId
+from zones.records import RRType
+
+PAGE = Path(__file__).parents[3] / "docs" / "metrics.md"
+CATALOGUE = {metric.name: metric for group in GROUPS for metric in group.metrics}
+ALERTS = [metric.alert for metric in CATALOGUE.values() if metric.alert]
+SHOP = EnvironmentId("shop")
+
+
+def everything() -> list[str]:
+    """The expositions of processes that, between them, have every part, with every label set once."""
+    fed_by_store = ResolverParts.of(read_settings({"upstream": ["192.0.2.53"]}, {}), Store("unix:///nowhere"), [])
+    fed_by_store.resolver.counts.counter(Rcode.NOERROR, RRType.AAAA, "environment", Transport.UDP).count += 1
+    fed_by_store.resolver.counts.dropped["short"] += 1
+    assert isinstance(fed_by_store.watcher, Watcher)
+    fed_by_store.watcher.contact = 0.0
+    fed_by_agent = ResolverParts.of(read_settings({"agent_dir": "/nowhere", "upstream": ["none"]}, {}), None, [])
+    supervisor = Supervisor([], restarts={"watcher": 2}, down={"watcher"})
+    counts = ApiCounts(requests=Counter({("GET", "/v1/environments", 200): 3}))
+    processes = [
+        Metrics(
+            supervisor_metrics(supervisor),
+            resolver_metrics(fed_by_store.resolver),
+            watcher_metrics(fed_by_store.watcher),
+            admin_metrics(counts),
+        ),
+        Metrics(resolver_metrics(fed_by_agent.resolver), watcher_metrics(fed_by_agent.watcher)),
+        Metrics(mesh_metrics(*an_agent())),
+    ]
+    return [metrics.render()[0].decode() for metrics in processes]
+
+
+def an_agent() -> tuple[Any, Any, Any]:
+    """What `mesh_metrics` reads of an agent with one peer. A real one would need root and a WireGuard device."""
+    peer = SimpleNamespace(received=1, sent=2, handshake=3.0)
+    actual = SimpleNamespace(
+        firewall=SimpleNamespace(drops={"source": 1}), tunnel=SimpleNamespace(peers={"a key": peer})
+    )
+    feed = SimpleNamespace(resolvers=1, counts=SimpleNamespace(unconfirmed=0, cut_off=0))
+    mesh = SimpleNamespace(
+        counts=MeshCounts(),
+        problem="",
+        rejected=(),
+        actual=actual,
+        hosts=SimpleNamespace(hosts={"h2": SimpleNamespace(id="h2", public_key="a key")}),
+        health=SimpleNamespace(silent=lambda _now: {}),
+        notifier=SimpleNamespace(feed=feed),
+        attachments={},
+    )
+    attacher = SimpleNamespace(counts=AttachCounts(), barrier=Barrier(cast("Store", None)))
+    return mesh, SimpleNamespace(attacher=attacher), SimpleNamespace(given={SHOP: 3})
+
+
+def read(exposition: str) -> dict[str, tuple[str, str, set[str]]]:
+    """Type, help and labels of each metric that has a sample in ``exposition``, by its name."""
+    found = {}
+    for family in text_string_to_metric_families(exposition):
+        name = family.name + ("_total" if family.type == "counter" else "")
+        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+        if family.samples:
+            found[name] = (family.type, family.documentation, labels)
+    return found
+
+
+def test_what_is_exposed_is_what_the_catalogue_says() -> None:
+    found = {name: metric for exposition in everything() for name, metric in read(exposition).items()}
+    # Without a sample for every label, as here for environments, a family has a name and no labels.
+    without_samples = {"interlock_environment_revision"}
+    assert found == {
+        name: (metric.type, metric.help, set(metric.labels))
+        for name, metric in CATALOGUE.items()
+        if name not in without_samples
+    }
+
+
+def test_the_page_is_the_catalogue() -> None:
+    assert PAGE.read_text() == describe.page(), "run: python -m interlock.observe.describe > docs/metrics.md"
+
+
+def test_each_name_stands_once() -> None:
+    assert len(CATALOGUE) == sum(len(group.metrics) for group in GROUPS)
+
+
+@pytest.mark.parametrize("metric", CATALOGUE.values(), ids=lambda metric: metric.name)
+def test_help_is_a_sentence_that_stands_alone(metric: Description) -> None:
+    assert re.match(r"[A-Z]", metric.help)
+    assert metric.help.endswith(".")
+    assert not re.match(r"(Those|That|These|They|It|Since)\b", metric.help)
+
+
+# As Prometheus reads it
+
+
+@pytest.mark.parametrize("number", range(3), ids=["store", "agent's feed", "agent"])
+def test_promtool_takes_the_exposition(number: int) -> None:
+    checked = promtool("check", "metrics", stdin=everything()[number])
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+
+def test_promtool_refuses_a_bad_name() -> None:
+    bad = Description("interlock_waiting_milliseconds_total", "gauge", "Milliseconds.").one(1)
+    text = f"# HELP {bad.name} {bad.documentation}\n# TYPE {bad.name} gauge\n{bad.name} 1\n"
+    checked = promtool("check", "metrics", stdin=text)
+    assert checked.returncode != 0
+    assert 'use base unit "seconds"' in checked.stderr
+
+
+def rules(alerts: list[Alert]) -> str:
+    """A file of alerting rules, in YAML, of which JSON is a part."""
+    return json.dumps(
+        {
+            "groups": [
+                {
+                    "name": "interlock",
+                    "rules": [
+                        {
+                            "alert": f"Alert{number}",
+                            "expr": alert.condition,
+                            "for": alert.lasting,
+                            "annotations": {"summary": alert.remedy},
+                        }
+                        for number, alert in enumerate(alerts)
+                    ],
+                }
+            ]
+        }
+    )
+
+
+def test_promtool_takes_the_alerts(tmp_path: Path) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text(rules(ALERTS))
+    checked = promtool("check", "rules", str(path))
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert f"{len(ALERTS)} rules found" in checked.stdout
+    path.write_text(rules([Alert("rate(interlock_changes_total[5m]", "1m", "a bracket is missing")]))
+    assert promtool("check", "rules", str(path)).returncode != 0
+
+
+def test_alerts_are_about_metrics_that_are_there() -> None:
+    for alert in ALERTS:
+        named = re.findall(r"\b(?:interlock|process)_\w+", f"{alert.condition} {alert.remedy}")
+        assert {name.removesuffix("_bucket") for name in named} <= CATALOGUE.keys()
