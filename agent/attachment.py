@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from enum import Enum
 from pathlib import Path
@@ -10,12 +9,11 @@ from pathlib import Path
 from msgspec import Struct
 
 from agent.plan.plan import LocalWorkload
+from agent.system.veth import Veth, link_name, mac_addresses
 from zones import names
 from zones.addresses import Address
 from zones.names import EnvironmentId
 
-LINK_PREFIX = "rail"  # the host's ends of the veths: "rail" and eleven hexadecimal digits (IFNAMSIZ: 15 octets)
-_DIGITS = 11
 _NAMED_NAMESPACE = re.compile(r"(?:/var)?/run/netns/([^/]+)")
 
 
@@ -65,22 +63,26 @@ class Attachment(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=
     @property
     def link(self) -> str:
         """The name of the host's end of its veth."""
-        return LINK_PREFIX + self._digest()[:_DIGITS]
+        return link_name(self.key)
 
     @property
     def macs(self) -> tuple[str, str]:
         """The MAC addresses of the host's end and of the workload's: locally administered, and always the same."""
-        tail = ":".join(self._digest()[at : at + 2] for at in range(20, 30, 2))
-        return f"06:{tail}", f"02:{tail}"
+        return mac_addresses(self.key)
 
-    def local_workload(self, *, is_fresh: bool) -> LocalWorkload | None:
-        """What the plan of this host has of it; None while it has no address, or is about to go."""
+    @property
+    def veth(self) -> Veth:
+        """Its veth pair as it should be. Only for an attachment that has an address."""
+        assert self.address is not None
+        mac, interface_mac = self.macs
+        return Veth(self.link, mac, self.interface, interface_mac, self.address, self.netns)
+
+    @property
+    def local_workload(self) -> LocalWorkload | None:
+        """The workload as the plan of this host has it; None while it has no address, or is being detached."""
         if self.address is None or self.phase is Phase.DETACHING:
             return None
-        return LocalWorkload(self.link, self.environment, self.address, is_fresh)
-
-    def _digest(self) -> str:
-        return hashlib.blake2b(self.key.encode(), digest_size=16).hexdigest()
+        return LocalWorkload(self.link, self.macs[1], self.environment, self.address)
 
 
 def key_of(environment: str, service: str, instance: str) -> str:

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from agent.attachment import Attachment
 from agent.errors import Failed
+from agent.plan.plan import LocalWorkload
 from support.files import write_whole
 from zones.document import decode_value, encode_value
 
@@ -47,6 +48,10 @@ class Attachments:
 
     def __len__(self) -> int:
         return len(self._known)
+
+    def local_workloads(self) -> Iterator[LocalWorkload]:
+        """The workloads that the mesh is to reach: not those without an address, or that are being detached."""
+        return (workload for one in self if (workload := one.local_workload))
 
     def get(self, key: str) -> Attachment | None:
         """The attachment ``key``, if there is one."""

@@ -24,7 +24,7 @@ from agent.announce.barrier import Barrier
 from agent.errors import CannotStart, Failed, NotNow, Refused
 from agent.identity import Identity
 from agent.keys import PrivateKey
-from agent.mesh import Mesh
+from agent.mesh.mesh import Mesh
 from store.errors import EndpointTaken, KeyTaken, Unavailable
 from store.hosts import Hosts
 from store.keys import ALL_HOSTS
@@ -136,7 +136,7 @@ class Registrar:
                 self._note(str(error))
             ready()
             if clock() >= remind_at:
-                self.acknowledger.again()
+                self.acknowledger.send_all_again()
                 remind_at = clock() + REMIND_EVERY
             await asyncio.sleep(RENEW_EVERY)
 
@@ -145,7 +145,7 @@ class Registrar:
             return  # or it would be back at once
         if not self.is_registered:
             await self._register()
-        if not (self.mesh.problem or self.name_conflict):
+        if not (self.mesh.status.problem or self.name_conflict):
             # A host that cannot program what it is told is not waited for by others.
             await self.store.hosts.renew_lease(self.identity.id, int(LEASE * 1000))
 
@@ -210,12 +210,12 @@ class Registrar:
         try:
             await self._wait(await self._change(next_public_key=upcoming.public))
             # From here to the others' next pass nothing goes through: a few milliseconds, which TCP makes up for.
-            await mesh.device.set_key(upcoming)
+            await mesh.system.device.set_key(upcoming)
             revision = await self._change(public_key=upcoming.public, next_public_key=None)
         except BaseException:
             # What the store holds may be any of the three: it is told anew.
             identity.host, self.is_registered = replace(identity.host, next_public_key=None), False
-            await mesh.device.set_key(identity.key)
+            await mesh.system.device.set_key(identity.key)
             await asyncio.to_thread(self.keyring.discard_next)
             raise
         identity.key = upcoming

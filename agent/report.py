@@ -1,11 +1,12 @@
-"""The mesh as this host sees it: for each peer how it is, and of what is wrong, what to do about it."""
+"""The mesh as this host sees it: the state of each peer, and for each problem what to do about it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from agent.mesh import Mesh
+from agent.attachment import Attachment
+from agent.mesh.mesh import Mesh
 from agent.plan.peers import ActualPeer
 from store.keys import ALL_HOSTS
 from zones.hosts import Host, hosts_of
@@ -13,31 +14,41 @@ from zones.keys import PublicKey
 from zones.names import EnvironmentId
 
 Acknowledged = Mapping[str, Mapping[str, int]]
-"""By environment (or `ALL_HOSTS`) and host: the newest revision that it has."""
+"""The newest revision that each host has acknowledged, by environment (or `ALL_HOSTS`) and host."""
 
 
 def describe(
     mesh: Mesh,
+    attachments: Iterable[Attachment],
     live: frozenset[str],
     acknowledged: Acknowledged,
     quarantined: Mapping[EnvironmentId, str],
     clock: float,
     wall_clock: float,
 ) -> dict[str, Any]:
-    """All of it, ready for JSON. ``clock`` is the monotonic time, ``wall_clock`` Unix time, both in seconds."""
-    silent = mesh.health.silent(clock)
-    peers = mesh.actual.tunnel.peers if mesh.actual else {}
-    by_key = {key: host for host in mesh.hosts.hosts.values() for key in (host.public_key, host.next_public_key) if key}
+    """The report, ready for JSON.
+
+    ``live`` are the hosts with a lease; ``quarantined`` says for each environment whose newest document cannot be used
+    why. ``clock`` is the monotonic time, ``wall_clock`` Unix time, both in seconds.
+    """
+    silent = mesh.status.health.silent(clock)
+    peers = mesh.status.actual.tunnel.peers if mesh.status.actual else {}
+    by_key = {
+        key: host
+        for host in mesh.published.hosts.hosts.values()
+        for key in (host.public_key, host.next_public_key)
+        if key
+    }
     return {
         "host": mesh.identity.id,
         "public_key": mesh.identity.key.public,
         "endpoint": mesh.identity.host.endpoint,
-        "device": mesh.device_name,
-        "mtu": mesh.mtu,
-        "hosts_revision": mesh.hosts.revision,
+        "device": mesh.system.device_name,
+        "mtu": mesh.system.mtu,
+        "hosts_revision": mesh.published.hosts.revision,
         "environments": [
             {"id": id_, "revision": environment.revision, "lagging": _lagging(mesh, id_, live, acknowledged)}
-            for id_, environment in sorted(mesh.environments.items())
+            for id_, environment in sorted(mesh.published.environments.items())
         ],
         "peers": [
             _describe_peer(key, peer, by_key.get(key), key in silent, live, acknowledged, wall_clock)
@@ -47,9 +58,9 @@ def describe(
         ],
         "attachments": [
             {"instance": str(one), "address": one.address, "link": one.link, "phase": one.phase.value}
-            for one in mesh.attachments
+            for one in attachments
         ],
-        "drops": mesh.actual.firewall.drops if mesh.actual else {},
+        "drops": mesh.status.actual.firewall.drops if mesh.status.actual else {},
         "problems": list(_problems(mesh, silent, by_key, live, acknowledged, quarantined)),
     }
 
@@ -78,7 +89,7 @@ def _describe_peer(
 
 
 def _lagging(mesh: Mesh, id_: EnvironmentId, live: frozenset[str], acknowledged: Acknowledged) -> list[str]:
-    environment, given = mesh.environments[id_], acknowledged.get(id_, {})
+    environment, given = mesh.published.environments[id_], acknowledged.get(id_, {})
     return sorted(host for host in hosts_of(environment) & live if given.get(host, 0) < environment.revision)
 
 
@@ -90,13 +101,13 @@ def _problems(
     acknowledged: Acknowledged,
     quarantined: Mapping[EnvironmentId, str],
 ) -> Iterator[str]:
-    if mesh.problem:
-        yield f"this host cannot be made as it should be: {mesh.problem}"
-    for rejection in mesh.rejected:
+    if mesh.status.problem:
+        yield f"this host cannot be made as it should be: {mesh.status.problem}"
+    for rejection in mesh.status.rejected:
         yield f"rejected: {rejection}"
     for environment, reason in quarantined.items():
         yield f"rejected: the newest document of {environment}, the one before it is in force: {reason}"
-    for id_, reason in mesh.hosts.unreadable.items():
+    for id_, reason in mesh.published.hosts.unreadable.items():
         yield f"host {id_}: its document cannot be read: {reason}"
     for key, seconds in silent.items():
         host = by_key.get(key)
@@ -104,15 +115,15 @@ def _problems(
         hint = "is its UDP port open on the way, and its agent running?" if host else "is it switched on?"
         yield f"{who} has not answered for {seconds:.0f} s though we send to it: {hint}"
     yield from _absent(mesh, live)
-    for id_ in sorted(mesh.environments):
+    for id_ in sorted(mesh.published.environments):
         if behind := _lagging(mesh, id_, live, acknowledged):
-            yield f"{id_}: revision {mesh.environments[id_].revision} is not yet on {', '.join(behind)}"
+            yield f"{id_}: revision {mesh.published.environments[id_].revision} is not yet on {', '.join(behind)}"
 
 
 def _absent(mesh: Mesh, live: frozenset[str]) -> Iterator[str]:
-    needed = set().union(*(hosts_of(environment) for environment in mesh.environments.values()))
+    needed = set().union(*(hosts_of(environment) for environment in mesh.published.environments.values()))
     for id_ in sorted(needed - {mesh.identity.id}):
-        if id_ not in mesh.hosts.hosts:
+        if id_ not in mesh.published.hosts.hosts:
             yield f"host {id_} has instances but is not registered: start its agent, or remove its instances"
         elif id_ not in live:
             yield f"host {id_} has no lease: its agent is not running, or cannot reach the store"

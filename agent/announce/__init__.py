@@ -1,1 +1,4 @@
-"""Whom the agent notifies: the resolvers of this host, the other hosts, and the store by an acknowledgement."""
+"""What the agent reports: environments to the resolvers of this host, acknowledgements to the store.
+
+With them, waiting for the acknowledgements of other hosts, and the handshakes that such a wait allows to begin.
+"""

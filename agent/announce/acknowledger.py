@@ -1,4 +1,4 @@
-"""Telling the store what this host has: the newest revision of each environment that is reached and answered here."""
+"""Acknowledging to the store: the newest revision of each environment that is reachable and answered on this host."""
 
 from __future__ import annotations
 
@@ -9,40 +9,46 @@ from dataclasses import dataclass, field
 from store.errors import Unavailable
 from store.store import Store
 
-RETRY = 0.5  # seconds until a store that did not take them is asked again
+RETRY = 0.5  # seconds until acknowledgements that the store did not take are sent again
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class Acknowledger:
-    """Passes on the acknowledgements of the host ``me``, the newest of each, all that wait in one step."""
+    """Sends the acknowledgements of one host, only the newest of each environment, and all that wait in one call."""
 
     store: Store
+    """Where the acknowledgements go."""
     me: str
-    given: dict[str, int] = field(default_factory=dict)
-    _waiting: dict[str, int] = field(default_factory=dict)
-    _giving: dict[str, int] = field(default_factory=dict)
+    """The id of this host."""
+    acknowledged: dict[str, int] = field(default_factory=dict)
+    """The revisions that the store has taken, by environment or `ALL_HOSTS`."""
+    _pending: dict[str, int] = field(default_factory=dict)
+    """The revisions that the next call will send."""
+    _in_flight: dict[str, int] = field(default_factory=dict)
+    """The revisions that a call is sending now."""
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when there is something pending."""
 
     def note(self, id_: str, revision: int) -> None:
-        """``revision`` of ``id_`` (an environment, or `HOSTS`) is what is here now."""
-        # Not only a newer one: a data set that was restored from a copy counts on from an older one.
-        newest = self._waiting.get(id_, self._giving.get(id_, self.given.get(id_)))
+        """Takes in that this host has ``revision`` of ``id_``, which is an environment or `ALL_HOSTS`."""
+        # Any other revision is sent, not only a newer one: a data set restored from a copy goes on from an older one.
+        newest = self._pending.get(id_, self._in_flight.get(id_, self.acknowledged.get(id_)))
         if revision != newest:
-            self._waiting[id_] = revision
+            self._pending[id_] = revision
             self._wake.set()
 
     def forget(self, id_: str) -> None:
-        """``id_`` is gone."""
-        for some in (self._waiting, self._giving, self.given):
-            some.pop(id_, None)
+        """Sends no more about ``id_``, which was withdrawn."""
+        for revisions in (self._pending, self._in_flight, self.acknowledged):
+            revisions.pop(id_, None)
 
-    def again(self) -> None:
-        """All that was given is to be given once more: the store may have lost it."""
-        # What is on its way just now is newer than what was given, and must not be followed by it.
-        self._waiting = {**self.given, **self._giving, **self._waiting}
-        self.given.clear()
+    def send_all_again(self) -> None:
+        """Sends every acknowledgement once more: the store may have lost some."""
+        # What is in flight is newer than what was acknowledged, so it takes precedence.
+        self._pending = {**self.acknowledged, **self._in_flight, **self._pending}
+        self.acknowledged.clear()
         self._wake.set()
 
     async def run(self) -> None:
@@ -50,15 +56,15 @@ class Acknowledger:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            self._giving, self._waiting = self._waiting, {}
+            self._in_flight, self._pending = self._pending, {}
             try:
-                await self.store.acks.acknowledge(self.me, self._giving)
+                await self.store.acks.acknowledge(self.me, self._in_flight)
             except Unavailable as error:
-                log.warning("not_acknowledged", extra={"environments": len(self._giving), "reason": str(error)})
-                self._waiting = {**self._giving, **self._waiting}
+                log.warning("not_acknowledged", extra={"environments": len(self._in_flight), "reason": str(error)})
+                self._pending = {**self._in_flight, **self._pending}
                 self._wake.set()
                 await asyncio.sleep(RETRY)
             else:
-                self.given |= self._giving
+                self.acknowledged |= self._in_flight
             finally:
-                self._giving = {}
+                self._in_flight = {}

@@ -1,9 +1,9 @@
-"""Shaking hands before there is anything to say, so that no first packet waits for it.
+"""Handshakes with new peers, begun before there is a packet to send, so that no first packet waits for one.
 
-Where two hosts begin a handshake within a round trip, each takes the other's in the place of its own, and nothing
-passes until WireGuard begins again, 5 s later (Rekey-Timeout, the WireGuard paper, §6.1). Workloads that start together
-and look for each other at once do just that. So of two hosts that are new to each other one begins beforehand: the one
-with the smaller key, as soon as the other has acknowledged a revision that makes them peers.
+When two hosts begin a handshake within one round trip, each replaces its own by the other's, and nothing passes until
+WireGuard begins again, 5 s later (Rekey-Timeout, the WireGuard paper, §6.1). Two workloads that start together and
+connect to each other at once cause exactly that. So, of two hosts that are new to each other, only one begins, and
+beforehand: the host with the smaller key, as soon as the other one has acknowledged a revision that makes them peers.
 """
 
 from __future__ import annotations
@@ -22,17 +22,23 @@ from zones.model import Environment
 
 @dataclass(slots=True)
 class Handshakes:
-    """Knows which peers are to be greeted. ``barrier`` tells when one knows us."""
+    """The handshakes that this host is to begin."""
 
     barrier: Barrier
+    """Waits until the other host has this one as a peer."""
     _due: set[PublicKey] = field(default_factory=set)
+    """The keys of the peers that have this host as a peer by now, and wait for its handshake."""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    """The waits under way, one for each new peer."""
 
-    def meet(
-        self, me: Host, strangers: Iterable[Host], environments: Iterable[Environment], wake: Callable[[], None]
+    def schedule(
+        self, me: Host, new_peers: Iterable[Host], environments: Iterable[Environment], wake: Callable[[], None]
     ) -> None:
-        """The hosts ``strangers`` are peers of ``me`` now, in ``environments``. ``wake`` is called when one is due."""
-        ours = {host.id: host for host in strangers if me.public_key < host.public_key}
+        """Schedules a handshake with each of ``new_peers`` that the host ``me`` is the one to begin with.
+
+        ``environments`` are those that ``me`` shares with them. ``wake`` is called when a handshake is due.
+        """
+        ours = {host.id: host for host in new_peers if me.public_key < host.public_key}
         for environment in environments:
             if not ours:
                 break
@@ -41,18 +47,18 @@ class Handshakes:
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
-    def take(self) -> set[PublicKey]:
-        """Those that are to be greeted now, each once."""
+    def take_due(self) -> set[PublicKey]:
+        """The keys of the peers to begin a handshake with now; each is returned once."""
         due, self._due = self._due, set()
         return due
 
     def stop(self) -> None:
-        """Waits for nobody any more."""
+        """Ends all waits."""
         for task in self._tasks:
             task.cancel()
 
     async def _wait(self, host: Host, environment: Environment, wake: Callable[[], None]) -> None:
-        with contextlib.suppress(Unavailable):  # then the first packet has to wait
+        with contextlib.suppress(Unavailable):  # then the first packet waits for the handshake
             if not await self.barrier.wait(environment.id, environment.revision, [host.id]):
                 self._due.add(host.public_key)
                 wake()

@@ -1,9 +1,9 @@
-"""Telling what there is a way to: first the resolvers of this host, then the store.
+"""Notifying of what this host can reach: first its resolvers, then the store.
 
-announce   it is known; its way is being made            the resolvers hold who asks for what is new in it
-ready      there is a way to all that is in it           the resolvers answer it, and say so
-then the store learns that this host has it
-withdraw   it is gone                                    names first, then the way
+announce   an environment's document is known          the resolvers hold queries for names that are new in it
+ready      all addresses in it can be reached          the resolvers answer from it, and confirm that they do;
+then the store gets this host's acknowledgement
+withdraw   the environment is gone                     the resolvers stop answering before the routes are removed
 """
 
 from __future__ import annotations
@@ -21,48 +21,53 @@ from zones.names import EnvironmentId
 
 @dataclass(slots=True)
 class Notifier:
-    """Passes on to ``feed`` and ``acknowledger`` what the mesh has done."""
+    """Passes on what the mesh has applied."""
 
     feed: FeedServer
+    """The connections of this host's resolvers."""
     acknowledger: Acknowledger
+    """Sends this host's acknowledgements to the store."""
     _newest: dict[EnvironmentId, Environment] = field(default_factory=dict)
-    _is_all_told: bool = False
+    """The newest document of each environment that is ready."""
+    _has_sent_first: bool = False
+    """Whether the first set of ready environments has been passed on, after which the resolvers count as loaded."""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    """The notifications under way."""
 
     def announce(self, environment: Environment) -> None:
-        """``environment`` is known."""
+        """Takes in that ``environment`` is known, and that this host is about to apply it."""
         self.feed.announce(environment)
 
     def withdraw(self, id_: EnvironmentId) -> None:
-        """``id_`` is gone."""
+        """Takes in that the environment ``id_`` is gone."""
         self._newest.pop(id_, None)
         self.acknowledger.forget(id_)
         self.feed.withdraw(id_)
 
     def ready(self, environments: Iterable[Environment]) -> None:
-        """There is a way to all that is in ``environments``; the first time, these are all that there are."""
-        some = list(environments)
-        self._newest |= {environment.id: environment for environment in some}
-        if some or not self._is_all_told:
-            task = asyncio.create_task(self._tell(some, is_first=not self._is_all_told))
-            self._is_all_told = True
+        """Takes in that all addresses in ``environments`` are reachable; the first time, these are all environments."""
+        changed = list(environments)
+        self._newest |= {environment.id: environment for environment in changed}
+        if changed or not self._has_sent_first:
+            task = asyncio.create_task(self._notify(changed, is_first=not self._has_sent_first))
+            self._has_sent_first = True
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def hosts(self, revision: int) -> None:
-        """The hosts are peers here as they were at ``revision``."""
+    def hosts_applied(self, revision: int) -> None:
+        """Takes in that the other hosts are peers here as they were registered at ``revision``."""
         self.acknowledger.note(ALL_HOSTS, revision)
 
     def stop(self) -> None:
-        """Ends what is being told."""
+        """Ends the notifications under way."""
         for task in self._tasks:
             task.cancel()
 
-    async def _tell(self, environments: Iterable[Environment], *, is_first: bool) -> None:
-        # The resolvers first: an acknowledgement says that it is reached and answered here.
+    async def _notify(self, environments: Iterable[Environment], *, is_first: bool) -> None:
+        # The resolvers first: an acknowledgement says that an environment is both reachable and answered here.
         await asyncio.gather(*(self.feed.publish(environment) for environment in environments))
         if is_first:
             self.feed.loaded()
         for environment in environments:
-            if self._newest.get(environment.id) is environment:  # else a newer one has overtaken it
+            if self._newest.get(environment.id) is environment:  # else a newer document is on its way already
                 self.acknowledger.note(environment.id, environment.revision)

@@ -32,7 +32,7 @@ from agent.attach.step_times import StepTimes
 from agent.attachment import Attachment, Phase
 from agent.attachments import Attachments
 from agent.errors import AgentError, BadRequest, Failed, NotNow, NotThere, Refused
-from agent.mesh import Mesh
+from agent.mesh.mesh import Mesh
 from agent.system.namespaces import is_own, opened
 from store.errors import Unavailable
 from zones.errors import Missing
@@ -103,7 +103,7 @@ class Attacher:
     def _check_admission(self, wanted: Attachment, namespace: int) -> None:
         if self.mesh.identity.host.draining:
             raise Refused(f"host {self.mesh.identity.id} is being drained: attach it elsewhere, or undrain the host")
-        if not self.mesh.is_loaded:
+        if not self.mesh.published.is_loaded:
             raise NotNow("this host has not loaded its environments yet: is the store reachable? try again")
         if not self.mesh.has_resolver:
             raise NotNow("no resolver is connected here: does 'interlock resolver --agent-dir …' run? try again")

@@ -11,7 +11,7 @@ from pathlib import Path
 from agent.attachment import Attachment
 from agent.attachments import Attachments
 from agent.errors import Failed
-from agent.mesh import Mesh
+from agent.mesh.mesh import Mesh
 from agent.system import resolv_conf
 from agent.system.veth import create_veth, find_faults, remove_veth
 
@@ -29,19 +29,19 @@ class Connections:
         What the ``resolv.conf`` held before is kept on disk with the attachment.
         """
         mesh = self.mesh
-        await create_veth(mesh.links, attachment, namespace, mesh.platform.prefix, mesh.mtu)
+        await create_veth(mesh.system.links, attachment.veth, namespace, mesh.platform.prefix, mesh.system.mtu)
         if attachment.resolv_conf:
             path, text = Path(attachment.resolv_conf), resolv_conf.render(mesh.platform)
             before = await asyncio.to_thread(resolv_conf.write, path, text)
             if before not in (None, text):
                 attachment = await self.attachments.change(attachment, resolv_conf_before=before)
-        await mesh.add_workload(attachment, revision)
+        await mesh.add_workload(attachment.link, attachment.environment, revision)
 
     async def remove(self, attachment: Attachment) -> None:
         """Removes what `make` made, and puts the ``resolv.conf`` back."""
         with contextlib.suppress(Failed):  # what the mesh cannot do now, its next pass does
             await self.mesh.wait_until_applied()
-        await remove_veth(self.mesh.links, attachment)
+        await remove_veth(self.mesh.system.links, attachment.link)
         if attachment.resolv_conf:
             text = resolv_conf.render(self.mesh.platform)
             path, before = Path(attachment.resolv_conf), attachment.resolv_conf_before
@@ -50,8 +50,9 @@ class Connections:
     async def find_faults(self, attachment: Attachment, namespace: int) -> Sequence[str]:
         """What is not as `make` made it, in words; empty if all is."""
         mesh = self.mesh
-        faults = await find_faults(mesh.links, attachment, namespace, mesh.platform.prefix, mesh.mtu)
-        if mesh.actual and mesh.actual.routes.workloads.get(attachment.link) != attachment.address:
+        system, status = mesh.system, mesh.status
+        faults = await find_faults(system.links, attachment.veth, namespace, mesh.platform.prefix, system.mtu)
+        if status.actual and status.actual.routes.workloads.get(attachment.link) != attachment.address:
             faults.append(f"the host has no route to {attachment.address}")
         if attachment.resolv_conf:
             path, text = Path(attachment.resolv_conf), resolv_conf.render(mesh.platform)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from agent.attach.attacher import Attacher
 from agent.attachment import Attachment, Phase
 from agent.errors import AgentError
-from agent.mesh import Mesh
+from agent.mesh.mesh import Mesh
 
 UPKEEP_INTERVAL = 1.0  # seconds between two looks at the attachments
 
@@ -28,7 +28,7 @@ class Upkeep:
         """Works until cancelled; calls ``ready`` after each look at all attachments."""
         cut_off: set[str] | None = None
         while True:
-            if self.mesh.is_loaded:
+            if self.mesh.published.is_loaded:
                 unfinished = {one.key for one in self.attacher.attachments if one.phase is not Phase.ATTACHED}
                 # Unfinished since before this agent started: no request of this agent is at work on it.
                 cut_off = unfinished if cut_off is None else cut_off & unfinished
@@ -38,11 +38,11 @@ class Upkeep:
             await asyncio.sleep(UPKEEP_INTERVAL)
 
     async def _look_after(self, attachment: Attachment, *, is_cut_off: bool) -> None:
-        actual, is_draining = self.mesh.actual, self.mesh.identity.host.draining
+        actual, is_draining = self.mesh.status.actual, self.mesh.identity.host.draining
         is_attached = attachment.phase is Phase.ATTACHED
         try:
             is_unfinished = is_cut_off or attachment.phase is Phase.DETACHING
-            has_lost_link = is_attached and actual and attachment.link not in actual.routes.interfaces
+            has_lost_link = is_attached and actual and attachment.link not in actual.routes.links
             if is_unfinished or has_lost_link:
                 await self.attacher.resume(attachment)
             elif is_attached and attachment.is_draining != is_draining:

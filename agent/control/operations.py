@@ -12,7 +12,7 @@ from agent.attach.attacher import Attacher
 from agent.attachment import Attachment, Phase, ip_netns_resolv_conf
 from agent.control.requests import Attach, Check, Collect, Detach, Leave, Request, Rotate, ShowMesh, Status
 from agent.errors import BadRequest, NotNow, Refused
-from agent.mesh import Mesh
+from agent.mesh.mesh import Mesh
 from agent.registration import Registrar
 from agent.report import describe
 from agent.system.resolv_conf import OPTIONS
@@ -73,7 +73,7 @@ class Operations:
             "host_mac": host_mac,
             "interface": attachment.interface,
             "host_interface": attachment.link,
-            "mtu": self.mesh.mtu,
+            "mtu": self.mesh.system.mtu,
             "gateway": GATEWAY,
             "prefix": str(platform.prefix),
             "nameserver": platform.resolver,
@@ -109,8 +109,8 @@ class Operations:
         """Why workloads cannot be attached now; empty if they can."""
         mesh = self.mesh
         reasons = [
-            mesh.problem,
-            "" if mesh.is_loaded else "the environments are not loaded yet",
+            mesh.status.problem,
+            "" if mesh.published.is_loaded else "the environments are not loaded yet",
             "" if mesh.has_resolver else "no resolver is connected: start 'interlock resolver --agent-dir …' here",
             self.registrar.problem,
             "the host is being drained" if mesh.identity.host.draining else "",
@@ -120,25 +120,27 @@ class Operations:
     def _status(self) -> dict[str, Any]:
         mesh, reason = self.mesh, self.obstacles
         # Limited: not only are new workloads refused, those that are attached may not work either.
-        is_limited = bool(mesh.problem) or not mesh.has_resolver
+        is_limited = bool(mesh.status.problem) or not mesh.has_resolver
         return {"host": mesh.identity.id, "ready": not reason, "reason": reason, "limited": is_limited}
 
     async def _show_mesh(self) -> dict[str, Any]:
         mesh = self.mesh
         try:
-            live = await self.store.hosts.live(mesh.hosts.hosts)
-            acknowledged = {id_: await self.store.acks.read(id_) for id_ in (ALL_HOSTS, *mesh.environments)}
+            live = await self.store.hosts.live(mesh.published.hosts.hosts)
+            ids = (ALL_HOSTS, *mesh.published.environments)
+            acknowledged = {id_: await self.store.acks.read(id_) for id_ in ids}
         except Unavailable as error:
             raise NotNow(f"{error}: 'wg show' still shows the device") from error
-        if mesh.actual:
+        if mesh.status.actual:
             mesh.read_back_soon()
-        return describe(mesh, live, acknowledged, self.quarantined(), time.monotonic(), time.time())
+        attachments, quarantined = self.attacher.attachments, self.quarantined()
+        return describe(mesh, attachments, live, acknowledged, quarantined, time.monotonic(), time.time())
 
     async def _leave(self) -> dict[str, Any]:
         mesh, attached = self.mesh, list(self.attacher.attachments)
         external_peers = [
             f"{id_} of {environment.id}"
-            for environment in mesh.environments.values()
+            for environment in mesh.published.environments.values()
             for id_, peer in environment.peers.items()
             if peer.gateway == mesh.identity.id
         ]

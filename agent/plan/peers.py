@@ -1,147 +1,152 @@
-"""The WireGuard device as it is, the steps from there to what is wanted, and what a device must be able to do.
+"""The WireGuard device as it is, and the steps from there to the peers that are wanted.
 
     diff(wanted peers, actual tunnel)  ->  steps        empty where nothing is to be done
+    after(actual tunnel, steps)        ->  the tunnel that the device has then
 
-Peers are changed one by one. One address less is not "all addresses anew", which would leave the peer without any for
-a moment: see `DropAddresses`.
+Peers are changed one by one, and so are a peer's addresses: to replace all its addresses in order to remove one would
+leave the peer without any for a moment (see `DropAddresses`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
-from agent.keys import PrivateKey
 from agent.plan.wanted import Peer
 from zones.addresses import Address
 from zones.keys import PublicKey
 
 BLACKHOLE_PEER = PublicKey("c2luayBvZiBhZGRyZXNzZXMgdGhhdCBoYXZlIGdvbmU=")
-"""A peer that there never is ("sink of addresses that have gone"): what it takes from another goes away with it."""
+"""The key of a peer that exists only within one change: addresses are moved to it and disappear with it.
+
+Nobody has its private key: its octets are the text "sink of addresses that have gone".
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class ActualPeer:
-    """A peer as the device has it.
-
-    ``handshake`` is the Unix time of the newest one, in seconds, 0.0 for none; ``received`` and ``sent`` are octets.
-    ``is_foreign`` says that something is allowed to it that we never allow, such as a whole network.
-    """
+    """A peer as the device has it."""
 
     endpoint: str | None
+    """Where packets to the peer are sent, ``address:port``; None where the device does not know yet."""
     allowed_ips: frozenset[Address]
+    """The single addresses that are routed to the peer and accepted from it."""
     keepalive: int = 0
+    """Seconds between two keepalives; 0 for none."""
     handshake: float = 0.0
+    """Unix time of the newest handshake, in seconds; 0.0 for none."""
     received: int = 0
+    """Octets received from the peer."""
     sent: int = 0
+    """Octets sent to the peer."""
     is_foreign: bool = False
+    """Whether the peer is allowed something that the agent never allows, such as a whole network."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tunnel:
-    """The device: its own public key (None while it has none), the port that it listens on, and its peers."""
+    """The WireGuard device as it is."""
 
     public_key: PublicKey | None
+    """The device's own public key; None while it has none."""
     port: int
+    """The UDP port that the device listens on."""
     peers: Mapping[PublicKey, ActualPeer] = field(default_factory=dict)
+    """The device's peers by their public keys."""
 
 
 @dataclass(frozen=True, slots=True)
 class SetPeer:
-    """Make the peer be there; None leaves as it is. ``add`` is allowed too, or with ``replace`` alone."""
+    """Add the peer, or change the one that exists."""
 
     key: PublicKey
+    """The peer's public key."""
     endpoint: str | None = None
+    """The new endpoint; None leaves it as it is."""
     keepalive: int | None = None
+    """The new seconds between keepalives, 0 for none; None leaves them as they are."""
     add: tuple[Address, ...] = ()
+    """The addresses to allow, beside those that are allowed already."""
     replace: bool = False
+    """Whether the peer is to have ``add`` alone, and everything else that it is allowed is removed."""
 
 
 @dataclass(frozen=True, slots=True)
 class DropPeer:
-    """Make the peer be gone, with all that is allowed to it."""
+    """Remove the peer, with everything that it is allowed."""
 
     key: PublicKey
+    """The peer's public key."""
 
 
 @dataclass(frozen=True, slots=True)
 class DropAddresses:
-    """Allow ``addresses`` to nobody any more.
+    """Take ``addresses`` away from the peers that have them; those peers stay.
 
-    WireGuard can only set all that is allowed to a peer, or add to it. But an address belongs to one peer, so giving it
-    to another takes it away: it goes to the `BLACKHOLE_PEER`, which is removed at once.
+    WireGuard can only set all that a peer is allowed, or add to it. But an address belongs to one peer at a time, so
+    adding it to another peer takes it from the first. Hence ``addresses`` are added to the `BLACKHOLE_PEER`, which is
+    removed in the same call (docs/decisions/0012-…).
     """
 
     addresses: tuple[Address, ...]
+    """The addresses that no peer is to have."""
 
 
 @dataclass(frozen=True, slots=True)
 class StartHandshake:
-    """Shake hands with the peer now, not with its next packet. ``keepalive`` is what it has anyway."""
+    """Begin a handshake with the peer now, instead of with the first packet for it."""
 
     key: PublicKey
+    """The peer's public key."""
     keepalive: int
+    """The seconds between keepalives that the peer has, 0 for none: they are the same after the step."""
 
 
 PeerStep = SetPeer | DropPeer | DropAddresses | StartHandshake
 
 
-class Device(Protocol):
-    """A WireGuard device. All methods raise `agent.errors.Failed`, and `Stuck` where there is no answer in time."""
+def diff(wanted: Mapping[PublicKey, Peer], actual: Tunnel, stable_peers: Collection[PublicKey] = ()) -> list[PeerStep]:
+    """The steps after which the peers of ``actual`` are as ``wanted``.
 
-    async def ensure(self, key: PrivateKey, port: int, mtu: int) -> None:
-        """Makes the device be there and be up, with this key and port; what it has already is left alone."""
-
-    async def read(self) -> Tunnel | None:
-        """The device as it is; None where there is none."""
-
-    async def apply(self, steps: Sequence[PeerStep]) -> None:
-        """Takes ``steps``, in this order."""
-
-    async def set_key(self, key: PrivateKey) -> None:
-        """Gives the device another key."""
-
-    async def remove(self) -> None:
-        """Makes the device be gone."""
-
-
-def diff(wanted: Mapping[PublicKey, Peer], actual: Tunnel, settled: Collection[PublicKey] = ()) -> list[PeerStep]:
-    """What is to be done to ``actual`` so that its peers are as ``wanted``.
-
-    Wherever a peer sends from is where it is (the WireGuard paper, §2.1). So the endpoint of one that is ``settled`` is
-    left alone, even if it is not the one that it registered.
+    WireGuard replies to wherever a peer's packets come from (the WireGuard paper, §2.1). So where a peer is one of
+    ``stable_peers`` (it answers, and registers what it registered before), its endpoint is left alone, even if that is
+    not the registered one.
     """
-    puts = [step for key, peer in wanted.items() if (step := _put(key, peer, actual.peers.get(key), key in settled))]
-    taken = {address for step in puts for address in step.add}
+    set_steps = [
+        step
+        for key, peer in wanted.items()
+        if (step := _set_peer(key, peer, actual.peers.get(key), key in stable_peers))
+    ]
+    moved = {address for step in set_steps for address in step.add}
     gone = tuple(
         address
         for key, peer in actual.peers.items()
         if key in wanted and not peer.is_foreign
-        for address in peer.allowed_ips - wanted[key].allowed_ips - taken
+        for address in peer.allowed_ips - wanted[key].allowed_ips - moved
     )
-    drops: list[PeerStep] = [DropPeer(key) for key in actual.peers if key not in wanted]
-    # What is taken away goes first: an address must not for a moment be the way to somebody else.
-    return [*drops, *([DropAddresses(gone)] if gone else []), *puts]
+    drop_steps: list[PeerStep] = [DropPeer(key) for key in actual.peers if key not in wanted]
+    # Removals go first: at no moment may an address lead to a peer that it does not belong to.
+    return [*drop_steps, *([DropAddresses(gone)] if gone else []), *set_steps]
 
 
 def handshakes_with_lost_peers(
-    wanted: Mapping[PublicKey, Peer], actual: Tunnel, had: Container[PublicKey]
+    wanted: Mapping[PublicKey, Peer], actual: Tunnel, earlier_peers: Container[PublicKey]
 ) -> list[PeerStep]:
-    """The peers that ``actual`` ``had`` and has lost, with their sessions, are to hear from us once they are put back.
+    """A handshake with each of ``earlier_peers`` that ``actual`` has lost, together with the session, and gets again.
 
-    Until they do, they send in those sessions, and for 15 s (the WireGuard paper, §6.5) all of it is lost. With a peer
-    that is new to both of us there is no session; and if both shook hands at once, neither would get through for 5 s.
+    Until such a peer receives a handshake it goes on sending in the lost session, and for 15 s (the WireGuard paper,
+    §6.5) all of that is lost. A peer that is new to both sides has no session; if both began a handshake at once,
+    neither would get through for 5 s (see `agent.announce.handshakes`).
     """
     return [
         StartHandshake(key, peer.keepalive)
         for key, peer in wanted.items()
-        if key not in actual.peers and key in had and peer.endpoint
+        if key not in actual.peers and key in earlier_peers and peer.endpoint
     ]
 
 
 def after(actual: Tunnel, steps: Iterable[PeerStep]) -> Tunnel:
-    """What ``actual`` is once ``steps`` have been taken, as far as that is ours to say."""
+    """``actual`` once ``steps`` have been taken; what the device counts or learns by itself stays as it was read."""
     taken = list(steps)
     moved: frozenset[Address] = frozenset().union(
         *(step.addresses for step in taken if isinstance(step, DropAddresses)),
@@ -156,17 +161,17 @@ def after(actual: Tunnel, steps: Iterable[PeerStep]) -> Tunnel:
             case DropPeer(key):
                 peers.pop(key, None)
             case SetPeer(key):
-                peers[key] = _after_put(peers.get(key), step)
+                peers[key] = _after_set(peers.get(key), step)
     return replace(actual, peers=peers)
 
 
-def _put(key: PublicKey, peer: Peer, actual: ActualPeer | None, is_settled: bool) -> SetPeer | None:
+def _set_peer(key: PublicKey, peer: Peer, actual: ActualPeer | None, is_stable: bool) -> SetPeer | None:
     if actual is None:
         return SetPeer(key, peer.endpoint, peer.keepalive, tuple(peer.allowed_ips))
-    is_elsewhere = peer.endpoint is not None and peer.endpoint != actual.endpoint and not is_settled
+    has_other_endpoint = peer.endpoint is not None and peer.endpoint != actual.endpoint and not is_stable
     step = SetPeer(
         key,
-        peer.endpoint if is_elsewhere else None,
+        peer.endpoint if has_other_endpoint else None,
         peer.keepalive if peer.keepalive != actual.keepalive else None,
         tuple(peer.allowed_ips if actual.is_foreign else peer.allowed_ips - actual.allowed_ips),
         replace=actual.is_foreign,
@@ -174,7 +179,7 @@ def _put(key: PublicKey, peer: Peer, actual: ActualPeer | None, is_settled: bool
     return None if step == SetPeer(key) else step
 
 
-def _after_put(actual: ActualPeer | None, step: SetPeer) -> ActualPeer:
+def _after_set(actual: ActualPeer | None, step: SetPeer) -> ActualPeer:
     before = actual or ActualPeer(None, frozenset())
     return replace(
         before,

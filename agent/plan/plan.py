@@ -1,12 +1,13 @@
-"""From what is true to what this host should be. Pure, and quick enough to do anew for every commit.
+"""From what the store holds to what this host should have. Pure, and quick enough to run anew for every commit.
 
-    plan(environments, hosts, me, platform, placed)  ->  Plan
+    plan(environments, hosts, me, platform, workloads)  ->  Plan
 
-An environment's share of the plan hangs on that environment alone, which never changes in place; so it is worked out
-once and kept for as long as the environment is. Putting the shares together is a union for each host.
+What one environment adds to the plan, its share, depends on that environment's document alone, and a document never
+changes in place. So a share is computed once and kept for as long as the document is (`Shares`). To put the shares
+together takes one union of address sets for each host.
 
-Nothing reaches the system that could turn one environment's traffic into another's: an address outside its
-environment, one that two claim, a peer with our own key or with another host's. It is left out and named.
+What could let one environment's traffic reach another is left out of the plan and named in a `Rejection`: an address
+outside its environment's network, an address that two claim, a peer with this host's key or with another host's.
 """
 
 from __future__ import annotations
@@ -24,54 +25,62 @@ from zones.names import EnvironmentId
 
 NETWORK_OCTETS = 6  # of an environment's /48
 
-_NONE: list[frozenset[Address]] = []
+_NO_ADDRESSES: list[frozenset[Address]] = []
 
 
 @dataclass(frozen=True, slots=True)
 class LocalWorkload:
-    """A workload of this host: the interface that leads to it, and the address that it was given.
+    """A workload that is attached to this host."""
 
-    ``is_fresh`` says that it was committed just now, and that no document with it has been heard of yet.
-    """
-
-    interface: str
+    link: str
+    """The host's end of the workload's veth."""
+    mac: str
+    """The MAC address of the workload's end."""
     environment: EnvironmentId
+    """The environment that the workload belongs to."""
     address: Address
+    """The address that the workload was given."""
     is_fresh: bool = False
+    """Whether the workload was committed so recently that no document with it has been published to this host yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is wanted, and what was left out of it."""
+    """What the host should have, and what was left out of that."""
 
     wanted: Wanted
+    """All that the host should have."""
     rejected: tuple[Rejection, ...]
+    """What the store holds and the plan leaves out."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Share:
-    """What one environment adds: the addresses at each host, and its external peers with their gateways."""
+    """What one environment adds to the plan."""
 
     by_host: Mapping[str, frozenset[Address]]
+    """The addresses of the environment's instances on each host, by the host's id."""
     external: tuple[tuple[PublicKey, Address, str], ...]
+    """Key, address and gateway host of each external peer."""
     rejected: tuple[Rejection, ...]
+    """The instances and external peers that are left out."""
 
 
 class Shares:
-    """The shares of environments, each worked out once."""
+    """The shares of environments, each computed once for each document."""
 
     def __init__(self) -> None:
         self._known: dict[EnvironmentId, tuple[Environment, _Share]] = {}
 
     def of(self, environment: Environment) -> _Share:
-        """The share of ``environment``, which takes the place of an older one of the same id."""
+        """The share of ``environment``; an older document of the same id is forgotten."""
         known = self._known.get(environment.id)
         if known is None or known[0] is not environment:
             known = self._known[environment.id] = (environment, _share(environment))
         return known[1]
 
-    def keep(self, ids: Iterable[EnvironmentId]) -> None:
-        """Forgets all but ``ids``."""
+    def retain(self, ids: Iterable[EnvironmentId]) -> None:
+        """Forgets the shares of all environments but ``ids``."""
         for id_ in self._known.keys() - set(ids):
             del self._known[id_]
 
@@ -81,22 +90,22 @@ def plan(
     hosts: Mapping[str, Host],
     me: Host,
     platform: Platform,
-    placed: Iterable[LocalWorkload] = (),
+    workloads: Iterable[LocalWorkload] = (),
     shares: Shares | None = None,
 ) -> Plan:
-    """What the host ``me`` should be, given the environments that have a member on it.
+    """What the host ``me`` should have, given the environments that have a member on it.
 
-    ``hosts`` are all that are registered, ``placed`` the workloads here. An environment that is switched off has no
-    way at all.
+    ``hosts`` are all registered hosts by id, ``workloads`` those that are attached to ``me``. An environment that is
+    switched off adds nothing.
     """
     shares = shares or Shares()
-    there = {id_: environment for id_, environment in environments.items() if environment.enabled}
+    enabled = {id_: environment for id_, environment in environments.items() if environment.enabled}
     peers = _Peers(me)
     gateways: set[IPv6Network] = set()
-    here: dict[EnvironmentId, frozenset[Address]] = {}
-    for id_, environment in there.items():
+    local: dict[EnvironmentId, frozenset[Address]] = {}
+    for id_, environment in enabled.items():
         share = shares.of(environment)
-        here[id_] = share.by_host.get(me.id, frozenset())
+        local[id_] = share.by_host.get(me.id, frozenset())
         peers.rejected += share.rejected
         for host, addresses in share.by_host.items():
             peers.add_host(host, addresses)
@@ -106,18 +115,18 @@ def plan(
                 peers.add_external(key, address)
             else:
                 peers.add_host(gateway, frozenset((address,)))
-    networks = frozenset(environment.network for environment in there.values())
+    networks = frozenset(environment.network for environment in enabled.values())
     resolvers = {(network, platform.resolver) for network in networks}
     resolvers |= {(network, resolver_address(network)) for network in gateways}
     wanted = Wanted(
-        peers=peers.known(hosts),
+        peers=peers.registered(hosts),
         addresses=frozenset(address for _, address in resolvers) | {platform.resolver},
         networks=networks,
         resolvers=frozenset(resolvers),
         workloads={
-            one.interface: one.address
-            for one in placed
-            if one.is_fresh or one.address in here.get(one.environment, frozenset())
+            workload.link: workload.address
+            for workload in workloads
+            if workload.is_fresh or workload.address in local.get(workload.environment, frozenset())
         },
     )
     return Plan(wanted, tuple(peers.rejected))
@@ -128,9 +137,13 @@ class _Peers:
     """The peers of ``me``, put together environment by environment."""
 
     me: Host
+    """The host that the plan is for."""
     at_host: dict[str, list[frozenset[Address]]] = field(default_factory=dict)
+    """The addresses at each other host, one set for each environment."""
     external: dict[PublicKey, set[Address]] = field(default_factory=dict)
+    """The addresses of each external peer whose gateway is ``me``."""
     rejected: list[Rejection] = field(default_factory=list)
+    """What has been left out so far."""
 
     def add_host(self, host: str, addresses: frozenset[Address]) -> None:
         if host != self.me.id:
@@ -139,14 +152,14 @@ class _Peers:
     def add_external(self, key: PublicKey, address: Address) -> None:
         self.external.setdefault(key, set()).add(address)
 
-    def known(self, hosts: Mapping[str, Host]) -> dict[PublicKey, Peer]:
+    def registered(self, hosts: Mapping[str, Host]) -> dict[PublicKey, Peer]:
         own = {self.me.public_key, self.me.next_public_key}
         peers: dict[PublicKey, Peer] = {}
-        for id_ in sorted(self.at_host):  # in an order, so that of two that claim one key always the same one is taken
+        for id_ in sorted(self.at_host):  # sorted, so that of two hosts with one key always the same one is taken
             host = hosts.get(id_)
             if host is None:
-                continue  # it has not registered yet, or has left: there is no way to it
-            for key, addresses in ((host.public_key, self.at_host[id_]), (host.next_public_key, _NONE)):
+                continue  # not registered yet, or gone: it has no endpoint
+            for key, addresses in ((host.public_key, self.at_host[id_]), (host.next_public_key, _NO_ADDRESSES)):
                 if key is None:
                     continue
                 if key in own or key in peers:
@@ -170,7 +183,7 @@ def _share(environment: Environment) -> _Share:
     rejected: list[Rejection] = []
 
     def claim(address: Address, owner: str) -> bool:
-        # The model sees to both; here is where it would be too late.
+        # The model's checks refuse both already. This is the last place before the system, so it checks again.
         if address[:NETWORK_OCTETS] != network:
             rejected.append(Rejection(owner, f"its address {address} is outside {environment.network}"))
             return False

@@ -1,4 +1,8 @@
-"""The ways to and from a host's device and workloads as they are, and the steps from there to what is wanted."""
+"""Addresses, routes and neighbours of the host's device and workloads as they are, and the steps to what is wanted.
+
+diff(wanted, actual routes)   ->  steps        empty where nothing is to be done
+after(actual routes, steps)   ->  the routes that the host has then
+"""
 
 from __future__ import annotations
 
@@ -11,59 +15,85 @@ from zones.addresses import Address
 
 @dataclass(frozen=True, slots=True)
 class Routes:
-    """The device's state and addresses, whether the platform's prefix leads to it, the workloads' links and addresses.
-
-    ``interfaces`` are those of workloads that are up; ``workloads`` has those that have both a route and a neighbour
-    that is known.
-    """
+    """What the host has of the agent's links, addresses and routes."""
 
     is_up: bool = False
+    """Whether the WireGuard device exists and is up."""
     addresses: frozenset[Address] = frozenset()
+    """The device's own addresses."""
     has_prefix: bool = False
-    interfaces: frozenset[str] = frozenset()
+    """Whether the platform's prefix is routed to the device."""
+    links: frozenset[str] = frozenset()
+    """The host's ends of workloads' veths that are up."""
     workloads: Mapping[str, Address] = field(default_factory=dict)
+    """The address that is routed to each such link; a link is left out where its neighbour entry is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class AddAddress:
-    """Give the device one address more."""
+    """Add an address to the device."""
 
     address: Address
+    """The address to add."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemoveAddress:
-    """Take one from it."""
+    """Remove an address from the device."""
 
     address: Address
+    """The address to remove."""
 
 
 @dataclass(frozen=True, slots=True)
 class RoutePrefix:
-    """Send all that is the platform's, and is not a workload's here, to the device."""
+    """Route the platform's prefix to the device; the more specific routes of this host's workloads stay."""
 
 
 @dataclass(frozen=True, slots=True)
-class OpenWorkload:
-    """Send what is for ``address`` to ``interface``."""
+class AddWorkload:
+    """Route ``address`` to ``link``, and add the neighbour entry for it."""
 
-    interface: str
+    link: str
+    """The host's end of the workload's veth."""
     address: Address
+    """The workload's address."""
 
 
 @dataclass(frozen=True, slots=True)
-class CloseWorkload:
-    """Send nothing for ``address`` there any more."""
+class RemoveWorkload:
+    """Remove the route of ``address`` to ``link``."""
 
-    interface: str
+    link: str
+    """The host's end of the workload's veth."""
     address: Address
+    """The address that is routed to it."""
 
 
-RouteStep = AddAddress | RemoveAddress | RoutePrefix | OpenWorkload | CloseWorkload
+RouteStep = AddAddress | RemoveAddress | RoutePrefix | AddWorkload | RemoveWorkload
+
+
+def diff(wanted: Wanted, actual: Routes) -> list[RouteStep]:
+    """The steps that make ``actual`` as ``wanted``. Nothing is routed to a workload whose link is gone or down."""
+    steps: list[RouteStep] = [
+        RemoveWorkload(link, address)
+        for link, address in actual.workloads.items()
+        if wanted.workloads.get(link) != address
+    ]
+    steps += [RemoveAddress(address) for address in actual.addresses - wanted.addresses]
+    steps += [AddAddress(address) for address in wanted.addresses - actual.addresses]
+    if not actual.has_prefix:
+        steps.append(RoutePrefix())
+    steps += [
+        AddWorkload(link, address)
+        for link, address in wanted.workloads.items()
+        if link in actual.links and actual.workloads.get(link) != address
+    ]
+    return steps
 
 
 def after(actual: Routes, steps: Iterable[RouteStep]) -> Routes:
-    """What ``actual`` is once ``steps`` have been taken."""
+    """``actual`` once ``steps`` have been taken."""
     addresses, workloads, has_prefix = set(actual.addresses), dict(actual.workloads), actual.has_prefix
     for step in steps:
         match step:
@@ -73,27 +103,8 @@ def after(actual: Routes, steps: Iterable[RouteStep]) -> Routes:
                 addresses.discard(address)
             case RoutePrefix():
                 has_prefix = True
-            case OpenWorkload(interface, address):
-                workloads[interface] = address
-            case CloseWorkload(interface, _):
-                workloads.pop(interface, None)
+            case AddWorkload(link, address):
+                workloads[link] = address
+            case RemoveWorkload(link, _):
+                workloads.pop(link, None)
     return replace(actual, addresses=frozenset(addresses), has_prefix=has_prefix, workloads=workloads)
-
-
-def diff(wanted: Wanted, actual: Routes) -> list[RouteStep]:
-    """What is to be done to ``actual``. A workload whose link is gone has no way that could be made."""
-    steps: list[RouteStep] = [
-        CloseWorkload(interface, address)
-        for interface, address in actual.workloads.items()
-        if wanted.workloads.get(interface) != address
-    ]
-    steps += [RemoveAddress(address) for address in actual.addresses - wanted.addresses]
-    steps += [AddAddress(address) for address in wanted.addresses - actual.addresses]
-    if not actual.has_prefix:
-        steps.append(RoutePrefix())
-    steps += [
-        OpenWorkload(interface, address)
-        for interface, address in wanted.workloads.items()
-        if interface in actual.interfaces and actual.workloads.get(interface) != address
-    ]
-    return steps

@@ -1,4 +1,4 @@
-"""What a host should be like, whole: its tunnel, its addresses, who may pass, and its workloads. Values only."""
+"""All that a host should have: WireGuard peers, addresses, members of the firewall's sets, workloads. Values only."""
 
 from __future__ import annotations
 
@@ -12,38 +12,40 @@ from zones.keys import PublicKey
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A WireGuard peer. ``endpoint`` is None where the peer is the one to call; ``keepalive`` in seconds, 0 for none.
-
-    Each of ``allowed_ips`` is one address: an instance's, or an external peer's.
-    """
+    """A WireGuard peer as it should be."""
 
     endpoint: str | None
+    """Where the peer's host listens, ``address:port``; None where only the peer can begin a handshake."""
     allowed_ips: frozenset[Address]
+    """The single addresses behind the peer: its host's instances, or the external peer's own address."""
     keepalive: int = 0
+    """Seconds between two keepalives; 0 for none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """All that a host should be.
-
-    ``addresses`` are the device's own: the resolver's, and those of the environments that this host is a gateway of.
-    ``resolvers`` says who may ask which of them. ``networks`` are the environments that have a way by this host.
-    ``workloads`` gives the one address of each workload by the interface that leads to it.
-    """
+    """All that a host should have."""
 
     peers: Mapping[PublicKey, Peer] = field(default_factory=dict)
+    """The WireGuard peers by their public keys."""
     addresses: frozenset[Address] = frozenset()
+    """The device's own addresses: the resolver's, and one for each environment that this host is a gateway of."""
     networks: frozenset[IPv6Network] = frozenset()
+    """The networks of the environments whose members may reach each other by this host."""
     resolvers: frozenset[tuple[IPv6Network, Address]] = frozenset()
+    """Which environment's network may query which of the device's addresses."""
     workloads: Mapping[str, Address] = field(default_factory=dict)
+    """The address of each workload of this host, by the host's end of its veth."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Something that the store holds and that is kept from the system: ``what`` it is, and why."""
+    """Something that the store holds and that the plan leaves out, because it could mix up two owners' traffic."""
 
     what: str
+    """The host, instance or external peer that is left out."""
     reason: str
+    """The rule that it breaks."""
 
     def __str__(self) -> str:
         return f"{self.what}: {self.reason}"

@@ -1,4 +1,4 @@
-"""A limit on how long a part of the system may take to answer: one that hangs is named, and holds up nothing else."""
+"""A deadline for answers of the system: a part that hangs is named in the error, and blocks nothing else."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from contextlib import asynccontextmanager
 
 from agent.errors import Stuck
 
-SYSTEM_DEADLINE = 5.0  # seconds; any of it takes milliseconds, and a minute with thousands of peers is no answer
+SYSTEM_DEADLINE = 5.0  # seconds for one call; each takes milliseconds, and with thousands of peers still less than 5 s
 
 
 @asynccontextmanager
-async def answered_in_time(part: str, patience: float = SYSTEM_DEADLINE) -> AsyncIterator[None]:
-    """Raises `Stuck`, which names ``part``, where the body takes longer than ``patience`` seconds."""
+async def answered_in_time(part: str, deadline: float = SYSTEM_DEADLINE) -> AsyncIterator[None]:
+    """Raises `Stuck`, which names ``part``, where the body takes longer than ``deadline`` seconds."""
     try:
-        async with asyncio.timeout(patience) as limit:
+        async with asyncio.timeout(deadline) as limit:
             yield
     except TimeoutError:
         if not limit.expired():
             raise
-        raise stuck(part, patience) from None
+        raise stuck(part, deadline) from None
 
 
 def stuck(part: str, seconds: float = SYSTEM_DEADLINE) -> Stuck:

@@ -1,4 +1,4 @@
-"""Network namespaces of workloads: opened by path, and entered by a thread that ends with its errand."""
+"""Network namespaces of workloads: opened by path, and entered by a thread that lives for one call."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ def opened(path: str) -> Iterator[int]:
 
 
 def is_own(namespace: int) -> bool:
-    """Whether ``namespace`` is the one that we run in ourselves: the host's."""
+    """Whether ``namespace`` is the one that the agent runs in: the host's."""
     ours = os.stat("/proc/thread-self/ns/net")
     theirs = os.fstat(namespace)
     return (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino)
 
 
 async def call_inside(namespace: int, function: Callable[[], T]) -> T:
-    """What ``function`` gives when it is called inside ``namespace``; sockets that it makes stay inside."""
-    # A thread of its own, not one of a pool: to which namespace a thread belongs stays with it.
+    """The result of ``function``, called inside ``namespace``; sockets that it makes stay in that namespace."""
+    # A thread of its own, not one of a pool: a thread stays in the namespace that it has entered.
     loop, result = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
 
-    def settle(outcome: T | None, failure: BaseException | None) -> None:
+    def set_outcome(outcome: T | None, failure: BaseException | None) -> None:
         if result.cancelled():
             return
         if failure is None:
@@ -63,9 +63,9 @@ async def call_inside(namespace: int, function: Callable[[], T]) -> T:
             if _libc.setns(namespace, _CLONE_NEWNET):
                 raise OSError(ctypes.get_errno(), "cannot enter the network namespace")
             outcome = function()
-        except Exception as error:  # noqa: BLE001 handed over to who waits for it
+        except Exception as error:  # noqa: BLE001 raised again where the result is awaited
             failure = error
-        loop.call_soon_threadsafe(settle, outcome, failure)
+        loop.call_soon_threadsafe(set_outcome, outcome, failure)
 
     threading.Thread(target=run, name="inside", daemon=True).start()
     found: T = await result

@@ -1,6 +1,6 @@
-"""Links, addresses, routes and neighbours: the wall around pyroute2's rtnetlink, whose exceptions end here.
+"""Links, addresses, routes and neighbours: the adapter to pyroute2's rtnetlink, whose exceptions end here.
 
-One `Links` speaks for one network namespace: the host's, or for the length of an attachment a workload's.
+One `Links` works in one network namespace: the host's, or a workload's while it is being attached.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from agent.plan.routes import Routes
 from agent.system.deadline import answered_in_time
 from zones.addresses import Address
 
-OURS = 105  # the routing protocol that marks routes as ours ("i"); none that has a name (<linux/rtnetlink.h>)
+OURS = 105  # the routing protocol ("i") that marks the agent's routes; <linux/rtnetlink.h> gives it to nobody
 
 _ETHERNET = 1500  # octets
-_TUNNEL = 80  # octets that a packet grows by: IPv6 40, UDP 8, WireGuard 32 (wg-quick reckons so too)
+_TUNNEL = 80  # octets added to each packet: IPv6 40, UDP 8, WireGuard 32 (wg-quick subtracts the same)
 _IFF_UP = 1
 _SIOCGIFINDEX, _SIOCGIFFLAGS = 0x8933, 0x8913  # <linux/sockios.h>; netdevice(7)
 _IFREQ = struct.Struct("@16si20x")
 _MAIN_TABLE = 254
 _PERMANENT = 0x80  # NUD_PERMANENT
-_NO_DAD = 0x02  # IFA_F_NODAD: the address is ours alone, so nobody is asked, and it works in the same moment
+_NO_DAD = 0x02  # IFA_F_NODAD: nobody else has the address, so it is usable without duplicate address detection
 _NO_ADDRESS_GENERATION = 1  # IN6_ADDR_GEN_MODE_NONE
 _V6 = socket.AF_INET6
 
@@ -43,16 +43,16 @@ class Links:
     LEAST_MTU = 1280  # octets; IPv6 has no smaller one (RFC 8200 §5)
 
     def __init__(self, descriptor: int | None = None) -> None:
-        """``descriptor`` is a netlink socket that was made inside another namespace; it is closed with this."""
+        """``descriptor`` is a netlink socket made inside another namespace, which `close` closes; None for this one."""
         if descriptor is None:
             self._names = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, socket.NETLINK_ROUTE)
         else:
             self._names = socket.socket(fileno=os.dup(descriptor))
-        # No groups: what is announced to everybody would pile up in a queue that nobody reads.
+        # No groups: multicast notifications would fill a queue that nobody reads.
         self._netlink: Any = AsyncIPRoute(groups=0, fileno=descriptor)
 
     def close(self) -> None:
-        """Ends the conversation."""
+        """Closes the sockets."""
         self._names.close()
         self._netlink.close()
 
@@ -71,10 +71,10 @@ class Links:
         return [name for _, name in socket.if_nameindex() if name.startswith(prefix)]
 
     async def set_up(self, name: str, mtu: int) -> None:
-        """Makes ``name`` be up, with ``mtu`` and with no addresses but those that it is given."""
-        async with _told(f"link {name}"):
+        """Brings ``name`` up with ``mtu``, and has the kernel make up no link-local address for it."""
+        async with _as_failed(f"link {name}"):
             index = self._require(name)
-            # In two steps: the kernel takes the state first, and would have made up an address by then.
+            # In two steps: in one, the kernel would bring the link up first, and make up an address at once.
             await self._netlink.link(
                 "set",
                 index=index,
@@ -85,16 +85,16 @@ class Links:
             await self._netlink.link("set", index=index, state="up", mtu=mtu)
 
     async def remove(self, name: str) -> bool:
-        """Makes ``name`` be gone, with all that hangs on it; False if it was."""
+        """Removes ``name`` with its addresses and routes; False if there was none."""
         index = self._index(name)
         if index is None:
             return False
-        async with _told(f"link {name}", forgiving=(ENODEV, ENOENT)):
+        async with _as_failed(f"link {name}", forgiving=(ENODEV, ENOENT)):
             await self._netlink.link("del", index=index)
         return True
 
-    async def make_tunnel(self, name: str, mtu: int) -> bool:
-        """Makes a WireGuard link of the kernel's; False where the kernel has none."""
+    async def add_wireguard(self, name: str, mtu: int) -> bool:
+        """Adds a link of the kernel's WireGuard, or finds it there; False where the kernel has no WireGuard."""
         try:
             async with answered_in_time("netlink"):
                 await self._netlink.link("add", ifname=name, kind="wireguard", mtu=mtu)
@@ -103,8 +103,8 @@ class Links:
         return True
 
     async def kind(self, name: str) -> str | None:
-        """What kind of link ``name`` is (``wireguard``, ``tun``, ``veth``); None where there is none."""
-        async with _told(f"link {name}", forgiving=(ENODEV,)):
+        """The kind of the link ``name`` (``wireguard``, ``tun``, ``veth``); None where there is no such link."""
+        async with _as_failed(f"link {name}", forgiving=(ENODEV,)):
             (link,) = await self._netlink.link("get", ifname=name)
             return str(link.get(("linkinfo", "kind")) or "")
         return None
@@ -112,12 +112,12 @@ class Links:
     async def tunnel_mtu(self, underlay: str) -> int:
         """The MTU of a tunnel whose packets leave by the link that has the address ``underlay``.
 
-        Where none has it, as behind a translator of addresses, the link is taken for an Ethernet's.
+        Where no link has it, as behind NAT, an Ethernet's MTU is assumed.
         """
         wanted = ip_address(underlay)
         family = _V6 if wanted.version == 6 else socket.AF_INET
         mtu = _ETHERNET
-        async with _told("addresses"):
+        async with _as_failed("addresses"):
             async for found in await self._netlink.addr("dump", family=family):
                 if ip_address(found.get("local") or found.get("address")) == wanted:
                     (link,) = await self._netlink.link("get", index=found["index"])
@@ -127,12 +127,12 @@ class Links:
     # The host: its device and its workloads
 
     async def read(self, device: str, prefix: IPv6Network, workloads: str) -> Routes:
-        """What there is of ours; the links of workloads have names that begin with ``workloads``."""
-        async with _told("links"):
+        """The routes as they are; the host's ends of workloads' veths have names that begin with ``workloads``."""
+        async with _as_failed("links"):
             links = [link async for link in await self._netlink.link("dump")]
         names = {link["index"]: link.get("ifname") for link in links}
         index = next((index for index, name in names.items() if name == device), None)
-        async with _told("addresses"):
+        async with _as_failed("addresses"):
             addresses = frozenset(
                 [
                     Address.parse(found.get("address"))
@@ -142,61 +142,61 @@ class Links:
             )
         routes = await self._routes()
         neighbours = await self._neighbours()
-        interfaces = frozenset(
+        up = frozenset(
             link.get("ifname") for link in links if link.get("ifname").startswith(workloads) and link["flags"] & _IFF_UP
         )
         return Routes(
-            # A TUN device has no state of its own ("unknown"), so its flag is looked at.
+            # A TUN device's operational state is always "unknown", so the flag is used.
             is_up=any(link["index"] == index and link["flags"] & _IFF_UP for link in links),
             addresses=addresses,
             has_prefix=(str(prefix), index) in routes,
-            interfaces=interfaces,
+            links=up,
             workloads={
                 names[out]: Address.parse(target.removesuffix("/128"))
                 for target, out in routes
-                if target.endswith("/128")
-                and names.get(out) in interfaces
-                and (target.removesuffix("/128"), out) in neighbours
+                if target.endswith("/128") and names.get(out) in up and (target.removesuffix("/128"), out) in neighbours
             },
         )
 
     async def add_address(self, name: str, address: Address) -> None:
-        """Gives the link ``name`` one address more, at once usable."""
-        async with _told(f"address {address}", forgiving=(EEXIST,)):
+        """Adds ``address`` to the link ``name``; it is usable at once."""
+        async with _as_failed(f"address {address}", forgiving=(EEXIST,)):
             index = self._require(name)
             await self._netlink.addr("add", index=index, address=str(address), prefixlen=128, flags=_NO_DAD, family=_V6)
 
     async def remove_address(self, name: str, address: Address) -> None:
-        """Takes ``address`` from the link ``name``."""
-        async with _told(f"address {address}", forgiving=(ENODEV, ENOENT)):
+        """Removes ``address`` from the link ``name``."""
+        async with _as_failed(f"address {address}", forgiving=(ENODEV, ENOENT)):
             await self._netlink.addr("del", index=self._require(name), address=str(address), prefixlen=128, family=_V6)
 
-    async def route(self, target: str, name: str, gateway: str | None = None, source: Address | None = None) -> None:
-        """Sends what is for ``target``, a prefix, to the link ``name``; what else led there does no more."""
-        async with _told(f"route to {target}"):
+    async def set_route(
+        self, target: str, name: str, gateway: str | None = None, source: Address | None = None
+    ) -> None:
+        """Routes ``target``, a prefix, to the link ``name``, instead of wherever it was routed before."""
+        async with _as_failed(f"route to {target}"):
             more = {"gateway": gateway} if gateway else {}
             more |= {"prefsrc": str(source)} if source else {}
             index = self._require(name)
             await self._netlink.route("replace", dst=target, oif=index, proto=OURS, family=_V6, **more)
 
-    async def unroute(self, target: str, name: str) -> None:
-        """Sends nothing for ``target`` to the link ``name``."""
-        async with _told(f"route to {target}", forgiving=(ENODEV, ENOENT, ESRCH)):
+    async def remove_route(self, target: str, name: str) -> None:
+        """Removes the route of ``target`` to the link ``name``."""
+        async with _as_failed(f"route to {target}", forgiving=(ENODEV, ENOENT, ESRCH)):
             index = self._index(name)
             if index is not None:
                 await self._netlink.route("del", dst=target, oif=index, family=_V6)
 
-    async def know(self, address: str, mac: str, name: str) -> None:
-        """Makes ``address`` be known to live at ``mac`` beyond the link ``name``, so that nobody has to ask."""
-        async with _told(f"neighbour {address}"):
+    async def set_neighbour(self, address: str, mac: str, name: str) -> None:
+        """Makes ``mac`` the permanent neighbour entry of ``address`` on the link ``name``: no discovery is needed."""
+        async with _as_failed(f"neighbour {address}"):
             index = self._require(name)
             await self._netlink.neigh("replace", dst=address, lladdr=mac, ifindex=index, state=_PERMANENT, family=_V6)
 
     # A workload's link
 
-    async def add_pair(self, name: str, mac: str, peer: str, peer_mac: str, namespace: int, mtu: int) -> None:
-        """Makes a veth: ``name`` here, ``peer`` in ``namespace``."""
-        async with _told(f"link {name}"):
+    async def add_veth(self, name: str, mac: str, peer: str, peer_mac: str, namespace: int, mtu: int) -> None:
+        """Adds a veth pair: ``name`` here, ``peer`` in ``namespace``."""
+        async with _as_failed(f"link {name}"):
             await self._netlink.link(
                 "add",
                 ifname=name,
@@ -207,11 +207,11 @@ class Links:
             )
 
     async def describe(self, name: str) -> dict[str, Any] | None:
-        """MAC, MTU, state and addresses of the link ``name``; None where there is none."""
+        """MAC, MTU, state, addresses and the agent's routes of the link ``name``; None where there is no such link."""
         index = self._index(name)
         if index is None:
             return None
-        async with _told(f"link {name}"):
+        async with _as_failed(f"link {name}"):
             (link,) = await self._netlink.link("get", index=index)
             addresses = [
                 found.get("address")
@@ -229,8 +229,8 @@ class Links:
         }
 
     async def _routes(self) -> set[tuple[str, int]]:
-        """Target and outgoing link of each route of ours."""
-        async with _told("routes"):
+        """Target and outgoing link of each of the agent's routes."""
+        async with _as_failed("routes"):
             return {
                 (f"{found.get('dst')}/{found['dst_len']}", found.get("oif"))
                 async for found in await self._netlink.route("dump", family=_V6, table=_MAIN_TABLE)
@@ -238,7 +238,7 @@ class Links:
             }
 
     async def _neighbours(self) -> set[tuple[str, int]]:
-        async with _told("neighbours"):
+        async with _as_failed("neighbours"):
             return {
                 (found.get("dst"), found["ifindex"])
                 async for found in await self._netlink.neigh("dump", family=_V6)
@@ -249,14 +249,14 @@ class Links:
         return self._ask(_SIOCGIFINDEX, name)
 
     def _ask(self, request: int, name: str) -> int | None:
-        # Not by netlink, which tells all that it knows of a link: this is asked with every step.
+        # By ioctl: netlink answers with all that there is of a link, and this is needed with every step.
         try:
-            told = fcntl.ioctl(self._names, request, _IFREQ.pack(name.encode(), 0))
+            answer = fcntl.ioctl(self._names, request, _IFREQ.pack(name.encode(), 0))
         except OSError as error:
             if error.errno == ENODEV:
                 return None
             raise Failed(f"link {name}: {error.strerror}") from error
-        number: int = _IFREQ.unpack(told)[1]
+        number: int = _IFREQ.unpack(answer)[1]
         return number
 
     def _require(self, name: str) -> int:
@@ -267,7 +267,7 @@ class Links:
 
 
 @asynccontextmanager
-async def _told(what: str, forgiving: tuple[int, ...] = ()) -> AsyncIterator[None]:
+async def _as_failed(what: str, forgiving: tuple[int, ...] = ()) -> AsyncIterator[None]:
     try:
         async with answered_in_time("netlink"):
             yield

@@ -1,13 +1,14 @@
-"""Who may pass: one nftables table, default drop for all that comes from or goes to us, whatever else the host filters.
+"""The firewall: one nftables table that drops all traffic to and from the agent's links, except what it allows.
 
-The rules never change while the agent runs; what changes are the members of three sets. So a commit adds or removes
-set elements in one transaction, and at no moment is there less of a wall than before.
+It does so whatever else the host filters. The rules never change while the agent runs; what changes are the members of
+three sets (`agent.plan.firewall`). So a commit adds or removes elements in one transaction, and at no moment is less
+filtered than before.
 
-    networks    who may speak with whom: each environment with itself, as pairs of prefixes
-    resolvers   which environment may ask which resolver address of this host, on port 53 and nothing else
-    pins        which source address each workload's link may use, so that none can pass for another
+    networks    which prefixes may exchange packets: each environment's with itself, as pairs
+    resolvers   which environment may query which resolver address of this host, on port 53 and nothing else
+    pins        which source address each workload's link may use, so that no workload can use another's
 
-nft(8) is run as a process: one that hangs can be killed.
+nft(8) runs as a process: one that hangs can be killed.
 """
 
 from __future__ import annotations
@@ -17,20 +18,16 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from ipaddress import IPv6Network
 from typing import Any
 
 from agent.errors import Failed, Stuck
-from agent.plan.wanted import Wanted
+from agent.plan.firewall import Element, Ruleset, SetChange
 from agent.system.deadline import SYSTEM_DEADLINE
 
 TABLE = "interlock"
-NETWORKS, RESOLVERS, PINS = "networks", "resolvers", "pins"
 
-Element = tuple[str, str]
-
-_REMOVE = f"add table inet {TABLE}\ndelete table inet {TABLE}\n"  # also where there is none
+_REMOVE = f"add table inet {TABLE}\ndelete table inet {TABLE}\n"  # no error where there is none
 
 # A script for nft; the variables in it are set by `Firewall`.
 RULES = """\
@@ -39,7 +36,7 @@ table inet interlock {
     set resolvers { type ipv6_addr . ipv6_addr; flags interval; }
     set pins { type ifname . ipv6_addr; }
 
-    # Before anything else looks at a packet: is it from where it says? And nothing but IPv6 is.
+    # Before anything else looks at a packet: does its source belong to the link? And only IPv6 may enter.
     chain source {
         type filter hook prerouting priority raw; policy accept;
         iifname $workloads iifname . ip6 saddr != @pins counter drop
@@ -47,7 +44,7 @@ table inet interlock {
         iifname $tunnel ip6 saddr $infrastructure counter drop
     }
 
-    # From a member of an environment to a member of the same, by our own links alone.
+    # From a member of an environment to a member of the same one, between the agent's links alone.
     chain between {
         type filter hook forward priority filter; policy accept;
         iifname $ours oifname $ours ip6 saddr . ip6 daddr @networks accept
@@ -55,14 +52,14 @@ table inet interlock {
         oifname $ours counter drop
     }
 
-    # Of this host, its resolver is all that there is.
+    # Of this host itself, members reach the resolver and nothing else.
     chain to_host {
         type filter hook input priority filter; policy accept;
         iifname $ours ip6 saddr . ip6 daddr @resolvers meta l4proto { tcp, udp } th dport 53 accept
         iifname $ours counter drop
     }
 
-    # The host speaks to members only as their resolver, and to say why a packet cannot go on (RFC 4443 §3).
+    # The host sends to members only as their resolver, and ICMPv6 errors about their packets (RFC 4443 §3).
     chain from_host {
         type filter hook output priority filter; policy accept;
         oifname $ours ip6 daddr . ip6 saddr @resolvers meta l4proto { tcp, udp } th sport 53 accept
@@ -74,50 +71,11 @@ table inet interlock {
 CHAINS = ("source", "between", "to_host", "from_host")
 
 
-@dataclass(frozen=True, slots=True)
-class Ruleset:
-    """The table as it is: the members of its sets, and its chains and rules in a form that can be compared.
-
-    ``drops`` counts the packets that were dropped, by chain.
-    """
-
-    elements: Mapping[str, frozenset[Element]]
-    rules: str
-    drops: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """Elements to be removed from and added to a set."""
-
-    name: str
-    remove: tuple[Element, ...]
-    add: tuple[Element, ...]
-
-
-def elements(wanted: Wanted) -> dict[str, frozenset[Element]]:
-    """The members of the sets that ``wanted`` calls for."""
-    return {
-        NETWORKS: frozenset((str(network), str(network)) for network in wanted.networks),
-        RESOLVERS: frozenset((str(network), str(address)) for network, address in wanted.resolvers),
-        PINS: frozenset((interface, str(address)) for interface, address in wanted.workloads.items()),
-    }
-
-
-def diff(wanted: Mapping[str, frozenset[Element]], actual: Mapping[str, frozenset[Element]]) -> list[Change]:
-    """What is to be done to ``actual``; nothing for sets that are right."""
-    changes = []
-    for name, members in wanted.items():
-        there = actual.get(name, frozenset())
-        if members != there:
-            changes.append(Change(name, tuple(sorted(there - members)), tuple(sorted(members - there))))
-    return changes
-
-
 class Firewall:
-    """The table of the host whose device is ``device`` and whose workloads' links begin with ``workloads``.
+    """The table of the host whose WireGuard device is ``device`` and whose workloads' links begin with ``workloads``.
 
-    All methods raise `Failed`, and `Stuck` where nft does not end in time.
+    ``infrastructure`` is the network of the resolver addresses, which no packet from the device may claim as its
+    source. All methods raise `Failed`, and `Stuck` where nft does not end in time.
     """
 
     def __init__(self, device: str, workloads: str, infrastructure: IPv6Network) -> None:
@@ -128,20 +86,20 @@ define ours = {{ "{device}", "{workloads}*" }}
 define infrastructure = {infrastructure}
 define cannot_go_on = {{ destination-unreachable, packet-too-big, time-exceeded, parameter-problem }}
 {RULES}"""
-        self._expected = ""  # the rules as the kernel tells them right after they were made
+        self._expected = ""  # the rules as the kernel listed them right after `ensure` made them
 
     async def ensure(self) -> None:
-        """Makes the rules be there and be ours, in one transaction; the members of the sets stay."""
+        """Creates the table, or replaces its rules, in one transaction; the members of the sets stay."""
         wipe = "".join(f"add chain inet {TABLE} {chain}\nflush chain inet {TABLE} {chain}\n" for chain in CHAINS)
-        there = await self._list()
+        existing = await self._list()
         try:
-            await _change((wipe if there else "") + self._rules)
+            await _run_script((wipe if existing else "") + self._rules)
         except Failed:
-            # Chains that somebody made into something else cannot be mended, only made anew, with the sets.
-            await _change(_REMOVE + self._rules)
+            # A chain that somebody gave another hook cannot be corrected: the table is made anew, with empty sets.
+            await _run_script(_REMOVE + self._rules)
         made = await self._list()
         if made is None:
-            raise Failed("nft made the table, but does not show it: is it a working nft?")
+            raise Failed("nft created the table, but does not list it: does nft work on this host?")
         self._expected = _rules(made)
 
     async def read(self) -> Ruleset | None:
@@ -151,24 +109,24 @@ define cannot_go_on = {{ destination-unreachable, packet-too-big, time-exceeded,
             return None
         return Ruleset(_elements(listed), _rules(listed), _drops(listed))
 
-    def is_intact(self, wall: Ruleset | None) -> bool:
-        """Whether the rules are as `ensure` made them."""
-        return wall is not None and wall.rules == self._expected
+    def is_intact(self, ruleset: Ruleset | None) -> bool:
+        """Whether the table exists and its rules are as `ensure` made them."""
+        return ruleset is not None and ruleset.rules == self._expected
 
-    async def apply(self, changes: Iterable[Change]) -> None:
-        """Makes ``changes``, all in one transaction."""
+    async def apply(self, changes: Iterable[SetChange]) -> None:
+        """Makes ``changes`` to the sets, all in one transaction."""
         if script := "".join(self._script(change) for change in changes):
-            await _change(script)
+            await _run_script(script)
 
     async def remove(self) -> None:
-        """Makes the table be gone."""
-        await _change(_REMOVE)
+        """Removes the table."""
+        await _run_script(_REMOVE)
 
-    def _script(self, change: Change) -> str:
+    def _script(self, change: SetChange) -> str:
         lines = ""
         for verb, members in (("delete", change.remove), ("add", change.add)):
             if members:
-                written = ", ".join(f"{_word(one)} . {other}" for one, other in members)
+                written = ", ".join(f"{_quoted(first)} . {second}" for first, second in members)
                 lines += f"{verb} element inet {TABLE} {change.name} {{ {written} }}\n"
         return lines
 
@@ -183,8 +141,8 @@ define cannot_go_on = {{ destination-unreachable, packet-too-big, time-exceeded,
         return found
 
 
-async def _change(script: str) -> None:
-    """Makes the changes that ``script`` is made of, all or none."""
+async def _run_script(script: str) -> None:
+    """Has nft carry out ``script``, all of it or nothing."""
     await _nft("--file", "-", script=script)
 
 
@@ -192,13 +150,13 @@ async def _nft(*arguments: str, script: str = "") -> str:
     program = shutil.which("nft", path="/usr/sbin:/sbin:/usr/local/sbin:/usr/bin")
     if program is None:
         raise Failed("there is no nft, which keeps environments apart: install the package nftables")
-    # In a thread: starting a process from one is quick, and asyncio's own way of it takes five times as long.
+    # In a thread: that starts a process five times as fast as asyncio's own subprocesses do.
     return await asyncio.to_thread(_run, [program, *arguments], script)
 
 
 def _run(command: list[str], script: str) -> str:
     try:
-        done = subprocess.run(  # noqa: S603 nft, and names and addresses that were checked
+        done = subprocess.run(  # noqa: S603 the program is nft, and names and addresses were checked
             command, input=script, capture_output=True, text=True, check=False, timeout=SYSTEM_DEADLINE
         )
     except subprocess.TimeoutExpired:
@@ -208,7 +166,7 @@ def _run(command: list[str], script: str) -> str:
     return done.stdout
 
 
-def _word(text: str) -> str:
+def _quoted(text: str) -> str:
     return text if ":" in text else f'"{text}"'
 
 
@@ -220,33 +178,33 @@ def _elements(listed: Iterable[Mapping[str, Any]]) -> dict[str, frozenset[Elemen
     }
 
 
-def _element(told: Any) -> Element:
-    # An element that carries something more, such as a comment, is wrapped once more.
-    parts = told["elem"]["val"]["concat"] if "elem" in told else told["concat"]
+def _element(listed: Any) -> Element:
+    # An element that carries more, such as a comment, is listed inside another object.
+    parts = listed["elem"]["val"]["concat"] if "elem" in listed else listed["concat"]
     first, second = (_part(part) for part in parts)
     return first, second
 
 
-def _part(told: Any) -> str:
-    if isinstance(told, dict):
-        return f"{told['prefix']['addr']}/{told['prefix']['len']}" if "prefix" in told else json.dumps(told)
-    return str(told)
+def _part(listed: Any) -> str:
+    if isinstance(listed, dict):
+        return f"{listed['prefix']['addr']}/{listed['prefix']['len']}" if "prefix" in listed else json.dumps(listed)
+    return str(listed)
 
 
 def _rules(listed: Iterable[Mapping[str, Any]]) -> str:
-    told = [entry for entry in listed if "chain" in entry or "rule" in entry]
-    return json.dumps([_without_state(entry) for entry in told], sort_keys=True)
+    entries = [entry for entry in listed if "chain" in entry or "rule" in entry]
+    return json.dumps([_without_state(entry) for entry in entries], sort_keys=True)
 
 
-def _without_state(told: Any) -> Any:
-    """``told`` without what changes by itself: handles, and what counters have counted."""
-    if isinstance(told, dict):
+def _without_state(listed: Any) -> Any:
+    """``listed`` without what changes by itself: handles, and the values of counters."""
+    if isinstance(listed, dict):
         return {
             name: None if name == "counter" else _without_state(value)
-            for name, value in told.items()
+            for name, value in listed.items()
             if name != "handle"
         }
-    return [_without_state(one) for one in told] if isinstance(told, list) else told
+    return [_without_state(one) for one in listed] if isinstance(listed, list) else listed
 
 
 def _drops(listed: Iterable[Mapping[str, Any]]) -> dict[str, int]:

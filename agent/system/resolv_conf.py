@@ -1,4 +1,4 @@
-"""The ``resolv.conf`` of a workload: one nameserver, the one of its host (docs/resolv-conf.md says why just so)."""
+"""The ``resolv.conf`` of a workload: one nameserver, its host's resolver (docs/resolv-conf.md says why)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def render(platform: Platform) -> str:
 
 
 def write(path: Path, text: str) -> str | None:
-    """Puts ``text`` into ``path``, whole or not at all; gives what was there before, if anything. Raises `Failed`."""
+    """Writes ``text`` to ``path``, whole or not at all; returns the text before, None if none. Raises `Failed`."""
     try:
         before = path.read_text("utf-8", "surrogateescape") if path.exists() else None
         if before == text:
@@ -40,7 +40,7 @@ def is_written(path: Path, text: str) -> bool:
 
 
 def restore(path: Path, written: str, before: str | None) -> None:
-    """Puts back what was in ``path``, unless somebody else has changed it since. Raises `Failed`."""
+    """Restores ``path`` from ``written`` to ``before``, unless somebody has changed it since. Raises `Failed`."""
     try:
         if not path.exists() or path.read_text("utf-8", "surrogateescape") != written:
             return

@@ -1,80 +1,113 @@
-"""A workload's link: a veth from the host into its network namespace, with one address and one way out.
+"""A workload's link: a veth pair from the host into the workload's network namespace, with one address and one route.
 
-Both ends know each other's MAC beforehand, so nobody has to ask for a neighbour: the first packet goes at once, and the
-wall need not let any such question through. The host's end has no address; the gateway is a name for "that way".
+Both ends have fixed MAC addresses and a neighbour entry for each other. So the first packet leaves at once, and the
+firewall need not let neighbour discovery through. The host's end has no address: `GATEWAY` is only what the workload's
+route and neighbour entry call it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from ipaddress import IPv6Network
 from pathlib import Path
 
-from agent.attachment import Attachment
 from agent.errors import Failed, Refused
 from agent.system.namespaces import call_inside
 from agent.system.netlink import Links
+from zones.addresses import Address
 
+LINK_PREFIX = "rail"  # what the names of the host's ends begin with; the firewall's rules and the agent know them by it
 GATEWAY = "fe80::1"
+
+_LINK_DIGITS = 11  # hexadecimal digits after the prefix: a link's name has at most 15 octets (IFNAMSIZ)
 _SYSCTLS = Path("/proc/sys/net/ipv6/conf")
 _FORWARDING = Path("all/forwarding")
 
 
-async def create_veth(host: Links, attachment: Attachment, namespace: int, prefix: IPv6Network, mtu: int) -> None:
-    """Makes the link of ``attachment``, which has an address, into ``namespace``; what is there is made right.
+@dataclass(frozen=True, slots=True)
+class Veth:
+    """A workload's veth pair as it should be."""
 
-    ``prefix`` is the platform's. Raises `Failed`, and `Refused` where a link of another's has the name.
+    link: str
+    """The name of the host's end."""
+    mac: str
+    """The MAC address of the host's end."""
+    interface: str
+    """The name of the workload's end."""
+    interface_mac: str
+    """The MAC address of the workload's end."""
+    address: Address
+    """The address of the workload's end."""
+    netns: str
+    """The path of the workload's network namespace, for error messages."""
+
+
+def link_name(key: str) -> str:
+    """The name of the host's end of the veth of the workload ``key``."""
+    return LINK_PREFIX + _digest(key)[:_LINK_DIGITS]
+
+
+def mac_addresses(key: str) -> tuple[str, str]:
+    """The MAC addresses of the host's and of the workload's end: locally administered, and the same every time."""
+    tail = ":".join(_digest(key)[at : at + 2] for at in range(20, 30, 2))
+    return f"06:{tail}", f"02:{tail}"
+
+
+async def create_veth(host: Links, veth: Veth, namespace: int, prefix: IPv6Network, mtu: int) -> None:
+    """Creates ``veth`` into ``namespace``; one that exists is corrected instead.
+
+    ``prefix`` is the platform's. Raises `Failed`, and `Refused` where a link of somebody else has the name.
     """
-    mac, inside_mac = attachment.macs
     async with inside(namespace) as links:
-        found = await links.describe(attachment.interface)
-        if found is not None and found["mac"] != inside_mac:
-            raise Refused(f"there is a link {attachment.interface} already in {attachment.netns}: choose another name")
-        if found is None or not host.exists(attachment.link):
-            # Half a pair, or one into a namespace that this instance lived in before.
-            await host.remove(attachment.link)
-            await host.add_pair(attachment.link, mac, attachment.interface, inside_mac, namespace, mtu)
-        _set(attachment.link, "disable_ipv6", 0)
-        await host.set_up(attachment.link, mtu)
-        await call_inside(namespace, lambda: _set(attachment.interface, "disable_ipv6", 0))
+        found = await links.describe(veth.interface)
+        if found is not None and found["mac"] != veth.interface_mac:
+            raise Refused(f"there is a link {veth.interface} already in {veth.netns}: choose another name")
+        if found is None or not host.exists(veth.link):
+            # Half a pair, or a pair into a namespace that this instance lived in before.
+            await host.remove(veth.link)
+            await host.add_veth(veth.link, veth.mac, veth.interface, veth.interface_mac, namespace, mtu)
+        _set(veth.link, "disable_ipv6", 0)
+        await host.set_up(veth.link, mtu)
+        await call_inside(namespace, lambda: _set(veth.interface, "disable_ipv6", 0))
         await links.set_up("lo", 65536)
-        await links.set_up(attachment.interface, mtu)
-        assert attachment.address is not None
+        await links.set_up(veth.interface, mtu)
         for other in (found or {}).get("addresses", ()):
-            if other != str(attachment.address):
-                await links.remove_address(attachment.interface, type(attachment.address).parse(other))
-        await links.add_address(attachment.interface, attachment.address)
-        await links.know(GATEWAY, mac, attachment.interface)
-        await links.route(str(prefix), attachment.interface, GATEWAY, attachment.address)
+            if other != str(veth.address):
+                await links.remove_address(veth.interface, Address.parse(other))
+        await links.add_address(veth.interface, veth.address)
+        await links.set_neighbour(GATEWAY, veth.mac, veth.interface)
+        await links.set_route(str(prefix), veth.interface, GATEWAY, veth.address)
 
 
-async def remove_veth(host: Links, attachment: Attachment) -> bool:
-    """Makes the link of ``attachment`` be gone, at both ends; False if it was."""
-    return await host.remove(attachment.link)
+async def remove_veth(host: Links, link: str) -> bool:
+    """Removes the veth pair whose host's end is ``link``, both ends; False if there was none."""
+    return await host.remove(link)
 
 
-async def find_faults(host: Links, attachment: Attachment, namespace: int, prefix: IPv6Network, mtu: int) -> list[str]:
-    """What is not as `create_veth` made it, in words."""
+async def find_faults(host: Links, veth: Veth, namespace: int, prefix: IPv6Network, mtu: int) -> list[str]:
+    """What is not as `create_veth` made it, each fault as a text."""
     async with inside(namespace) as links:
-        found = await links.describe(attachment.interface)
+        found = await links.describe(veth.interface)
     if found is None:
-        return [f"there is no link {attachment.interface} in {attachment.netns}"]
+        return [f"there is no link {veth.interface} in {veth.netns}"]
     wanted = {
-        "mac": attachment.macs[1],
+        "mac": veth.interface_mac,
         "mtu": mtu,
         "up": True,
-        "addresses": [str(attachment.address)],
+        "addresses": [str(veth.address)],
         "routes": [str(prefix)],
     }
     faults = [
-        f"{attachment.interface}: {name} is {found[name]}, not {value}"
+        f"{veth.interface}: {name} is {found[name]}, not {value}"
         for name, value in wanted.items()
         if found[name] != value
     ]
-    if not host.exists(attachment.link):
-        faults.append(f"there is no link {attachment.link} on the host")
+    if not host.exists(veth.link):
+        faults.append(f"there is no link {veth.link} on the host")
     return faults
 
 
@@ -89,9 +122,9 @@ async def inside(namespace: int) -> AsyncIterator[Links]:
 
 
 def enable_forwarding() -> bool:
-    """Lets this host pass packets on; False if it did already. Raises `Failed`.
+    """Lets this host forward IPv6 packets; False if it did already. Raises `Failed`.
 
-    Linux takes it as one for the whole host: an interface that learns its routes from router advertisements must have
+    Linux switches it for the whole host: an interface that learns its routes from router advertisements needs
     ``accept_ra=2`` from then on.
     """
     path = _SYSCTLS / _FORWARDING
@@ -104,6 +137,10 @@ def enable_forwarding() -> bool:
     return True
 
 
+def _digest(key: str) -> str:
+    return hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+
+
 def _netlink_socket() -> int:
     return socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE).detach()
 
@@ -113,6 +150,6 @@ def _set(link: str, name: str, value: int) -> None:
     try:
         path.write_text(str(value))
     except FileNotFoundError:
-        return  # a kernel without the setting has nothing to be set
+        return  # this kernel does not have the setting
     except OSError as error:
         raise Failed(f"{path}: {error.strerror}: is /proc/sys writable for the agent?") from None

@@ -13,7 +13,7 @@ from prometheus_client.core import Metric
 
 from agent.announce.acknowledger import Acknowledger
 from agent.control.operations import Operations
-from agent.mesh import Mesh
+from agent.mesh.mesh import Mesh
 from interlock.observe import catalogue
 from interlock.observe.metrics import Source, by_environment
 
@@ -23,7 +23,9 @@ def mesh_metrics(mesh: Mesh, operations: Operations, acknowledger: Acknowledger)
 
     def collect() -> Iterator[Metric]:
         yield from _mesh(mesh)
-        yield by_environment(catalogue.ACKNOWLEDGED_REVISION, acknowledger.given.items(), len(acknowledger.given))
+        yield by_environment(
+            catalogue.ACKNOWLEDGED_REVISION, acknowledger.acknowledged.items(), len(acknowledger.acknowledged)
+        )
         yield from _peers(mesh)
         yield from _feed(mesh)
         yield from _attachments(mesh, operations)
@@ -32,9 +34,9 @@ def mesh_metrics(mesh: Mesh, operations: Operations, acknowledger: Acknowledger)
 
 
 def _mesh(mesh: Mesh) -> Iterator[Metric]:
-    counts, drops = mesh.counts, mesh.actual.firewall.drops if mesh.actual else {}
-    yield catalogue.MESH_OK.one(not mesh.problem)
-    yield catalogue.MESH_REJECTED.one(len(mesh.rejected))
+    counts, drops = mesh.status.counts, mesh.status.actual.firewall.drops if mesh.status.actual else {}
+    yield catalogue.MESH_OK.one(not mesh.status.problem)
+    yield catalogue.MESH_REJECTED.one(len(mesh.status.rejected))
     yield catalogue.MESH_PASSES.one(counts.passes)
     yield catalogue.MESH_STEPS.one(counts.steps)
     yield catalogue.MESH_REPAIRS.one(counts.repairs)
@@ -43,9 +45,9 @@ def _mesh(mesh: Mesh) -> Iterator[Metric]:
 
 
 def _peers(mesh: Mesh) -> Iterator[Metric]:
-    peers = mesh.actual.tunnel.peers if mesh.actual else {}
-    known = [(host, peers[host.public_key]) for host in mesh.hosts.hosts.values() if host.public_key in peers]
-    silent = mesh.health.silent(time.monotonic())
+    peers = mesh.status.actual.tunnel.peers if mesh.status.actual else {}
+    known = [(host, peers[host.public_key]) for host in mesh.published.hosts.hosts.values() if host.public_key in peers]
+    silent = mesh.status.health.silent(time.monotonic())
     yield catalogue.PEER_SILENT.each(((host.id,), host.public_key in silent) for host, _ in known)
     yield catalogue.PEER_HANDSHAKE_AGE.each(
         ((host.id,), time.time() - peer.handshake) for host, peer in known if peer.handshake
@@ -63,7 +65,7 @@ def _feed(mesh: Mesh) -> Iterator[Metric]:
 
 def _attachments(mesh: Mesh, operations: Operations) -> Iterator[Metric]:
     counts, barrier = operations.attacher.counts, operations.attacher.barrier
-    yield catalogue.ATTACHMENTS.one(len(mesh.attachments))
+    yield catalogue.ATTACHMENTS.one(len(operations.attacher.attachments))
     yield catalogue.ATTACHED.one(counts.attached)
     yield catalogue.DETACHED.one(counts.detached)
     yield catalogue.ATTACH_FAILURES.one(counts.failed)

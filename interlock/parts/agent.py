@@ -23,17 +23,17 @@ from agent.attach.attacher import Attacher
 from agent.attach.connection import Connections
 from agent.attach.record import InstanceRecords
 from agent.attach.upkeep import Upkeep
-from agent.attachment import LINK_PREFIX
 from agent.attachments import Attachments
 from agent.control.client import CONTROL_SOCKET
 from agent.control.operations import Operations
 from agent.control.server import ControlServer
 from agent.errors import AgentError
-from agent.mesh import Mesh
+from agent.mesh.mesh import Mesh
 from agent.registration import Keyring, Registrar, load_identity
+from agent.system.host import HostSystem
 from agent.system.netlink import Links
 from agent.system.nftables import Firewall
-from agent.system.veth import enable_forwarding
+from agent.system.veth import LINK_PREFIX, enable_forwarding
 from agent.system.wireguard import choose
 from interlock.errors import BadSetting, PartFailed
 from interlock.process.state_dir import ATTACHMENTS
@@ -112,17 +112,21 @@ class AgentParts:
         keyring = Keyring(settings.state_dir)
         identity = await load_identity(store, keyring, host.host, host.endpoint, settings.region)
         acknowledger, barrier = Acknowledger(store, identity.id), Barrier(store)
-        mesh = Mesh(
-            identity=identity,
-            platform=platform,
+        system = HostSystem(
             device_name=settings.device,
             mtu=await links.tunnel_mtu(identity.underlay),
+            prefix=platform.prefix,
             device=await choose(settings.wireguard, settings.device, links),
             links=links,
             firewall=Firewall(settings.device, LINK_PREFIX, platform.infrastructure),
+        )
+        mesh = Mesh(
+            identity=identity,
+            platform=platform,
+            system=system,
             notifier=Notifier(FeedServer(host.directory / FEED_SOCKET, settings.agent_group), acknowledger),
             handshakes=Handshakes(Barrier(store)),
-            attachments=attachments,
+            workloads=attachments.local_workloads,
         )
         registrar = Registrar(identity, store, keyring, mesh, barrier, acknowledger)
         records, connections = InstanceRecords(store, Writer(store), identity), Connections(mesh, attachments)

@@ -1,4 +1,4 @@
-"""WireGuard in the kernel, through generic netlink: the messages are in `messages`, here is when they are sent."""
+"""WireGuard in the kernel, through generic netlink: `messages` writes and reads the messages that this sends."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ T = TypeVar("T")
 
 
 class Kernel:
-    """The device ``name``, whose link is looked after through ``links``.
+    """The device ``name``. ``links`` adds, finds and removes its link.
 
-    Each call takes one socket and one thread: the kernel's calls block, and thousands of peers take a while.
+    Each call takes one socket and one thread: the kernel's calls block, and with thousands of peers for long.
     """
 
     kind = "kernel"
@@ -38,7 +38,7 @@ class Kernel:
         self._reader = messages.TunnelReader()
 
     async def ensure(self, key: PrivateKey, port: int, mtu: int) -> None:
-        if not self._links.exists(self._name) and not await self._links.make_tunnel(self._name, mtu):
+        if not self._links.exists(self._name) and not await self._links.add_wireguard(self._name, mtu):
             raise Failed("the kernel has no WireGuard: load its module, or set --wireguard userspace")
         actual = await self.read()
         if actual is None or (actual.public_key, actual.port) != (key.public, port):
@@ -77,7 +77,7 @@ class Kernel:
         await self._call(change)
 
     async def _call(self, work: Callable[[GenericNetlink, float], T]) -> T:
-        netlink = GenericNetlink(FAMILY, VERSION)  # made here: it belongs to the network namespace of this thread
+        netlink = GenericNetlink(FAMILY, VERSION)  # made here: the socket belongs to this thread's network namespace
 
         def work_and_close() -> T:
             with closing(netlink):

@@ -1,4 +1,4 @@
-"""WireGuard's generic netlink messages as octets: what a device is told, and what it says of itself. Pure.
+"""WireGuard's generic netlink messages as octets: changes of a device, and a device's description of itself. Pure.
 
 The attributes are those of Linux's ``include/uapi/linux/wireguard.h``, which is stable. They are read and written here
 with ``struct`` because a library that decodes each attribute into an object costs 140 µs an address, and a host may
@@ -60,7 +60,7 @@ def _nested(kind: int, value: bytes) -> bytes:
     return _attribute(kind | _NESTED, value)
 
 
-# One allowed address of ours, as the kernel says it and as it takes it: all but the last 16 octets are always the same.
+# A single IPv6 address as the kernel writes and takes it: all but the last 16 octets are always the same.
 _ALLOWED_LENGTH = 40
 _ALLOWED_PREFIX = _nested(
     0,
@@ -71,7 +71,7 @@ _ALLOWED_PREFIX = _nested(
 _PREFIX_LENGTH = len(_ALLOWED_PREFIX)
 
 
-# What a device is told
+# Changes of a device
 
 
 def write_device(name: str, key: PrivateKey | None = None, port: int | None = None) -> bytes:
@@ -107,8 +107,8 @@ def _peers(step: PeerStep) -> Iterator[bytes]:
                 yield _peer(BLACKHOLE_PEER, allowed=some)
             yield _peer(BLACKHOLE_PEER, flags=_REMOVE_PEER)
         case StartHandshake(key, keepalive):
-            # The kernel sends a keepalive when the interval turns from none to some, and there is no other way to have
-            # a device send something.
+            # The kernel sends a keepalive when the interval changes from none to some, and nothing else makes a device
+            # begin a handshake.
             for seconds in (0, 1, keepalive):
                 yield _peer(key, keepalive=seconds)
         case SetPeer():
@@ -153,14 +153,14 @@ def _write_endpoint(text: str) -> bytes:
     return pack("=H", socket.AF_INET) + pack(">H", int(port)) + address + bytes(8)
 
 
-# What a device says of itself
+# The description of a device
 
 
 class TunnelReader:
-    """Reads the messages of one device. It remembers what it has decoded of each peer's allowed addresses.
+    """Reads the messages of one device, and caches the decoded allowed addresses of each peer.
 
-    They are most of a device's state and seldom change, so octets that are as they were the last time give the same
-    set as they gave then: a device of 100,000 addresses with nothing new is read without decoding one of them.
+    They are most of a device's state and seldom change, so octets that are the same as the last time give the same
+    set: a device of 100,000 addresses with nothing new is read without decoding one of them.
     """
 
     def __init__(self) -> None:
@@ -231,7 +231,7 @@ def _joined(first: ActualPeer, more: ActualPeer) -> ActualPeer:
 
 
 def _read_allowed(block: bytes) -> tuple[frozenset[Address], bool]:
-    """The single IPv6 addresses in ``block``, and whether it has something else: a network, or an IPv4 address."""
+    """The single IPv6 addresses in ``block``, and whether it has anything else: a network, or an IPv4 address."""
     starts = range(0, len(block), _ALLOWED_LENGTH)
     if all(block.startswith(_ALLOWED_PREFIX, at) for at in starts) and len(block) % _ALLOWED_LENGTH == 0:
         return frozenset([Address(block[at + _PREFIX_LENGTH : at + _ALLOWED_LENGTH]) for at in starts]), False

@@ -1,7 +1,7 @@
 """WireGuard in userspace: ``wireguard-go`` on a TUN device, configured through its socket (the cross-platform UAPI).
 
-The process is started by us and outlives us: an agent that restarts finds it there with its sessions, and no connection
-notices. One that has died takes its device with it; `Userspace.ensure` starts another.
+The agent starts the process, and the process outlives the agent: the next agent finds it with its sessions, and no
+connection is interrupted. When the process dies its device goes with it; `Userspace.ensure` then starts another.
 
 The protocol: ``get=1`` or ``set=1``, lines of ``key=value``, an empty line; the answer ends with ``errno=0`` and an
 empty line. Keys are written in hexadecimal (https://www.wireguard.com/xplatform/).
@@ -38,7 +38,7 @@ from zones.keys import PublicKey
 
 PROGRAM = "wireguard-go"
 SOCKETS = Path("/var/run/wireguard")
-LARGE_ANSWER = 65_536  # octets; a larger one is read in a thread, for others should not wait for it
+LARGE_ANSWER = 65_536  # octets; a larger one is parsed in a thread, so that the event loop is not blocked
 MOST_LINE = 1 << 26  # octets of an answer: 5,000 peers with 20 addresses each are some 6 MB
 
 _HOST_BITS = "/128"
@@ -46,7 +46,7 @@ _KEY_DIGITS = 64  # of a key in hexadecimal
 
 
 class Userspace:
-    """The device ``name``, whose link is looked after through ``links``."""
+    """The device ``name``. ``links`` finds and removes its link; ``sockets`` is where wireguard-go makes its socket."""
 
     kind = "wireguard-go"
 
@@ -81,7 +81,7 @@ class Userspace:
         await self._set([f"private_key={key.octets.hex()}"])
 
     async def remove(self) -> None:
-        # The process ends when its socket goes; and with it the device.
+        # The process ends when its socket is removed, and the device ends with the process.
         self._socket.unlink(missing_ok=True)
         async with answered_in_time(f"{PROGRAM} of {self._name}"):
             await self._links.remove(self._name)
@@ -100,8 +100,8 @@ class Userspace:
             raise Failed(f"there is no {PROGRAM} and the kernel has no WireGuard: install the package {PROGRAM}")
         self._socket.unlink(missing_ok=True)
         await self._links.remove(self._name)
-        # It forks into the background once its socket is there, and holds on to our pipe only where it is told to log.
-        # A session of its own: what ends us does not end it.
+        # It forks into the background once its socket is there; only with LOG_LEVEL set would it keep our pipe open.
+        # It gets a session of its own, so that a signal to the agent's does not end it.
         environ = {
             name: value for name, value in os.environ.items() if name not in ("LOG_LEVEL", "WG_PROCESS_FOREGROUND")
         }
@@ -115,12 +115,12 @@ class Userspace:
                 env=environ,
                 start_new_session=True,
             )
-            _, said = await process.communicate()
+            _, output = await process.communicate()
         if process.returncode:
-            last = " ".join(said.decode(errors="replace").split()[-20:])
+            last = " ".join(output.decode(errors="replace").split()[-20:])
             raise Failed(f"{PROGRAM} {self._name} did not start: {last or f'status {process.returncode}'}")
         async with answered_in_time(f"{PROGRAM} of {self._name}"):
-            while not await self._is_running():  # noqa: ASYNC110 nothing tells us
+            while not await self._is_running():  # noqa: ASYNC110 nothing notifies of it
                 await asyncio.sleep(0.005)
 
     async def _set(self, lines: Sequence[str]) -> None:
@@ -150,7 +150,7 @@ class Userspace:
 
 
 class _NotRunning(Failed):
-    """Nobody listens on the device's socket."""
+    """No process listens on the device's socket."""
 
 
 def _lines(step: PeerStep) -> Iterator[str]:
@@ -164,7 +164,7 @@ def _lines(step: PeerStep) -> Iterator[str]:
             yield f"public_key={_hex(BLACKHOLE_PEER)}"
             yield "remove=true"
         case StartHandshake(key, keepalive):
-            # To switch keepalives on sends one at once, and there is no other way to have a device send something.
+            # Switching keepalives on sends one at once; nothing else makes the device begin a handshake.
             for seconds in (0, 1, keepalive):
                 yield f"public_key={_hex(key)}"
                 yield f"persistent_keepalive_interval={seconds}"
@@ -180,17 +180,16 @@ def _lines(step: PeerStep) -> Iterator[str]:
 
 
 class TunnelReader:
-    """Reads what ``get=1`` is answered. It remembers what it has decoded of each peer's allowed addresses.
+    """Reads the answers to ``get=1``, and caches the decoded allowed addresses of each peer.
 
-    They are most of the answer and seldom change, so lines that are as they were the last time give the same set as
-    they gave then.
+    They are most of the answer and seldom change: lines that are the same as the last time give the same set.
     """
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[frozenset[Address], bool]] = {}
 
     def read(self, answer: str) -> Tunnel:
-        """The device that ``answer`` describes, without its last lines ``errno=0`` and an empty one."""
+        """The device that ``answer`` describes; ``answer`` may end with its ``errno`` line."""
         device, *described = answer.partition("errno=")[0].split("public_key=")
         values = _values(device)
         private = values.get("private_key", "0")
@@ -212,7 +211,7 @@ def _values(lines: str) -> dict[str, str]:
 
 
 def _read_allowed(block: str) -> tuple[frozenset[Address], bool]:
-    """The single IPv6 addresses in ``block``, and whether it has something else: a network, or an IPv4 address."""
+    """The single IPv6 addresses in ``block``, and whether it has anything else: a network, or an IPv4 address."""
     allowed: list[Address] = []
     is_foreign = False
     for line in block.splitlines():

@@ -70,7 +70,7 @@ async def test_the_newest_of_each_is_given(world: Store) -> None:
     task = asyncio.create_task(acknowledger.run())
     for revision in range(1, 50):
         acknowledger.note(ONE.id, revision)
-    await until(lambda: acknowledger.given == {ONE.id: 49})
+    await until(lambda: acknowledger.acknowledged == {ONE.id: 49})
     assert (await world.acks.read(ONE.id))["h1"] == 49
     task.cancel()
 
@@ -79,12 +79,12 @@ async def test_what_the_store_has_lost_is_given_again(world: Store) -> None:
     acknowledger = Acknowledger(world, "h1")
     task = asyncio.create_task(acknowledger.run())
     acknowledger.note(ONE.id, 1)
-    await until(lambda: acknowledger.given == {ONE.id: 1})
+    await until(lambda: acknowledger.acknowledged == {ONE.id: 1})
     await world.environments.delete(ONE)  # with all its acknowledgements
     await world.environments.commit(replace(environment(2, [1]), id=ONE.id, revision=3), 2)
-    acknowledger.again()
-    assert acknowledger.given == {}
-    await until(lambda: acknowledger.given == {ONE.id: 1})
+    acknowledger.send_all_again()
+    assert acknowledger.acknowledged == {}
+    await until(lambda: acknowledger.acknowledged == {ONE.id: 1})
     assert await world.acks.read(ONE.id) == {"h1": 1}
     task.cancel()
 
@@ -93,12 +93,14 @@ async def test_what_is_given_again_does_not_follow_what_is_newer_and_on_its_way(
     acknowledger = Acknowledger(world, "h1")
     task = asyncio.create_task(acknowledger.run())
     acknowledger.note(ONE.id, 1)
-    await until(lambda: acknowledger.given == {ONE.id: 1})
+    await until(lambda: acknowledger.acknowledged == {ONE.id: 1})
     acknowledger.note(ONE.id, 2)
     await asyncio.sleep(0)  # it is sent, and the store has not answered
-    assert acknowledger.given == {ONE.id: 1}
-    acknowledger.again()
-    await until(lambda: acknowledger.given == {ONE.id: 2} and not acknowledger._waiting | acknowledger._giving)
+    assert acknowledger.acknowledged == {ONE.id: 1}
+    acknowledger.send_all_again()
+    await until(
+        lambda: acknowledger.acknowledged == {ONE.id: 2} and not acknowledger._pending | acknowledger._in_flight
+    )
     assert (await world.acks.read(ONE.id))["h1"] == 2
     task.cancel()
 
@@ -108,7 +110,7 @@ async def test_an_older_revision_is_given_too_for_the_store_may_have_been_restor
     task = asyncio.create_task(acknowledger.run())
     for revision in (5, 2):
         acknowledger.note(ONE.id, revision)
-        await until(lambda: acknowledger.given == {ONE.id: revision})  # noqa: B023 read before the next round
+        await until(lambda: acknowledger.acknowledged == {ONE.id: revision})  # noqa: B023 read before the next round
     assert (await world.acks.read(ONE.id))["h1"] == 2
     task.cancel()
 
@@ -119,6 +121,6 @@ async def test_what_was_forgotten_is_not_given(world: Store) -> None:
     acknowledger.forget(ONE.id)
     acknowledger.note("@hosts", 0)
     task = asyncio.create_task(acknowledger.run())
-    await until(lambda: "@hosts" in acknowledger.given)
+    await until(lambda: "@hosts" in acknowledger.acknowledged)
     assert "h1" not in await world.acks.read(ONE.id)
     task.cancel()

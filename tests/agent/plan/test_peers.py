@@ -129,7 +129,7 @@ def test_a_peer_that_was_lost_is_greeted_unless_it_is_the_one_to_call() -> None:
 def test_a_peer_that_answers_keeps_the_endpoint_that_it_sends_from() -> None:
     wanted = {key(1): Peer("192.0.2.1:51820", frozenset())}
     actual = Tunnel(key(0), 1, {key(1): ActualPeer("198.51.100.7:4000", frozenset())})
-    assert diff(wanted, actual, settled=[key(1)]) == []
+    assert diff(wanted, actual, stable_peers=[key(1)]) == []
     assert diff(wanted, actual) == [SetPeer(key(1), endpoint="192.0.2.1:51820")]
 
 

@@ -1,4 +1,4 @@
-"""From what is true to what a host should be: who is a peer, what leads where, and what is left out by name."""
+"""From the documents to what a host should have: its peers, its addresses, and what is left out by name."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from zones.model import Environment
 
 
 def planned(
-    environments: list[Environment], hosts: list[Host], me: Host, placed: list[LocalWorkload] | None = None
+    environments: list[Environment], hosts: list[Host], me: Host, workloads: list[LocalWorkload] | None = None
 ) -> Plan:
     by_id = {one.id: one for one in environments}
-    return plan(by_id, {one.id: one for one in hosts}, me, PLATFORM, placed or ())
+    return plan(by_id, {one.id: one for one in hosts}, me, PLATFORM, workloads or ())
 
 
 HOSTS = [host(number) for number in range(1, 5)]
+MAC = "02:00:00:00:00:01"
 
 
 def external(number: int, at: int, gateway: int) -> model.Peer:
@@ -62,7 +63,7 @@ def test_a_host_with_nothing_to_do_still_has_its_resolver_address() -> None:
     assert not wanted.networks
 
 
-def test_an_environment_that_is_switched_off_has_no_way() -> None:
+def test_an_environment_that_is_switched_off_has_no_peers_and_no_network() -> None:
     off = replace(environment(1, [1, 2]), enabled=False)
     wanted = planned([off], HOSTS, HOSTS[0]).wanted
     assert (wanted.peers, wanted.networks) == ({}, frozenset())
@@ -105,7 +106,7 @@ def test_a_laptop_with_one_key_may_be_in_several_environments() -> None:
     assert wanted.peers[key(101)].allowed_ips == {first.address, second.address}
 
 
-# What never gets there
+# What is left out
 
 
 def test_two_hosts_with_one_key_are_told_apart_by_leaving_one_out_and_naming_it() -> None:
@@ -148,15 +149,15 @@ def test_an_address_that_is_not_its_own_is_left_out_and_the_others_stay(claimed:
 # Workloads of this host
 
 
-def test_a_workload_has_its_way_while_its_instance_is_in_the_document() -> None:
-    mine = LocalWorkload("rail1", environment(1, [1]).id, address(1, 1))
+def test_a_workload_is_routed_while_its_instance_is_in_the_document() -> None:
+    mine = LocalWorkload("rail1", MAC, environment(1, [1]).id, address(1, 1))
     assert planned([environment(1, [1])], HOSTS, HOSTS[0], [mine]).wanted.workloads == {"rail1": address(1, 1)}
     assert planned([environment(1, [])], HOSTS, HOSTS[0], [mine]).wanted.workloads == {}
     assert planned([environment(1, [2])], HOSTS, HOSTS[0], [mine]).wanted.workloads == {}
 
 
-def test_a_workload_that_was_committed_just_now_has_its_way_before_anybody_has_heard_of_it() -> None:
-    fresh = LocalWorkload("rail1", environment(1, [1]).id, address(1, 1), is_fresh=True)
+def test_a_fresh_workload_is_routed_before_a_document_with_it_is_published() -> None:
+    fresh = LocalWorkload("rail1", MAC, environment(1, [1]).id, address(1, 1), is_fresh=True)
     assert planned([], HOSTS, HOSTS[0], [fresh]).wanted.workloads == {"rail1": address(1, 1)}
 
 
@@ -166,7 +167,7 @@ placements = st.dictionaries(st.integers(1, 6), st.lists(st.integers(1, 4), max_
 
 
 @given(placements, st.integers(1, 4))
-def test_no_address_has_two_ways_and_none_leads_out_of_its_environment(where: dict[int, list[int]], me: int) -> None:
+def test_no_address_has_two_peers_and_none_leads_out_of_its_environment(where: dict[int, list[int]], me: int) -> None:
     environments = [environment(number, hosts) for number, hosts in where.items() if me in hosts]
     made = planned(environments, HOSTS, HOSTS[me - 1])
     given_out = [one for peer in made.wanted.peers.values() for one in peer.allowed_ips]
@@ -177,12 +178,12 @@ def test_no_address_has_two_ways_and_none_leads_out_of_its_environment(where: di
 
 
 @given(st.lists(placements, min_size=1, max_size=4))
-def test_what_is_worked_out_once_and_kept_gives_the_plan_that_is_worked_out_anew(
+def test_a_plan_from_kept_shares_is_the_plan_that_is_computed_anew(
     history: list[dict[int, list[int]]],
 ) -> None:
     shares, hosts = Shares(), {one.id: one for one in HOSTS}
     for revision, where in enumerate(history, start=1):
         environments = {one.id: one for one in (environment(n, on, revision) for n, on in where.items())}
-        shares.keep(environments)
+        shares.retain(environments)
         kept = plan(environments, hosts, HOSTS[0], PLATFORM, (), shares)
         assert kept == plan(environments, hosts, HOSTS[0], PLATFORM)

@@ -1,4 +1,4 @@
-"""The steps to addresses and routes."""
+"""The steps to the addresses and routes that are wanted."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from agent.plan.routes import (
     AddAddress,
-    CloseWorkload,
-    OpenWorkload,
+    AddWorkload,
     RemoveAddress,
+    RemoveWorkload,
     RoutePrefix,
     Routes,
     RouteStep,
@@ -26,34 +26,34 @@ workloads = st.dictionaries(st.sampled_from(LINKS), st.integers(1, 4).map(lambda
 
 
 def taken(actual: Routes, steps: list[RouteStep]) -> Routes:
-    there, ways, has_prefix = set(actual.addresses), dict(actual.workloads), actual.has_prefix
+    own, workloads, has_prefix = set(actual.addresses), dict(actual.workloads), actual.has_prefix
     for step in steps:
         match step:
             case AddAddress(one):
-                there.add(one)
+                own.add(one)
             case RemoveAddress(one):
-                there.remove(one)
+                own.remove(one)
             case RoutePrefix():
                 has_prefix = True
-            case OpenWorkload(link, one):
-                ways[link] = one
-            case CloseWorkload(link, one):
-                assert ways.pop(link) == one
-    return Routes(actual.is_up, frozenset(there), has_prefix, actual.interfaces, ways)
+            case AddWorkload(link, one):
+                workloads[link] = one
+            case RemoveWorkload(link, one):
+                assert workloads.pop(link) == one
+    return Routes(actual.is_up, frozenset(own), has_prefix, actual.links, workloads)
 
 
 @given(addresses, workloads, addresses, workloads, st.booleans())
 def test_the_steps_lead_from_any_state_to_any_other(
-    there: frozenset[Address],
-    here: dict[str, Address],
-    wanted_there: frozenset[Address],
-    wanted_here: dict[str, Address],
+    own: frozenset[Address],
+    routed: dict[str, Address],
+    wanted_own: frozenset[Address],
+    wanted_routed: dict[str, Address],
     has_prefix: bool,
 ) -> None:
-    actual = Routes(True, there, has_prefix, frozenset(LINKS), here)
-    wanted = Wanted(addresses=wanted_there, workloads=wanted_here)
+    actual = Routes(True, own, has_prefix, frozenset(LINKS), routed)
+    wanted = Wanted(addresses=wanted_own, workloads=wanted_routed)
     reached = taken(actual, diff(wanted, actual))
-    assert (reached.addresses, reached.workloads, reached.has_prefix) == (wanted_there, wanted_here, True)
+    assert (reached.addresses, reached.workloads, reached.has_prefix) == (wanted_own, wanted_routed, True)
     assert diff(wanted, reached) == []
     assert after(actual, diff(wanted, actual)) == reached
 
@@ -63,6 +63,6 @@ def test_a_workload_whose_link_is_gone_is_left_alone() -> None:
     assert diff(Wanted(addresses=frozenset({PLATFORM.resolver}), workloads={"rail1": address(1, 1)}), actual) == []
 
 
-def test_a_route_of_ours_that_nobody_wants_is_closed() -> None:
+def test_a_workloads_route_that_is_not_wanted_is_removed() -> None:
     actual = Routes(True, frozenset(), True, frozenset({"rail1"}), {"rail1": address(1, 1)})
-    assert diff(Wanted(), actual) == [CloseWorkload("rail1", address(1, 1))]
+    assert diff(Wanted(), actual) == [RemoveWorkload("rail1", address(1, 1))]

@@ -1,4 +1,4 @@
-"""The wall, in a real kernel: made before anything passes, changed by its elements alone, and mended."""
+"""The firewall, in a real kernel: created before anything passes, changed by its elements alone, and restored."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import subprocess
 
 import pytest
 
+from agent.plan.firewall import Ruleset, diff, elements
 from agent.plan.wanted import Wanted
-from agent.system.nftables import Firewall, Ruleset, diff, elements
+from agent.system.nftables import Firewall
 from tests.agent.inside import run, why_not
 from tests.agent.worlds import PLATFORM, address
 from tests.namespaces import Namespace
@@ -28,15 +29,15 @@ def firewall() -> Firewall:
     return Firewall("interlock0", "rail", PLATFORM.infrastructure)
 
 
-async def bring(wall: Firewall, wanted: Wanted) -> Ruleset:
-    """``wall`` with the elements of ``wanted``, as it is then."""
-    seen = await read(wall)
-    await wall.apply(diff(elements(wanted), seen.elements))
-    return await read(wall)
+async def bring(table: Firewall, wanted: Wanted) -> Ruleset:
+    """``table`` with the elements of ``wanted``, as it is then."""
+    seen = await read(table)
+    await table.apply(diff(elements(wanted), seen.elements))
+    return await read(table)
 
 
-async def read(wall: Firewall) -> Ruleset:
-    seen = await wall.read()
+async def read(table: Firewall) -> Ruleset:
+    seen = await table.read()
     assert seen is not None
     return seen
 
@@ -46,23 +47,23 @@ def nft(*arguments: str) -> str:
     return subprocess.run(["nft", *arguments], capture_output=True, text=True, check=True).stdout
 
 
-def test_the_wall_has_the_elements_that_are_wanted_and_no_others(space: Namespace) -> None:
+def test_the_table_has_the_elements_that_are_wanted_and_no_others(space: Namespace) -> None:
     async def main() -> None:
-        wall = firewall()
-        assert await wall.read() is None
-        await wall.ensure()
+        table = firewall()
+        assert await table.read() is None
+        await table.ensure()
         for wanted in (WANTED, FEWER, WANTED, Wanted()):
-            assert (await bring(wall, wanted)).elements == elements(wanted)
-        assert diff(elements(Wanted()), (await read(wall)).elements) == []
+            assert (await bring(table, wanted)).elements == elements(wanted)
+        assert diff(elements(Wanted()), (await read(table)).elements) == []
 
     run(space, main())
 
 
 def test_making_it_again_keeps_its_elements(space: Namespace) -> None:
     async def main() -> None:
-        wall = firewall()
-        await wall.ensure()
-        await bring(wall, WANTED)
+        table = firewall()
+        await table.ensure()
+        await bring(table, WANTED)
         again = firewall()
         await again.ensure()
         assert (await read(again)).elements == elements(WANTED)
@@ -72,7 +73,7 @@ def test_making_it_again_keeps_its_elements(space: Namespace) -> None:
 
 
 @pytest.mark.parametrize(
-    "hand",
+    "change",
     [
         "flush ruleset",
         "flush table inet interlock",
@@ -81,16 +82,16 @@ def test_making_it_again_keeps_its_elements(space: Namespace) -> None:
         "delete table inet interlock",
     ],
 )
-def test_a_hand_at_the_wall_is_noticed_and_undone(space: Namespace, hand: str) -> None:
+def test_a_manual_change_is_noticed_and_undone(space: Namespace, change: str) -> None:
     async def main() -> None:
-        wall = firewall()
-        await wall.ensure()
-        await bring(wall, WANTED)
-        nft(*hand.split())
-        assert not wall.is_intact(await wall.read())
-        await wall.ensure()
-        assert wall.is_intact(await read(wall))
-        assert (await bring(wall, WANTED)).elements == elements(WANTED)
+        table = firewall()
+        await table.ensure()
+        await bring(table, WANTED)
+        nft(*change.split())
+        assert not table.is_intact(await table.read())
+        await table.ensure()
+        assert table.is_intact(await read(table))
+        assert (await bring(table, WANTED)).elements == elements(WANTED)
 
     run(space, main())
 
@@ -98,17 +99,17 @@ def test_a_hand_at_the_wall_is_noticed_and_undone(space: Namespace, hand: str) -
 def test_a_chain_that_was_made_into_something_else_is_made_anew(space: Namespace) -> None:
     async def main() -> None:
         nft("add table inet interlock; add chain inet interlock between { type filter hook input priority 0; }")
-        wall = firewall()
-        await wall.ensure()
-        assert wall.is_intact(await read(wall))
+        table = firewall()
+        await table.ensure()
+        assert table.is_intact(await read(table))
 
     run(space, main())
 
 
-def test_what_is_counted_is_told_and_is_no_change(space: Namespace) -> None:
+def test_dropped_packets_are_counted_and_are_no_change(space: Namespace) -> None:
     async def main() -> None:
-        wall = firewall()
-        await wall.ensure()
+        table = firewall()
+        await table.ensure()
         space.ip(
             [
                 "link add rail1 type veth peer name other",
@@ -119,9 +120,9 @@ def test_what_is_counted_is_told_and_is_no_change(space: Namespace) -> None:
         )
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock, contextlib.suppress(PermissionError):
             sock.sendto(b"hello", ("ff02::1", 9, 0, socket.if_nametoindex("rail1")))
-        seen = await read(wall)
+        seen = await read(table)
         assert seen.drops["from_host"] > 0
-        assert wall.is_intact(seen)
+        assert table.is_intact(seen)
 
     run(space, main())
 
@@ -129,10 +130,10 @@ def test_what_is_counted_is_told_and_is_no_change(space: Namespace) -> None:
 def test_other_tables_are_left_alone(space: Namespace) -> None:
     async def main() -> None:
         nft("add table inet theirs")
-        wall = firewall()
-        await wall.ensure()
-        await wall.remove()
-        assert await wall.read() is None
+        table = firewall()
+        await table.ensure()
+        await table.remove()
+        assert await table.read() is None
         listed = nft("list", "tables")
         assert listed.split() == ["table", "inet", "theirs"]
 

@@ -1,4 +1,4 @@
-"""A workload's link, made between two real network namespaces, and found out where it is not as it was made."""
+"""A workload's veth, created between two real network namespaces, and its faults where somebody has changed it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from agent.attachment import Attachment, Phase
 from agent.errors import BadRequest, NotThere, Refused
 from agent.plan.routes import Routes
 from agent.system.namespaces import is_own, opened
 from agent.system.netlink import Links
-from agent.system.veth import create_veth, find_faults, remove_veth
+from agent.system.veth import Veth, create_veth, find_faults, link_name, mac_addresses, remove_veth
 from tests import namespaces
 from tests.agent.inside import PREFIX, run
 from tests.agent.worlds import PLATFORM, address
 from tests.namespaces import Namespace
-from zones.names import EnvironmentId
 
 MTU = 1420
 ICMPV6, NEIGHBOUR_SOLICITATION = 58, 135
@@ -32,13 +30,12 @@ def workload(space: Namespace) -> Iterator[Namespace]:
     made.remove()
 
 
-def attachment(workload: Namespace, instance: str = "a1", at: int = 1) -> Attachment:
-    return Attachment(
-        EnvironmentId("e1"), "api", instance, str(workload.path), "railnet0", Phase.ATTACHING, address(1, at)
-    )
+def veth(workload: Namespace, at: int = 1) -> Veth:
+    mac, interface_mac = mac_addresses("e1.api.a1")
+    return Veth(link_name("e1.api.a1"), mac, "railnet0", interface_mac, address(1, at), str(workload.path))
 
 
-async def made(wanted: Attachment) -> None:
+async def made(wanted: Veth) -> None:
     links = Links()
     try:
         with opened(wanted.netns) as namespace:
@@ -47,7 +44,7 @@ async def made(wanted: Attachment) -> None:
         links.close()
 
 
-async def faults(wanted: Attachment) -> list[str]:
+async def faults(wanted: Veth) -> list[str]:
     links = Links()
     try:
         with opened(wanted.netns) as namespace:
@@ -57,17 +54,15 @@ async def faults(wanted: Attachment) -> list[str]:
 
 
 def test_a_link_is_made_as_it_is_described(space: Namespace, workload: Namespace) -> None:
-    wanted = attachment(workload)
+    wanted = veth(workload)
     assert run(space, faults(wanted)) == [f"there is no link railnet0 in {workload.path}"]
     run(space, made(wanted))
     assert run(space, faults(wanted)) == []
 
 
-def test_the_first_packet_goes_at_once_for_nobody_has_to_ask_for_a_neighbour(
-    space: Namespace, workload: Namespace
-) -> None:
-    """Both ends know each other beforehand, and the address is usable in the moment that it is there."""
-    wanted = attachment(workload)
+def test_the_first_packet_leaves_at_once_without_neighbour_discovery(space: Namespace, workload: Namespace) -> None:
+    """Both ends have a neighbour entry for each other, and the address is usable as soon as it is added."""
+    wanted = veth(workload)
     run(space, made(wanted))
     heard = space.capture(wanted.link)
 
@@ -92,12 +87,12 @@ def test_the_first_packet_goes_at_once_for_nobody_has_to_ask_for_a_neighbour(
 
     *before, frame = asyncio.run(until_first())
     heard.close()
-    assert frame[22:38] == bytes(address(1, 1))  # its own address is what it speaks from
+    assert frame[22:38] == bytes(address(1, 1))  # the packet's source is the workload's own address
     assert not [one for one in before if one[20] == ICMPV6 and one[54] == NEIGHBOUR_SOLICITATION]
 
 
 def test_making_it_again_changes_nothing(space: Namespace, workload: Namespace) -> None:
-    wanted = attachment(workload)
+    wanted = veth(workload)
 
     def index() -> int:
         return workload.call(lambda: socket.if_nametoindex("railnet0"))
@@ -109,13 +104,13 @@ def test_making_it_again_changes_nothing(space: Namespace, workload: Namespace) 
 
 
 def test_a_new_address_takes_the_place_of_the_old(space: Namespace, workload: Namespace) -> None:
-    run(space, made(attachment(workload, at=1)))
-    run(space, made(attachment(workload, at=2)))
-    assert run(space, faults(attachment(workload, at=2))) == []
+    run(space, made(veth(workload, at=1)))
+    run(space, made(veth(workload, at=2)))
+    assert run(space, faults(veth(workload, at=2))) == []
 
 
 @pytest.mark.parametrize(
-    ("hand", "fault"),
+    ("change", "fault"),
     [
         ("link set railnet0 down", "up is False"),
         ("link set railnet0 mtu 1300", "mtu is 1300"),
@@ -124,12 +119,10 @@ def test_a_new_address_takes_the_place_of_the_old(space: Namespace, workload: Na
         ("link delete railnet0", "there is no link railnet0"),
     ],
 )
-def test_what_a_hand_has_changed_is_found_and_mended(
-    space: Namespace, workload: Namespace, hand: str, fault: str
-) -> None:
-    wanted = attachment(workload)
+def test_a_manual_change_is_found_and_corrected(space: Namespace, workload: Namespace, change: str, fault: str) -> None:
+    wanted = veth(workload)
     run(space, made(wanted))
-    workload.ip([hand])
+    workload.ip([change])
     assert fault in "; ".join(run(space, faults(wanted)))
     run(space, made(wanted))
     assert run(space, faults(wanted)) == []
@@ -138,37 +131,37 @@ def test_what_a_hand_has_changed_is_found_and_mended(
 def test_a_link_of_another_is_left_alone(space: Namespace, workload: Namespace) -> None:
     workload.ip(["link add railnet0 type veth peer name other"])
     with pytest.raises(Refused, match="choose another name"):
-        run(space, made(attachment(workload)))
+        run(space, made(veth(workload)))
 
 
 def test_it_goes_at_both_ends(space: Namespace, workload: Namespace) -> None:
     async def main() -> tuple[bool, bool]:
         links = Links()
         try:
-            return await remove_veth(links, wanted), await remove_veth(links, wanted)
+            return await remove_veth(links, wanted.link), await remove_veth(links, wanted.link)
         finally:
             links.close()
 
-    wanted = attachment(workload)
+    wanted = veth(workload)
     run(space, made(wanted))
     assert run(space, main()) == (True, False)
     assert run(space, faults(wanted)) == [f"there is no link railnet0 in {workload.path}"]
 
 
-def test_the_ways_of_a_host_are_read_back_as_they_were_made(space: Namespace, workload: Namespace) -> None:
+def test_the_routes_of_a_host_are_read_back_as_they_were_made(space: Namespace, workload: Namespace) -> None:
     async def main() -> Routes:
         links = Links()
         try:
             await links.set_up("dev0", 1420)
             await links.add_address("dev0", PLATFORM.resolver)
-            await links.route(str(PLATFORM.prefix), "dev0")
-            await links.know(str(address(1, 1)), wanted.macs[1], wanted.link)
-            await links.route(f"{address(1, 1)}/128", wanted.link)
+            await links.set_route(str(PLATFORM.prefix), "dev0")
+            await links.set_neighbour(str(address(1, 1)), wanted.interface_mac, wanted.link)
+            await links.set_route(f"{address(1, 1)}/128", wanted.link)
             return await links.read("dev0", PLATFORM.prefix, "rail")
         finally:
             links.close()
 
-    wanted = attachment(workload)
+    wanted = veth(workload)
     run(space, made(wanted))
     space.ip(["link add dev0 type veth peer name other"])
     found = run(space, main())

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from admin.counts import ApiCounts
 from agent.announce.barrier import Barrier
 from agent.attach.attacher import AttachCounts
-from agent.mesh import MeshCounts
+from agent.mesh.status import MeshCounts
 from interlock.observe import describe
 from interlock.observe.catalogue import GROUPS, Alert, Description
 from interlock.observe.mesh_metrics import mesh_metrics

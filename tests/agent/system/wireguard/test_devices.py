@@ -55,7 +55,7 @@ def on_device(request: pytest.FixtureRequest, space: Namespace) -> Callable[[Bod
     async def has_kernel() -> bool:
         links = Links()
         try:
-            return await links.make_tunnel(name, MTU)
+            return await links.add_wireguard(name, MTU)
         finally:
             links.close()
 

@@ -1,0 +1,179 @@
+"""The mesh on this host: what is published comes in, and goes out as firewall, routes and peers, and then as names.
+
+Theory of operation
+===================
+
+**What it holds.** The newest document of each environment that has a member on this host, and all registered hosts
+(`published`); the workloads that are attached here, of which some are *fresh*: committed, but not in a published
+document yet (`fresh`); and the system as it is: the firewall's sets, the routes, and the tunnel's peers (`status`). The
+first two say what the host should be. Nothing else is remembered about the past, except which peers the last pass had
+and where they were registered.
+
+**What a pass does** (`reconcile`). A pass compares the two and takes the steps between them:
+
+    read       the system is read, where a read-back is due; a missing firewall or device is created
+    plan       what should this host have?                          pure
+    diff       which steps lead there?                              pure; none where nothing has changed
+    apply      the firewall, then the routes, then the peers
+    notify     the resolvers may answer what is reachable now; when they confirm it, the store gets an acknowledgement
+
+**What triggers a pass** (`scheduler`). A published document or hosts; a workload that is attached or detached; a
+handshake that is due; and a read-back: every 5 s, half a second after the agent's own last change, and 20 ms after the
+kernel has announced that somebody else deleted something or changed nftables. One pass runs at a time, and it takes up
+everything that has come since the one before: a thousand commits during one pass make one pass more.
+
+**What holds at any moment.**
+
+- No name before its path: a document is announced to the resolvers when it comes, which has them hold queries for the
+  names that are new in it; they may answer it only after the pass that applied it. When an environment is withdrawn the
+  names go at once, and the routes with the next pass.
+- No route without the firewall: the firewall is created before the device, and its sets are changed before routes and
+  peers are. When all is removed, it is removed last.
+- What a pass reports as ready is what it planned, not what has been published meanwhile.
+- Until all environments have been loaded, only the firewall's rules and the device itself are put right: the routes,
+  peers and set members of an earlier agent stay as they are.
+- The same input again leads to no step. What the agent has changed is reckoned from its own steps until the next
+  read-back, and every difference that a read-back finds is corrected, whoever made it.
+- A pass that fails changes nothing of what is to be done: its changes are due again, the system is read before the next
+  attempt, and those that wait for the pass get the reason. The first pass of an agent must succeed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from agent.announce.handshakes import Handshakes
+from agent.announce.notifier import Notifier
+from agent.identity import Identity
+from agent.mesh.fresh import FreshWorkloads
+from agent.mesh.published import Published
+from agent.mesh.reconcile import Reconciler
+from agent.mesh.scheduler import MANUAL_CHANGE_DELAY, ReadBackTimer, Scheduler
+from agent.mesh.status import Status
+from agent.plan.plan import LocalWorkload
+from agent.system.host import HostSystem
+from agent.system.monitor import NetlinkMonitor
+from store.hosts import Hosts
+from zones.addresses import Platform
+from zones.names import EnvironmentId
+from zones.zone import Zone
+
+
+class Mesh:
+    """Keeps this host as the environments that are published to it and its own workloads want it to be.
+
+    ``workloads`` is called for the workloads that are attached now. The attributes are for reading.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        platform: Platform,
+        system: HostSystem,
+        notifier: Notifier,
+        handshakes: Handshakes,
+        workloads: Callable[[], Iterable[LocalWorkload]],
+    ) -> None:
+        self.identity = identity
+        self.platform = platform
+        self.system = system
+        self.notifier = notifier
+        self.published = Published()
+        self.status = Status()
+        self._handshakes = handshakes
+        self._fresh = FreshWorkloads()
+        self._monitor = NetlinkMonitor(self.read_back_soon)
+        timer = ReadBackTimer()
+        self._scheduler = Scheduler(self._run_pass, timer, self.status)
+        self._reconciler = Reconciler(
+            identity=identity,
+            platform=platform,
+            system=system,
+            workloads=workloads,
+            published=self.published,
+            fresh=self._fresh,
+            notifier=notifier,
+            handshakes=handshakes,
+            monitor=self._monitor,
+            read_back=timer,
+            wake=self._scheduler.wake,
+            status=self.status,
+        )
+
+    @property
+    def has_resolver(self) -> bool:
+        """Whether a resolver of this host is connected, which answers what the host can reach."""
+        return self.notifier.feed.resolvers > 0
+
+    # What the watcher publishes
+
+    def publish(self, zone: Zone) -> None:
+        """``zone`` is known; the resolvers may answer it once all its addresses can be reached."""
+        self.published.put(zone.environment)
+        self._fresh.remove_published(zone.id, zone.revision)
+        self.notifier.announce(zone.environment)
+        self._scheduler.wake()
+
+    def announce(self, zone: Zone) -> None:
+        """Does nothing: a host applies an environment when it is published."""
+
+    def withdraw(self, environment: EnvironmentId) -> None:
+        """``environment`` is gone, or has no member on this host any more."""
+        self.published.remove(environment)
+        self._fresh.remove_all(environment)
+        self.notifier.withdraw(environment)  # the names first; the routes go with the next pass
+        self._scheduler.wake()
+
+    def loaded(self) -> None:
+        """All environments that have a member on this host have been published."""
+        self.published.is_loaded = True
+        self._scheduler.wake()
+
+    def take_hosts(self, hosts: Hosts) -> None:
+        """``hosts`` are all that are registered now."""
+        self.published.set_hosts(hosts)
+        self._scheduler.wake()
+
+    # What is attached
+
+    async def add_workload(self, link: str, environment: EnvironmentId, revision: int) -> None:
+        """Returns when this host reaches a workload whose veth was created just now. Raises `Failed`.
+
+        ``link`` is the host's end of the veth, ``revision`` the one of ``environment`` that it was committed at.
+        """
+        known = self.published.environments.get(environment)
+        if known is None or known.revision < revision:
+            self._fresh.add(link, environment, revision)
+        self._reconciler.recreated_links.add(link)
+        await self.wait_until_applied()
+
+    async def wait_until_applied(self) -> None:
+        """Returns when the host is as everything that is known now wants it to be. Raises `Failed`."""
+        await self._scheduler.wait_until_applied()
+
+    def read_back_soon(self, delay: float = MANUAL_CHANGE_DELAY) -> None:
+        """Has the system read back ``delay`` seconds from now, if not before."""
+        self._scheduler.read_back_soon(delay)
+
+    # Start and end
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Works until cancelled. What was made on the host stays: connections outlive the agent.
+
+        Raises `AgentError` where the first pass fails.
+        """
+        self._monitor.start()
+        try:
+            await self._scheduler.run(ready)
+        finally:
+            self._monitor.stop()
+            self.notifier.stop()
+            self._handshakes.stop()
+
+    async def remove(self) -> None:
+        """Removes everything that was made on this host. Raises `Failed`."""
+        self._reconciler.is_stopped = True
+        await self.system.remove()
+
+    async def _run_pass(self, is_requested: bool) -> None:
+        await self._reconciler.run_pass(is_requested)

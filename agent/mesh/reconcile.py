@@ -1,0 +1,203 @@
+"""One pass: read the system, plan, diff, apply, notify. `Reconciler.run_pass` has the steps in this order.
+
+It is the only code that changes the firewall, the device or the routes of a running agent.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from agent.announce.handshakes import Handshakes
+from agent.announce.notifier import Notifier
+from agent.errors import Failed
+from agent.identity import Identity
+from agent.mesh.fresh import FreshWorkloads
+from agent.mesh.published import Published
+from agent.mesh.scheduler import ReadBackTimer
+from agent.mesh.status import Status
+from agent.plan.firewall import Ruleset
+from agent.plan.peers import Tunnel
+from agent.plan.plan import LocalWorkload, Shares, plan
+from agent.plan.routes import Routes
+from agent.plan.steps import Actual, after, diff
+from agent.plan.wanted import Peer, Wanted
+from agent.system.host import HostSystem
+from agent.system.monitor import NetlinkMonitor
+from zones.addresses import Platform
+from zones.keys import PublicKey
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Reconciler:
+    """Makes this host as the published environments and its own workloads want it to be."""
+
+    identity: Identity
+    """This host, and its key."""
+    platform: Platform
+    """The platform's addresses."""
+    system: HostSystem
+    """What is read and changed."""
+    workloads: Callable[[], Iterable[LocalWorkload]]
+    """The workloads that are attached to this host now."""
+    published: Published
+    """The environments and hosts to apply."""
+    fresh: FreshWorkloads
+    """The workloads that no published document decides about yet."""
+    notifier: Notifier
+    """Passes on what has been applied."""
+    handshakes: Handshakes
+    """The handshakes to begin with new peers."""
+    monitor: NetlinkMonitor
+    """Notices manual changes; the agent's own are discarded from it."""
+    read_back: ReadBackTimer
+    """When the system is to be read."""
+    wake: Callable[[], None]
+    """Asks for another pass."""
+    status: Status
+    """Gets what the pass found."""
+    recreated_links: set[str] = field(default_factory=set)
+    """The host's ends of veths that were created since the last pass; a route to an earlier one is gone with it."""
+    is_stopped: bool = False
+    """Whether passes do nothing any more, because everything on this host is being removed."""
+    _shares: Shares = field(default_factory=Shares)
+    """Each environment's share of the plan."""
+    _registered_endpoints: dict[PublicKey, str | None] | None = None
+    """The peers of the last pass and the endpoints that they had registered; None before the first pass."""
+    _new_peers: set[PublicKey] = field(default_factory=set)
+    """The peers that were added and whose handshakes are not scheduled yet."""
+
+    async def run_pass(self, is_requested: bool) -> None:
+        """Runs one pass. ``is_requested`` says that somebody waits for it. Raises `AgentError`."""
+        if self.is_stopped:
+            return
+        self.status.counts.passes += 1
+        is_read_back = self.status.actual is None or self.read_back.is_due(time.monotonic())
+        if is_read_back:
+            await self._read()
+        if not self.published.is_loaded:
+            return
+        # Taken before the plan: what is published during the pass is not in the plan, and must not be called ready.
+        changes = self.published.take_changes()
+        try:
+            steps = await self._apply(self._plan())
+        except BaseException:
+            self.published.restore(changes)
+            raise
+        if is_read_back and steps and not (changes or is_requested):
+            self.status.counts.repairs += 1
+            log.warning("mesh_repaired", extra={"steps": steps})
+        if steps:
+            self.read_back.was_changed(time.monotonic())
+        if changes.hosts_revision is not None:
+            self.notifier.hosts_applied(changes.hosts_revision)
+        self._schedule_handshakes()
+        self.notifier.ready(one for one in changes.environments if one.id in self.published.environments)
+
+    # Read
+
+    async def _read(self) -> None:
+        """Reads the system, and creates what everything else needs: first the firewall, then the device."""
+        started = time.monotonic()
+        ruleset = await self._read_firewall()
+        tunnel, routes = await self._read_device()
+        if ruleset is None or tunnel is None:
+            part = "firewall" if ruleset is None else "device"
+            raise Failed(f"the {part} disappears as soon as it is created: which other program removes it?")
+        self.status.actual = Actual(ruleset, routes, tunnel)
+        now = time.monotonic()
+        self.status.health.note(tunnel.peers, now)
+        self.status.counts.read_backs += 1
+        self.read_back.was_read(started, now)
+
+    async def _read_firewall(self) -> Ruleset | None:
+        firewall = self.system.firewall
+        ruleset = await firewall.read()
+        if ruleset is None or not firewall.is_intact(ruleset):
+            if self.status.actual:
+                self.status.counts.repairs += 1
+                log.warning("firewall_repaired")
+            await firewall.ensure()
+            ruleset = await firewall.read()
+        return ruleset
+
+    async def _read_device(self) -> tuple[Tunnel | None, Routes]:
+        system, identity = self.system, self.identity
+        tunnel, routes = await system.read_device()
+        if (
+            tunnel is None
+            or not routes.is_up
+            or (tunnel.public_key, tunnel.port) != (identity.key.public, identity.port)
+        ):
+            if self.status.actual:
+                self.status.counts.repairs += 1
+                log.warning("device_repaired", extra={"device": system.device_name})
+            await system.device.ensure(identity.key, identity.port, system.mtu)
+            tunnel, routes = await system.read_device()
+        return tunnel, routes
+
+    # Plan
+
+    def _plan(self) -> Wanted:
+        environments, hosts = self.published.environments, self.published.hosts.hosts
+        self._shares.retain(environments)
+        workloads = [
+            replace(workload, is_fresh=True) if workload.link in self.fresh else workload
+            for workload in self.workloads()
+        ]
+        made = plan(environments, hosts, self.identity.host, self.platform, workloads, self._shares)
+        for rejection in set(made.rejected) - set(self.status.rejected):
+            log.error("rejected", extra={"what": rejection.what, "reason": rejection.reason})
+        self.status.rejected = made.rejected
+        return made.wanted
+
+    # Diff and apply
+
+    async def _apply(self, wanted: Wanted) -> int:
+        """Makes the system as ``wanted``, and returns the number of steps that this took."""
+        assert self.status.actual is not None
+        actual = replace(self.status.actual, routes=self._routes_now(wanted, self.status.actual.routes))
+        # In its first pass the agent does not know which peers were there before; those that are wanted count.
+        earlier: Collection[PublicKey] = (
+            wanted.peers if self._registered_endpoints is None else self._registered_endpoints
+        )
+        steps = diff(wanted, actual, self._stable_peers(wanted.peers), earlier, self.handshakes.take_due())
+        await self.system.apply(steps, {workload.link: workload.mac for workload in self.workloads()})
+        if steps:
+            self.monitor.discard()
+        self._new_peers |= wanted.peers.keys() - set(earlier)
+        self._registered_endpoints = {key: peer.endpoint for key, peer in wanted.peers.items()}
+        self.status.actual = after(actual, steps, wanted)
+        self.status.counts.steps += len(steps)
+        return len(steps)
+
+    def _stable_peers(self, peers: Mapping[PublicKey, Peer]) -> set[PublicKey]:
+        """Those of ``peers`` that answer, and that register the endpoint which they registered before."""
+        before = self._registered_endpoints or {}
+        return {
+            key
+            for key, peer in peers.items()
+            if self.status.health.answers(key) and before.get(key, peer.endpoint) == peer.endpoint
+        }
+
+    def _routes_now(self, wanted: Wanted, routes: Routes) -> Routes:
+        """``routes``, corrected for veths that came up or were created anew since the system was read."""
+        recreated, self.recreated_links = self.recreated_links, set()
+        missing = wanted.workloads.keys() - routes.links
+        return replace(
+            routes,
+            links=routes.links | {link for link in missing if self.system.links.is_up(link)},
+            workloads={link: address for link, address in routes.workloads.items() if link not in recreated},
+        )
+
+    # Notify
+
+    def _schedule_handshakes(self) -> None:
+        new_peers, self._new_peers = self._new_peers, set()
+        if new_peers:
+            hosts = [host for host in self.published.hosts.hosts.values() if host.public_key in new_peers]
+            self.handshakes.schedule(self.identity.host, hosts, self.published.environments.values(), self.wake)

@@ -1,0 +1,66 @@
+"""The parts of this host that the agent changes, together: the firewall, the WireGuard device, and the links."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv6Network
+
+from agent.plan.peers import Tunnel
+from agent.plan.routes import AddAddress, AddWorkload, RemoveAddress, RemoveWorkload, RoutePrefix, Routes, RouteStep
+from agent.plan.steps import Steps
+from agent.system.netlink import Links
+from agent.system.nftables import Firewall
+from agent.system.veth import LINK_PREFIX
+from agent.system.wireguard.device import Device
+
+
+@dataclass(frozen=True, slots=True)
+class HostSystem:
+    """The adapters of one host. All methods raise `Failed`, and `Stuck` where a part does not answer in time."""
+
+    device_name: str
+    """The name of the WireGuard device."""
+    mtu: int
+    """The MTU of the WireGuard device and of all veths, in octets."""
+    prefix: IPv6Network
+    """The platform's prefix, all of which is routed to the device."""
+    device: Device
+    """The WireGuard device, by one of the backends."""
+    links: Links
+    """Links, addresses, routes and neighbours, by netlink."""
+    firewall: Firewall
+    """The agent's nftables table."""
+
+    async def read_device(self) -> tuple[Tunnel | None, Routes]:
+        """The WireGuard device as it is, None where there is none, and the routes as they are."""
+        return await self.device.read(), await self.links.read(self.device_name, self.prefix, LINK_PREFIX)
+
+    async def apply(self, steps: Steps, macs: Mapping[str, str]) -> None:
+        """Takes ``steps``. ``macs`` has the MAC address of each workload by the host's end of its veth."""
+        # The firewall first: at no moment is there a route that the firewall does not guard yet.
+        await self.firewall.apply(steps.firewall)
+        await self._apply_routes(steps.routes, macs)
+        await self.device.apply(steps.peers)
+
+    async def remove(self) -> None:
+        """Removes everything that the agent has made on this host, except that it still forwards packets."""
+        await self.device.remove()
+        for link in self.links.named(LINK_PREFIX):
+            await self.links.remove(link)
+        await self.firewall.remove()  # last: as long as there is a link, its packets are filtered
+
+    async def _apply_routes(self, steps: Iterable[RouteStep], macs: Mapping[str, str]) -> None:
+        for step in steps:
+            match step:
+                case AddAddress(address):
+                    await self.links.add_address(self.device_name, address)
+                case RemoveAddress(address):
+                    await self.links.remove_address(self.device_name, address)
+                case RoutePrefix():
+                    await self.links.set_route(str(self.prefix), self.device_name)
+                case AddWorkload(link, address):
+                    await self.links.set_neighbour(str(address), macs[link], link)
+                    await self.links.set_route(f"{address}/128", link)
+                case RemoveWorkload(link, address):
+                    await self.links.remove_route(f"{address}/128", link)
