@@ -66,18 +66,17 @@ def an_agent() -> tuple[Any, Any, Any]:
         firewall=SimpleNamespace(drops={"source": 1}), tunnel=SimpleNamespace(peers={"a key": peer})
     )
     feed = SimpleNamespace(resolvers=1, counts=SimpleNamespace(unconfirmed=0, cut_off=0))
-    mesh = SimpleNamespace(
+    status = SimpleNamespace(
         counts=MeshCounts(),
         problem="",
         rejected=(),
         actual=actual,
-        hosts=SimpleNamespace(hosts={"h2": SimpleNamespace(id="h2", public_key="a key")}),
         health=SimpleNamespace(silent=lambda _now: {}),
-        notifier=SimpleNamespace(feed=feed),
-        attachments={},
     )
-    attacher = SimpleNamespace(counts=AttachCounts(), barrier=Barrier(cast("Store", None)))
-    return mesh, SimpleNamespace(attacher=attacher), SimpleNamespace(given={SHOP: 3})
+    hosts = SimpleNamespace(hosts={"h2": SimpleNamespace(id="h2", public_key="a key")})
+    mesh = SimpleNamespace(status=status, published=SimpleNamespace(hosts=hosts), notifier=SimpleNamespace(feed=feed))
+    attacher = SimpleNamespace(counts=AttachCounts(), barrier=Barrier(cast("Store", None)), attachments={})
+    return mesh, SimpleNamespace(attacher=attacher), SimpleNamespace(acknowledged={SHOP: 3})
 
 
 def read(exposition: str) -> dict[str, tuple[str, str, set[str]]]:
