@@ -1,7 +1,7 @@
-"""Why a name resolves as it does: the answer itself, and the stages by which it came about.
+"""Why a name resolves as it does: the answer itself, and the stages by which it was found.
 
-The answer is the resolver's own, made from the newest document in the store; the stages walk the same zone and say
-what stands at each step. Names of other environments are never looked at, not even for "did you mean".
+The answer is the resolver's own, made from the newest document in the store. The stages put in words the steps that the
+resolver's `answer` took. Names of other environments are never looked at, not even for "did you mean".
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any, assert_never
 
 from interlock.settings.values import parse_type
-from resolver.answer import MAX_CHAIN, answer
+from resolver.answer import MAX_CHAIN, Found, Step, trace_answer
 from resolver.wire.messages import Forward, Query, QueryHeader, Rcode, Reply
 from store.store import Store
 from support.clock import unix_milliseconds
@@ -26,7 +26,7 @@ from zones.nodes import Node, Origin
 from zones.records import RRType, type_name
 from zones.zone import Zone, compile_zone
 
-FORWARDED = "FORWARDED"  # in the place of an rcode: what others will say is not ours to explain
+FORWARDED = "FORWARDED"  # in the place of an rcode: what an upstream will answer cannot be explained here
 MOST_CANDIDATES = 2000  # names compared with a misspelt one: a few milliseconds of work
 
 _READY_ONLY = frozenset({Origin.SERVICE, Origin.FORMER_NAME, Origin.REGION, Origin.PORT})
@@ -34,11 +34,16 @@ _READY_ONLY = frozenset({Origin.SERVICE, Origin.FORMER_NAME, Origin.REGION, Orig
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One step on the way to the answer. ``ok`` is False where the way ended short of what was asked for."""
+    """One stage of the explanation."""
 
     stage: str
+    """What is decided at this stage: environment, zone, name, alias, instances, type or answer."""
+
     ok: bool
+    """False where this stage is the reason why there is no answer with records."""
+
     detail: str
+    """What was decided, as a sentence for a person."""
 
 
 class Explainer:
@@ -67,9 +72,13 @@ class Explainer:
 
 def explain_answer(zone: Zone, qname: Name, qtype: int) -> dict[str, Any]:
     """The answer from ``zone`` and its stages, ready to be written as JSON."""
-    outcome = answer(Query(QueryHeader(id=0, opcode=0, recursion_desired=True), qname, qtype), zone)
+    trace = trace_answer(Query(QueryHeader(id=0, opcode=0, recursion_desired=True), qname, qtype), zone)
+    outcome = trace.outcome
     found = outcome.chain if isinstance(outcome, Forward) else outcome.answer
-    stages = [*_stages(zone, qname, qtype), _conclude(outcome)]
+    stages = [_explain_environment(zone)]
+    for step in trace.steps:
+        stages += _explain_step(step, zone, qtype)
+    stages.append(_explain_outcome(outcome))
     return {
         "environment": zone.id,
         "name": str(qname),
@@ -81,41 +90,44 @@ def explain_answer(zone: Zone, qname: Name, qtype: int) -> dict[str, Any]:
     }
 
 
-def _stages(zone: Zone, qname: Name, qtype: int) -> Iterator[Stage]:
+def _explain_environment(zone: Zone) -> Stage:
     enabled = zone.environment.enabled
     state = "private networking is on" if enabled else "private networking is switched off, so nothing resolves"
-    yield Stage("environment", enabled, f"{zone.id}, revision {zone.revision}: {state}")
-    if enabled:
-        yield from _follow(zone, qname, qtype)
+    return Stage("environment", enabled, f"{zone.id}, revision {zone.revision}: {state}")
 
 
-def _follow(zone: Zone, qname: Name, qtype: int) -> Iterator[Stage]:
-    name = qname
-    for _ in range(MAX_CHAIN + 1):
-        apex = zone.apex_of(name)
-        if apex is None:
-            yield Stage("zone", False, f"{name} is outside {zone.apex}{_whole(zone, name)}")
-            return
-        yield Stage("zone", True, f"{name} is in {apex}")
-        node = zone.find(name)
-        if node is None:
-            yield Stage("name", False, f"nothing in this environment is called {name}{_suggest(zone, name)}")
-            return
-        yield Stage("name", True, f"{name} is {node.origin.value}" + (f": {node.service}" if node.service else ""))
-        alias = node.rrsets.get(RRType.CNAME)
-        if alias is None or qtype in (RRType.CNAME, RRType.ANY):
-            if node.service and node.origin in _READY_ONLY:
-                yield _tell_instances(name, node, zone.environment.services[node.service])
-            yield _tell_type(node, qtype)
-            return
-        target = alias.rdatas[0]
-        assert isinstance(target, Name)
-        yield Stage("alias", True, f"{name} is an alias (CNAME) of {target}")
-        name = target
-    yield Stage("alias", False, f"more than {MAX_CHAIN} aliases in a row: is there a loop?")
+def _explain_step(step: Step, zone: Zone, qtype: int) -> Iterator[Stage]:
+    name = step.name
+    match step.found:
+        case Found.OUTSIDE:
+            yield Stage("zone", False, f"{name} is outside {zone.apex}{_suggest_inside(zone, name)}")
+        case Found.SWITCHED_OFF:
+            return  # the stage of the environment says so
+        case Found.LOOP:
+            yield Stage("alias", False, f"more than {MAX_CHAIN} aliases in a row: is there a loop?")
+        case Found.NOTHING:
+            yield Stage("zone", True, f"{name} is in {step.apex}")
+            yield Stage("name", False, f"nothing in this environment is called {name}{_suggest_near(zone, name)}")
+        case Found.NODE | Found.ALIAS:
+            assert step.node
+            yield Stage("zone", True, f"{name} is in {step.apex}")
+            yield from _explain_node(step, step.node, zone, qtype)
+        case unreachable:
+            assert_never(unreachable)
 
 
-def _tell_instances(name: Name, node: Node, service: Service) -> Stage:
+def _explain_node(step: Step, node: Node, zone: Zone, qtype: int) -> Iterator[Stage]:
+    name = step.name
+    yield Stage("name", True, f"{name} is {node.origin.value}" + (f": {node.service}" if node.service else ""))
+    if step.found is Found.ALIAS:
+        yield Stage("alias", True, f"{name} is an alias (CNAME) of {node.rrsets[RRType.CNAME].rdatas[0]}")
+        return
+    if node.service and node.origin in _READY_ONLY:
+        yield _explain_instances(name, node, zone.environment.services[node.service])
+    yield _explain_type(node, qtype)
+
+
+def _explain_instances(name: Name, node: Node, service: Service) -> Stage:
     region = name.labels[0].decode("latin-1") if node.origin is Origin.REGION else None
     total, ready, left_out = 0, 0, []
     for id_, instance in service.instances.items():
@@ -131,14 +143,14 @@ def _tell_instances(name: Name, node: Node, service: Service) -> Stage:
     return Stage("instances", ready > 0, detail + (f"; left out: {', '.join(left_out)}" if left_out else ""))
 
 
-def _tell_type(node: Node, qtype: int) -> Stage:
+def _explain_type(node: Node, qtype: int) -> Stage:
     held = ", ".join(map(type_name, node.rrsets)) or "none"
     if qtype in node.rrsets or (qtype == RRType.ANY and node.rrsets):
         return Stage("type", True, f"records: {held}")
     return Stage("type", False, f"no {type_name(qtype)} records, so the answer is empty (NODATA); records: {held}")
 
 
-def _conclude(outcome: Reply | Forward) -> Stage:
+def _explain_outcome(outcome: Reply | Forward) -> Stage:
     match outcome:
         case Forward(qname=qname):
             return Stage(
@@ -153,8 +165,8 @@ def _conclude(outcome: Reply | Forward) -> Stage:
             assert_never(unreachable)
 
 
-def _whole(zone: Zone, qname: Name) -> str:
-    """A hint where ``qname`` would be found if it were written whole."""
+def _suggest_inside(zone: Zone, qname: Name) -> str:
+    """Names what ``qname`` is below the zone, if that exists; else empty."""
     try:
         inside = Name.of((*qname.labels, *zone.apex.labels))
     except ValueError:
@@ -162,7 +174,7 @@ def _whole(zone: Zone, qname: Name) -> str:
     return f": did you mean {inside}?" if zone.find(inside) else ""
 
 
-def _suggest(zone: Zone, name: Name) -> str:
+def _suggest_near(zone: Zone, name: Name) -> str:
     below = name.below(zone.apex)
     if not below:
         return ""

@@ -1,8 +1,9 @@
-"""Queries and what becomes of them, as values: what `wire` reads, `answer` decides and `wire` writes."""
+"""Queries and their outcomes: `parser` reads queries, `answer` decides on outcomes, `packer` writes replies."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 
 from zones.names import EnvironmentId, Name
@@ -13,7 +14,7 @@ MAX_ERROR_TEXT = 160  # octets; with the longest name and an SOA a negative repl
 
 
 class Transport(Enum):
-    """How a query came. The value is its name in metrics."""
+    """What carried a query. The value is its name in metrics."""
 
     UDP = "udp"
     TCP = "tcp"
@@ -46,7 +47,7 @@ class ErrorCode(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class ExtendedError:
-    """Why a reply is not what was hoped for (RFC 8914), in words that a person can act on."""
+    """Why a reply has no good answer (RFC 8914), in words that a person can act on."""
 
     code: ErrorCode
     text: str
@@ -54,38 +55,56 @@ class ExtendedError:
 
 @dataclass(frozen=True, slots=True)
 class Edns:
-    """The OPT record of a query (RFC 6891 §6.1.3): the UDP payload that the client takes, and the DO bit."""
+    """The OPT record of a query (RFC 6891 §6.1.3)."""
 
     payload: int
+    """The largest UDP payload that the client takes, in octets, as it was sent; less than 512 means 512."""
+
     version: int
+    """The EDNS version; there is only 0."""
+
     dnssec_ok: bool
+    """The DO bit."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueryHeader:
-    """What a reply repeats of its query. ``question`` is as it was sent, octet for octet; empty if there is none.
-
-    ``authentic_wanted`` and ``checking_disabled`` are the AD and CD bits (RFC 6840 §5.7, RFC 4035 §3.2.2).
-    """
+    """What a reply repeats of its query."""
 
     id: int
     opcode: int
+
     recursion_desired: bool
+    """The RD bit."""
+
     question: bytes = b""
+    """The question section as it was sent, octet for octet; empty if it is not repeated."""
+
     edns: Edns | None = None
+    """None where the query has no OPT record; then the reply has none."""
+
     authentic_wanted: bool = False
+    """The AD bit: the client wants to know whether the answer was validated (RFC 6840 §5.7)."""
+
     checking_disabled: bool = False
+    """The CD bit (RFC 4035 §3.2.2)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A well-formed query. ``repeats`` says that its octets hold nothing made up for this one time, as a cookie is."""
+    """A well-formed query."""
 
     header: QueryHeader
+
     qname: Name
+    """In lower case."""
+
     qtype: int
     qclass: int = CLASS_IN
+
     repeats: bool = True
+    """Whether the same octets may come again. False where the OPT record has options, for a client makes some of them
+    up for each query, such as a cookie."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,68 +117,95 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What to reply. ``rotations`` is the number of orders that this answer has; each query gets the next one.
-
-    ``authentic`` and ``checking_disabled`` are only ever set on what was forwarded.
-    """
+    """What the client is told."""
 
     rcode: Rcode
+
     answer: tuple[RRset, ...] = ()
+    """The answer section: CNAMEs first and in order, then the records that were asked for."""
+
     authority: tuple[RRset, ...] = ()
+    """The authority section: the SOA of a negative answer, and DNSSEC proofs that were forwarded."""
+
     authoritative: bool = False
+    """The AA bit."""
+
     error: ExtendedError | None = None
+    """The extended error, for clients with EDNS; None where there is none."""
+
     rotations: int = 1
+    """In how many orders the last RRset can be given: each query gets the next one, in turn."""
+
     authentic: bool = False
+    """The AD bit. It is only set in forwarded replies."""
+
     checking_disabled: bool = False
+    """The CD bit. It is only set in forwarded replies."""
+
+    packed: dict[Hashable, bytes] = field(init=False, default_factory=dict, compare=False, repr=False)
+    """The octets of this very reply by the meaning of the query, without the ID. `PackedReplies` fills it; a reply that
+    is made from this one by ``replace`` has its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record as an upstream gave it; its TTL in seconds."""
+    """One record as an upstream gave it."""
 
     name: Name
     rtype: int
     rclass: int
+
     ttl: int
+    """In seconds, as it was received."""
+
     rdata: Rdata
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What an upstream answered. ``recursive`` is its RA bit, ``authentic`` its AD bit."""
+    """What an upstream answered."""
 
     rcode: int
+    """With the upper bits that the OPT record has (RFC 6891 §6.1.3)."""
+
     answer: tuple[Record, ...] = ()
     authority: tuple[Record, ...] = ()
+
     authentic: bool = False
+    """The AD bit."""
+
     recursive: bool = True
+    """The RA bit."""
+
     truncated: bool = False
+    """The TC bit; then the sections are empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Somebody else must be asked for ``qname``: it is not the platform's.
-
-    ``chain`` holds the CNAME RRsets of the environment that led to it, which stand first in the answer.
-    """
+    """The upstreams must be asked, because ``qname`` is not the platform's."""
 
     query: Query
+
     qname: Name
+    """What the upstreams are asked for: the query's name, or the one that the environment's CNAMEs lead to."""
+
     chain: tuple[RRset, ...] = ()
+    """These CNAMEs; they stand first in the answer. Empty where the query's name itself is forwarded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Not yet: it will be known soon. ``environment`` is the one whose zone is on its way.
-
-    None stands for all of them: until they are loaded, it is not known whether a client belongs to one.
-    """
+    """The reply must wait, for a better answer will be known soon."""
 
     environment: EnvironmentId | None = None
+    """The environment whose pending zone must be published. None: all environments must be loaded, for until then it is
+    not known whether the client belongs to one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Say nothing, for the given reason: any reply could be turned against somebody."""
+    """No reply is given: a reply could be used to attack a third party, or to make two servers talk for ever."""
 
     reason: str
+    """The value of the label ``reason`` in metrics."""

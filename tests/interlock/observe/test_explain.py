@@ -1,16 +1,28 @@
-"""Explanations: each case a name, and what is said at the stages on the way to its answer."""
+"""Explanations: each case a name, and the stages by which its answer is found."""
 
 from __future__ import annotations
 
+from typing import Any, cast
+
+import dns.rdatatype
 import pytest
 from msgspec.structs import replace
 
 from interlock.observe.explain import Explainer, explain_answer
+from resolver.answer import MAX_CHAIN, answer
+from resolver.wire.messages import Forward, Query, QueryHeader, Rcode, Reply
 from store.store import Store
 from tests import worlds
+from tests.resolver.cases import CASES as ALL_CASES
+from tests.resolver.cases import Case
+from tests.resolver.messages import absolute
+from zones.edits import PutRecord, apply
 from zones.errors import Invalid, Missing
+from zones.model import RecordSet
 from zones.names import Name
+from zones.nodes import Node
 from zones.records import RRType
+from zones.zone import Zone
 
 ZONE = worlds.compiled(worlds.production())
 HERE = "railway.internal."
@@ -69,25 +81,96 @@ CASES = [
 )
 def test_stages(name: str, rtype: str, rcode: str, records: int, expected: list[tuple[str, bool, str]]) -> None:
     number = int(rtype[4:]) if rtype.startswith("TYPE") else RRType[rtype]
-    told = explain_answer(ZONE, Name.parse(name), number)
-    stages = told["stages"]
-    assert (told["rcode"], len(told["answer"])) == (rcode, records)
-    assert (told["environment"], told["type"], told["revision"]) == ("production", rtype, ZONE.revision)
+    explained = explain_answer(ZONE, Name.parse(name), number)
+    stages = explained["stages"]
+    assert (explained["rcode"], len(explained["answer"])) == (rcode, records)
+    assert (explained["environment"], explained["type"], explained["revision"]) == ("production", rtype, ZONE.revision)
     for stage, ok, detail in expected:
         assert any((s["stage"], s["ok"]) == (stage, ok) and detail in s["detail"] for s in stages), stages
 
 
-def test_a_disabled_environment_ends_the_way_at_once() -> None:
+ZONES = {
+    worlds.PRODUCTION_SOURCE: ZONE,
+    worlds.STAGING_SOURCE: worlds.compiled(worlds.staging()),
+}
+
+
+class LookUps:
+    """A zone that remembers which names were looked up in it."""
+
+    def __init__(self, zone: Zone) -> None:
+        self.names: list[str] = []
+        self._zone = zone
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._zone, name)
+
+    def find(self, qname: Name) -> Node | None:
+        self.names.append(str(qname))
+        return self._zone.find(qname)
+
+
+def check_stages(zone: Zone, qname: Name, qtype: int) -> None:
+    """The stages say what `answer` did: the names that it looked up, in order, and what it found there."""
+    look_ups = LookUps(zone)
+    outcome = answer(Query(QueryHeader(0, 0, True), qname, qtype), cast("Zone", look_ups))
+    explained = explain_answer(zone, qname, qtype)
+    records = outcome.chain if isinstance(outcome, Forward) else outcome.answer
+    assert explained["rcode"] == ("FORWARDED" if isinstance(outcome, Forward) else outcome.rcode.name)
+    assert explained["answer"] == [line for rrset in records for line in str(rrset).splitlines()]
+    stages = [(stage["stage"], stage["ok"], stage["detail"]) for stage in explained["stages"]]
+    named = [
+        detail.partition(" called ")[2] or detail.partition(" is ")[0] for name, _, detail in stages if name == "name"
+    ]
+    assert [name.partition(";")[0] for name in named] == look_ups.names
+    aliases = [detail for name, ok, detail in stages if name == "alias" and ok]
+    followed = [rrset for rrset in records if rrset.rtype == RRType.CNAME and qtype not in (RRType.CNAME, RRType.ANY)]
+    if isinstance(outcome, Reply) and outcome.rcode is Rcode.SERVFAIL:  # a loop, whose aliases are not in the answer
+        assert len(aliases) == MAX_CHAIN + 1
+    else:
+        assert aliases == [f"{rrset.name} is an alias (CNAME) of {rrset.rdatas[0]}" for rrset in followed]
+    types = [ok for name, ok, _ in stages if name == "type"]
+    assert types == ([len(records) > len(followed)] if types else [])
+    assert stages[-1][:2] == ("answer", isinstance(outcome, Forward) or outcome.rcode is Rcode.NOERROR)
+
+
+@pytest.mark.parametrize("case", [case for case in ALL_CASES if case.source in ZONES], ids=str)
+def test_the_stages_are_what_answer_did(case: Case) -> None:
+    qtype = int(dns.rdatatype.from_text(case.rtype))
+    check_stages(ZONES[case.source], Name.parse(absolute(case.name)), qtype)
+
+
+@pytest.mark.parametrize("last", [f"single.{HERE}", f"nosuch.{HERE}", "www.example.com.", "localhost."])
+@pytest.mark.parametrize("count", [MAX_CHAIN - 1, MAX_CHAIN, MAX_CHAIN + 1, MAX_CHAIN + 2])
+def test_they_are_at_the_longest_chain_too(count: int, last: str) -> None:
+    targets = [f"alias{number}.{HERE}" for number in range(1, count)]
+    aliases = [
+        PutRecord(f"alias{number}", "CNAME", RecordSet(60, (target,))) for number, target in enumerate([*targets, last])
+    ]
+    zone = worlds.compiled(apply(worlds.production(), aliases, worlds.NOW))
+    check_stages(zone, Name.parse(f"alias0.{HERE}"), RRType.AAAA)
+
+
+@pytest.mark.parametrize("name", [f"api.{HERE}", f"nosuch.{HERE}", "www.example.com.", "localhost."])
+@pytest.mark.parametrize("changes", [{"enabled": False}, {"isolated": True}], ids=["disabled", "isolated"])
+def test_they_are_in_a_closed_environment_too(name: str, changes: dict[str, bool]) -> None:
+    check_stages(worlds.compiled(replace(worlds.production(), **changes)), Name.parse(name), RRType.AAAA)
+
+
+def test_in_a_disabled_environment_no_name_is_looked_up() -> None:
     zone = worlds.compiled(replace(worlds.production(), enabled=False))
-    told = explain_answer(zone, Name.parse(f"api.{HERE}"), RRType.AAAA)
-    assert told["rcode"] == "NXDOMAIN"
-    assert [(stage["stage"], stage["ok"]) for stage in told["stages"]] == [("environment", False), ("answer", False)]
-    assert "switched off" in told["stages"][0]["detail"]
+    explained = explain_answer(zone, Name.parse(f"api.{HERE}"), RRType.AAAA)
+    assert explained["rcode"] == "NXDOMAIN"
+    assert [(stage["stage"], stage["ok"]) for stage in explained["stages"]] == [
+        ("environment", False),
+        ("answer", False),
+    ]
+    assert "switched off" in explained["stages"][0]["detail"]
 
 
 def test_no_explanation_names_what_only_another_environment_has() -> None:
-    told = explain_answer(ZONE, Name.parse(f"only-her.{HERE}"), RRType.AAAA)
-    assert "only-here" not in str(told)
+    explained = explain_answer(ZONE, Name.parse(f"only-her.{HERE}"), RRType.AAAA)
+    assert "only-here" not in str(explained)
 
 
 async def test_explanations_come_from_the_store(store: Store) -> None:
