@@ -42,7 +42,7 @@ IMPURE = {
 }  # fmt: skip
 SOCKET_IN_ZONES = {"AF_INET", "AF_INET6", "inet_ntop", "inet_pton"}
 SUPPORT_FOR_ZONES = {"support.endpoints"}  # its pure modules
-WATCHER_FOR_OTHERS = {"watcher.errors", "watcher.feed.server"}
+WATCHER_FOR_OTHERS = {"watcher.feed.server"}
 
 
 def imports(source: str) -> set[str]:

@@ -1,9 +1,9 @@
-"""From documents to the zones that are served: what is common to all who learn them, wherever they hear of them.
+"""From documents to the zones that are served: what the `Watcher` and the feed's `Follower` have in common.
 
-    compile(id, document)  ->  Zone     decoded, checked, compiled; a large one in a thread, for queries go on meanwhile
-    publish(zone)                       what was served for its environment is replaced
+    compile(id, document)  ->  Zone     decodes, checks and compiles; a large document in a thread, as queries go on
+    publish(zone)                       replaces the zone that was served for its environment
 
-What is bad is quarantined: its environment keeps the last good zone, and all others go on.
+A bad document is quarantined: its environment keeps the last good zone, and no other environment is affected.
 """
 
 from __future__ import annotations
@@ -24,70 +24,79 @@ from zones.model import Environment
 from zones.names import EnvironmentId
 from zones.zone import Zone, compile_zone
 
-LARGE_DOCUMENT = 65_536  # octets; a larger one is read in a thread, for queries should not wait for it
-SLICE = 0.005  # seconds of work at a time, then queries have their turn
+LARGE_DOCUMENT = 65_536  # octets; a larger one is compiled in a thread, so that queries need not wait for it
+SLICE = 0.005  # seconds of work without a break; then queries that have arrived meanwhile are answered
 
 log = logging.getLogger(__name__)
 
 
 class Publisher(Protocol):
-    """Who is told what is learnt. Called from the event loop; each call is one whole environment."""
+    """Is given each zone that is learned, one whole environment at a time. It is called in the event loop."""
 
     def announce(self, zone: Zone) -> None:
-        """``zone`` will be published as soon as there is a way to all that is in it; nothing of it is true before.
+        """``zone`` is pending: it is not served yet, and will be published once there are routes to all that is in it.
 
-        Whoever follows a host's agent (`watcher.feed.follower`) says so, in order that nobody is told "no such name" of
-        one that is about to be. The `Watcher` never does: what it learns, it publishes at once.
+        The feed's `Follower` calls it, so that no client is told "no such name" about a name that is about to exist.
+        The `Watcher` never calls it: it publishes at once what it learns.
         """
 
     def publish(self, zone: Zone) -> None:
         """``zone`` replaces what was served for its environment."""
 
     def withdraw(self, environment: EnvironmentId) -> None:
-        """``environment`` no longer exists, or has no member where there is an interest."""
+        """``environment`` no longer exists, or has no member any more on the host whose environments are followed."""
 
     def loaded(self) -> None:
-        """All that there is has been published; from now on, what is not known does not exist."""
+        """All environments that exist have been published. From now on, one that is not known does not exist."""
 
 
 @dataclass(slots=True)
-class Counts:
+class WatcherCounts:
     """What has happened since the start, for metrics."""
 
     changes: int = 0
+    """Changes that were received."""
     published: int = 0
+    """Zones that were published."""
     withdrawn: int = 0
+    """Environments that were withdrawn."""
     gaps: int = 0
+    """Times that a change did not name the one before it, so that one may have been missed."""
     compared: int = 0
+    """Comparisons of the store's index with what is served."""
     repaired: int = 0
+    """Differences that a regular comparison has found, and mended."""
     lost_connections: int = 0
+    """Times that the connection to the store or the agent was lost."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Served:
-    digest: str
+class _ServedZone:
+    digest: str  # of its document
     zone: Zone
 
 
 @dataclass(slots=True)
-class Published:
-    """What ``publisher`` serves now, by environment, each known by the digest of its document.
-
-    ``quarantined`` says of each environment whose newest document is bad what is wrong with it.
-    """
+class ServedZones:
+    """The zones that ``publisher`` serves now, by environment, and the digest of the document of each."""
 
     platform: Platform
+    """The address plan by which zones are compiled."""
     publisher: Publisher
+    """Is given each zone."""
     wall_clock: Callable[[], float] = time.time
-    counts: Counts = field(default_factory=Counts)
+    """Seconds since the Unix epoch."""
+    counts: WatcherCounts = field(default_factory=WatcherCounts)
+    """Shared with the `Watcher` or `Follower`."""
     quarantined: dict[EnvironmentId, str] = field(default_factory=dict)
-    _served: dict[EnvironmentId, _Served] = field(default_factory=dict)
-    _owners: dict[IPv6Network, EnvironmentId] = field(default_factory=dict)
-    _ending: dict[EnvironmentId, int] = field(default_factory=dict)
+    """What is wrong with the newest document, of each environment whose newest document is bad."""
+    _served: dict[EnvironmentId, _ServedZone] = field(default_factory=dict)
+    _owners: dict[IPv6Network, EnvironmentId] = field(default_factory=dict)  # of the networks that are served
+    _ending: dict[EnvironmentId, int] = field(default_factory=dict)  # when the next former name ends, in Unix ms
 
     @property
     def environments(self) -> Iterable[EnvironmentId]:
-        """Those that are served."""
+        """The environments that are served."""
         return self._served.keys()
 
     @property
@@ -104,15 +113,15 @@ class Published:
         """The environment that is served in ``network``."""
         return self._owners.get(network)
 
-    def keep(self, id_: EnvironmentId, digest: str) -> bool:
-        """Whether the document of ``digest`` is served for ``id_`` already; then all is well with it, and it stays."""
+    def confirm_served(self, id_: EnvironmentId, digest: str) -> bool:
+        """Whether the document with ``digest`` is served for ``id_`` already; if so, ends a quarantine of ``id_``."""
         if self.digest(id_) != digest:
             return False
         self.quarantined.pop(id_, None)
         return True
 
     async def compile(self, id_: EnvironmentId, read: bytes) -> Zone | None:
-        """The zone of the document ``read``, which is to be ``id_``'s; None if it is bad, and quarantined."""
+        """The zone of the document ``read``, which should be ``id_``'s; None if it is bad, and then quarantined."""
 
         def build() -> Zone:
             environment = document.decode(read)
@@ -126,9 +135,13 @@ class Published:
             return None
 
     def publish(self, zone: Zone, digest: str) -> bool:
-        """Has ``zone``, made from the document of ``digest``, be served; False if it must not, and is quarantined."""
+        """Publishes ``zone``, made from the document with ``digest``.
+
+        If its network is that of another environment, quarantines it and returns False.
+        """
         network = zone.environment.network
-        # The store sees to it too, but a document can come another way, and would take over another's clients.
+        # The store's script refuses this too. But a document can get into the store without the script, and the
+        # environment would then be answered to the other environment's clients.
         if (owner := self._owners.get(network, zone.id)) != zone.id:
             self.quarantine(zone.id, f"the network {network} belongs to {owner!r}")
             return False
@@ -137,13 +150,13 @@ class Published:
         return True
 
     def quarantine(self, id_: EnvironmentId, reason: str) -> None:
-        """Notes that the newest document of ``id_`` is bad; what is served for it stays."""
+        """Notes that the newest document of ``id_`` is bad; the zone that is served for it stays."""
         if self.quarantined.get(id_) != reason:
             log.error("document_quarantined", extra={"environment": id_, "reason": reason})
         self.quarantined[id_] = reason
 
     def withdraw(self, id_: EnvironmentId) -> bool:
-        """Has ``id_`` be served no longer; gives whether it was."""
+        """Ends the serving of ``id_``; returns whether it was served."""
         self.quarantined.pop(id_, None)
         if not self._forget(id_):
             return False
@@ -152,7 +165,7 @@ class Published:
         return True
 
     def end_former_names(self) -> None:
-        """Compiles anew what has former names whose time is over."""
+        """Compiles each zone again that has a former name whose time is over."""
         now = self._now()
         for id_ in [id_ for id_, end in self._ending.items() if end <= now]:
             served = self._served[id_]
@@ -161,14 +174,13 @@ class Published:
     def _serve(self, zone: Zone, digest: str) -> None:
         self._forget(zone.id)
         self._owners[zone.environment.network] = zone.id
-        self._served[zone.id] = _Served(digest, zone)
+        self._served[zone.id] = _ServedZone(digest, zone)
         if zone.valid_until is not None:
             self._ending[zone.id] = zone.valid_until
         self.publisher.publish(zone)
         self.counts.published += 1
 
     def _forget(self, id_: EnvironmentId) -> bool:
-        """Whether it was served."""
         self._ending.pop(id_, None)
         served = self._served.pop(id_, None)
         if served:

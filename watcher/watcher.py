@@ -4,13 +4,13 @@
     tail     changes after that point; each names an environment to read       }  publish(zone) · withdraw(id)
     compare  the index with what is served; a difference is read again        /
 
-What is served is a function of what the store holds, never of the order in which it was heard: a change only says
-which environment to look at, and what is read then is the truth as of that moment. So a change that comes twice,
-late or out of order does no harm, and whenever one may have been missed (a gap in the chain of positions, a new
-connection, every `COMPARE_EVERY` seconds) comparing the index with what is served mends it.
+What is served is a function of what the store holds, never of the order in which changes arrive: a change only says
+which environment to read, and the document that is read then is the newest. So a change that arrives twice, late or
+out of order does no harm. Whenever a change may have been missed (a gap in the chain of positions, a new connection),
+and every `COMPARE_EVERY` seconds, the watcher compares the index with what is served and reads what differs.
 
-A watcher with an ``interest`` follows the environments that have a member on one host, and no others: to it, one that
-loses its last member there has ceased to exist.
+A watcher with an ``interest`` follows the environments that have a member on one host, and no others. It withdraws an
+environment that loses its last member there, as if it were deleted.
 """
 
 from __future__ import annotations
@@ -27,50 +27,57 @@ from store.errors import Unavailable
 from store.hosts import Hosts
 from store.index import IndexEntry
 from store.store import Store
-from watcher.publisher import SLICE, Counts, Published, Publisher
+from watcher.publisher import SLICE, Publisher, ServedZones, WatcherCounts
 from zones import document
 from zones.addresses import Platform
 from zones.hosts import hosts_of
 from zones.names import EnvironmentId
 
-COMPARE_EVERY = 30.0  # seconds; how long a fault that nothing announces can last
-RETRY_FIRST = 0.05  # seconds; a restarted store is back in the next moment
-RETRY_LAST = 2.0  # seconds; a store that is away for long is asked no more often than this
-READ_FIRST, READ_MOST = 20, 500  # documents a round trip, by the size of those before them
-READ_OCTETS = 1 << 20  # of documents a round trip: what the client library takes in without giving way to queries
+COMPARE_EVERY = 30.0  # seconds; so long can a difference last that no change announces
+RETRY_FIRST = 0.05  # seconds until the second attempt to connect; a restarted store is back in a moment
+RETRY_LAST = 2.0  # seconds between attempts later on; a store that is away for long is not asked more often
+READ_FIRST, READ_MOST = 20, 500  # documents in the first round trip, and in any; their size decides (`READ_OCTETS`)
+READ_OCTETS = 1 << 20  # of documents in a round trip; the client library decodes a reply without a break for queries
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class Watcher:
-    """Follows ``store`` for ever. ``contact`` is when it last answered, in seconds of ``time.monotonic``.
-
-    ``interest`` is the host whose environments are followed; None for all environments. ``on_hosts`` is given all hosts
-    when they are first known and whenever they have changed, and always before the environments that came with them.
-    """
+    """Follows the store for ever."""
 
     store: Store
+    """The store to follow."""
     platform: Platform
+    """The address plan by which zones are compiled."""
     publisher: Publisher
+    """Is given each zone."""
     wall_clock: Callable[[], float] = time.time
-    counts: Counts = field(default_factory=Counts)
+    """Seconds since the Unix epoch."""
+    counts: WatcherCounts = field(default_factory=WatcherCounts)
+    """What has happened since the start."""
     interest: str | None = None
+    """The host whose environments are followed; None for all environments."""
     on_hosts: Callable[[Hosts], None] | None = None
-    contact: float | None = None
+    """Is called with all hosts when they are first known, and after each change of one of them, but before
+    ``publisher`` is given the environments of the same batch of changes. None: hosts are not read."""
+    last_contact: float | None = None
+    """When the store last answered, in seconds of ``time.monotonic``; None if it never did."""
     connected: bool = False
-    _position: Position = field(default=Position(None, ""))
-    _published: Published = field(init=False)
+    """Whether the last request to the store was answered."""
+    _position: Position = field(default=Position(None, ""))  # of the last change that was taken in
+    _served: ServedZones = field(init=False)
+    # The digests of documents without a member on our host, where the index does not say so: so each is read once only.
     _foreign: dict[EnvironmentId, str] = field(default_factory=dict)
-    _hosts: Hosts | None = None
+    _hosts: Hosts | None = None  # as ``on_hosts`` was given them last
     _is_loaded: bool = False
-    _reason: str = ""
+    _reason: str = ""  # why the last attempt failed; logged once, not with every attempt
 
     def __post_init__(self) -> None:
-        self._published = Published(self.platform, self.publisher, self.wall_clock, self.counts)
+        self._served = ServedZones(self.platform, self.publisher, self.wall_clock, self.counts)
 
     async def run(self) -> None:
-        """Load and tail until cancelled; a store that fails is asked again, with growing patience."""
+        """Loads, then tails, until it is cancelled. If the store fails, it tries again after a delay that grows."""
         delay = RETRY_FIRST
         while True:
             try:
@@ -78,27 +85,27 @@ class Watcher:
                 delay = RETRY_FIRST
                 await self._tail()
             except Unavailable as error:
-                self._lost(str(error))
-                self._published.end_former_names()
-                # Jitter, so that a thousand watchers do not come back in one instant.
+                self._note_lost(str(error))
+                self._served.end_former_names()
+                # The delay is random, so that a thousand watchers do not come back at the same instant.
                 await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 no secret
                 delay = min(delay * 2, RETRY_LAST)
 
     @property
     def revisions(self) -> dict[EnvironmentId, int]:
         """The revision that is served of each environment."""
-        return self._published.revisions
+        return self._served.revisions
 
     @property
     def quarantined(self) -> Mapping[EnvironmentId, str]:
-        """What is wrong with the newest document of each environment whose newest is bad."""
-        return self._published.quarantined
+        """What is wrong with the newest document, of each environment whose newest document is bad."""
+        return self._served.quarantined
 
     async def _synchronize(self) -> int:
-        # The position first: whatever is committed while we read comes again as a change after it.
+        # The position is read first: a commit that is made while we read comes again, as a change after it.
         self._position = await self.store.changes.position()
         different = await self._read_hosts() + await self._compare()
-        self._heard()
+        self._note_contact()
         if not self._is_loaded:
             self._is_loaded = True
             self.publisher.loaded()
@@ -109,7 +116,7 @@ class Watcher:
         due = time.monotonic() + COMPARE_EVERY
         while True:
             changes = await self.store.changes.read_after(self._position.change)
-            self._heard()
+            self._note_contact()
             chain = [self._position.change, *(change.position for change in changes)]
             if any(change.previous != before for change, before in zip(changes, chain, strict=False)):
                 self.counts.gaps += 1
@@ -119,40 +126,44 @@ class Watcher:
                 self.counts.changes += len(changes)
                 if any(change.host is not None for change in changes):
                     await self._read_hosts()
-                await self._read({change.environment for change in changes if self._concerns_us(change)})
+                await self._read({change.environment for change in changes if self._must_be_read(change)})
                 self._position = Position(self._position.epoch, changes[-1].position)
-            self._published.end_former_names()
+            self._served.end_former_names()
             if time.monotonic() >= due:
-                # With the position: a new primary may number its changes below ours, and we would read on in vain.
+                # This reads the position too: a new primary may number its changes below our position, and then a read
+                # after our position would return none of them.
                 self.counts.repaired += await self._synchronize()
                 due = time.monotonic() + COMPARE_EVERY
 
-    def _lost(self, reason: str) -> None:
-        if reason != self._reason:  # once, not with every attempt
+    def _note_lost(self, reason: str) -> None:
+        if reason != self._reason:
             log.warning("store_unavailable", extra={"reason": reason})
         self.counts.lost_connections += self.connected
         self.connected, self._reason = False, reason
 
-    def _heard(self) -> None:
+    def _note_contact(self) -> None:
         if not self.connected:
             log.info("store_connected", extra={"store": self.store.url})
         self.connected, self._reason = True, ""
-        self.contact = time.monotonic()
+        self.last_contact = time.monotonic()
 
     async def _compare(self) -> int:
-        """Brings what is served to what the index says; gives the number of environments that differed."""
+        """Reads each environment whose served zone differs from the index; returns how many differed."""
         index = await self.store.environments.index()
         self.counts.compared += 1
         different = {
             id_
-            for id_ in {*index, *self._published.environments, *self._foreign}
+            for id_ in {*index, *self._served.environments, *self._foreign}
             if self._known_digest(id_) != self._wanted_digest(index.get(id_)) and id_ not in self.quarantined
         }
         await self._read(different | self.quarantined.keys())
         return len(different)
 
     async def _read_hosts(self) -> bool:
-        """Gives ``on_hosts`` all hosts, unless it has them; says whether that was so, though it had some before."""
+        """Reads all hosts and gives them to ``on_hosts`` if they have changed; returns whether they have.
+
+        The first read is no change.
+        """
         if self.on_hosts is None:
             return False
         hosts, before = await self.store.hosts.read(), self._hosts
@@ -163,22 +174,24 @@ class Watcher:
         return before is not None
 
     def _known_digest(self, id_: EnvironmentId) -> str | None:
-        return self._published.digest(id_) or self._foreign.get(id_)
+        return self._served.digest(id_) or self._foreign.get(id_)
 
     def _wanted_digest(self, entry: IndexEntry | None) -> str | None:
-        return entry.digest if entry and self._may_be_ours(entry.hosts) else None
+        return entry.digest if entry and self._may_have_member_here(entry.hosts) else None
 
-    def _may_be_ours(self, hosts: frozenset[str] | None) -> bool:
+    def _may_have_member_here(self, hosts: frozenset[str] | None) -> bool:
         return self.interest is None or hosts is None or self.interest in hosts
 
-    def _concerns_us(self, change: Change) -> bool:
+    def _must_be_read(self, change: Change) -> bool:
         id_ = change.environment
         if change.host is not None:
             return False
-        return self._may_be_ours(change.hosts) or self._known_digest(id_) is not None or id_ in self.quarantined
+        return (
+            self._may_have_member_here(change.hosts) or self._known_digest(id_) is not None or id_ in self.quarantined
+        )
 
     async def _read(self, ids: Iterable[EnvironmentId]) -> None:
-        """Reads and publishes ``ids``, a few at a time: the first are answered before the last are read."""
+        """Reads and publishes ``ids``, a few at a time: the first are served before the last are read."""
         waiting = sorted(ids, reverse=True)
         batch = READ_FIRST
         while waiting:
@@ -186,37 +199,37 @@ class Watcher:
             read = await self.store.environments.documents(some)
             octets = sum(len(one or b"") for _, one in read.values())
             batch = max(1, min(READ_MOST, READ_OCTETS * len(some) // max(octets, 1)))
-            await self._take_all(read)
+            await self._apply_all(read)
 
-    async def _take_all(self, read: Mapping[EnvironmentId, tuple[IndexEntry | None, bytes | None]]) -> None:
+    async def _apply_all(self, read: Mapping[EnvironmentId, tuple[IndexEntry | None, bytes | None]]) -> None:
         started = time.monotonic()
         for id_, (entry, found) in read.items():
-            if entry and not self._may_be_ours(entry.hosts):
+            if entry and not self._may_have_member_here(entry.hosts):
                 self._withdraw(id_)
             elif found is not None:
-                await self._take(id_, found)
+                await self._apply(id_, found)
             elif entry and entry.digest is not None:
-                self._published.quarantine(id_, "the document is gone, though the index says that there is one")
+                self._served.quarantine(id_, "the document is gone, though the index says that there is one")
             else:
                 self._withdraw(id_)
             if time.monotonic() - started > SLICE:
                 await asyncio.sleep(0)
                 started = time.monotonic()
 
-    async def _take(self, id_: EnvironmentId, read: bytes) -> None:
+    async def _apply(self, id_: EnvironmentId, read: bytes) -> None:
         digest = document.digest(read)
-        if self._published.keep(id_, digest):
+        if self._served.confirm_served(id_, digest):
             return
-        zone = await self._published.compile(id_, read)
+        zone = await self._served.compile(id_, read)
         if zone is None:
             return
-        if not self._may_be_ours(hosts_of(zone.environment)):
-            # The index did not say whose it is; so that it is not read again and again, we remember.
+        if not self._may_have_member_here(hosts_of(zone.environment)):
+            # The index entry does not name the hosts. The digest is remembered, or each comparison would read it again.
             self._withdraw(id_)
             self._foreign[id_] = digest
-        elif self._published.publish(zone, digest):
+        elif self._served.publish(zone, digest):
             self._foreign.pop(id_, None)
 
     def _withdraw(self, id_: EnvironmentId) -> None:
         self._foreign.pop(id_, None)
-        self._published.withdraw(id_)
+        self._served.withdraw(id_)

@@ -122,7 +122,7 @@ def _forwarder(forwarder: Forwarder) -> Iterator[Metric]:
 
 def _watcher(watcher: Watcher | Follower) -> Iterator[Metric]:
     counts, revisions = watcher.counts, watcher.revisions
-    if (contact := watcher.contact) is not None:
+    if (contact := watcher.last_contact) is not None:
         yield catalogue.ZONE_AGE.one(time.monotonic() - contact)
     yield catalogue.ENVIRONMENTS.one(len(revisions))
     yield by_environment(catalogue.ENVIRONMENT_REVISION, revisions.items(), len(revisions))

@@ -42,8 +42,8 @@ from interlock.settings.table import Settings
 from store.hosts import Hosts
 from store.store import Store
 from store.writer import Writer
-from watcher.errors import FeedError
-from watcher.feed.server import SOCKET as FEED_SOCKET
+from watcher.feed.errors import FeedError
+from watcher.feed.protocol import SOCKET as FEED_SOCKET
 from watcher.feed.server import FeedServer
 from watcher.watcher import Watcher
 

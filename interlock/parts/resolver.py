@@ -24,7 +24,7 @@ from store.store import Store
 from support.endpoints import Endpoint
 from support.listening import ListenError
 from watcher.feed.follower import Follower
-from watcher.feed.server import SOCKET as FEED_SOCKET
+from watcher.feed.protocol import SOCKET as FEED_SOCKET
 from watcher.watcher import Watcher
 from zones.names import ROOT, EnvironmentId
 from zones.zone import Zone

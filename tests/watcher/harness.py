@@ -26,25 +26,25 @@ class Recorder:
     """A publisher that keeps what it is told, and in which order."""
 
     zones: dict[EnvironmentId, Zone] = field(default_factory=dict)
-    coming: dict[EnvironmentId, Zone] = field(default_factory=dict)
+    pending: dict[EnvironmentId, Zone] = field(default_factory=dict)
     events: list[tuple[str, str]] = field(default_factory=list)
     heard: list[Hosts] = field(default_factory=list)
     is_loaded: bool = False
 
     def announce(self, zone: Zone) -> None:
-        self.coming[zone.id] = zone
+        self.pending[zone.id] = zone
         self.events.append(("announce", zone.id))
 
     def publish(self, zone: Zone) -> None:
-        if self.coming.get(zone.id) is zone:
-            del self.coming[zone.id]
+        if self.pending.get(zone.id) is zone:
+            del self.pending[zone.id]
         self.zones[zone.id] = zone
         self.events.append(("publish", zone.id))
 
     def withdraw(self, environment: EnvironmentId) -> None:
-        assert environment in {*self.zones, *self.coming}
+        assert environment in {*self.zones, *self.pending}
         self.zones.pop(environment, None)
-        self.coming.pop(environment, None)
+        self.pending.pop(environment, None)
         self.events.append(("withdraw", environment))
 
     def loaded(self) -> None:

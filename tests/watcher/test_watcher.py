@@ -74,7 +74,7 @@ async def test_an_empty_store_is_loaded_too(store: Store) -> None:
     async with following(store) as (watcher, recorder):
         assert recorder.events == [("loaded", "")]
         assert watcher.connected
-        assert watcher.contact
+        assert watcher.last_contact
 
 
 async def test_what_is_there_is_loaded_then_what_comes_is_followed(store: Store) -> None:
@@ -142,7 +142,7 @@ async def test_a_store_that_comes_late_is_waited_for(start_server: StartServer) 
         await asyncio.sleep(0.1)  # time for a wrong "loaded"
         assert not recorder.events
         assert not watcher.connected
-        assert watcher.contact is None
+        assert watcher.last_contact is None
         await server.start()
         await until(lambda: recorder.is_loaded)
         assert watcher.counts.lost_connections == 0
@@ -160,10 +160,10 @@ async def test_a_killed_server_takes_nothing_away(start_server: StartServer) -> 
         before = (dict(recorder.zones), list(recorder.events))
         server.kill()
         await until(lambda: not watcher.connected)
-        contact = watcher.contact
+        contact = watcher.last_contact
         await asyncio.sleep(0.3)  # some tries to reach it
         assert (recorder.zones, recorder.events) == before
-        assert watcher.contact == contact
+        assert watcher.last_contact == contact
         await server.start()
         await until(lambda: watcher.connected)
         assert (recorder.zones, recorder.events) == before  # nothing has changed, so nothing is published
@@ -171,8 +171,8 @@ async def test_a_killed_server_takes_nothing_away(start_server: StartServer) -> 
         production = await change(store, production)
         await until(lambda: recorder.holds(production, staging))
         assert contact
-        assert watcher.contact
-        assert watcher.contact > contact
+        assert watcher.last_contact
+        assert watcher.last_contact > contact
     await store.close()
 
 
@@ -545,8 +545,8 @@ async def test_a_former_name_ends_in_time(store: Store, monkeypatch: pytest.Monk
     async with following(store, clock) as (watcher, recorder):
         assert answers(recorder)
         clock.now += 9.9
-        compared = watcher.contact
-        await until(lambda: watcher.contact != compared)
+        compared = watcher.last_contact
+        await until(lambda: watcher.last_contact != compared)
         assert answers(recorder)
         clock.now += 0.1
         await until(lambda: not answers(recorder))

@@ -1,1 +1,1 @@
-"""The feed: how an agent tells the resolvers of its host which names they may answer."""
+"""The feed: a host's agent sends the resolvers of its host what they may answer, once there are routes to it."""

@@ -1,12 +1,13 @@
-"""The follower: publishes what the agent of this host has a way to, as `feed` tells it. It needs no store.
+"""The resolver's end of the feed: publishes what the agent of this host has routes to. It needs no store.
 
-    coming   ─►  announce(zone)
-    ready    ─►  publish(zone)       and the agent is told, which then acknowledges it to the store
-    gone     ─►  withdraw(id)
-    loaded   ─►  what this connection did not name is withdrawn too
+    Pending      ─►  announce(zone)
+    Ready        ─►  publish(zone)      and a reply to the agent, which acknowledges the revision to the store
+    Serve        ─►  publish(zone)      and a reply
+    Withdrawn    ─►  withdraw(id)
+    Loaded       ─►  withdraw each environment that this connection did not name
 
-An agent that is away changes nothing: what was published stays. When it is back it tells all anew, and only then is
-anything taken away.
+While the agent is away, all that was published stays. When it is back it names every environment again, and only
+its `Loaded` takes away those that it did not name.
 """
 
 from __future__ import annotations
@@ -20,50 +21,66 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from watcher.errors import FeedBroken
-from watcher.publisher import SLICE, Counts, Published, Publisher
+from watcher.feed.errors import FeedBroken
+from watcher.feed.protocol import (
+    Loaded,
+    Pending,
+    Ready,
+    Refused,
+    Reply,
+    Serve,
+    Served,
+    Update,
+    Withdrawn,
+    decode_update,
+    encode,
+)
+from watcher.publisher import SLICE, Publisher, ServedZones, WatcherCounts
 from zones import document
 from zones.addresses import Platform
 from zones.names import EnvironmentId
 from zones.zone import Zone
 
-RETRY = 0.25  # seconds; to ask for a socket of this host costs next to nothing
-FORMER_NAMES_EVERY = 1.0  # seconds; a former name is answered that much longer at most
+RETRY = 0.25  # seconds between two attempts to connect; on a socket of this host an attempt costs next to nothing
+FORMER_NAMES_EVERY = 1.0  # seconds; so long may a former name be answered after its time is over
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Coming:
+class _PendingZone:
     zone: Zone
-    digest: str
+    digest: str  # of its document
 
 
 @dataclass(slots=True)
 class Follower:
-    """Follows the agent that serves the unix socket ``path`` for ever, in the place of a `Watcher`.
-
-    ``counts.changes`` are the documents that it has told of.
-    """
+    """Follows the agent of this host for ever, in place of a `Watcher`."""
 
     path: Path
+    """The unix socket that the agent serves."""
     platform: Platform
+    """The address plan by which zones are compiled."""
     publisher: Publisher
+    """Is given each zone."""
     wall_clock: Callable[[], float] = time.time
-    counts: Counts = field(default_factory=Counts)
+    """Seconds since the Unix epoch."""
+    counts: WatcherCounts = field(default_factory=WatcherCounts)
+    """What has happened since the start; ``changes`` are the documents that came as `Pending`."""
     connected: bool = False
-    _published: Published = field(init=False)
-    _coming: dict[EnvironmentId, _Coming] = field(default_factory=dict)
-    _named: set[EnvironmentId] = field(default_factory=set)
-    _lost_at: float | None = None
+    """Whether the agent is connected now."""
+    _served: ServedZones = field(init=False)
+    _pending: dict[EnvironmentId, _PendingZone] = field(default_factory=dict)
+    _named: set[EnvironmentId] = field(default_factory=set)  # those that this connection has named
+    _lost_at: float | None = None  # when the connection was lost, in seconds of time.monotonic
     _is_loaded: bool = False
-    _reason: str = ""
+    _reason: str = ""  # why the last attempt to connect failed; logged once, not with every attempt
 
     def __post_init__(self) -> None:
-        self._published = Published(self.platform, self.publisher, self.wall_clock, self.counts)
+        self._served = ServedZones(self.platform, self.publisher, self.wall_clock, self.counts)
 
     async def run(self) -> None:
-        """Follows until cancelled."""
+        """Follows until it is cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow_for_ever())
             tasks.create_task(self._end_former_names())
@@ -71,16 +88,16 @@ class Follower:
     @property
     def revisions(self) -> dict[EnvironmentId, int]:
         """The revision that is served of each environment."""
-        return self._published.revisions
+        return self._served.revisions
 
     @property
     def quarantined(self) -> dict[EnvironmentId, str]:
-        """What is wrong with the newest document of each environment whose newest is bad."""
-        return self._published.quarantined
+        """What is wrong with the newest document, of each environment whose newest document is bad."""
+        return self._served.quarantined
 
     @property
-    def contact(self) -> float | None:
-        """When the agent was last there, in seconds of ``time.monotonic``; None if it never was."""
+    def last_contact(self) -> float | None:
+        """When the agent was last connected, in seconds of ``time.monotonic``; None if it never was."""
         return time.monotonic() if self.connected else self._lost_at
 
     async def _follow_for_ever(self) -> None:
@@ -88,22 +105,22 @@ class Follower:
             try:
                 await self._follow()
             except (OSError, EOFError, FeedBroken) as error:
-                self._lost(error)
+                self._note_lost(error)
                 await asyncio.sleep(RETRY)
 
     async def _end_former_names(self) -> None:
         while True:
             await asyncio.sleep(FORMER_NAMES_EVERY)
-            self._published.end_former_names()
+            self._served.end_former_names()
 
     async def _follow(self) -> None:
         reader, writer = await asyncio.open_unix_connection(self.path)
         try:
-            self._found()
+            self._note_connected()
             started = time.monotonic()
             while True:
-                if answer := await self._hear(await _read_line(reader)):
-                    writer.write(answer)
+                if reply := await self._apply(decode_update(await _read_line(reader))):
+                    writer.write(encode(reply))
                     await writer.drain()
                 if time.monotonic() - started > SLICE:
                     await asyncio.sleep(0)
@@ -113,71 +130,69 @@ class Follower:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
-    def _found(self) -> None:
+    def _note_connected(self) -> None:
         log.info("agent_connected", extra={"socket": str(self.path)})
         self.connected, self._reason = True, ""
         self._named.clear()
 
-    def _lost(self, error: Exception) -> None:
+    def _note_lost(self, error: Exception) -> None:
         reason = "it has closed the connection" if isinstance(error, EOFError) else str(error)
-        if reason != self._reason:  # once, not with every attempt
+        if reason != self._reason:
             log.warning("agent_unavailable", extra={"socket": str(self.path), "reason": reason})
         if self.connected:
             self.counts.lost_connections += 1
             self._lost_at = time.monotonic()
         self.connected, self._reason = False, reason
 
-    async def _hear(self, line: bytes) -> bytes | None:
-        """Does what ``line`` says; gives what is to be answered, if anything is."""
-        word, *rest = line.split(b" ", 3)
-        id_ = EnvironmentId(rest[0].decode("latin-1")) if rest else EnvironmentId("")
-        match word, rest:
-            case b"coming", [_, _, read]:
-                await self._expect(id_, read)
-            case b"ready", [_, revision]:
-                return _answer(id_, revision, is_served=self._fulfil(id_, revision))
-            case b"serve", [_, revision, read]:
-                return _answer(id_, revision, is_served=await self._serve(id_, read))
-            case b"gone", [_]:
+    async def _apply(self, update: Update) -> Reply | None:
+        """Does what ``update`` says, and returns the reply to it, if it takes one."""
+        match update:
+            case Pending(id_, _, read):
+                await self._announce(id_, read)
+            case Ready(id_, revision):
+                return _reply(id_, revision, is_served=self._publish_pending(id_, revision))
+            case Serve(id_, revision, read):
+                return _reply(id_, revision, is_served=await self._publish_other(id_, read))
+            case Withdrawn(id_):
                 self._named.discard(id_)
                 self._withdraw([id_])
-            case b"loaded", []:
-                self._withdraw({*self._published.environments, *self._coming} - self._named)
+            case Loaded():
+                self._withdraw({*self._served.environments, *self._pending} - self._named)
                 self._load()
-            case _:
-                raise FeedBroken(f"it says what is not known here, {line[:40]!r}: are both of one release?")
         return None
 
-    async def _expect(self, id_: EnvironmentId, read: bytes) -> None:
+    async def _announce(self, id_: EnvironmentId, read: bytes) -> None:
         self.counts.changes += 1
         self._named.add(id_)
-        if zone := await self._published.compile(id_, read):
-            self._coming[id_] = _Coming(zone, document.digest(read))
+        if zone := await self._served.compile(id_, read):
+            self._pending[id_] = _PendingZone(zone, document.digest(read))
             self.publisher.announce(zone)
 
-    def _fulfil(self, id_: EnvironmentId, revision: bytes) -> bool:
-        coming = self._coming.get(id_)
-        if coming is None or b"%d" % coming.zone.revision != revision:
-            return False  # what was coming last was bad
-        if not self._publish(coming.zone, coming.digest):
+    def _publish_pending(self, id_: EnvironmentId, revision: int) -> bool:
+        pending = self._pending.get(id_)
+        if pending is None or pending.zone.revision != revision:
+            return False  # the document that was to become pending was bad
+        if not self._publish(pending.zone, pending.digest):
             return False
-        del self._coming[id_]
+        del self._pending[id_]
         return True
 
-    async def _serve(self, id_: EnvironmentId, read: bytes) -> bool:
-        zone = await self._published.compile(id_, read)
+    async def _publish_other(self, id_: EnvironmentId, read: bytes) -> bool:
+        """Publishes a zone while another stays pending."""
+        zone = await self._served.compile(id_, read)
         return zone is not None and self._publish(zone, document.digest(read))
 
     def _publish(self, zone: Zone, digest: str) -> bool:
-        owner = self._published.owner(zone.environment.network)
+        owner = self._served.owner(zone.environment.network)
         if owner and owner not in self._named:
-            self._withdraw([owner])  # gone while we were not connected: the agent never has two of one network
-        return self._published.publish(zone, digest)
+            # The owner was withdrawn while we were not connected: the agent never has two environments of one network.
+            self._withdraw([owner])
+        return self._served.publish(zone, digest)
 
     def _withdraw(self, ids: Iterable[EnvironmentId]) -> None:
         for id_ in ids:
-            was_coming = self._coming.pop(id_, None)
-            if not self._published.withdraw(id_) and was_coming:
+            was_pending = self._pending.pop(id_, None)
+            if not self._served.withdraw(id_) and was_pending:
                 self.publisher.withdraw(id_)
 
     def _load(self) -> None:
@@ -187,8 +202,8 @@ class Follower:
             log.info("loaded", extra={"environments": len(self.revisions)})
 
 
-def _answer(id_: EnvironmentId, revision: bytes, *, is_served: bool) -> bytes:
-    return b"%s %s %s\n" % (b"served" if is_served else b"refused", id_.encode(), revision)
+def _reply(id_: EnvironmentId, revision: int, *, is_served: bool) -> Reply:
+    return Served(id_, revision) if is_served else Refused(id_, revision)
 
 
 async def _read_line(reader: StreamReader) -> bytes:
@@ -202,4 +217,4 @@ async def _read_line(reader: StreamReader) -> bytes:
         except IncompleteReadError:
             raise EOFError from None
         else:
-            return b"".join(parts).removesuffix(b"\n")
+            return b"".join(parts)

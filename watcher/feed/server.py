@@ -1,82 +1,52 @@
-"""The feed: a host's agent tells the resolvers of its host which names there are, once there is a way to them.
+"""The agent's end of the feed: sends the resolvers of this host what they may answer, as the agent has routes to it.
 
-    agent ──► resolver    coming <id> <revision> <document>    it is known, and the way to it is being made
-                          ready <id> <revision>                there is a way to what was coming: answer it
-                          serve <id> <revision> <document>     there is a way to this; what was coming still is
-                          gone <id>
-                          loaded                               that is all: what you were not told of does not exist
+    announce(environment)     the environment is known; its routes are being made
+    publish(environment)      the routes are there; returns when all resolvers serve it
+    withdraw(id)              the environment no longer exists here
+    loaded()                  all environments have been named
 
-    resolver ──► agent    served <id> <revision>               to each `ready` and `serve`, in order: it is answered
-                          refused <id> <revision>              or it cannot be read: what was answered still is
-
-A line each, over a unix socket. Who connects is told all of it: what is ready, then what is coming.
-
-What a resolver is owed is no queue but a difference, of what is true and what it was last told. So however many commits
-come while one is slow, it costs a word an environment, and is told the newest alone.
+`watcher.feed.protocol` has the messages, `watcher.feed.connection` what each resolver is sent and when. Each connection
+holds the last state sent, so a slow resolver gets the newest revision, never a backlog; and a resolver that connects is
+sent everything.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import grp
-import logging
 import os
 import socket
-from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from watcher.errors import FeedBroken, FeedUnusable
-from zones import document
+from watcher.feed.connection import EnvironmentState, FeedCounts, FeedState, ResolverConnection
+from watcher.feed.errors import FeedUnusable
 from zones.model import Environment
 from zones.names import EnvironmentId
 
-SOCKET = "names.sock"
-SERVE_DEADLINE = 1.0  # seconds; a deploy does not wait longer for a resolver, which takes milliseconds when it is well
-PATIENCE = 10.0  # seconds without the answer that is due; then a resolver is cut off, and delays no deploy any more
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Counts:
-    """What has happened since the start, for metrics. ``unconfirmed`` are publications that not all have confirmed."""
-
-    unconfirmed: int = 0
-    cut_off: int = 0
-
-
-@dataclass(slots=True)
-class _State:
-    """What is true of an environment. ``number`` tells publications apart, also those of one revision."""
-
-    ready: Environment | None = None
-    number: int = 0
-    coming: Environment | None = None
+CONFIRM_DEADLINE = 1.0  # seconds; a deploy waits no longer for a resolver, which takes milliseconds when it is well
 
 
 class FeedServer:
-    """Tells all who connect to the unix socket ``path``: members of ``group``, or of our own group where that is None.
-
-    ``resolvers`` is how many there are.
-    """
+    """Serves the feed on the unix socket ``path``, to members of ``group`` (None: of the group of this process)."""
 
     def __init__(self, path: Path, group: str | None = None) -> None:
-        self.counts = Counts()
-        self.is_loaded = False
-        self.states: dict[EnvironmentId, _State] = {}
+        self.state = FeedState()
         self._path = path
         self._group = group
         self._server: asyncio.Server | None = None
-        self._sessions: dict[_Session, asyncio.Task[None]] = {}
-        self._waiting: dict[EnvironmentId, dict[asyncio.Future[None], int]] = {}
-        self._number = 0
+        self._connections: dict[ResolverConnection, asyncio.Task[None]] = {}
+        self._publishing: dict[EnvironmentId, dict[asyncio.Future[None], int]] = {}  # who waits for which publication
+        self._last_number = 0
+
+    @property
+    def counts(self) -> FeedCounts:
+        """What has happened since the start."""
+        return self.state.counts
 
     @property
     def resolvers(self) -> int:
-        return len(self._sessions)
+        """The number of resolvers that are connected."""
+        return len(self._connections)
 
     async def start(self) -> None:
         """Listens. Raises `FeedUnusable`."""
@@ -102,229 +72,88 @@ class FeedServer:
             raise FeedUnusable(f"cannot listen on {self._path}: {reason}: choose another --agent-dir") from None
 
     async def stop(self) -> None:
-        """Ends all connections. Resolvers go on with what they have."""
+        """Ends all connections. The resolvers go on with what they have."""
         if self._server:
             self._server.close()
             self._server = None
             self._path.unlink(missing_ok=True)
-        tasks = list(self._sessions.values())
+        tasks = list(self._connections.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def announce(self, environment: Environment) -> None:
-        """``environment`` is known, and will be published once there is a way to all that is in it."""
-        self.states.setdefault(environment.id, _State()).coming = environment
-        self._tell(environment.id)
+        """Tells the resolvers that ``environment`` will be published once there are routes to all that is in it."""
+        self.state.environments.setdefault(environment.id, EnvironmentState()).pending = environment
+        self._mark_changed(environment.id)
 
     async def publish(self, environment: Environment) -> None:
-        """Has ``environment`` be answered, and returns when it is, by all resolvers, or at the `SERVE_DEADLINE`.
+        """Has the resolvers serve ``environment``; returns when all have replied, or after `CONFIRM_DEADLINE` seconds.
 
-        Only what was announced and not withdrawn since: else nothing happens.
+        Does nothing unless the environment was announced, and not withdrawn since.
         """
-        state = self.states.get(environment.id)
+        state = self.state.environments.get(environment.id)
         if state is None:
             return
-        self._number += 1
-        state.ready, state.number = environment, self._number
-        if state.coming == environment:
-            state.ready, state.coming = state.coming, None
-        self._tell(environment.id)
-        await self._answered(environment.id, state.number)
+        self._last_number += 1
+        state.ready, state.number = environment, self._last_number
+        if state.pending == environment:
+            state.ready, state.pending = state.pending, None
+        self._mark_changed(environment.id)
+        await self._wait_for_replies(environment.id, state.number)
 
     def withdraw(self, id_: EnvironmentId) -> None:
-        """``id_`` is gone."""
-        if self.states.pop(id_, None):
-            self._tell(id_)
-            self.settle(id_)
+        """Tells the resolvers that the environment ``id_`` no longer exists here."""
+        if self.state.environments.pop(id_, None):
+            self._mark_changed(id_)
+            self._note_reply(id_)
 
     def loaded(self) -> None:
-        """All that there is has been published."""
-        self.is_loaded = True
-        for session in self._sessions:
-            session.wake()
+        """Tells the resolvers that all environments have been named."""
+        self.state.is_loaded = True
+        for connection in self._connections:
+            connection.wake()
 
-    def settle(self, id_: EnvironmentId) -> None:
-        """Ends the waiting of those whose publication of ``id_`` all resolvers have answered."""
-        for waiting, number in self._waiting.get(id_, {}).items():
-            if self._is_answered(id_, number) and not waiting.done():
+    async def _wait_for_replies(self, id_: EnvironmentId, number: int) -> None:
+        if self._have_all_replied(id_, number):
+            return
+        waiting = asyncio.get_running_loop().create_future()
+        self._publishing.setdefault(id_, {})[waiting] = number
+        try:
+            async with asyncio.timeout(CONFIRM_DEADLINE):
+                await waiting
+        except TimeoutError:
+            self.counts.unconfirmed += 1
+        finally:
+            del self._publishing[id_][waiting]
+            if not self._publishing[id_]:
+                del self._publishing[id_]
+
+    def _note_reply(self, id_: EnvironmentId) -> None:
+        """Wakes each `publish` of ``id_`` to which all resolvers have replied, or for which no reply will come."""
+        for waiting, number in self._publishing.get(id_, {}).items():
+            if self._have_all_replied(id_, number) and not waiting.done():
                 waiting.set_result(None)
 
-    async def _answered(self, id_: EnvironmentId, number: int) -> None:
-        if not self._is_answered(id_, number):
-            waiting = asyncio.get_running_loop().create_future()
-            self._waiting.setdefault(id_, {})[waiting] = number
-            try:
-                async with asyncio.timeout(SERVE_DEADLINE):
-                    await waiting
-            except TimeoutError:
-                self.counts.unconfirmed += 1
-            finally:
-                del self._waiting[id_][waiting]
-                if not self._waiting[id_]:
-                    del self._waiting[id_]
+    def _have_all_replied(self, id_: EnvironmentId, number: int) -> bool:
+        return id_ not in self.state.environments or all(
+            connection.last_replied(id_) >= number for connection in self._connections
+        )
 
-    def _is_answered(self, id_: EnvironmentId, number: int) -> bool:
-        return id_ not in self.states or all(session.answered(id_) >= number for session in self._sessions)
-
-    def _tell(self, id_: EnvironmentId) -> None:
-        for session in self._sessions:
-            session.owe(id_)
+    def _mark_changed(self, id_: EnvironmentId) -> None:
+        for connection in self._connections:
+            connection.mark_changed(id_)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        session = _Session(self, reader, writer)
-        task = asyncio.create_task(session.run())
-        self._sessions[session] = task
-        task.add_done_callback(lambda _: self._ended(session))
+        connection = ResolverConnection(self.state, reader, writer, self._note_reply)
+        task = asyncio.create_task(connection.run())
+        self._connections[connection] = task
+        task.add_done_callback(lambda _: self._forget(connection))
 
-    def _ended(self, session: _Session) -> None:
-        del self._sessions[session]
-        for id_ in list(self._waiting):
-            self.settle(id_)
-
-
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """What a resolver knows of an environment: the number of what it answers, and what was last said to be coming."""
-
-    number: int = 0
-    coming: Environment | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """A `ready` or `serve` that is to be answered."""
-
-    id: EnvironmentId
-    revision: int
-    number: int
-
-
-@dataclass(eq=False, slots=True)
-class _Session:
-    """One resolver: what it was told, what it is owed, and which answers are due from it."""
-
-    feed: FeedServer
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-    _owed: dict[EnvironmentId, None] = field(default_factory=dict)
-    _told: dict[EnvironmentId, _Told] = field(default_factory=dict)
-    _asked: deque[_Question] = field(default_factory=deque)
-    _answered: dict[EnvironmentId, int] = field(default_factory=dict)
-    _wake: asyncio.Event = field(default_factory=asyncio.Event)
-    _timer: asyncio.TimerHandle | None = None
-
-    async def run(self) -> None:
-        """Tells and listens until either side ends it."""
-        ready_first = sorted(self.feed.states, key=lambda id_: self.feed.states[id_].ready is None)
-        self._owed = dict.fromkeys(ready_first)
-        self.wake()
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                telling = tasks.create_task(self._tell())
-                await self._listen()
-                telling.cancel()
-        except* OSError:
-            pass  # it is gone
-        except* (FeedBroken, ValueError) as errors:
-            self._cut_off(str(errors.exceptions[0]))
-        finally:
-            self.writer.transport.abort()
-            if self._timer:
-                self._timer.cancel()
-            with contextlib.suppress(OSError):
-                await self.writer.wait_closed()
-
-    def owe(self, id_: EnvironmentId) -> None:
-        """What is true of ``id_`` has changed."""
-        self._owed[id_] = None
-        self.wake()
-
-    def wake(self) -> None:
-        """There is something to tell."""
-        self._wake.set()
-
-    def answered(self, id_: EnvironmentId) -> int:
-        """The number of the last publication of ``id_`` that it has answered."""
-        return self._answered.get(id_, 0)
-
-    async def _tell(self) -> None:
-        is_told_all = False
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._owed:
-                id_ = next(iter(self._owed))
-                del self._owed[id_]
-                self.writer.writelines(self._lines(id_))
-                await self.writer.drain()
-                await asyncio.sleep(0)  # drain returns at once where there is room, and others have work to do
-            if self.feed.is_loaded and not is_told_all:
-                is_told_all = True
-                self.writer.write(b"loaded\n")
-
-    def _lines(self, id_: EnvironmentId) -> Iterator[bytes]:
-        """What brings the resolver from what it was told of ``id_`` to what is true."""
-        state, told = self.feed.states.get(id_), self._told.pop(id_, None)
-        if told and (state is None or (told.number and not state.ready)):
-            yield f"gone {id_}\n".encode()
-            told = None
-        if state is None:
-            self._answered.pop(id_, None)
-            return
-        told = told or _Told()
-        self._told[id_] = _Told(state.number, state.coming)
-        if state.ready and state.number != told.number:
-            self._ask(_Question(id_, state.ready.revision, state.number))
-            if told.coming and told.coming is state.coming:
-                yield _line("serve", state.ready)
-            else:
-                if told.coming is not state.ready:  # what was coming in its stead has been overtaken
-                    yield _line("coming", state.ready)
-                yield f"ready {id_} {state.ready.revision}\n".encode()
-        if state.coming and told.coming is not state.coming:
-            yield _line("coming", state.coming)
-
-    def _ask(self, question: _Question) -> None:
-        self._asked.append(question)
-        if len(self._asked) == 1:
-            self._expect()
-
-    def _expect(self) -> None:
-        """Gives the resolver time for the next answer that is due."""
-        if self._timer:
-            self._timer.cancel()
-        late = f"no answer for {PATIENCE:g} s"
-        self._timer = asyncio.get_running_loop().call_later(PATIENCE, self._cut_off, late) if self._asked else None
-
-    async def _listen(self) -> None:
-        while line := await self.reader.readline():
-            if not self._asked:
-                raise FeedBroken(f"it says {line!r} unasked")
-            question = self._asked.popleft()
-            self._expect()
-            match line.decode("latin-1").split():
-                case [("served" | "refused") as word, question.id, revision] if revision == str(question.revision):
-                    self._note(question, word)
-                case _:
-                    raise FeedBroken(f"it says {line!r} of {question.id} {question.revision}")
-
-    def _note(self, question: _Question, word: str) -> None:
-        if word == "refused":
-            self.feed.counts.unconfirmed += 1
-            log.warning("resolver_refuses", extra={"environment": question.id, "revision": question.revision})
-        if question.id in self._told:
-            self._answered[question.id] = question.number
-        self.feed.settle(question.id)
-
-    def _cut_off(self, reason: str) -> None:
-        self.feed.counts.cut_off += 1
-        log.warning("resolver_cut_off", extra={"reason": reason})
-        self.writer.transport.abort()
-
-
-def _line(verb: str, environment: Environment) -> bytes:
-    return f"{verb} {environment.id} {environment.revision} ".encode() + document.encode(environment) + b"\n"
+    def _forget(self, connection: ResolverConnection) -> None:
+        del self._connections[connection]
+        for id_ in list(self._publishing):
+            self._note_reply(id_)
 
 
 def is_alive(path: Path) -> bool:

@@ -42,7 +42,7 @@ def everything() -> list[str]:
     fed_by_store.resolver.counts.counter(Rcode.NOERROR, RRType.AAAA, "environment", Transport.UDP).count += 1
     fed_by_store.resolver.counts.dropped["short"] += 1
     assert isinstance(fed_by_store.watcher, Watcher)
-    fed_by_store.watcher.contact = 0.0
+    fed_by_store.watcher.last_contact = 0.0
     fed_by_agent = ResolverParts.of(read_settings({"agent_dir": "/nowhere", "upstream": ["none"]}, {}), None, [])
     supervisor = Supervisor([], restarts={"watcher": 2}, down={"watcher"})
     counts = ApiCounts(requests=Counter({("GET", "/v1/environments", 200): 3}))

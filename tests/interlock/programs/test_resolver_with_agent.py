@@ -16,7 +16,8 @@ import pytest
 from resolver.client import ask
 from tests.interlock.processes import Running, get, interlock, run, run_here, started, wait_until
 from tests.worlds import NOW, build
-from watcher.feed.server import SOCKET, FeedServer
+from watcher.feed.protocol import SOCKET
+from watcher.feed.server import FeedServer
 from zones.edits import PutInstance, PutService, apply
 from zones.model import Environment
 from zones.names import Name

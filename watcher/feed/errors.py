@@ -2,11 +2,11 @@
 
 
 class FeedError(Exception):
-    """Base of this folder."""
+    """Base of this folder's errors."""
 
 
 class FeedUnusable(FeedError):
-    """The feed's socket cannot be listened on; the message says what to do."""
+    """The agent cannot listen on the feed's socket; the message says what to do."""
 
 
 class FeedBroken(FeedError):

@@ -1,0 +1,97 @@
+"""The two ends of a feed: an agent, a real follower, and a resolver that sends only what a test has it send."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from tests.waiting import DEADLINE, until
+from tests.watcher.harness import Recorder
+from tests.worlds import PLATFORM, PRODUCTION, STAGING, build
+from watcher.feed.follower import Follower
+from watcher.feed.server import FeedServer
+from zones.edits import PutInstance, PutService
+from zones.model import Environment
+
+
+@asynccontextmanager
+async def agent(path: Path, *environments: Environment, loaded: bool = True) -> AsyncIterator[FeedServer]:
+    """An agent that has a way to all of ``environments``."""
+    server = FeedServer(path)
+    await server.start()
+    try:
+        await publish(server, *environments)
+        if loaded:
+            server.loaded()
+        yield server
+    finally:
+        await server.stop()
+
+
+@asynccontextmanager
+async def resolver(
+    path: Path, server: FeedServer | None = None, clock: Callable[[], float] = time.time
+) -> AsyncIterator[tuple[Follower, Recorder]]:
+    """A follower, connected to ``server`` if one is given."""
+    recorder, others = Recorder(), server.resolvers if server else 0
+    follower = Follower(path, PLATFORM, recorder, clock)
+    task = asyncio.create_task(follower.run())
+    try:
+        await until(lambda: server is None or server.resolvers > others)
+        yield follower, recorder
+        assert not task.done(), task.exception()
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+@dataclass
+class Puppet:
+    """A resolver that says only what the test has it say."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def receive(self) -> str:
+        """The next line; of a document, its revision alone. Empty where the agent has hung up."""
+        async with asyncio.timeout(DEADLINE):
+            with suppress(ConnectionError):
+                return " ".join((await self.reader.readline()).decode().split()[:3])
+        return ""
+
+    async def receive_all(self, number: int) -> list[str]:
+        return [await self.receive() for _ in range(number)]
+
+    def send(self, line: str) -> None:
+        self.writer.write(line.encode() + b"\n")
+
+
+@asynccontextmanager
+async def puppet(path: Path) -> AsyncIterator[Puppet]:
+    reader, writer = await asyncio.open_unix_connection(path, limit=1 << 24)
+    try:
+        yield Puppet(reader, writer)
+    finally:
+        writer.transport.abort()
+
+
+async def publish(server: FeedServer, *environments: Environment) -> None:
+    """The agent hears of ``environments`` and has made the way to them."""
+    for environment in environments:
+        server.announce(environment)
+    await asyncio.gather(*(server.publish(environment) for environment in environments))
+
+
+def production(revision: int = 1) -> Environment:
+    return replace(build(PRODUCTION, 1, PutService("api"), PutInstance("api", "a1")), revision=revision)
+
+
+def staging() -> Environment:
+    return build(STAGING, 2, PutService("api"), PutInstance("api", "a1"))

@@ -1,0 +1,174 @@
+"""The resolver's end of the feed, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tests.waiting import until
+from tests.watcher.feed.ends import agent, production, publish, resolver, staging
+from tests.worlds import NOW, PRODUCTION, STAGING, build
+from watcher.feed import connection as connection_module
+from watcher.feed import follower as follower_module
+from watcher.feed import server as server_module
+from watcher.feed.connection import FeedCounts
+from watcher.feed.server import FeedServer
+from zones import document
+from zones.edits import PutService, apply
+from zones.names import EnvironmentId, Name
+
+
+def server_revisions(server: FeedServer) -> dict[EnvironmentId, int]:
+    return {id_: state.ready.revision for id_, state in server.state.environments.items() if state.ready}
+
+
+async def test_a_follower_announces_publishes_withdraws_and_is_loaded_once(server: FeedServer, path: Path) -> None:
+    await publish(server, production())
+    async with resolver(path, server) as (follower, recorder):
+        await until(lambda: recorder.holds(production()))
+        assert not recorder.is_loaded
+        server.loaded()
+        server.loaded()
+        await until(lambda: recorder.is_loaded)
+        server.announce(staging())
+        await until(lambda: STAGING in recorder.pending)
+        assert recorder.holds(production())
+        await server.publish(staging())
+        assert recorder.holds(production(), staging())
+        assert follower.revisions == server_revisions(server) == {PRODUCTION: 1, STAGING: 2}
+        server.withdraw(PRODUCTION)
+        await until(lambda: recorder.holds(staging()))
+        assert [event for event in recorder.events if event[0] != "loaded"] == [
+            ("announce", PRODUCTION), ("publish", PRODUCTION), ("announce", STAGING), ("publish", STAGING),
+            ("withdraw", PRODUCTION),
+        ]  # fmt: skip
+        assert (follower.counts.changes, follower.counts.published, follower.counts.withdrawn) == (2, 2, 1)
+        assert server.counts == FeedCounts()
+
+
+# Connections that are lost
+
+
+async def test_what_was_published_stays_while_the_agent_is_away(path: Path) -> None:
+    async with resolver(path) as (follower, recorder):
+        assert (follower.connected, follower.last_contact) == (False, None)
+        async with agent(path, production(), staging()):
+            await until(lambda: recorder.is_loaded)
+            assert follower.connected
+        await until(lambda: not follower.connected)
+        assert recorder.holds(production(), staging())
+        contact = follower.last_contact
+        assert contact
+        await asyncio.sleep(0.05)
+        assert (follower.last_contact, follower.counts.lost_connections) == (contact, 1)
+        before = list(recorder.events)
+        async with agent(path, loaded=False):
+            await until(lambda: follower.connected)
+            await asyncio.sleep(0.05)  # time for a wrong withdrawal
+            assert recorder.events == before
+
+
+async def test_what_an_agent_does_not_name_when_it_is_back_is_withdrawn(path: Path) -> None:
+    newer = apply(production(), [PutService("web")], NOW)
+    async with resolver(path) as (_, recorder):
+        async with agent(path, production(), staging()) as server:
+            server.announce(build("never", 3))
+            await until(lambda: recorder.is_loaded and len(recorder.pending) == 1)
+        async with agent(path, loaded=False) as server:
+            await until(lambda: server.resolvers)
+            await publish(server, newer)
+            assert recorder.holds(newer, staging())
+            server.loaded()
+            await until(lambda: recorder.holds(newer))
+            assert not recorder.pending
+
+
+async def test_a_network_that_has_another_owner_when_the_agent_is_back(path: Path) -> None:
+    """A store that was flushed meanwhile gives networks anew; what had it before is gone, if not by name."""
+    heir = build("heir", 1, PutService("web"))
+    async with resolver(path) as (follower, recorder):
+        async with agent(path, production()):
+            await until(lambda: recorder.is_loaded)
+        async with agent(path, heir):
+            await until(lambda: recorder.holds(heir))
+            assert not follower.quarantined
+
+
+async def test_a_connection_that_is_cut_is_made_again(server: FeedServer, path: Path) -> None:
+    async with resolver(path, server) as (follower, recorder):
+        await publish(server, production())
+        server.announce(staging())
+        await until(lambda: recorder.pending)
+        for connection in server._connections:
+            connection.writer.transport.abort()
+        await until(lambda: follower.counts.lost_connections and follower.connected)
+        await publish(server, staging())
+        assert recorder.holds(production(), staging())
+        assert not recorder.pending
+
+
+# Time and faults
+
+
+async def test_a_former_name_ends_in_time(server: FeedServer, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follower_module, "FORMER_NAMES_EVERY", 0.01)
+    now = NOW / 1000
+    renamed = build(PRODUCTION, 1, PutService("old"), PutService("old", rename="new", overlap=60))
+    old = Name.parse("old.railway.internal")
+    async with resolver(path, server, lambda: now) as (_, recorder):
+        await publish(server, renamed)
+        assert recorder.zones[PRODUCTION].find(old)
+        now += 61
+        await until(lambda: not recorder.zones[PRODUCTION].find(old))
+
+
+@pytest.mark.parametrize("spoil", ["document", "identity"])
+async def test_a_bad_document_is_quarantined(
+    server: FeedServer, path: Path, spoil: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The agent and the resolver may be of two releases."""
+    async with resolver(path, server) as (follower, recorder):
+        await publish(server, production(1), staging())
+        with monkeypatch.context() as patch:
+            bad = b'{"id": "production"}' if spoil == "document" else document.encode(staging())
+            patch.setattr(connection_module, "document", SimpleNamespace(encode=lambda _: bad))
+            began = time.monotonic()
+            await publish(server, production(2))
+            assert time.monotonic() - began < server_module.CONFIRM_DEADLINE / 2  # it says so, and is not waited for
+        assert recorder.holds(production(1), staging())
+        assert list(follower.quarantined) == [PRODUCTION]
+        assert server.counts.unconfirmed == 1
+        assert {record.message for record in caplog.records} >= {"document_quarantined", "resolver_refuses"}
+        await publish(server, production(3))
+        assert recorder.holds(production(3), staging())
+        assert not follower.quarantined
+
+
+@pytest.mark.parametrize("line", ["hello", "pending production", "loaded now", "ready x 1 {}"])
+async def test_an_agent_that_breaks_the_protocol_is_disconnected(
+    path: Path, line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path.parent.mkdir()
+    begun = ended = 0
+
+    async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal begun, ended
+        begun += 1
+        writer.write(line.encode() + b"\n")
+        await reader.read()
+        writer.close()
+        ended += 1
+
+    babbler = await asyncio.start_unix_server(babble, path)
+    async with resolver(path) as (_, recorder):
+        await until(lambda: begun > 1)
+        assert not recorder.events
+    babbler.close()
+    await until(lambda: ended == begun)
+    reasons = [getattr(record, "reason", "") for record in caplog.records if record.message == "agent_unavailable"]
+    assert re.match("the agent sent a message that is not known here", reasons[0])

@@ -1,0 +1,156 @@
+"""The messages between a host's agent and its resolvers. Each is one line over a unix socket; no I/O happens here.
+
+    agent ──► resolver    pending <id> <revision> <document>   the environment is known, its routes are being made
+                          ready <id> <revision>                the routes of the pending revision are there: serve it
+                          serve <id> <revision> <document>     serve this one; the pending revision stays pending
+                          withdrawn <id>                       the environment no longer exists here
+                          loaded                               an environment that was not named so far does not exist
+
+    resolver ──► agent    served <id> <revision>               the revision is served
+                          refused <id> <revision>              its document is bad; the one before it is still served
+
+A resolver replies to each `Ready` and `Serve`, in their order, and to nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from watcher.feed.errors import FeedBroken
+from zones.names import EnvironmentId
+
+SOCKET = "names.sock"  # in the agent's directory
+
+MAX_DIGITS = 19  # of a revision, which fits 64 bits; Python refuses to read a number of thousands of digits
+EXCERPT = 40  # octets of a bad line that an error quotes; a document has thousands
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """The environment is known, and its routes are being made. The resolver holds queries for its new names."""
+
+    id: EnvironmentId
+    """The environment."""
+    revision: int
+    """The revision of ``document``."""
+    document: bytes
+    """The environment, as `zones.document` encodes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The routes of the last `Pending` revision are there: the resolver serves it."""
+
+    id: EnvironmentId
+    """The environment."""
+    revision: int
+    """The revision that the last `Pending` named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """The routes of this revision are there: the resolver serves it, and goes on waiting for the pending one."""
+
+    id: EnvironmentId
+    """The environment."""
+    revision: int
+    """The revision of ``document``."""
+    document: bytes
+    """The environment, as `zones.document` encodes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """The environment was deleted, or has no member on this host any more."""
+
+    id: EnvironmentId
+    """The environment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The agent has named all environments: the resolver withdraws those that this connection did not name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The resolver serves the revision."""
+
+    id: EnvironmentId
+    """The environment."""
+    revision: int
+    """The revision that the `Ready` or `Serve` named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The resolver cannot serve the revision, because its document is bad. It serves the one before it."""
+
+    id: EnvironmentId
+    """The environment."""
+    revision: int
+    """The revision that the `Ready` or `Serve` named."""
+
+
+Update = Pending | Ready | Serve | Withdrawn | Loaded
+"""A message of the agent."""
+Reply = Served | Refused
+"""A message of a resolver."""
+
+
+def encode(message: Update | Reply) -> bytes:
+    """The line of ``message``, with its end."""
+    match message:
+        case Pending(id_, revision, document):
+            return b"pending %s %d %s\n" % (id_.encode(), revision, document)
+        case Ready(id_, revision):
+            return b"ready %s %d\n" % (id_.encode(), revision)
+        case Serve(id_, revision, document):
+            return b"serve %s %d %s\n" % (id_.encode(), revision, document)
+        case Withdrawn(id_):
+            return b"withdrawn %s\n" % id_.encode()
+        case Loaded():
+            return b"loaded\n"
+        case Served(id_, revision):
+            return b"served %s %d\n" % (id_.encode(), revision)
+        case Refused(id_, revision):
+            return b"refused %s %d\n" % (id_.encode(), revision)
+
+
+def decode_update(line: bytes) -> Update:
+    """The message of the agent in ``line``, which may have its end or not. Raises `FeedBroken`."""
+    match line.removesuffix(b"\n").split(b" ", 3):
+        case [b"pending", id_, revision, document] if _is_revision(revision):
+            return Pending(_environment(id_), int(revision), document)
+        case [b"ready", id_, revision] if _is_revision(revision):
+            return Ready(_environment(id_), int(revision))
+        case [b"serve", id_, revision, document] if _is_revision(revision):
+            return Serve(_environment(id_), int(revision), document)
+        case [b"withdrawn", id_]:
+            return Withdrawn(_environment(id_))
+        case [b"loaded"]:
+            return Loaded()
+        case _:
+            raise FeedBroken(
+                f"the agent sent a message that is not known here, {line[:EXCERPT]!r}: are the agent and this resolver"
+                " of one release?"
+            )
+
+
+def decode_reply(line: bytes) -> Reply:
+    """The message of a resolver in ``line``, which may have its end or not. Raises `FeedBroken`."""
+    match line.split():
+        case [b"served", id_, revision] if _is_revision(revision):
+            return Served(_environment(id_), int(revision))
+        case [b"refused", id_, revision] if _is_revision(revision):
+            return Refused(_environment(id_), int(revision))
+        case _:
+            raise FeedBroken(f"the resolver sent {line[:EXCERPT]!r}, which is no reply")
+
+
+def _is_revision(text: bytes) -> bool:
+    return text.isdigit() and len(text) <= MAX_DIGITS
+
+
+def _environment(id_: bytes) -> EnvironmentId:
+    return EnvironmentId(id_.decode("latin-1"))  # an id that is none of ours names no environment
