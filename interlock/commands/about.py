@@ -10,15 +10,15 @@ from click.shell_completion import get_completion_class
 
 from interlock.commands.options import takes
 from interlock.commands.output import json_option, show, table
-from interlock.settings.table import TABLE, Settings
+from interlock.settings.table import PROGRAMS, TABLE, UP, Settings
 
 
 @click.command()
-@click.argument("part", type=click.Choice(["up", "resolver", "admin", "agent"]), default="up")
+@click.argument("program", type=click.Choice(PROGRAMS), default=UP)
 @takes(*TABLE)
 @json_option
-def config(part: str, settings: Settings, as_json: bool) -> None:
-    """Show the settings that PART (up, resolver, admin, agent) would run with, and where each comes from."""
+def config(program: str, settings: Settings, as_json: bool) -> None:
+    """Show the settings that PROGRAM (up, resolver, admin, agent) would run with, and where each comes from."""
     rows = [
         {"setting": setting.key, "value": setting.show(getattr(settings, name)), "origin": settings.origins[name]}
         for name, setting in TABLE.items()

@@ -24,7 +24,7 @@ from zones.names import Name
 @click.argument("qtype", metavar="TYPE", default="AAAA")
 @click.option("--server", metavar="ADDRESS:PORT", help="The server to ask; the first of --dns-listen if not given.")
 @click.option("--tcp", is_flag=True, help="Ask over TCP.")
-@takes("dns_listen", "zone", part="up")
+@takes("dns_listen", "zone", program="up")
 @json_option
 def query(name: str, qtype: str, server: str | None, tcp: bool, settings: Settings, as_json: bool) -> None:
     """Ask a DNS server for NAME, as in: query api.railway.internal AAAA. A single label is below the zone."""

@@ -1,4 +1,4 @@
-"""Flags: the settings that a command takes, as options made from the table of settings."""
+"""Flags: the options of a command, made from the table of settings."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ from click.shell_completion import CompletionItem
 
 from interlock.settings.setting import Setting
 from interlock.settings.sources import read_settings
-from interlock.settings.table import TABLE
+from interlock.settings.table import TABLE, settings_of
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-PLATFORM = ("platform_prefix", "zone")
-STORE = ("redis", "redis_prefix")
-LOGS = ("log_level", "log_format")
 API = ("api", "token", "state_dir")
+"""The settings of a command that calls the admin API."""
 
 
-def takes(*names: str, part: str = "") -> Callable[[Command], Callable[..., Any]]:
+def serves(program: str) -> Callable[[Command], Callable[..., Any]]:
+    """Gives a command that serves the flags of ``program``, and all settings as its argument ``settings``."""
+    return takes(*settings_of(program), program=program)
+
+
+def takes(*names: str, program: str = "") -> Callable[[Command], Callable[..., Any]]:
     """Gives a command the flags of the settings ``names``, and all settings as its argument ``settings``.
 
-    ``part`` chooses among defaults that differ by command.
+    ``program`` chooses among defaults that differ; without one, the command's own argument ``program`` does.
     """
 
     def decorate(command: Command) -> Callable[..., Any]:
@@ -33,7 +36,7 @@ def takes(*names: str, part: str = "") -> Callable[[Command], Callable[..., Any]
         def with_settings(*args: Any, config: str | None, **kwargs: Any) -> Any:
             given = {name: kwargs.pop(name) for name in names}
             flags = {name: value for name, value in given.items() if value not in (None, ())}
-            settings = read_settings(flags, os.environ, part=part or kwargs.get("part", ""), config=config)
+            settings = read_settings(flags, os.environ, program=program or kwargs.get("program", ""), config=config)
             return command(*args, settings=settings, **kwargs)
 
         wrapped: Callable[..., Any] = click.option(

@@ -1,4 +1,4 @@
-"""One setting: how its value is written, read and shown, whatever it is about."""
+"""One setting: how its value is written, read and shown."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Any
 from interlock.settings import values
 
 Environ = Mapping[str, str]
+"""Environment variables, by name."""
 Raw = str | bool | Iterable[str]
+"""A value before it is parsed: text, or what TOML has instead of it."""
 
 
 def show(value: Any) -> str:
-    """A value as it would be written in a variable; nothing for None."""
+    """A value as it would be written in an environment variable; empty for None."""
     if isinstance(value, bool):
         return str(value).lower()
     if type(value) is tuple:  # several values; a named tuple is one
@@ -23,44 +25,55 @@ def show(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One row of the table: how a value is written, read, shown and explained.
-
-    ``collect`` makes one value of several and marks a setting that may be repeated. ``part_defaults`` holds the
-    defaults of commands that differ. ``words`` are all values there are, where they can be listed. ``short`` is a
-    short form of the flag.
-    """
+    """One entry of the table: how a value is written, read, shown and explained."""
 
     metavar: str
+    """What stands for the value in help texts: ``ADDRESS:PORT``."""
     parse: Callable[[str], Any]
+    """Makes a value of its text. Raises ``ValueError`` with a message that says what would be right."""
     default: Raw | Callable[[Environ], str]
+    """The default, as a text like any other value, or what computes it from the environment variables."""
     help: str
-    part_defaults: Mapping[str, Raw] = field(default_factory=dict)
+    """Explains the flag in ``--help``."""
+    programs: tuple[str, ...] = ()
+    """The programs, such as ``up``, that have it as a flag; empty for a setting of client commands alone."""
+    program_defaults: Mapping[str, Raw] = field(default_factory=dict)
+    """The defaults of those programs whose default differs, by program."""
     collect: Callable[[Iterable[Any]], tuple[Any, ...]] | None = None
+    """Makes one value of several, for a setting that may be given more than once; None for one that may not."""
     words: tuple[str, ...] = ()
+    """All possible values, where they can be listed."""
     aliases: tuple[str, ...] = ()
+    """Further environment variables that set it."""
     show: Callable[[Any], str] = show
+    """Writes the value for ``interlock config``, which must not show secrets."""
     short: str = ""
+    """The short form of its flag: ``-e``."""
     name: str = ""
+    """Its name: that of its field in `Settings`."""
 
     @property
     def flag(self) -> str:
+        """Its flag: ``--dns-listen``."""
         return "--" + self.key
 
     @property
     def key(self) -> str:
-        """How the settings file calls it."""
+        """Its key in the settings file: ``dns-listen``."""
         return self.name.replace("_", "-")
 
     @property
     def variables(self) -> tuple[str, ...]:
-        """Its environment variables; the first that is set counts."""
+        """Its environment variables, of which the first that is set counts."""
         return ("INTERLOCK_" + self.name.upper(), *self.aliases)
 
     @property
     def is_switch(self) -> bool:
+        """Whether its flag takes no value: ``--demo`` or ``--no-demo``."""
         return self.parse is values.parse_switch
 
-    def default_for(self, part: str, environ: Environ) -> Raw:
-        if part in self.part_defaults:
-            return self.part_defaults[part]
+    def default_for(self, program: str, environ: Environ) -> Raw:
+        """Its default in ``program``, as text."""
+        if program in self.program_defaults:
+            return self.program_defaults[program]
         return self.default(environ) if callable(self.default) else self.default

@@ -2,7 +2,7 @@
 
     built-in default  <  settings file (TOML)  <  INTERLOCK_* variable  <  flag
 
-Whatever is set is checked, whether or not the command at hand needs it: a mistake shows where it was made.
+Every value that is set is checked, also those that the command at hand does not need, so that a mistake shows at once.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ from interlock.settings.table import DEFAULT, TABLE, Settings
 
 CONFIG_VARIABLE = "INTERLOCK_CONFIG"
 
-# Kubernetes tells every container about every Service of its namespace, and a Service may well be called interlock.
+# Kubernetes sets such variables in every container for every Service of its namespace, and one may be called interlock.
 _SERVICE_LINK = re.compile(r"INTERLOCK(_\w+)?_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)")
 
 
-def read_settings(flags: Mapping[str, Raw], environ: Environ, *, part: str = "", config: str | None = None) -> Settings:
-    """The settings of the command ``part``. Raises `BadSetting`.
+def read_settings(
+    flags: Mapping[str, Raw], environ: Environ, *, program: str = "", config: str | None = None
+) -> Settings:
+    """The settings of the command ``program``. Raises `BadSetting`.
 
-    ``flags`` holds those that were given, by setting; ``config`` is the path of the settings file, if it was given.
+    ``program`` chooses among defaults that differ. ``flags`` holds the flags that were given, by the name of their
+    setting. ``config`` is the path of the settings file; None for the one that `CONFIG_VARIABLE` names, or none.
     """
     _check_variables(environ)
     config = config or environ.get(CONFIG_VARIABLE) or None
@@ -35,14 +38,19 @@ def read_settings(flags: Mapping[str, Raw], environ: Environ, *, part: str = "",
     found: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for name, setting in TABLE.items():
-        origin, raw = _find(setting, flags, environ, file, f"file {config}", part)
+        origin, raw = _find(setting, flags, environ, file, f"file {config}", program)
         found[name] = _parse(setting, origin, raw)
         origins[name] = origin
     return Settings(**found, origins=origins)
 
 
 def _find(
-    setting: Setting, flags: Mapping[str, Raw], environ: Environ, file: Mapping[str, Raw], file_origin: str, part: str
+    setting: Setting,
+    flags: Mapping[str, Raw],
+    environ: Environ,
+    file: Mapping[str, Raw],
+    file_origin: str,
+    program: str,
 ) -> tuple[str, Raw]:
     if setting.name in flags:
         return f"flag {setting.flag}", flags[setting.name]
@@ -51,7 +59,7 @@ def _find(
             return f"variable {variable}", environ[variable]
     if setting.key in file:
         return file_origin, file[setting.key]
-    return DEFAULT, setting.default_for(part, environ)
+    return DEFAULT, setting.default_for(program, environ)
 
 
 def _parse(setting: Setting, origin: str, raw: Raw) -> Any:

@@ -22,6 +22,9 @@ from support.endpoints import Endpoint
 from zones.addresses import Platform
 from zones.names import EnvironmentId, Name
 
+UP, RESOLVER, ADMIN, AGENT = "up", "resolver", "admin", "agent"  # the programs: the commands that serve
+PROGRAMS = (UP, RESOLVER, ADMIN, AGENT)
+
 DEFAULT = "default"  # the origin of a value that nobody set
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("console", "json")
@@ -53,33 +56,45 @@ def _setting(*args: Any, **kwargs: Any) -> Mapping[str, Setting]:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings with their values; ``origins`` says for each where its value comes from."""
+    """All settings with their values. A new setting is one new entry here, and nothing elsewhere."""
 
     dns_listen: tuple[Endpoint, ...] = field(
         metadata=_setting(
             "ADDRESS:PORT",
             Endpoint.parse,
             ("127.0.0.1:1053", "[::1]:1053"),
-            "Where DNS is served, over UDP and TCP.",
-            part_defaults={"resolver": ("0.0.0.0:53", "[::]:53")},
+            "An address on which DNS is served, over UDP and TCP. Repeatable.",
+            programs=(UP, RESOLVER),
+            program_defaults={RESOLVER: ("0.0.0.0:53", "[::]:53")},
             collect=values.collect_endpoints,
         )
     )
     api_listen: Endpoint = field(
-        metadata=_setting("ADDRESS:PORT", Endpoint.parse, "127.0.0.1:8081", "Where the admin API is served.")
+        metadata=_setting(
+            "ADDRESS:PORT",
+            Endpoint.parse,
+            "127.0.0.1:8081",
+            "The address on which the admin API is served.",
+            programs=(UP, ADMIN),
+        )
     )
     ops_listen: Endpoint | None = field(
         metadata=_setting(
             "ADDRESS:PORT",
             values.parse_optional_endpoint,
             "127.0.0.1:8082",
-            "Where a resolver or an agent serves /livez, /readyz and /metrics; empty for nowhere.",
-            part_defaults={"agent": "127.0.0.1:8083"},
+            "The address on which a resolver or an agent serves /livez, /readyz and /metrics; empty for none.",
+            programs=(RESOLVER, AGENT),
+            program_defaults={AGENT: "127.0.0.1:8083"},
         )
     )
     state_dir: Path = field(
         metadata=_setting(
-            "DIRECTORY", values.parse_path, _state_directory, "Where the embedded store and the admin token lie."
+            "DIRECTORY",
+            values.parse_path,
+            _state_directory,
+            "The directory of the embedded store, the admin token and the query log's socket.",
+            programs=PROGRAMS,
         )
     )
     redis: str | None = field(
@@ -89,13 +104,18 @@ class Settings:
             values.parse_redis,
             "",
             "The store: redis://, rediss://, unix:// or sentinel://; empty for the embedded one.",
+            programs=PROGRAMS,
             aliases=("INTERLOCK_REDIS_URL",),
             show=lambda url: redact(url or ""),
         ),
     )
     redis_prefix: str = field(
         metadata=_setting(
-            "TEXT", values.parse_word, DEFAULT_PREFIX, "What all keys in the store begin with; one for each platform."
+            "TEXT",
+            values.parse_word,
+            DEFAULT_PREFIX,
+            "What every key in the store begins with; platforms that share a store need different ones.",
+            programs=PROGRAMS,
         )
     )
     store_server: str | None = field(
@@ -103,7 +123,9 @@ class Settings:
             "PATH",
             values.parse_optional_text,
             "",
-            "A valkey-server or redis-server to run as the embedded store; empty for the one that came along.",
+            "A valkey-server or redis-server to run as the embedded store; empty for the one that is installed with"
+            " Interlock.",
+            programs=(UP,),
         )
     )
     bind: tuple[Binding, ...] = field(
@@ -111,7 +133,8 @@ class Settings:
             "PREFIX=ENVIRONMENT",
             values.parse_binding,
             (),
-            "Clients with addresses in PREFIX belong to ENVIRONMENT.",
+            "Clients with addresses in PREFIX belong to ENVIRONMENT. Repeatable.",
+            programs=(UP, RESOLVER),
             collect=values.collect_bindings,
         )
     )
@@ -120,8 +143,10 @@ class Settings:
             "[DOMAIN=]ADDRESS[:PORT]",
             values.parse_upstream,
             (),
-            "Who is asked for names that are not the platform's, or just those below DOMAIN; tls://ADDRESS#NAME for DNS"
-            " over TLS; 'none' for nobody. The nameservers of /etc/resolv.conf if there is no other.",
+            "An upstream resolver for names that are not the platform's, or only for those below DOMAIN;"
+            " tls://ADDRESS#NAME for DNS over TLS; 'none' to forward nothing. Repeatable. By default the nameservers of"
+            " /etc/resolv.conf.",
+            programs=(UP, RESOLVER),
             collect=values.collect_upstreams,
         )
     )
@@ -130,31 +155,46 @@ class Settings:
             "BOOL",
             values.parse_switch,
             "false",
-            "Load the environment 'demo' and make it this machine's own.",
+            "Make the environment 'demo', and answer this machine's own queries from it.",
+            programs=(UP,),
         )
     )
     host: str | None = field(
-        metadata=_setting("ID", values.parse_optional_host, _host_id, "This host, as instances name it.")
+        metadata=_setting(
+            "ID",
+            values.parse_optional_host,
+            _host_id,
+            "The id of this host, which instances name.",
+            programs=(AGENT,),
+        )
     )
     endpoint: Endpoint | None = field(
         metadata=_setting(
             "ADDRESS:PORT",
             values.parse_optional_underlay,
             "",
-            "Where other hosts reach this one's WireGuard, over UDP.",
+            "The UDP address at which other hosts reach this host's WireGuard.",
+            programs=(AGENT,),
         )
     )
     region: str | None = field(
-        metadata=_setting("REGION", values.parse_optional_region, "", "The region of this host and of its instances.")
+        metadata=_setting(
+            "REGION",
+            values.parse_optional_region,
+            "",
+            "The region of this host and of its instances.",
+            programs=(AGENT,),
+        )
     )
     agent_dir: Path | None = field(
         metadata=_setting(
             "DIRECTORY",
             values.parse_optional_path,
             "/run/interlock",
-            "Where the host's agent has its sockets. A resolver learns from the agent there what it may answer; empty:"
-            " from the store.",
-            part_defaults={"resolver": ""},
+            "The directory of the sockets of this host's agent. A resolver that is given it learns from the agent which"
+            " names it may answer; with an empty one it learns from the store.",
+            programs=(RESOLVER, AGENT),
+            program_defaults={RESOLVER: ""},
         )
     )
     agent_group: str | None = field(
@@ -162,7 +202,9 @@ class Settings:
             "GROUP",
             values.parse_optional_text,
             "",
-            "The group whose members may learn from the agent which names there are: the resolver's; empty for none.",
+            "The group whose members may read the agent's feed of names, which is the resolver's group; empty for root"
+            " alone.",
+            programs=(AGENT,),
         )
     )
     wireguard: str = field(
@@ -170,27 +212,42 @@ class Settings:
             "BACKEND",
             values.one_of(*WIREGUARD),
             "auto",
-            "Whose WireGuard: the kernel's, or wireguard-go in userspace; auto takes the kernel's where it has one.",
+            "The WireGuard to use: the kernel's, or wireguard-go in userspace; auto prefers the kernel's.",
+            programs=(AGENT,),
             words=WIREGUARD,
         )
     )
     device: str = field(
-        metadata=_setting("NAME", values.parse_device, "interlock0", "The name of the WireGuard device.")
+        metadata=_setting(
+            "NAME", values.parse_device, "interlock0", "The name of the WireGuard device.", programs=(AGENT,)
+        )
     )
     platform_prefix: IPv6Network = field(
         metadata=_setting(
             "PREFIX",
             values.parse_prefix,
             str(Platform().prefix),
-            "The /16 that all environments' networks are taken from.",
+            "The /16 from which every environment takes its network.",
+            programs=PROGRAMS,
         )
     )
     zone: Name = field(
-        metadata=_setting("NAME", values.parse_zone, str(Platform().apex), "The zone that holds the internal names.")
+        metadata=_setting(
+            "NAME",
+            values.parse_zone,
+            str(Platform().apex),
+            "The zone that holds the internal names.",
+            programs=PROGRAMS,
+        )
     )
     log_level: str = field(
         metadata=_setting(
-            "LEVEL", values.one_of(*LOG_LEVELS), "info", "The least important events to log.", words=LOG_LEVELS
+            "LEVEL",
+            values.one_of(*LOG_LEVELS),
+            "info",
+            "The least important events to log.",
+            programs=PROGRAMS,
+            words=LOG_LEVELS,
         )
     )
     log_format: str = field(
@@ -198,14 +255,15 @@ class Settings:
             "FORMAT",
             values.one_of(*LOG_FORMATS),
             "json",
-            "How log lines are written, on standard error.",
-            part_defaults={"up": "console"},
+            "The form of log lines, which go to standard error.",
+            programs=PROGRAMS,
+            program_defaults={UP: "console"},
             words=LOG_FORMATS,
         )
     )
     api: str = field(
         metadata=_setting(
-            "URL", values.parse_url, "http://127.0.0.1:8081", "The admin API that client commands speak to."
+            "URL", values.parse_url, "http://127.0.0.1:8081", "The URL of the admin API that client commands use."
         )
     )
     token: str | None = field(
@@ -228,16 +286,23 @@ class Settings:
         )
     )
     origins: Mapping[str, str] = field(default_factory=dict)
+    """Where each value comes from, by the name of its setting: ``flag --zone``, ``variable INTERLOCK_ZONE``, …"""
 
     @property
     def platform(self) -> Platform:
+        """The platform that the zone and the prefix make."""
         return Platform(self.platform_prefix, self.zone)
 
     def is_default(self, name: str) -> bool:
-        """Whether nobody set ``name``."""
+        """Whether the setting ``name`` has its default, because no flag, variable or file sets it."""
         return self.origins[name] == DEFAULT
 
 
 TABLE: Mapping[str, Setting] = {
     row.name: replace(row.metadata["setting"], name=row.name) for row in fields(Settings) if "setting" in row.metadata
 }
+
+
+def settings_of(program: str) -> tuple[str, ...]:
+    """The names of the settings that ``program`` has as flags."""
+    return tuple(name for name, setting in TABLE.items() if program in setting.programs)

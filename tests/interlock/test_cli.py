@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from interlock import cli
 from interlock.commands.output import cell
+from interlock.settings.table import PROGRAMS, settings_of
 from tests.interlock.processes import interlock, run
 
 
@@ -95,6 +96,12 @@ def test_config_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[0].split() == ["SETTING", "VALUE", "ORIGIN"]
     assert any(line.split() == ["log-level", "debug", "flag", "--log-level"] for line in lines)
     assert len({line.index(word) for line, word in zip(lines[:2], ("VALUE", "127"), strict=True)}) == 1
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_program_has_the_flags_that_the_table_gives_it(program: str) -> None:
+    flags = {parameter.name for parameter in cli.interlock.commands[program].params}
+    assert flags == {*settings_of(program), "config"}
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -68,17 +68,17 @@ def test_a_unit_that_is_wrong_is_found(tmp_path: Path) -> None:
 def test_what_the_unit_sets_is_a_setting(unit: Path) -> None:
     text = unit.read_text()
     environment = _environment(text)
-    part = re.search(r"^ExecStart=/opt/interlock/bin/interlock (\w+)$", text, re.MULTILINE)
-    assert part
-    assert part[1] in interlock.commands
-    read_settings({}, environment, part=part[1])
+    program = re.search(r"^ExecStart=/opt/interlock/bin/interlock (\w+)$", text, re.MULTILINE)
+    assert program
+    assert program[1] in interlock.commands
+    read_settings({}, environment, program=program[1])
 
 
 def test_on_a_host_of_the_mesh_the_resolver_learns_from_the_agent_alone() -> None:
     unit, more = ROOT / "deploy/interlock-resolver.service", ROOT / "deploy/interlock-resolver.service.d/agent.conf"
     environment = _environment(unit.read_text()) | _environment(more.read_text())
-    settings = read_settings({}, environment, part="resolver")
-    agents = read_settings({}, _environment((ROOT / "deploy/interlock-agent.service").read_text()), part="agent")
+    settings = read_settings({}, environment, program="resolver")
+    agents = read_settings({}, _environment((ROOT / "deploy/interlock-agent.service").read_text()), program="agent")
     assert settings.agent_dir == agents.agent_dir
     assert agents.agent_group
     assert f"SupplementaryGroups={agents.agent_group}\n" in more.read_text()
@@ -91,7 +91,7 @@ def test_the_examples_of_settings_are_taken() -> None:
     lines = (ROOT / "deploy/environment.example").read_text().splitlines()
     environment = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     environment["INTERLOCK_CONFIG"] = str(ROOT / "deploy/interlock.toml")
-    settings = read_settings({}, environment, part="resolver")
+    settings = read_settings({}, environment, program="resolver")
     assert settings.redis
     assert [binding.environment for binding in settings.bind] == ["production", "production"]
 
@@ -99,7 +99,7 @@ def test_the_examples_of_settings_are_taken() -> None:
 def test_the_image_sets_what_are_settings() -> None:
     text = (ROOT / "Dockerfile").read_text()
     found = dict(re.findall(r"^(?:ENV)?\s+(INTERLOCK_\w+)=(\S+)", text, re.MULTILINE))
-    settings = read_settings({}, found, part="up")
+    settings = read_settings({}, found, program="up")
     assert {endpoint.port for endpoint in settings.dns_listen} == {53}
 
 
@@ -111,20 +111,20 @@ def test_compose_follows_its_schema() -> None:
 
 @pytest.mark.parametrize("service", ["resolver", "admin", "store"])
 def test_compose_gives_no_service_more_than_it_needs(service: str) -> None:
-    told = _compose()["services"][service]
-    assert told["read_only"] is True
-    assert told["cap_drop"] == ["ALL"]
-    assert told["security_opt"] == ["no-new-privileges:true"]
-    assert "cap_add" not in told
-    assert all(str(port).startswith("127.0.0.1:") for port in told.get("ports", []))
+    wanted = _compose()["services"][service]
+    assert wanted["read_only"] is True
+    assert wanted["cap_drop"] == ["ALL"]
+    assert wanted["security_opt"] == ["no-new-privileges:true"]
+    assert "cap_add" not in wanted
+    assert all(str(port).startswith("127.0.0.1:") for port in wanted.get("ports", []))
 
 
 @pytest.mark.parametrize("service", ["resolver", "admin"])
 def test_what_compose_sets_is_a_setting(service: str) -> None:
-    told = _compose()["services"][service]
-    environment = {name: _interpolate(value) for name, value in told["environment"].items()}
-    (part,) = told["command"]
-    settings = read_settings({}, environment, part=part)
+    wanted = _compose()["services"][service]
+    environment = {name: _interpolate(value) for name, value in wanted["environment"].items()}
+    (program,) = wanted["command"]
+    settings = read_settings({}, environment, program=program)
     assert settings.redis
     port = {"resolver": settings.ops_listen, "admin": settings.api_listen}[service]
     assert port
@@ -229,7 +229,7 @@ def _check_command(line: str) -> None:
 def _tracked_texts() -> Iterator[tuple[Path, str]]:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode != 0:
-        pytest.skip("not a git clone, so it cannot be told what is tracked")
+        pytest.skip("not a git clone, so nothing says which files are tracked")
     for name in filter(None, listed.stdout.split("\0")):
         path = ROOT / name
         if path.is_file():

@@ -133,4 +133,4 @@ def test_detach_says_whether_there_was_something(gone: bool, said: str, tmp_path
 def test_what_answers_nonsense_is_no_agent(tmp_path: Path) -> None:
     with agent(tmp_path, {"hello": "world"}):
         status, _, err = run_here("mesh", "--agent-dir", str(tmp_path))
-    assert (status, "is not the agent" in err) == (1, True)
+    assert (status, "is not an agent's" in err) == (1, True)

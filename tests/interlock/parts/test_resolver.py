@@ -20,7 +20,7 @@ from zones.names import Name
 
 
 def built(flags: dict[str, Raw]) -> ResolverParts:
-    return ResolverParts.of(read_settings(flags, {}, part="up"), Store("unix:///nowhere"), [])
+    return ResolverParts.of(read_settings(flags, {}, program="up"), Store("unix:///nowhere"), [])
 
 
 def upstreams(flags: dict[str, Raw]) -> set[str]:
@@ -95,7 +95,7 @@ def test_a_single_label_is_below_the_zone(text: str, expected: str) -> None:
 
 
 def test_without_a_store_it_follows_the_agent_of_this_host(resolv_conf: Path) -> None:
-    settings = read_settings({"agent_dir": "/nowhere/agent"}, {}, part="resolver")
+    settings = read_settings({"agent_dir": "/nowhere/agent"}, {}, program="resolver")
     parts = ResolverParts.of(settings, None, [])
     assert isinstance(parts.watcher, Follower)
     assert parts.watcher.path == Path("/nowhere/agent/names.sock")

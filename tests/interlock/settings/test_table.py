@@ -16,9 +16,9 @@ HOME = {"XDG_STATE_HOME": "/state"}
 
 
 def read(
-    flags: dict[str, Raw] | None = None, environ: dict[str, str] | None = None, file: str = "", part: str = ""
+    flags: dict[str, Raw] | None = None, environ: dict[str, str] | None = None, file: str = "", program: str = ""
 ) -> Settings:
-    return read_settings(flags or {}, HOME | (environ or {}), config=file or None, part=part)
+    return read_settings(flags or {}, HOME | (environ or {}), config=file or None, program=program)
 
 
 @pytest.fixture
@@ -48,11 +48,11 @@ def test_the_variable_names_the_file(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "addresses"),
+    ("program", "addresses"),
     [("up", "127.0.0.1:1053 ::1:1053"), ("resolver", "0.0.0.0:53 :::53"), ("", "127.0.0.1:1053 ::1:1053")],
 )
-def test_defaults_differ_by_part(part: str, addresses: str) -> None:
-    settings = read(part=part)
+def test_defaults_differ_by_program(program: str, addresses: str) -> None:
+    settings = read(program=program)
     assert " ".join(f"{host}:{port}" for host, port in settings.dns_listen) == addresses
 
 
