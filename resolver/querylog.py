@@ -7,8 +7,8 @@ made a second, and how many were passed over is said; DNS itself never waits for
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-import os
 import socket
 import time
 from collections.abc import Callable
@@ -19,6 +19,7 @@ from resolver.scope import EXTERNAL, INTERNAL, OUTSIDE, ScopeState
 from resolver.wire.messages import Query, Transport
 from resolver.wire.parser import parse
 from resolver.wire.summary import summarize
+from support.unix_server import UnixServer
 from zones.records import type_name
 
 MOST_LINES = 1000  # a second; each takes some 0.1 ms, so at most a tenth of the server's time
@@ -117,40 +118,20 @@ class TailServer:
     """Serves the query log on a Unix socket: a filter comes in as a line of JSON, lines go out as they happen."""
 
     def __init__(self, path: Path, log: QueryLog) -> None:
-        self._path = path
         self._log = log
-        self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.Task[None]] = set()
+        self._server = UnixServer(path, self._serve)
 
     async def start(self) -> None:
         """Listens. The socket is for its owner only: who may see look-ups may see what every service talks to."""
-        self._path.unlink(missing_ok=True)
-        mask = os.umask(0o177)
-        try:
-            self._server = await asyncio.start_unix_server(self._serve, self._path)
-        finally:
-            os.umask(mask)
+        await self._server.start()
 
     async def stop(self) -> None:
         """Ends all connections."""
-        if self._server:
-            self._server.close()
-        for task in self._connections:
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
-        self._path.unlink(missing_ok=True)
+        await self._server.stop()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task
-        self._connections.add(task)
-        try:
+        with contextlib.suppress(ConnectionError):  # the watcher has gone
             await self._send_lines(reader, writer)
-        except (ConnectionError, asyncio.CancelledError):
-            pass  # the watcher has gone, or we are going
-        finally:
-            self._connections.discard(task)
-            writer.close()
 
     async def _send_lines(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

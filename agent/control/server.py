@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import msgspec
 
 from agent.control.requests import Request, parse
 from agent.errors import AgentError, CannotStart, Failed
-from watcher.feed.server import is_alive
+from support.unix_server import SocketInUse, UnixServer
 from zones.document import encode_value
 
 LONGEST_LINE = 1 << 20  # octets; the longest request is the one that lists all containers to keep
@@ -33,46 +32,28 @@ class ControlServer:
     def __init__(self, path: Path, handle: Handler) -> None:
         self._path = path
         self._handle = handle
-        self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.Task[None]] = set()
+        self._server = UnixServer(path, self._serve, longest_line=LONGEST_LINE)
 
     async def start(self) -> None:
         """Starts to listen. Raises `CannotStart`."""
         try:
-            self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            if is_alive(self._path):
-                raise CannotStart(f"an agent listens on {self._path} already: stop it, or choose another --agent-dir")
-            self._path.unlink(missing_ok=True)
-            mask = os.umask(0o177)
-            try:
-                self._server = await asyncio.start_unix_server(self._accept, self._path, limit=LONGEST_LINE)
-            finally:
-                os.umask(mask)
+            await self._server.start()
+        except SocketInUse:
+            raise CannotStart(
+                f"an agent listens on {self._path} already: stop it, or choose another --agent-dir"
+            ) from None
         except OSError as error:
             raise CannotStart(f"cannot listen on {self._path}: {error.strerror}: choose another --agent-dir") from None
 
     async def stop(self) -> None:
         """Stops listening, and cancels the requests at work; returns when they have undone what they had begun."""
-        if self._server:
-            self._server.close()
-            self._path.unlink(missing_ok=True)
-        for task in self._connections:
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
-
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._serve(reader, writer))
-        self._connections.add(task)
-        task.add_done_callback(self._connections.discard)
+        await self._server.stop()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            with contextlib.suppress(OSError, ValueError):  # a client that went away, or a line that is too long
-                while line := await reader.readline():
-                    writer.write(_encoder.encode(await self._answer(line)) + b"\n")
-                    await writer.drain()
-        finally:
-            writer.close()
+        with contextlib.suppress(OSError, ValueError):  # a client that went away, or a line that is too long
+            while line := await reader.readline():
+                writer.write(_encoder.encode(await self._answer(line)) + b"\n")
+                await writer.drain()
 
     async def _answer(self, line: bytes) -> Mapping[str, Any]:
         try:

@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import grp
-import os
-import socket
 from pathlib import Path
 
+from support.unix_server import SocketInUse, UnixServer
 from watcher.feed.connection import EnvironmentState, FeedCounts, FeedState, ResolverConnection
 from watcher.feed.errors import FeedUnusable
 from zones.model import Environment
@@ -33,8 +32,8 @@ class FeedServer:
         self.state = FeedState()
         self._path = path
         self._group = group
-        self._server: asyncio.Server | None = None
-        self._connections: dict[ResolverConnection, asyncio.Task[None]] = {}
+        self._server = UnixServer(path, self._serve, mode=0o660)
+        self._connections: set[ResolverConnection] = set()
         self._publishing: dict[EnvironmentId, dict[asyncio.Future[None], int]] = {}  # who waits for which publication
         self._last_number = 0
 
@@ -51,36 +50,23 @@ class FeedServer:
     async def start(self) -> None:
         """Listens. Raises `FeedUnusable`."""
         try:
-            self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            group = -1 if self._group is None else grp.getgrnam(self._group).gr_gid
-            if is_alive(self._path):
-                raise FeedUnusable(f"an agent serves {self._path} already: stop it, or choose another --agent-dir")
-            self._path.unlink(missing_ok=True)
-            mask = os.umask(0o117)
-            try:
-                self._server = await asyncio.start_unix_server(self._accept, self._path)
-            finally:
-                os.umask(mask)
-            os.chown(self._path, -1, group)
+            group = None if self._group is None else grp.getgrnam(self._group).gr_gid
+            await self._server.start(group=group)
         except KeyError:
             raise FeedUnusable(
                 f"there is no group {self._group!r}: create it, or choose another --agent-group"
             ) from None
+        except SocketInUse:
+            raise FeedUnusable(
+                f"an agent serves {self._path} already: stop it, or choose another --agent-dir"
+            ) from None
         except OSError as error:
-            await self.stop()
             reason = error.strerror or str(error)
             raise FeedUnusable(f"cannot listen on {self._path}: {reason}: choose another --agent-dir") from None
 
     async def stop(self) -> None:
         """Ends all connections. The resolvers go on with what they have."""
-        if self._server:
-            self._server.close()
-            self._server = None
-            self._path.unlink(missing_ok=True)
-        tasks = list(self._connections.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._server.stop()
 
     def announce(self, environment: Environment) -> None:
         """Tells the resolvers that ``environment`` will be published once there are routes to all that is in it."""
@@ -144,23 +130,12 @@ class FeedServer:
         for connection in self._connections:
             connection.mark_changed(id_)
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = ResolverConnection(self.state, reader, writer, self._note_reply)
-        task = asyncio.create_task(connection.run())
-        self._connections[connection] = task
-        task.add_done_callback(lambda _: self._forget(connection))
-
-    def _forget(self, connection: ResolverConnection) -> None:
-        del self._connections[connection]
-        for id_ in list(self._publishing):
-            self._note_reply(id_)
-
-
-def is_alive(path: Path) -> bool:
-    """Whether somebody listens on the unix socket ``path``; else what is there was left by one that was killed."""
-    with socket.socket(socket.AF_UNIX) as probe:
+        self._connections.add(connection)
         try:
-            probe.connect(str(path))
-        except OSError:
-            return False
-    return True
+            await connection.run()
+        finally:
+            self._connections.discard(connection)
+            for id_ in list(self._publishing):
+                self._note_reply(id_)
