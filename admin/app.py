@@ -1,23 +1,23 @@
-"""The admin API as one application: the routes, the middleware around them, and what they need.
+"""The admin API as one application: the routes, the middleware around them, and the parts that they use.
 
-The path of a request: `middleware.ORDER`, then its handler in `routes.ROUTES`, then, for a write, `commits`.
+A request passes `middleware.ORDER`, then its handler in `routes.ROUTES`; a handler that writes calls `commits`.
 """
 
 from __future__ import annotations
 
 from aiohttp import web
 
-from admin.commits import Committer
-from admin.context import CONTEXT, Context, Explain
 from admin.counts import ApiCounts
+from admin.http.context import CONTEXT, Context, Explain
 from admin.http.limits import Buckets, Limits
 from admin.http.middleware import ORDER
 from admin.http.replies import add_headers
 from admin.http.route import register
 from admin.openapi import DOCUMENT, describe
 from admin.resources.operations import METRICS, READINESS, Metrics, Readiness
-from admin.routes import ROUTES
+from admin.routes import PATH_PARAMETERS, ROUTES
 from store.store import Store
+from store.writer import Writer
 from zones.addresses import Platform
 
 
@@ -34,25 +34,25 @@ def make_app(
 ) -> web.Application:
     """The API on ``store``, with the operations endpoints beside it.
 
-    ``root_token_digest`` is `admin.auth.tokens.digest` of the token that opens everything. ``counts``, if given, is
-    where the API counts what it does.
+    ``root_token_digest`` is the digest of the root token, by `admin.auth.tokens.digest`. The API counts what it does in
+    ``counts``, if given.
     """
     counts = counts or ApiCounts()
     app = web.Application(middlewares=ORDER, client_max_size=limits.body_bytes)
     app[CONTEXT] = Context(
         store=store,
-        committer=Committer(store, platform, counts),
+        writer=Writer(store, counts),
         platform=platform,
         root_token_digest=root_token_digest,
         explain=explain,
         limits=limits,
         counts=counts,
-        clients=Buckets(limits.rate, limits.burst, limits.clients),
-        strangers=Buckets(limits.stranger_rate, limits.stranger_burst, limits.clients),
+        token_buckets=Buckets(limits.rate, limits.burst, limits.tracked_clients),
+        anonymous_buckets=Buckets(limits.anonymous_rate, limits.anonymous_burst, limits.tracked_clients),
     )
     app[READINESS] = readiness
     app[METRICS] = metrics
-    app[DOCUMENT] = describe(ROUTES)
+    app[DOCUMENT] = describe(ROUTES, PATH_PARAMETERS)
     app.on_response_prepare.append(add_headers)
     register(app, ROUTES)
     return app

@@ -1,75 +1,104 @@
-"""What a client may write, under the preconditions that it states; how a write is made is `store.writer`'s."""
+"""How a request reads and changes an environment: one commit, under the preconditions that the client states.
+
+    commit_edits   the environment exists; edits change what is inside of it
+    commit_environment   the environment is created, or changed
+    commit_deletion   the environment and its tokens are deleted
+
+`store.writer` makes the commit, and repeats it where another writer was first. All functions raise
+`store.errors.Unavailable`, and those that commit also `store.errors.RevisionConflict` after too many attempts.
+"""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+from aiohttp import web
 from msgspec.structs import replace
 
-from admin.counts import ApiCounts
-from admin.http.preconditions import Preconditions
-from store.store import Store
-from store.writer import Writer, Written
+from admin.http.context import CONTEXT
+from admin.http.preconditions import read_preconditions
+from support.clock import unix_milliseconds
 from zones import edits
-from zones.addresses import Platform
 from zones.edits import Edit
 from zones.model import Environment
-from zones.names import EnvironmentId
+from zones.names import EnvironmentId, check_environment_id
 
-NETWORK_BITS = 32  # of an environment's network, by chance (RFC 4193 §3.2.2)
-
-
-class Committer:
-    """Writes to ``store``. All methods raise `store.errors.Unavailable`, and `RevisionConflict` for too many."""
-
-    def __init__(self, store: Store, platform: Platform, counts: ApiCounts) -> None:
-        self._writer = Writer(store, counts)
-        self._platform = platform
-
-    async def edit(
-        self,
-        id_: EnvironmentId,
-        wanted: Sequence[Edit],
-        now: int,
-        preconditions: Preconditions,
-        exists: Callable[[Environment], bool] = lambda _environment: True,
-    ) -> Written:
-        """Applies ``wanted`` to the environment ``id_``, all in one commit.
-
-        ``exists`` says whether what is to be written is there already. Raises `zones.errors.ZonesError` and
-        `admin.errors.PreconditionFailed`.
-        """
-
-        def step(_revision: int, environment: Environment | None) -> Environment:
-            found = require_environment(id_, environment)
-            after = edits.apply(found, wanted, now)
-            # Last, for a precondition never hides another reason to refuse (RFC 9110 §13.2.1).
-            preconditions.check(found, exists(found))
-            return after
-
-        return await self._writer.settle(id_, step)
-
-    async def put_environment(
-        self, id_: EnvironmentId, wanted: Sequence[Edit], now: int, preconditions: Preconditions
-    ) -> Written:
-        """Creates the environment ``id_`` unless it is there, and applies ``wanted``, all in one commit."""
-
-        def step(revision: int, environment: Environment | None) -> Environment:
-            preconditions.check(environment, environment is not None)
-            if environment is not None:
-                return edits.apply(environment, wanted, now)
-            network = self._platform.environment_network(secrets.randbelow((1 << NETWORK_BITS) - 1) + 1)
-            made = Environment(id=id_, network=network, revision=revision + 1)
-            return replace(edits.apply(made, wanted, now), revision=revision + 1)
-
-        return await self._writer.settle(id_, step)
-
-    async def delete_environment(self, id_: EnvironmentId, preconditions: Preconditions) -> int:
-        """Deletes the environment ``id_`` and all its tokens; gives the revision of the deletion."""
-        return await self._writer.delete(id_, lambda environment: preconditions.check(environment, exists=True))
+NETWORK_BITS = 32  # of an environment's network, drawn at random (RFC 4193 §3.2.2)
 
 
-def require_environment(id_: EnvironmentId, environment: Environment | None) -> Environment:
-    """Returns ``environment``, which was found under ``id_``. Raises `Missing`, with the request that creates it."""
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What a request has committed."""
+
+    environment: Environment
+    """The environment after the commit; as it was before, at the same revision, if the request changed nothing."""
+    created: bool
+    """Whether what the request wrote did not exist before."""
+
+
+def environment_in(request: web.Request) -> EnvironmentId:
+    """The id of the environment in the path of ``request``. Raises `zones.errors.Invalid`."""
+    return check_environment_id(request.match_info["environment"])
+
+
+async def find_environment(request: web.Request) -> Environment:
+    """The environment in the path of ``request``. Raises `zones.errors.Missing`."""
+    id_ = environment_in(request)
+    _, environment = await request.app[CONTEXT].store.environments.read(id_)
+    return _require(id_, environment)
+
+
+async def commit_edits(
+    request: web.Request, wanted: Sequence[Edit], exists: Callable[[Environment], bool] = lambda _environment: True
+) -> Committed:
+    """Applies the edits ``wanted`` to the environment in the path of ``request``, all in one commit.
+
+    ``exists`` says whether an environment has what the request writes. Raises `zones.errors.ZonesError`,
+    `admin.errors.Malformed` and `admin.errors.PreconditionFailed`.
+    """
+    id_, now, preconditions = environment_in(request), unix_milliseconds(), read_preconditions(request.headers)
+
+    def change(_revision: int, environment: Environment | None) -> Environment:
+        before = _require(id_, environment)
+        after = edits.apply(before, wanted, now)
+        # Last, so that a precondition does not hide another reason to refuse (RFC 9110 §13.2.1).
+        preconditions.check(before, exists(before))
+        return after
+
+    written = await request.app[CONTEXT].writer.settle(id_, change)
+    return Committed(written.after, created=written.before is None or not exists(written.before))
+
+
+async def commit_environment(request: web.Request, wanted: Sequence[Edit]) -> Committed:
+    """Creates the environment in the path of ``request`` if it does not exist, and applies the edits ``wanted`` to it.
+
+    Raises as `commit_edits` does, and `store.errors.NetworkTaken` if no attempt found a free network.
+    """
+    id_, now, preconditions = environment_in(request), unix_milliseconds(), read_preconditions(request.headers)
+    context = request.app[CONTEXT]
+
+    def change(revision: int, environment: Environment | None) -> Environment:
+        preconditions.check(environment, environment is not None)
+        if environment is not None:
+            return edits.apply(environment, wanted, now)
+        network = context.platform.environment_network(secrets.randbelow((1 << NETWORK_BITS) - 1) + 1)
+        new = Environment(id=id_, network=network, revision=revision + 1)
+        return replace(edits.apply(new, wanted, now), revision=revision + 1)
+
+    written = await context.writer.settle(id_, change)
+    return Committed(written.after, created=written.before is None)
+
+
+async def commit_deletion(request: web.Request) -> int:
+    """Deletes the environment in the path of ``request``, and all its tokens; returns the revision of the deletion.
+
+    Raises `zones.errors.Missing`, `admin.errors.Malformed` and `admin.errors.PreconditionFailed`.
+    """
+    id_, preconditions = environment_in(request), read_preconditions(request.headers)
+    return await request.app[CONTEXT].writer.delete(id_, lambda found: preconditions.check(found, exists=True))
+
+
+def _require(id_: EnvironmentId, environment: Environment | None) -> Environment:
     return edits.must_exist(id_, environment, advice=f"create it with PUT /v1/environments/{id_}")

@@ -1,16 +1,16 @@
-"""How a request can fail in ways that are the API's own, sorted by whose fault it is.
+"""The errors that are the API's own, sorted by whose fault they are.
 
-What is wrong with a model is in `zones.errors`, with the store in `store.errors`; `problems` has the table that
-turns all of them into answers.
+Errors about the model are in `zones.errors`, errors of the store in `store.errors`. The table in `admin.http.problems`
+turns all of them into replies.
 """
 
 
 class AdminError(Exception):
-    """Base of this folder."""
+    """Base of the errors of this package."""
 
 
 class Unauthenticated(AdminError):
-    """There is no valid token; ``presented`` says whether there was one at all."""
+    """The request has no valid token; ``presented`` says whether it had an ``Authorization`` header at all."""
 
     def __init__(self, message: str, *, presented: bool) -> None:
         super().__init__(message)
@@ -18,11 +18,11 @@ class Unauthenticated(AdminError):
 
 
 class Forbidden(AdminError):
-    """The token is valid, but not for this."""
+    """The token is valid, but does not allow this request."""
 
 
 class Malformed(AdminError):
-    """The request cannot be read; ``field`` names the part at fault, ``""`` for all of it."""
+    """The request cannot be read; ``field`` names the part that is wrong, ``""`` stands for the whole request."""
 
     def __init__(self, message: str, *, field: str = "") -> None:
         super().__init__(message)
@@ -30,15 +30,15 @@ class Malformed(AdminError):
 
 
 class UnsupportedMediaType(AdminError):
-    """The body is not JSON, or does not say so."""
+    """The body is not JSON, or its ``Content-Type`` does not say that it is."""
 
 
 class PreconditionFailed(AdminError):
-    """What ``If-Match`` or ``If-None-Match`` demands is not so."""
+    """The state is not what ``If-Match`` or ``If-None-Match`` demands."""
 
 
 class RateLimited(AdminError):
-    """Too many requests; ``wait`` is the seconds until the next one is welcome."""
+    """The client sent too many requests; its next one will be accepted after ``wait`` seconds."""
 
     def __init__(self, message: str, *, wait: float) -> None:
         super().__init__(message)
@@ -50,7 +50,7 @@ class SlowBody(AdminError):
 
 
 class TimedOut(AdminError):
-    """We did not finish in time."""
+    """The server did not finish the request in time."""
 
 
 class BadTokenFile(AdminError):

@@ -1,9 +1,9 @@
-"""The API's description (OpenAPI 3.1), made from the table of routes and the types that they name."""
+"""The API's description (OpenAPI 3.1), made from the table of routes and the types that the routes name."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from ipaddress import IPv6Network
 from typing import Any
@@ -11,29 +11,19 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from admin.http.inputs import RECORD_TYPES
+from admin.auth.access import Access
 from admin.http.problems import MEDIA_TYPE, Problem
-from admin.http.route import Access, Route
-from admin.resources.bodies import LABEL
+from admin.http.route import Route
 from zones.addresses import Address
 
-VERSION = "1"  # of the API, as in its paths
+VERSION = "1"  # of the API, as in the prefix of its paths
 DOCUMENT: web.AppKey[bytes] = web.AppKey("openapi document", bytes)
+
+Schema = Mapping[str, Any]
+"""A JSON schema."""
 
 _REFERENCE = "#/components/schemas/{name}"
 _JSON = "application/json"
-
-_PATH_PARAMETERS: dict[str, dict[str, Any]] = {
-    "environment": {"type": "string", "pattern": "^[a-z0-9-]{1,63}$", "examples": ["production"]},
-    "service": {"type": "string", "pattern": LABEL, "examples": ["api"]},
-    "instance": {"type": "string", "pattern": LABEL, "examples": ["a1"]},
-    "name": {"type": "string", "minLength": 1, "maxLength": 190, "examples": ["db", "*.preview"]},
-    "type": {"enum": list(RECORD_TYPES)},
-    "peer": {"type": "string", "pattern": LABEL, "examples": ["laptop"]},
-    "host": {"type": "string", "pattern": LABEL, "examples": ["h1"]},
-    "revision": {"type": "integer", "minimum": 1, "examples": [7]},
-    "token_id": {"type": "string", "pattern": "^[0-9a-f]{12}$"},
-}
 
 _HEADERS: dict[str, dict[str, Any]] = {
     "ETag": {"description": "the environment's revision, in quotes", "schema": {"type": "string"}},
@@ -48,19 +38,18 @@ async def get_openapi(request: web.Request) -> web.Response:
     return web.Response(body=request.app[DOCUMENT], content_type=_JSON)
 
 
-def describe(routes: Iterable[Route]) -> bytes:
-    """The description of ``routes``, as JSON."""
-    routes = tuple(routes)
+def describe(routes: tuple[Route, ...], path_parameters: Mapping[str, Schema]) -> bytes:
+    """The description of ``routes``, as JSON; ``path_parameters`` has a schema for each parameter in their paths."""
     schemas, components = _schemas(routes)
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas, path_parameters)
     document = {
         "openapi": "3.1.0",
         "info": {
             "title": "Interlock admin API",
             "version": VERSION,
-            "description": "Private networking for environments: what has a name under railway.internal, and where.",
+            "description": "Private networking for environments: the names under railway.internal and their addresses.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
@@ -91,13 +80,16 @@ def _schema_of(type_: type) -> dict[str, Any]:
     raise NotImplementedError(type_)
 
 
-def _operation(route: Route, schemas: dict[Any, dict[str, Any]]) -> dict[str, Any]:
+def _operation(
+    route: Route, schemas: dict[Any, dict[str, Any]], path_parameters: Mapping[str, Schema]
+) -> dict[str, Any]:
+    parameters = [*_path_parameters(route, path_parameters), *_query_parameters(route), *_header_parameters(route)]
     operation: dict[str, Any] = {
         "operationId": route.name,
         "summary": route.summary,
         "tags": [_tag(route)],
         "description": f"Token: {route.access.value}.",
-        "parameters": [*_path_parameters(route), *_query_parameters(route), *_header_parameters(route)],
+        "parameters": parameters,
         "responses": _responses(route, schemas),
     }
     if route.access is Access.OPEN:
@@ -111,9 +103,9 @@ def _tag(route: Route) -> str:
     return (route.handler.__module__).rpartition(".")[2].replace("_", " ")
 
 
-def _path_parameters(route: Route) -> list[dict[str, Any]]:
+def _path_parameters(route: Route, schemas: Mapping[str, Schema]) -> list[dict[str, Any]]:
     return [
-        {"name": name, "in": "path", "required": True, "schema": _PATH_PARAMETERS[name]}
+        {"name": name, "in": "path", "required": True, "schema": schemas[name]}
         for name in re.findall(r"{(\w+)}", route.path)
     ]
 
@@ -132,7 +124,7 @@ def _query_parameters(route: Route) -> list[dict[str, Any]]:
 
 def _header_parameters(route: Route) -> list[dict[str, Any]]:
     if 304 in route.refusals:
-        return [_condition("If-None-Match", "the entity tag that the reader has: 304 if it is still right")]
+        return [_condition("If-None-Match", "the entity tag that the reader has; 304 if the environment still has it")]
     if 412 in route.refusals:
         condition = _condition("If-Match", "write only at this revision of the environment, in quotes")
         only_new = _condition("If-None-Match", "create, never change", {"pattern": r"^\*$"})

@@ -1,23 +1,19 @@
-"""The one table of routes: it registers the handlers, guards them, and documents them."""
+"""The table of the API: its routes, which it registers, guards and documents, and the edits that a batch may hold.
+
+A new resource is one file in `admin.resources`, and its lines here.
+"""
 
 from __future__ import annotations
 
-from admin.http.pages import EnvironmentPage, HostPage, InstancePage, PageQuery, PeerPage, RecordPage, ServicePage
-from admin.http.route import Access, Route
+from typing import Any
+
+from admin.auth.access import Access
+from admin.http.fields import ENVIRONMENT_ID, LABEL
+from admin.http.pages import PageQuery
+from admin.http.route import Route
 from admin.openapi import get_openapi
-from admin.resources import batch, environments, explain, hosts, instances, peers, records, revisions, services, views
+from admin.resources import batch, environments, explain, hosts, instances, peers, records, revisions, services, tokens
 from admin.resources import operations as ops
-from admin.resources import tokens as environment_tokens
-from admin.resources.bodies import (
-    BatchBody,
-    EnvironmentBody,
-    HostBody,
-    InstanceBody,
-    PeerBody,
-    RecordBody,
-    ServiceBody,
-    TokenBody,
-)
 
 ENVIRONMENTS = "/v1/environments"
 ENVIRONMENT = ENVIRONMENTS + "/{environment}"
@@ -29,142 +25,167 @@ RECORDS = ENVIRONMENT + "/records"
 RECORD = RECORDS + "/{name}/{type}"
 PEERS = ENVIRONMENT + "/peers"
 PEER = PEERS + "/{peer}"
+REVISION = ENVIRONMENT + "/revisions/{revision}"
 TOKENS = ENVIRONMENT + "/tokens"
 HOSTS = "/v1/hosts"
 HOST = HOSTS + "/{host}"
 
 INSIDE, ROOT = Access.INSIDE, Access.ROOT
-SHOWN = frozenset({304, 404})
-LISTED = frozenset({404})
-WRITTEN = frozenset({404, 409, 412})
-IN_THE_WAY = frozenset({404, 409})
+# The statuses with which routes refuse.
+READ = frozenset({304, 404})  # 304: of what is inside of an environment, which has an entity tag
+MISSING = frozenset({404})
+WRITE = frozenset({404, 409, 412})
+CONFLICT = frozenset({404, 409})
+
+PATH_PARAMETERS: dict[str, dict[str, Any]] = {
+    "environment": {"type": "string", "pattern": ENVIRONMENT_ID, "examples": ["production"]},
+    "service": {"type": "string", "pattern": LABEL, "examples": ["api"]},
+    "instance": {"type": "string", "pattern": LABEL, "examples": ["a1"]},
+    "name": {"type": "string", "minLength": 1, "maxLength": 190, "examples": ["db", "*.preview"]},
+    "type": {"enum": list(records.RECORD_TYPES)},
+    "peer": {"type": "string", "pattern": LABEL, "examples": ["laptop"]},
+    "host": {"type": "string", "pattern": LABEL, "examples": ["h1"]},
+    "revision": {"type": "integer", "minimum": 1, "examples": [7]},
+    "token_id": {"type": "string", "pattern": "^[0-9a-f]{12}$"},
+}
+
+BATCH_EDITS: tuple[type[batch.BatchEdit], ...] = (
+    services.PutService,
+    services.DeleteService,
+    instances.PutInstance,
+    instances.DeleteInstance,
+    records.PutRecord,
+    records.DeleteRecord,
+    peers.PutPeer,
+    peers.DeletePeer,
+)
 
 ROUTES: tuple[Route, ...] = (
     *ops.ROUTES,
-    Route("GET", "/openapi.json", get_openapi, "This description", Access.OPEN, {200: dict}),
+    Route("GET", "/openapi.json", get_openapi, "Show this description", Access.OPEN, {200: dict}),
     Route(
         "GET", ENVIRONMENTS, environments.list_environments, "List environments", Access.ANY,
-        {200: EnvironmentPage}, query=PageQuery,
+        {200: environments.EnvironmentPage}, query=PageQuery,
     ),
     Route(
         "PUT", ENVIRONMENT, environments.put_environment, "Create or change an environment", ROOT,
-        {200: views.EnvironmentSummary, 201: views.EnvironmentSummary}, body=EnvironmentBody,
+        {200: environments.EnvironmentSummary, 201: environments.EnvironmentSummary}, body=environments.EnvironmentBody,
         refusals=frozenset({409, 412}),
     ),
     Route(
         "GET", ENVIRONMENT, environments.get_environment, "Show an environment and all that is in it", INSIDE,
-        {200: views.EnvironmentView}, refusals=SHOWN,
+        {200: environments.EnvironmentView}, refusals=READ,
     ),
     Route(
         "DELETE", ENVIRONMENT, environments.delete_environment, "Delete an environment", ROOT,
-        {204: None}, refusals=WRITTEN,
+        {204: None}, refusals=WRITE,
     ),
     Route(
         "GET", SERVICES, services.list_services, "List services", INSIDE,
-        {200: ServicePage}, query=PageQuery, refusals=SHOWN,
+        {200: services.ServicePage}, query=PageQuery, refusals=READ,
     ),
     Route(
         "PUT", SERVICE, services.put_service, "Create, change or rename a service", INSIDE,
-        {200: views.ServiceReply, 201: views.ServiceReply}, body=ServiceBody, refusals=WRITTEN,
+        {200: services.ServiceReply, 201: services.ServiceReply}, body=services.ServiceBody, refusals=WRITE,
     ),
     Route(
         "GET", SERVICE, services.get_service, "Show a service", INSIDE,
-        {200: views.ServiceReply}, refusals=SHOWN,
+        {200: services.ServiceReply}, refusals=READ,
     ),
     Route(
         "DELETE", SERVICE, services.delete_service, "Delete a service", INSIDE,
-        {204: None}, refusals=WRITTEN,
+        {204: None}, refusals=WRITE,
     ),
     Route(
         "GET", INSTANCES, instances.list_instances, "List the instances of a service", INSIDE,
-        {200: InstancePage}, query=PageQuery, refusals=SHOWN,
+        {200: instances.InstancePage}, query=PageQuery, refusals=READ,
     ),
     Route(
         "PUT", INSTANCE, instances.put_instance, "Create or change an instance", INSIDE,
-        {200: views.InstanceReply, 201: views.InstanceReply}, body=InstanceBody, refusals=WRITTEN,
+        {200: instances.InstanceReply, 201: instances.InstanceReply}, body=instances.InstanceBody, refusals=WRITE,
     ),
     Route(
         "GET", INSTANCE, instances.get_instance, "Show an instance", INSIDE,
-        {200: views.InstanceReply}, refusals=SHOWN,
+        {200: instances.InstanceReply}, refusals=READ,
     ),
     Route(
         "DELETE", INSTANCE, instances.delete_instance, "Delete an instance", INSIDE,
-        {204: None}, refusals=WRITTEN,
+        {204: None}, refusals=WRITE,
     ),
     Route(
         "GET", RECORDS, records.list_records, "List custom records", INSIDE,
-        {200: RecordPage}, query=PageQuery, refusals=SHOWN,
+        {200: records.RecordPage}, query=PageQuery, refusals=READ,
     ),
     Route(
         "PUT", RECORD, records.put_record, "Set the values of a custom record", INSIDE,
-        {200: views.RecordReply, 201: views.RecordReply}, body=RecordBody, refusals=WRITTEN,
+        {200: records.RecordReply, 201: records.RecordReply}, body=records.RecordBody, refusals=WRITE,
     ),
     Route(
         "GET", RECORD, records.get_record, "Show a custom record", INSIDE,
-        {200: views.RecordReply}, refusals=SHOWN,
+        {200: records.RecordReply}, refusals=READ,
     ),
     Route(
         "DELETE", RECORD, records.delete_record, "Delete a custom record", INSIDE,
-        {204: None}, refusals=WRITTEN,
+        {204: None}, refusals=WRITE,
     ),
     Route(
         "GET", PEERS, peers.list_peers, "List external peers", INSIDE,
-        {200: PeerPage}, query=PageQuery, refusals=SHOWN,
+        {200: peers.PeerPage}, query=PageQuery, refusals=READ,
     ),
     Route(
         "PUT", PEER, peers.put_peer, "Create or change an external peer", INSIDE,
-        {200: views.PeerReply, 201: views.PeerReply}, body=PeerBody, refusals=WRITTEN,
+        {200: peers.PeerReply, 201: peers.PeerReply}, body=peers.PeerBody, refusals=WRITE,
     ),
     Route(
         "GET", PEER, peers.get_peer, "Show an external peer", INSIDE,
-        {200: views.PeerReply}, refusals=SHOWN,
+        {200: peers.PeerReply}, refusals=READ,
     ),
     Route(
         "DELETE", PEER, peers.delete_peer, "Delete an external peer, which cuts it off", INSIDE,
-        {204: None}, refusals=WRITTEN,
+        {204: None}, refusals=WRITE,
     ),
     Route(
-        "GET", PEER + "/config", peers.get_peer_config, "The file that sets an external peer up", INSIDE,
-        {200: str}, query=peers.ConfigQuery, refusals=IN_THE_WAY,
+        "GET", PEER + "/config", peers.get_peer_config, "Show the WireGuard configuration of an external peer", INSIDE,
+        {200: str}, query=peers.ConfigQuery, refusals=CONFLICT,
     ),
     Route(
         "POST", ENVIRONMENT + "/batch", batch.post_batch, "Make several edits in one commit", INSIDE,
-        {200: batch.BatchReply}, body=BatchBody, refusals=WRITTEN,
+        {200: batch.batch_reply(BATCH_EDITS)}, body=batch.batch_body(BATCH_EDITS), refusals=WRITE,
     ),
     Route(
-        "GET", ENVIRONMENT + "/revisions/{revision}", revisions.get_revision, "Which hosts have a revision?", INSIDE,
-        {200: revisions.RevisionView}, refusals=LISTED,
+        "GET", REVISION, revisions.get_revision, "Show which hosts have a revision", INSIDE,
+        {200: revisions.RevisionView}, refusals=MISSING,
     ),
     Route(
-        "POST", TOKENS, environment_tokens.post_token, "Make a token for an environment", ROOT,
-        {201: views.TokenReply}, body=TokenBody, refusals=IN_THE_WAY,
+        "POST", TOKENS, tokens.post_token, "Make a token for an environment", ROOT,
+        {201: tokens.TokenReply}, body=tokens.TokenBody, refusals=CONFLICT,
     ),
     Route(
-        "GET", TOKENS, environment_tokens.list_tokens, "List the tokens of an environment", ROOT,
-        {200: environment_tokens.TokenList}, refusals=LISTED,
+        "GET", TOKENS, tokens.list_tokens, "List the tokens of an environment", ROOT,
+        {200: tokens.TokenList}, refusals=MISSING,
     ),
     Route(
-        "DELETE", TOKENS + "/{token_id}", environment_tokens.delete_token, "Revoke a token", ROOT,
-        {204: None}, refusals=LISTED,
+        "DELETE", TOKENS + "/{token_id}", tokens.delete_token, "Revoke a token", ROOT,
+        {204: None}, refusals=MISSING,
     ),
     Route(
         "GET", HOSTS, hosts.list_hosts, "List hosts", ROOT,
-        {200: HostPage}, query=PageQuery,
+        {200: hosts.HostPage}, query=PageQuery,
     ),
     Route(
         "GET", HOST, hosts.get_host, "Show a host", ROOT,
-        {200: views.HostReply}, refusals=LISTED,
+        {200: hosts.HostReply}, refusals=MISSING,
     ),
     Route(
-        "PUT", HOST, hosts.put_host, "Drain a host, or end that", ROOT,
-        {200: views.HostReply}, body=HostBody, refusals=IN_THE_WAY,
+        "PUT", HOST, hosts.put_host, "Drain a host, or end the drain", ROOT,
+        {200: hosts.HostReply}, body=hosts.HostBody, refusals=CONFLICT,
     ),
     Route(
         "DELETE", HOST, hosts.delete_host, "Forget a host that is gone for good", ROOT,
-        {204: None}, refusals=IN_THE_WAY,
+        {204: None}, refusals=CONFLICT,
     ),
     Route(
-        "GET", "/v1/explain", explain.get_explanation, "What is a name answered with, and why?", Access.ANY,
-        {200: explain.Explanation}, query=explain.ExplainQuery, refusals=LISTED,
+        "GET", "/v1/explain", explain.get_explanation, "Explain what a name is answered with", Access.ANY,
+        {200: explain.Explanation}, query=explain.ExplainQuery, refusals=MISSING,
     ),
 )  # fmt: skip

@@ -1,1 +1,1 @@
-"""Who asks, and what a token allows: actors, API tokens, the root token."""
+"""Who sent a request, and what that client may do: actors, access rules, API tokens, the root token."""

@@ -1,31 +1,30 @@
-"""What clients send, read strictly: an unknown field, a wrong type or a broken rule is named and refused."""
+"""What clients send, read strictly: an unknown field, a wrong type or a broken rule is refused, and the field named."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from typing import TypeVar, cast, get_args
+from typing import TypeVar
 
 import msgspec
 from aiohttp import web
 
-from admin.context import CONTEXT
 from admin.errors import Malformed, SlowBody, UnsupportedMediaType
+from admin.http.context import CONTEXT
 from zones.errors import Invalid, ZonesError
-from zones.model import RecordType
-from zones.names import EnvironmentId, check_environment_id
 
 T = TypeVar("T")
-
-RECORD_TYPES: tuple[str, ...] = get_args(RecordType)
 
 _PATH = re.compile(r"(?P<message>.*?)(?: - at `\$\.?(?P<path>.*)`)?", re.DOTALL)
 _NAMED = re.compile(r"(?:unknown|missing required) field `(.*)`", re.DOTALL)
 
 
 async def read_body(request: web.Request, shape: type[T]) -> T:
-    """The body of ``request``, which must be JSON of that ``shape``."""
-    # So that no web page can have a browser send one without asking first (a "simple" request has no such type).
+    """The body of ``request``, which must be JSON of the type ``shape``.
+
+    Raises `UnsupportedMediaType`, `SlowBody`, `Malformed`, or `Invalid` with the place of the field in the body.
+    """
+    # A browser sends a "simple" request of any web page without asking the server first. None of those has this type.
     if request.content_type != "application/json":
         raise UnsupportedMediaType("send JSON, with the header 'Content-Type: application/json'")
     try:
@@ -39,12 +38,15 @@ async def read_body(request: web.Request, shape: type[T]) -> T:
         return msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as error:
         raise _as_invalid(error) from None
-    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested beyond reason
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deeply
         raise Malformed(f"the body is not JSON in UTF-8: {error}") from None
 
 
 def read_query(request: web.Request, shape: type[T]) -> T:
-    """The query parameters of ``request``, as ``shape``; numbers are written as text there."""
+    """The query parameters of ``request`` as the type ``shape``; a query writes numbers as text.
+
+    Raises `Malformed` or `Invalid`, with the name of the parameter.
+    """
     given = dict(request.query)
     for name in given:
         if len(request.query.getall(name)) > 1:
@@ -55,21 +57,9 @@ def read_query(request: web.Request, shape: type[T]) -> T:
         raise _as_invalid(error) from None
 
 
-def environment_in(request: web.Request) -> EnvironmentId:
-    """The environment in the path of ``request``. Raises `Invalid`."""
-    return check_environment_id(request.match_info["environment"])
-
-
-def record_type_in(request: web.Request) -> RecordType:
-    """The record type in the path of ``request``. Raises `Invalid`."""
-    text = request.match_info["type"]
-    if text not in RECORD_TYPES:
-        raise Invalid(f"{text!r} records cannot be set: use one of {', '.join(RECORD_TYPES)}", field="type")
-    return cast("RecordType", text)
-
-
 def _as_invalid(error: msgspec.ValidationError) -> Invalid:
-    # msgspec ends its message with the path; a rule of the model's own knows the last field, which the path lacks.
+    # msgspec's message ends with the path of the object at fault. It lacks the last field where a rule of the model
+    # is broken, or a field is unknown or missing: the model's error or the message itself names that one.
     found = _PATH.fullmatch(str(error))
     assert found is not None
     message, path = found["message"], found["path"] or ""

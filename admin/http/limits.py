@@ -1,4 +1,4 @@
-"""What one client may take: sizes, times, and requests a second (a token bucket for each client)."""
+"""How much one client may use: sizes, times, and requests a second (a token bucket for each client)."""
 
 from __future__ import annotations
 
@@ -8,40 +8,55 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Each limit with what it protects. Rates are requests a second, bursts and ``clients`` are numbers of them."""
+    """The limits of the API, each with what it protects.
 
-    body_bytes: int = 8 << 20  # memory; a batch of a thousand edits is a tenth of this
-    body_seconds: float = 5.0  # connections, from those who send a byte now and then
-    request_seconds: float = 10.0  # the client's patience: two time-outs of the store and some retries fit
-    rate: float = 1000.0  # the other clients, from one token; the design figure for all commits is as high
+    A rate is in requests a second. A burst is the number of requests that a client which was idle may send at once.
+    """
+
+    body_bytes: int = 8 << 20
+    """Octets of one request body, unpacked. Protects memory; a batch of a thousand edits is a tenth of this."""
+    body_seconds: float = 5.0
+    """Seconds in which a body must arrive. Protects connections from clients that send one byte now and then."""
+    request_seconds: float = 10.0
+    """Seconds in which a request is answered. Protects the client's wait; two time-outs of the store and some retries
+    fit into it."""
+    rate: float = 1000.0
+    """The rate for one token. Protects all other clients; the design figure for all commits together is as high."""
     burst: float = 2000.0
-    stranger_rate: float = 20.0  # the store, from one address that tries tokens
-    stranger_burst: float = 100.0
-    clients: int = 10_000  # memory; some hundred octets each
+    """The burst for one token."""
+    anonymous_rate: float = 20.0
+    """The rate for one source network without a valid token. Protects the store from a client that guesses tokens."""
+    anonymous_burst: float = 100.0
+    """The burst for one source network without a valid token."""
+    tracked_clients: int = 10_000
+    """How many clients of each sort have a bucket. Protects memory; a bucket takes some hundred octets."""
 
 
 class Buckets:
-    """A token bucket for each client, of which at most ``clients`` are remembered: the latest ones.
+    """A token bucket for each of the ``tracked_clients`` clients that sent a request last.
 
-    One that is forgotten starts anew with a full bucket. That helps nobody: to be forgotten, as many others must
-    have come since.
+    A client that is dropped from the table starts again with a full bucket. This cannot be exploited: a client is
+    dropped only after as many other clients have sent requests since its last one.
     """
 
-    def __init__(self, rate: float, burst: float, clients: int) -> None:
+    def __init__(self, rate: float, burst: float, tracked_clients: int) -> None:
         self._rate = rate
         self._burst = burst
-        self._clients = clients
-        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()  # client → level, as of when
+        self._tracked_clients = tracked_clients
+        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()  # client → level, and when it had it
 
     def __len__(self) -> int:
         return len(self._levels)
 
     def take(self, client: str, now: float) -> float:
-        """0.0 where ``client`` may go ahead at ``now`` (monotonic seconds), else the seconds it has to wait."""
+        """Takes one request from the bucket of ``client`` at ``now`` (monotonic seconds).
+
+        Returns 0.0 if the client may go on, else the seconds until its next request will be accepted.
+        """
         level, since = self._levels.pop(client, (self._burst, now))
         level = min(self._burst, level + (now - since) * self._rate)
         admitted = level >= 1.0
         self._levels[client] = (level - admitted, now)
-        if len(self._levels) > self._clients:
+        if len(self._levels) > self._tracked_clients:
             self._levels.popitem(last=False)
         return 0.0 if admitted else (1.0 - level) / self._rate

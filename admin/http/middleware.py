@@ -1,11 +1,11 @@
-"""The path of a request to its handler, outermost first; `ORDER` is that path.
+"""The steps of a request on its path to the handler, outermost first; `ORDER` is that path.
 
-answer_problems   whatever is raised below becomes a problem document here, and every answer is counted
-identify          who asks?
-limit             not too often?
-audit             a write is logged, with how it ended
-authorize         may they?
-end_in_time       or give up
+answer_problems   turns every error that is raised further inside into a problem document, and counts every reply
+identify          finds out which client sent the request
+limit             refuses a client that sends too many requests
+audit             logs every write, with its outcome
+authorize         refuses a client that may not use the route
+end_in_time       gives up when the request takes too long
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ import time
 
 from aiohttp import hdrs, web
 
-from admin.auth import actors, tokens
-from admin.context import ACTOR, CONTEXT, REVISION
+from admin.auth import access, actors, tokens
+from admin.auth.access import Access
+from admin.auth.actors import Anonymous
 from admin.errors import RateLimited, TimedOut
 from admin.http import problems
-from admin.http.route import Access, Handler, route_of
+from admin.http.context import ACTOR, CONTEXT, REVISION
+from admin.http.route import Handler, route_of
 from zones.addresses import Address
 from zones.errors import Invalid
 
@@ -29,10 +31,10 @@ audit_log = logging.getLogger("interlock.audit")
 
 @web.middleware
 async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """The one place where an error becomes an answer."""
+    """Turns an error into a reply; the only place that does."""
     try:
         response = await handler(request)
-    except Exception as error:  # noqa: BLE001 the catch-all of this folder
+    except Exception as error:  # noqa: BLE001 the catch-all of this package
         response = problems.answer(request, error)
     if context := request.app.get(CONTEXT):
         context.counts.requests[_series(request, response.status)] += 1
@@ -41,10 +43,12 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
 
 @web.middleware
 async def identify(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Finds out who asks; without the store where that does not matter, so that health can be told without it."""
+    """Finds out which client sent the request; an open route does not need the store for it, so health checks work
+    while the store is down.
+    """
     route, context = route_of(request), request.app[CONTEXT]
     if route is None or route.access is Access.OPEN:
-        request[ACTOR] = actors.Stranger()
+        request[ACTOR] = Anonymous()
     else:
         authorization = request.headers.get(hdrs.AUTHORIZATION, "")
         request[ACTOR] = await actors.identify(authorization, context.root_token_digest, context.store)
@@ -53,13 +57,16 @@ async def identify(request: web.Request, handler: Handler) -> web.StreamResponse
 
 @web.middleware
 async def limit(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turns away who asks too often: by token, or by address without one. Health checks may ask at any rate."""
+    """Refuses a client that sends too many requests: counted by token, or by source network for anonymous clients.
+
+    Open routes have no limit, so that health checks are always answered.
+    """
     route, context, actor = route_of(request), request.app[CONTEXT], request[ACTOR]
     if route is None or route.access is not Access.OPEN:
-        if isinstance(actor, actors.Stranger):
-            wait = context.strangers.take(_neighbourhood(_source(request)), time.monotonic())
+        if isinstance(actor, Anonymous):
+            wait = context.anonymous_buckets.take(_source_network(_source(request)), time.monotonic())
         else:
-            wait = context.clients.take(actor.id, time.monotonic())
+            wait = context.token_buckets.take(actor.id, time.monotonic())
         if wait:
             context.counts.rate_limited += 1
             raise RateLimited("too many requests: wait as long as Retry-After says, and use batches", wait=wait)
@@ -68,7 +75,7 @@ async def limit(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 @web.middleware
 async def audit(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Writes down who wrote what and how it ended: never a token, never a body."""
+    """Logs who wrote what, and the outcome; never a token, never a body."""
     route = route_of(request)
     if route is None or not route.is_write:
         return await handler(request)
@@ -99,15 +106,15 @@ async def audit(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 @web.middleware
 async def authorize(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Lets through who may take the route."""
+    """Refuses a client that may not use the route."""
     if route := route_of(request):
-        actors.authorize(request[ACTOR], route.access, request.match_info.get("environment"))
+        access.authorize(request[ACTOR], route.access, request.match_info.get("environment"))
     return await handler(request)
 
 
 @web.middleware
 async def end_in_time(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Gives up on what takes too long."""
+    """Gives up when the request takes too long."""
     try:
         async with asyncio.timeout(request.app[CONTEXT].limits.request_seconds) as timeout:
             return await handler(request)
@@ -121,11 +128,11 @@ ORDER = (answer_problems, identify, limit, audit, authorize, end_in_time)
 
 
 def _source(request: web.Request) -> str:
-    return request.remote or "local"  # a unix socket's clients have no address
+    return request.remote or "local"  # the clients of a unix socket have no address
 
 
-def _neighbourhood(source: str) -> str:
-    # Whoever has one IPv6 address has the whole /64, so that is who is limited.
+def _source_network(source: str) -> str:
+    # A client that has one IPv6 address has its whole /64, so that network is what is limited.
     try:
         return Address.parse(source)[:8].hex()
     except Invalid:

@@ -1,4 +1,4 @@
-"""Long lists, a page at a time: so many at most, and where the next page starts."""
+"""Long lists, a page at a time: how many entries a page holds, and after which entry the next page starts."""
 
 from __future__ import annotations
 
@@ -7,86 +7,26 @@ from typing import Annotated, TypeVar
 
 from msgspec import Meta, Struct
 
-from admin.resources.views import (
-    EnvironmentSummary,
-    HostsRevision,
-    HostView,
-    InstanceView,
-    PeerView,
-    RecordView,
-    Revision,
-    ServiceView,
-)
+Item = TypeVar("Item")
 
-Entry = TypeVar("Entry")
-
-PAGE = 100
-LARGEST_PAGE = 1000  # entries, each of some kilobytes: what one answer may take
+DEFAULT_PAGE = 100  # entries
+LARGEST_PAGE = 1000  # entries of some kilobytes each: a limit to the size of one reply
 
 
 class PageQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which page: at most ``limit`` entries that come after the one named ``after``."""
+    """Which page to list: at most ``limit`` entries, starting with the first one after the key ``after``."""
 
-    limit: Annotated[int, Meta(ge=1, le=LARGEST_PAGE, description="entries at most")] = PAGE
+    limit: Annotated[int, Meta(ge=1, le=LARGEST_PAGE, description="entries at most")] = DEFAULT_PAGE
     after: Annotated[str, Meta(description="'next' of the page before")] = ""
 
 
-class EnvironmentPage(Struct, frozen=True):
-    """Environments by id. ``unreadable`` are those whose stored document breaks a rule; the others are unharmed."""
-
-    environments: tuple[EnvironmentSummary, ...]
-    unreadable: tuple[str, ...]
-    next: str | None
-
-
-class ServicePage(Struct, frozen=True):
-    """Services by name."""
-
-    services: tuple[ServiceView, ...]
-    next: str | None
-    revision: Revision
-
-
-class InstancePage(Struct, frozen=True):
-    """Instances by id."""
-
-    instances: tuple[InstanceView, ...]
-    next: str | None
-    revision: Revision
-
-
-class RecordPage(Struct, frozen=True):
-    """Record sets by name and type."""
-
-    records: tuple[RecordView, ...]
-    next: str | None
-    revision: Revision
-
-
-class PeerPage(Struct, frozen=True):
-    """External peers by id."""
-
-    peers: tuple[PeerView, ...]
-    next: str | None
-    revision: Revision
-
-
-class HostPage(Struct, frozen=True):
-    """Hosts by id. ``unreadable`` are all those whose stored document breaks a rule; the others are unharmed."""
-
-    hosts: tuple[HostView, ...]
-    unreadable: tuple[str, ...]
-    next: str | None
-    revision: HostsRevision
-
-
 def cut_page(
-    entries: Iterable[Entry], key: Callable[[Entry], str], query: PageQuery
-) -> tuple[tuple[Entry, ...], str | None]:
-    """The page of ``entries`` that ``query`` asks for, in the order of their keys as text.
+    items: Iterable[Item], key: Callable[[Item], str], query: PageQuery
+) -> tuple[tuple[Item, ...], str | None]:
+    """The page of ``items`` that ``query`` asks for, in the order of their keys as text.
 
-    With it comes the key to ask after for the next page; None on the last one.
+    The second value is the ``after`` of the next page; None on the last page.
     """
-    following = sorted((entry for entry in entries if key(entry) > query.after), key=key)
+    following = sorted((item for item in items if key(item) > query.after), key=key)
     page = tuple(following[: query.limit])
     return page, key(page[-1]) if len(following) > query.limit else None

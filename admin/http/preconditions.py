@@ -1,4 +1,4 @@
-"""Conditional requests (RFC 9110 §13): the revision of an environment is the entity tag of all that is in it."""
+"""Conditional requests (RFC 9110 §13): the revision of an environment is the entity tag of everything inside of it."""
 
 from __future__ import annotations
 
@@ -16,19 +16,25 @@ _TAGS = re.compile(rf"\s*{_TAG}(?:\s*,\s*{_TAG})*\s*")
 
 
 def entity_tag(revision: int) -> str:
-    """The entity tag of an environment, and of all that is in it, at ``revision``."""
+    """The entity tag of an environment, and of everything inside of it, at ``revision``."""
     return f'"{revision}"'
 
 
 @dataclass(frozen=True, slots=True)
 class Preconditions:
-    """What a write demands of the state it finds. ``if_match`` holds entity tags or is `ANY`; None demands nothing."""
+    """What a client demands of the state that its write finds."""
 
     if_match: frozenset[str] | str | None = None
+    """The entity tags of ``If-Match``, one of which must be the environment's; or `ANY`, if what is written must exist;
+    or None for no demand."""
     create_only: bool = False
+    """Whether what is written must not exist yet (``If-None-Match: *``)."""
 
     def check(self, environment: Environment | None, exists: bool) -> None:
-        """Raises `PreconditionFailed` unless all is so; ``exists`` tells of the part that is to be written."""
+        """Raises `PreconditionFailed` unless ``environment`` meets all demands.
+
+        ``exists`` says whether the part of it that the client writes is there already.
+        """
         if self.create_only and exists:
             raise PreconditionFailed("it exists already, and 'If-None-Match: *' is to create only: leave it out")
         if self.if_match is None:
@@ -45,7 +51,7 @@ class Preconditions:
 
 
 def read_preconditions(headers: Mapping[str, str]) -> Preconditions:
-    """What ``headers`` demand of a write. Raises `Malformed`: a condition that is not understood is not ignored."""
+    """The preconditions in ``headers`` of a write. Raises `Malformed` for one that cannot be read; none is ignored."""
     if_none_match = headers.get("If-None-Match")
     if if_none_match is not None and if_none_match.strip() != ANY:
         raise Malformed("a write takes 'If-None-Match: *' only, which creates and never changes", field="If-None-Match")
@@ -53,7 +59,7 @@ def read_preconditions(headers: Mapping[str, str]) -> Preconditions:
 
 
 def is_unchanged(headers: Mapping[str, str], revision: int) -> bool:
-    """Whether a reader that sent ``headers`` has ``revision`` already (RFC 9110 §13.1.2, a weak comparison)."""
+    """Whether the reader that sent ``headers`` has ``revision`` already (RFC 9110 §13.1.2, a weak comparison)."""
     tags = _read_tags(headers, "If-None-Match")
     return tags == ANY or (tags is not None and entity_tag(revision) in {tag.removeprefix("W/") for tag in tags})
 

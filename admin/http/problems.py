@@ -1,7 +1,7 @@
-"""Errors as answers: problem details (RFC 9457), each with what to do about it.
+"""Errors as replies: problem details (RFC 9457), each with what the client can do about it.
 
-The table below is all that can go wrong. What is not in it is a fault of ours: it is logged under a reference, and
-the client is told that reference and nothing else.
+`KINDS` lists every error that is expected. Any other error is a fault of the server: it is logged under a reference,
+and the client gets that reference and nothing else.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from zones.errors import Conflict, Invalid, Missing, ZonesError
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:interlock:problem:"
-RETRY_STORE = 1  # seconds; the store of a failed-over Redis is back in a few
+RETRY_STORE = 1  # seconds until the client may try again; a failover of Redis takes a few
 CHALLENGE = 'Bearer realm="interlock"'
 
 log = logging.getLogger(__name__)
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What went wrong (RFC 9457). ``type`` is for programs, ``detail`` says what to do, ``field`` what is at fault."""
+    """What went wrong (RFC 9457). ``type`` is for programs, ``detail`` says what to do, ``field`` is at fault."""
 
     type: str
     title: str
@@ -39,19 +39,22 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A sort of problem; ``name`` ends its type."""
+    """A kind of problem."""
 
     status: int
+    """The HTTP status of the reply."""
     name: str
+    """The end of the problem's ``type``, after `TYPE_PREFIX`; also the ``outcome`` in the audit log."""
     title: str
+    """The kind in some words, the same for every problem of the kind."""
 
 
 KINDS: dict[type[Exception], Kind] = {
-    # the client's fault
+    # The client is at fault.
     errors.Malformed: Kind(400, "malformed", "The request cannot be read"),
     Invalid: Kind(400, "invalid", "The request breaks a rule"),
     errors.Unauthenticated: Kind(401, "unauthenticated", "A valid token is needed"),
-    errors.Forbidden: Kind(403, "forbidden", "The token is not for this"),
+    errors.Forbidden: Kind(403, "forbidden", "The token does not allow this"),
     Missing: Kind(404, "missing", "There is no such thing"),
     web.HTTPNotFound: Kind(404, "no-such-path", "The API has no such path"),
     web.HTTPMethodNotAllowed: Kind(405, "no-such-method", "The path has no such method"),
@@ -61,10 +64,10 @@ KINDS: dict[type[Exception], Kind] = {
     web.HTTPRequestEntityTooLarge: Kind(413, "too-large", "The body is too large"),
     errors.UnsupportedMediaType: Kind(415, "unsupported-media-type", "The body is not JSON"),
     errors.RateLimited: Kind(429, "rate-limited", "Too many requests"),
-    # nobody's
+    # Nobody is at fault.
     RevisionConflict: Kind(409, "busy", "Others write this environment at the same time"),
     NetworkTaken: Kind(409, "busy", "No free network was found"),
-    # ours
+    # The server is at fault.
     Unavailable: Kind(503, "store-unavailable", "The store cannot be reached"),
     errors.TimedOut: Kind(503, "timed-out", "The request took too long"),
 }
@@ -72,7 +75,7 @@ UNEXPECTED = Kind(500, "internal", "A fault of the server")
 
 
 def kind_of(error: Exception) -> Kind:
-    """Which sort of problem ``error`` is."""
+    """The kind of problem that ``error`` is."""
     for type_ in type(error).__mro__:
         if kind := KINDS.get(type_):
             return kind
@@ -82,7 +85,7 @@ def kind_of(error: Exception) -> Kind:
 
 
 def answer(request: web.Request, error: Exception) -> web.Response:
-    """``error`` as the answer to ``request``; one that nobody expected is logged here."""
+    """``error`` as the reply to ``request``. An error that is not in `KINDS` is logged here."""
     kind = kind_of(error)
     detail = _detail(request, error)
     if kind is UNEXPECTED:
@@ -108,15 +111,15 @@ def answer(request: web.Request, error: Exception) -> web.Response:
 def _detail(request: web.Request, error: Exception) -> str:
     match error:
         case web.HTTPNotFound():
-            return "see /openapi.json for the paths that there are"
+            return "/openapi.json lists the paths of the API"
         case web.HTTPMethodNotAllowed():
             return f"use {', '.join(sorted(error.allowed_methods))} here"
         case web.HTTPRequestEntityTooLarge():
-            return f"send at most {request.client_max_size} octets; cut a batch into several"
+            return f"send at most {request.client_max_size} octets; split a batch into several"
         case RevisionConflict() | NetworkTaken():
-            return f"{error}, and so it went several times: nothing was written, send the request again"
+            return f"{error}, in each of several attempts: nothing was written, send the request again"
         case Unavailable():
-            return f"{error}: nothing of what is served changes meanwhile; send the request again later"
+            return f"{error}: send the request again later; names and addresses are served unchanged meanwhile"
     return str(error)
 
 

@@ -1,4 +1,4 @@
-"""Answers: JSON, with the revision as entity tag wherever one environment is told of."""
+"""Replies: JSON, with the revision as entity tag wherever the reply is about one environment."""
 
 from __future__ import annotations
 
@@ -7,38 +7,37 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from admin.context import REVISION
+from admin.http.context import REVISION
 from admin.http.preconditions import entity_tag, is_unchanged
 from zones.document import encode_value
 
 HEADERS = {
-    "Cache-Control": "no-store",  # answers are for the holder of a token, not for what stands in between
+    "Cache-Control": "no-store",  # a reply is for the holder of the token, not for caches on the path
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Server": "interlock",  # without the versions of what it runs on
+    "Server": "interlock",  # without the versions of the software, which an attacker could use
 }
 
 _encoder = msgspec.json.Encoder(enc_hook=encode_value)
 
 
 def show(request: web.Request, value: Any, revision: int | None = None, *, created: bool = False) -> web.Response:
-    """``value`` as JSON. With ``revision``, as it is at that one: 304 for a reader that has it."""
-    headers = {}
-    if revision is not None:
-        request[REVISION] = revision
-        headers["ETag"] = entity_tag(revision)
-        if request.method in ("GET", "HEAD") and is_unchanged(request.headers, revision):
-            return web.Response(status=304, headers=headers)
-    return web.Response(
-        status=201 if created else 200,
-        body=_encoder.encode(value),
-        content_type="application/json",
-        headers=headers,
-    )
+    """Replies with ``value`` as JSON, and with status 201 if it was ``created``.
+
+    ``revision``, if given, is that of the environment that ``value`` is about: it is the reply's entity tag, and a
+    reader that has it already gets 304 and no body.
+    """
+    if revision is None:
+        return web.json_response(body=_encoder.encode(value), status=201 if created else 200)
+    request[REVISION] = revision
+    headers = {"ETag": entity_tag(revision)}
+    if request.method in ("GET", "HEAD") and is_unchanged(request.headers, revision):
+        return web.Response(status=304, headers=headers)
+    return web.json_response(body=_encoder.encode(value), status=201 if created else 200, headers=headers)
 
 
 def show_nothing(request: web.Request, revision: int | None = None) -> web.Response:
-    """Done, and there is nothing to show; the environment is at ``revision`` now."""
+    """Replies that the request was carried out, with no body. ``revision``, if given, is the environment's new one."""
     if revision is None:
         return web.Response(status=204)
     request[REVISION] = revision
@@ -46,5 +45,5 @@ def show_nothing(request: web.Request, revision: int | None = None) -> web.Respo
 
 
 async def add_headers(_request: web.Request, response: web.StreamResponse) -> None:
-    """Adds what every answer carries. For ``on_response_prepare``."""
+    """Adds the headers that every reply carries. For aiohttp's ``on_response_prepare``."""
     response.headers.update(HEADERS)

@@ -1,48 +1,44 @@
-"""What a route is: the one description that registers a handler, guards it, and documents it."""
+"""What a route is: one description that registers the handler, guards it and documents it."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 from aiohttp import web
 
+from admin.auth.access import Access
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class Access(Enum):
-    """Which tokens open a route."""
-
-    OPEN = "none is needed"
-    ANY = "any token; the handler shows each what is its own"
-    INSIDE = "root's token, or one of the environment in the path"
-    ROOT = "root's token"
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One method on one path.
-
-    ``replies`` says what each successful status carries: a type (JSON), ``str`` (plain text) or None (nothing).
-    ``refusals`` are the statuses of its own with which it may refuse; those that follow from access, query and body
-    need not be named.
-    """
+    """One method on one path."""
 
     method: str
+    """The HTTP method. A GET route answers HEAD too."""
     path: str
+    """The path, with its parameters in braces, as in ``/v1/hosts/{host}``."""
     handler: Handler
+    """The function that answers."""
     summary: str
+    """What the route does, in some words, for the API's description."""
     access: Access
+    """Which tokens open the route."""
     replies: Mapping[int, Any]
+    """What the reply of each successful status holds: a type (as JSON), ``str`` (plain text) or None (nothing)."""
     body: Any = None
+    """The type of the request's body; None if the request has none."""
     query: Any = None
+    """The type of the query parameters; None if there are none."""
     refusals: frozenset[int] = frozenset()
+    """The statuses with which this route may refuse. Those that follow from access, query and body are left out."""
 
     @property
     def name(self) -> str:
-        """A name of its own: the handler's."""
+        """A unique name: that of the handler."""
         return getattr(self.handler, "__name__", self.path)
 
     @property
@@ -51,7 +47,7 @@ class Route:
 
 
 def register(app: web.Application, routes: tuple[Route, ...]) -> None:
-    """Adds ``routes`` to ``app``, each GET with its HEAD (RFC 9110 §9.1)."""
+    """Adds ``routes`` to ``app``, and to each GET its HEAD (RFC 9110 §9.1)."""
     app[ROUTES] = {route.handler: route for route in routes}
     for route in routes:
         if route.method == "GET":
@@ -61,7 +57,7 @@ def register(app: web.Application, routes: tuple[Route, ...]) -> None:
 
 
 def route_of(request: web.Request) -> Route | None:
-    """The route that ``request`` takes; None where there is none for its path and method."""
+    """The route of ``request``; None if the API does not have its path, or not with its method."""
     return request.app[ROUTES].get(request.match_info.handler)
 
 

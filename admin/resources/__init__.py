@@ -1,1 +1,1 @@
-"""The resources of the API, one file each: what clients send, what they are shown, and the handlers."""
+"""The resources of the API, one file each: its views, its bodies, the edits of a batch, its handlers."""

@@ -1,89 +1,104 @@
-"""The handler of batches: several edits of one environment in one commit, all of them or none."""
+"""Batches: several edits of one environment in one commit, all of them or none.
+
+Each resource's file defines its own edits as subclasses of `BatchEdit`; `admin.routes.BATCH_EDITS` lists them. The
+types of a batch's body and reply are made of that list.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any, ClassVar, Literal
 
 from aiohttp import web
-from msgspec import Struct
+from msgspec import Meta, Struct, defstruct
 
+from admin.commits import commit_edits
+from admin.http.fields import Revision
 from admin.http.inputs import read_body
 from admin.http.replies import show
-from admin.resources import bodies
-from admin.resources.bodies import BatchBody, BatchEdit
-from admin.resources.gateways import place_peers
-from admin.resources.views import InstanceView, PeerView, RecordView, Revision, ServiceView, view_environment
-from admin.resources.writes import write
+from admin.http.route import route_of
+from admin.resources.gateways import assign_gateways
+from zones.edits import Edit
 from zones.errors import ZonesError
 from zones.model import Environment
 
-Op = Literal[
-    "put-service",
-    "delete-service",
-    "put-instance",
-    "delete-instance",
-    "put-record",
-    "delete-record",
-    "put-peer",
-    "delete-peer",
-]
+MAX_EDITS = 1000  # of one batch: the store and the zone take a commit as a whole, and other writers wait for it
 
 
-class BatchResult(Struct, frozen=True, omit_defaults=True):
-    """What one edit left behind: the thing that was put, unless a later edit of the same batch removed it again."""
+class BatchEdit(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op"):
+    """One edit as a batch holds it: the keys that a PUT or DELETE has in its path, and the fields of the PUT's body.
 
-    op: Op
-    service: ServiceView | None = None
-    instance: InstanceView | None = None
-    record: RecordView | None = None
-    peer: PeerView | None = None
+    Its tag is a verb and a noun, as in ``put-service``. The noun names the field of the result that shows the view.
+    """
+
+    view_type: ClassVar[type[Struct] | None] = None
+    """The type of what `view` returns; None for an edit that leaves nothing to show."""
+
+    def edit(self) -> Edit:
+        """The change of the environment. Raises `zones.errors.Invalid`."""
+        raise NotImplementedError
+
+    def view(self, _environment: Environment) -> Struct | None:
+        """What was put, as it is in the environment after the batch; None if a later edit removed it again."""
+        return None
 
 
-class BatchReply(Struct, frozen=True):
-    """The results in the order of the edits, all at one revision."""
+def batch_body(edits: tuple[type[BatchEdit], ...]) -> type[Struct]:
+    """The type of a batch's body, in which each edit is one of ``edits``."""
+    edit: Any = reduce(or_, edits)
+    edit_list: Any = Annotated[tuple[edit, ...], Meta(min_length=1, max_length=MAX_EDITS)]
+    return defstruct(
+        "BatchBody",
+        [("edits", edit_list)],
+        namespace={"__doc__": "Several edits, made in this order in one commit: all of them or none."},
+        frozen=True,
+        forbid_unknown_fields=True,
+    )
 
-    results: tuple[BatchResult, ...]
-    revision: Revision
+
+def batch_reply(edits: tuple[type[BatchEdit], ...]) -> type[Struct]:
+    """The type of the reply to a batch, in which each edit is one of ``edits``."""
+    views = {_noun(edit): edit.view_type for edit in edits if edit.view_type}
+    result: Any = defstruct(
+        "BatchResult",
+        [("op", Literal[tuple(map(_op, edits))]), *((noun, view | None, None) for noun, view in views.items())],
+        namespace={"__doc__": "What one edit put, unless a later edit of the same batch removed it again."},
+        frozen=True,
+    )
+    return defstruct(
+        "BatchReply",
+        [("results", tuple[result, ...]), ("revision", Revision)],
+        namespace={"__doc__": "The results in the order of the edits, all at one revision."},
+        frozen=True,
+    )
 
 
 async def post_batch(request: web.Request) -> web.Response:
     """Make several edits in one commit."""
-    body = await read_body(request, BatchBody)
+    route = route_of(request)
+    assert route is not None
+    batch: tuple[BatchEdit, ...] = (await read_body(request, route.body)).edits
     try:
-        wanted = await place_peers(request, [edit.edit() for edit in body.edits])
-        committed = await write(request, wanted)
+        wanted = await assign_gateways(request, [edit.edit() for edit in batch])
+        committed = await commit_edits(request, wanted)
     except ZonesError as error:
         if error.edit is not None:
             error.field = f"edits[{error.edit}].{error.field}".removesuffix(".")
         raise
-    after = committed.after
-    return show(request, BatchReply(_results(after, body.edits), after.revision), after.revision)
+    environment = committed.environment
+    results = [_result(edit, environment) for edit in batch]
+    return show(request, {"results": results, "revision": environment.revision}, environment.revision)
 
 
-def _results(after: Environment, wanted: tuple[BatchEdit, ...]) -> tuple[BatchResult, ...]:
-    view = view_environment(after)
-    services = {service.name: service for service in view.services}
-    instances = {(service.name, each.id): each for service in view.services for each in service.instances}
-    records = {(record.name, record.type): record for record in view.records}
-    peers = {peer.id: peer for peer in view.peers}
+def _result(edit: BatchEdit, environment: Environment) -> dict[str, Any]:
+    view = edit.view(environment)
+    return {"op": _op(type(edit))} | ({} if view is None else {_noun(type(edit)): view})
 
-    def result(edit: BatchEdit) -> BatchResult:
-        match edit:
-            case bodies.PutService():
-                return BatchResult("put-service", service=services.get(edit.rename or edit.name))
-            case bodies.PutInstance():
-                return BatchResult("put-instance", instance=instances.get((edit.service, edit.id)))
-            case bodies.PutRecord():
-                return BatchResult("put-record", record=records.get((edit.name, edit.type)))
-            case bodies.PutPeer():
-                return BatchResult("put-peer", peer=peers.get(edit.id))
-            case bodies.DeleteService():
-                return BatchResult("delete-service")
-            case bodies.DeleteInstance():
-                return BatchResult("delete-instance")
-            case bodies.DeleteRecord():
-                return BatchResult("delete-record")
-            case bodies.DeletePeer():
-                return BatchResult("delete-peer")
 
-    return tuple(result(edit) for edit in wanted)
+def _op(edit: type[BatchEdit]) -> str:
+    return str(edit.__struct_config__.tag)
+
+
+def _noun(edit: type[BatchEdit]) -> str:
+    return _op(edit).partition("-")[2]

@@ -1,20 +1,24 @@
-"""Handlers of environments: made, switched, shown, listed, deleted."""
+"""Environments: created, switched on and off, shown, listed, deleted."""
 
 from __future__ import annotations
 
+from ipaddress import IPv6Network
+
 from aiohttp import web
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import asdict
 
 from admin.auth.actors import Tenant
-from admin.commits import require_environment
-from admin.context import ACTOR, CONTEXT
-from admin.http.inputs import environment_in, read_body, read_query
-from admin.http.pages import EnvironmentPage, PageQuery, cut_page
-from admin.http.preconditions import read_preconditions
+from admin.commits import commit_deletion, commit_environment, find_environment
+from admin.http.context import ACTOR, CONTEXT
+from admin.http.fields import Revision
+from admin.http.inputs import read_body, read_query
+from admin.http.pages import PageQuery, cut_page
 from admin.http.replies import show, show_nothing
-from admin.resources.bodies import EnvironmentBody
-from admin.resources.views import EnvironmentSummary, summarize, view_environment
-from support.clock import unix_milliseconds
-from zones import document
+from admin.resources.peers import PeerView, view_peers
+from admin.resources.records import RecordView, view_records
+from admin.resources.services import ServiceView, view_services
+from zones import document, edits
 from zones.errors import Invalid
 from zones.model import Environment
 from zones.names import EnvironmentId
@@ -22,28 +26,71 @@ from zones.names import EnvironmentId
 READ_AT_ONCE = 100  # documents in one reply of the store, each of up to some megabytes
 
 
+class EnvironmentSummary(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An environment, without what is in it. ``isolated`` is left out where it is false."""
+
+    id: str
+    network: IPv6Network
+    enabled: bool
+    isolated: bool = False
+    revision: Revision
+
+
+class EnvironmentView(EnvironmentSummary, frozen=True, kw_only=True, omit_defaults=True):
+    """An environment with all that is in it."""
+
+    services: tuple[ServiceView, ...]
+    records: tuple[RecordView, ...]
+    peers: tuple[PeerView, ...]
+
+
+class EnvironmentPage(Struct, frozen=True):
+    """Environments by id. ``unreadable`` are those whose stored document breaks a rule; the others are unharmed."""
+
+    environments: tuple[EnvironmentSummary, ...]
+    unreadable: tuple[str, ...]
+    next: str | None
+
+
+class EnvironmentBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """An environment as it should be. What is left out stays as it is; a new one is enabled and not isolated."""
+
+    enabled: bool | UnsetType = UNSET
+    isolated: bool | UnsetType = UNSET
+
+    def edits(self) -> list[edits.Edit]:
+        """The edits that set the fields that are given."""
+        wanted: list[edits.Edit] = []
+        if self.enabled is not UNSET:
+            wanted.append(edits.SetEnabled(self.enabled))
+        if self.isolated is not UNSET:
+            wanted.append(edits.SetIsolated(self.isolated))
+        return wanted
+
+
 async def put_environment(request: web.Request) -> web.Response:
     """Create an environment or change it."""
-    id_, preconditions = environment_in(request), read_preconditions(request.headers)
     body = await read_body(request, EnvironmentBody)
-    committed = await request.app[CONTEXT].committer.put_environment(
-        id_, body.edits(), unix_milliseconds(), preconditions
-    )
-    after = committed.after
-    return show(request, summarize(after), after.revision, created=committed.before is None)
+    committed = await commit_environment(request, body.edits())
+    environment = committed.environment
+    return show(request, _summarize(environment), environment.revision, created=committed.created)
 
 
 async def get_environment(request: web.Request) -> web.Response:
     """Show an environment with all that is in it."""
     environment = await find_environment(request)
-    return show(request, view_environment(environment), environment.revision)
+    view = EnvironmentView(
+        **asdict(_summarize(environment)),
+        services=view_services(environment),
+        records=view_records(environment),
+        peers=view_peers(environment),
+    )
+    return show(request, view, environment.revision)
 
 
 async def delete_environment(request: web.Request) -> web.Response:
     """Delete an environment with all that is in it, and its tokens."""
-    id_, preconditions = environment_in(request), read_preconditions(request.headers)
-    revision = await request.app[CONTEXT].committer.delete_environment(id_, preconditions)
-    return show_nothing(request, revision)
+    return show_nothing(request, await commit_deletion(request))
 
 
 async def list_environments(request: web.Request) -> web.Response:
@@ -58,17 +105,20 @@ async def list_environments(request: web.Request) -> web.Response:
     unreadable: list[str] = []
     for start in range(0, len(page), READ_AT_ONCE):
         for id_, (_entry, read) in (await store.environments.documents(page[start : start + READ_AT_ONCE])).items():
-            # One may have been deleted since the index was read; then there is nothing to tell of it.
+            # None: the environment was deleted after the index was read, so the list leaves it out.
             if read is not None:
                 try:
-                    summaries.append(summarize(document.decode(read)))
+                    summaries.append(_summarize(document.decode(read)))
                 except Invalid:
                     unreadable.append(id_)
     return show(request, EnvironmentPage(tuple(summaries), tuple(unreadable), following))
 
 
-async def find_environment(request: web.Request) -> Environment:
-    """The environment in the path of ``request``. Raises `zones.errors.Missing`."""
-    id_ = environment_in(request)
-    _, environment = await request.app[CONTEXT].store.environments.read(id_)
-    return require_environment(id_, environment)
+def _summarize(environment: Environment) -> EnvironmentSummary:
+    return EnvironmentSummary(
+        id=environment.id,
+        network=environment.network,
+        enabled=environment.enabled,
+        isolated=environment.isolated,
+        revision=environment.revision,
+    )

@@ -1,4 +1,4 @@
-"""The handler of explanations: what a name is answered with, and why."""
+"""Explanations: what the resolver answers to a name and type in an environment, and why."""
 
 from __future__ import annotations
 
@@ -7,35 +7,30 @@ from typing import Annotated, Any
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from admin.auth.actors import authorize_environment
-from admin.context import ACTOR, CONTEXT, Explain
+from admin.auth.access import authorize_environment
+from admin.http.context import ACTOR, CONTEXT
+from admin.http.fields import ENVIRONMENT_ID, at_field
 from admin.http.inputs import read_query
 from admin.http.replies import show
-from zones.errors import Invalid
 from zones.names import Name, check_environment_id
-
-__all__ = ["Explain", "ExplainQuery", "Explanation", "get_explanation"]
 
 Explanation = dict[str, Any]
 
 
 class ExplainQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is asked: ``name`` as it would be sent to the resolver, the zone included."""
+    """The question: ``name`` as a client would send it to the resolver, with the zone at its end."""
 
-    environment: Annotated[str, Meta(extra_json_schema={"pattern": "^[a-z0-9-]{1,63}$"})]
+    environment: Annotated[str, Meta(extra_json_schema={"pattern": ENVIRONMENT_ID})]
     name: Annotated[str, Meta(examples=["api.railway.internal"])]
     type: Annotated[str, Meta(pattern="^[A-Za-z0-9]{1,16}$", examples=["AAAA", "SRV"])] = "AAAA"
 
 
 async def get_explanation(request: web.Request) -> web.Response:
-    """Explain what a name is answered with, and why."""
+    """Explain what the resolver answers to a name, and why."""
     query = read_query(request, ExplainQuery)
     authorize_environment(request[ACTOR], query.environment)
     environment = check_environment_id(query.environment)
-    try:
+    with at_field("name"):
         qname = Name.parse(query.name)
-    except Invalid as error:
-        raise Invalid(str(error), field="name") from None
-    explain = request.app[CONTEXT].explain
-    explanation: Explanation = {**await explain(environment, qname, query.type.upper())}
+    explanation: Explanation = {**await request.app[CONTEXT].explain(environment, qname, query.type.upper())}
     return show(request, explanation)

@@ -1,4 +1,4 @@
-"""Which host is an external peer's way in: chosen where nobody names one, and checked where somebody does."""
+"""The gateway of an external peer, the host through which it reaches its environment: chosen, or checked if named."""
 
 from __future__ import annotations
 
@@ -9,42 +9,43 @@ from aiohttp import web
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from admin.context import CONTEXT
-from admin.resources.environments import find_environment
+from admin.commits import find_environment
+from admin.http.context import CONTEXT
 from zones.edits import Edit, PutPeer
 from zones.errors import Conflict, ZonesError
 from zones.hosts import Host, hosts_of
 from zones.model import Environment
 
 
-async def place_peers(request: web.Request, wanted: Sequence[Edit]) -> list[Edit]:
-    """The edits ``wanted`` by ``request``; each new peer among them that names no gateway is given one.
+async def assign_gateways(request: web.Request, wanted: Sequence[Edit]) -> list[Edit]:
+    """The edits ``wanted`` by ``request``, in which each new peer that names no gateway has been given one.
 
-    Raises `Conflict` where the hosts that there are do not allow for one of the peers.
+    Raises `Conflict` if a peer cannot be set up with the hosts that are registered.
     """
-    placed = list(wanted)
-    puts = [(position, edit) for position, edit in enumerate(wanted) if isinstance(edit, PutPeer)]
-    if not puts:
-        return placed
+    assigned = list(wanted)
+    peer_edits = [(position, edit) for position, edit in enumerate(wanted) if isinstance(edit, PutPeer)]
+    if not peer_edits:
+        return assigned
     store, environment = request.app[CONTEXT].store, await find_environment(request)
     hosts = (await store.hosts.read()).hosts
     live = await store.hosts.live(hosts)
-    for position, edit in puts:
+    for position, edit in peer_edits:
         try:
-            check(edit, environment, hosts)
+            check_peer(edit, environment, hosts)
             if edit.gateway is UNSET and edit.id not in environment.peers:
-                placed[position] = replace(edit, gateway=choose(edit.id, environment, hosts, live))
+                assigned[position] = replace(edit, gateway=choose_gateway(edit.id, environment, hosts, live))
         except ZonesError as error:
             error.edit = position
             raise
-    return placed
+    return assigned
 
 
-def choose(id_: str, environment: Environment, hosts: Mapping[str, Host], live: Collection[str]) -> str:
-    """The way into ``environment`` for the new peer ``id_``: one of ``hosts`` that is ``live`` and stays.
+def choose_gateway(id_: str, environment: Environment, hosts: Mapping[str, Host], live: Collection[str]) -> str:
+    """The gateway to ``environment`` for the new peer ``id_``: one of ``hosts`` that is ``live`` and not draining.
 
-    At best it is one that has a member of the environment already, for it has to be told of it from then on. Peers are
-    spread over those that are as good, and the same peer is given the same. Raises `Conflict` where there is none.
+    A host that has a member of the environment is preferred, because any other host has to be sent the environment from
+    then on. Among equally good hosts a hash decides: it spreads the peers, and gives the same peer the same host.
+    Raises `Conflict` if no host is fit.
     """
     fit = [host.id for host in hosts.values() if host.id in live and not host.draining]
     if not fit:
@@ -57,8 +58,8 @@ def choose(id_: str, environment: Environment, hosts: Mapping[str, Host], live: 
     return min(fit, key=lambda host: (host not in members, zlib.crc32(f"{environment.id}/{id_}/{host}".encode())))
 
 
-def check(wanted: PutPeer, environment: Environment, hosts: Mapping[str, Host]) -> None:
-    """Raises `Conflict` unless ``hosts`` allow for what is new in ``wanted``; what has been so already may stay."""
+def check_peer(wanted: PutPeer, environment: Environment, hosts: Mapping[str, Host]) -> None:
+    """Raises `Conflict` if ``hosts`` do not allow what ``wanted`` changes; what the peer already has may stay."""
     before = environment.peers.get(wanted.id)
     if wanted.gateway is not UNSET and (before is None or before.gateway != wanted.gateway):
         gateway = hosts.get(wanted.gateway)

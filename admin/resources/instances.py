@@ -1,51 +1,143 @@
-"""Handlers of instances."""
+"""Instances of a service: created, changed, shown, deleted."""
 
 from __future__ import annotations
 
-from aiohttp import web
+from typing import ClassVar
 
+from aiohttp import web
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import asdict
+
+from admin.commits import commit_edits, find_environment
+from admin.http.fields import Label, Revision
 from admin.http.inputs import read_body, read_query
-from admin.http.pages import InstancePage, PageQuery, cut_page
+from admin.http.pages import PageQuery, cut_page
 from admin.http.replies import show, show_nothing
-from admin.resources.bodies import InstanceBody
-from admin.resources.environments import find_environment
-from admin.resources.views import view_instance, view_service
-from admin.resources.writes import write
-from zones.edits import DeleteInstance
-from zones.model import Environment
+from admin.resources.batch import BatchEdit
+from zones import edits
+from zones.addresses import Address
+from zones.model import Environment, Instance, Service, State
+from zones.names import check_host_id, check_instance_id, check_region
+
+
+class InstanceView(Struct, frozen=True):
+    """One running copy of a service."""
+
+    id: str
+    address: Address
+    state: State
+    region: str | None
+    host: str | None
+
+
+class InstanceReply(InstanceView, frozen=True):
+    """An instance, at a revision of its environment."""
+
+    revision: Revision
+
+
+class InstancePage(Struct, frozen=True):
+    """Instances by id."""
+
+    instances: tuple[InstanceView, ...]
+    next: str | None
+    revision: Revision
+
+
+class InstanceBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """An instance as it should be. What is left out stays as it is; a new one is ready."""
+
+    state: State | UnsetType = UNSET
+    host: Label | UnsetType | None = UNSET
+    region: Label | UnsetType | None = UNSET
+
+    def __post_init__(self) -> None:
+        if isinstance(self.host, str):
+            check_host_id(self.host)
+        if isinstance(self.region, str):
+            check_region(self.region)
+
+    def edit_of(self, service: str, id_: str) -> edits.PutInstance:
+        """The edit that sets these fields of the instance ``id_`` of ``service``."""
+        return edits.PutInstance(service, id_, self.state, self.host, self.region)
+
+
+class PutInstance(InstanceBody, BatchEdit, frozen=True, kw_only=True, tag="put-instance"):
+    """Create the instance ``id`` of ``service`` or change the fields that are given."""
+
+    view_type: ClassVar = InstanceView
+
+    service: Label
+    id: Label
+
+    def __post_init__(self) -> None:
+        check_instance_id(self.id)
+        super().__post_init__()
+
+    def edit(self) -> edits.PutInstance:
+        return self.edit_of(self.service, self.id)
+
+    def view(self, environment: Environment) -> InstanceView | None:
+        service = environment.services.get(self.service)
+        instance = service.instances.get(self.id) if service else None
+        return _view(self.id, instance) if instance else None
+
+
+class DeleteInstance(BatchEdit, frozen=True, tag="delete-instance"):
+    """Delete the instance ``id`` of ``service``."""
+
+    service: Label
+    id: Label
+
+    def edit(self) -> edits.DeleteInstance:
+        return edits.DeleteInstance(self.service, self.id)
 
 
 async def put_instance(request: web.Request) -> web.Response:
     """Create an instance, which is given an address, or change it."""
     service, id_ = request.match_info["service"], request.match_info["instance"]
-    wanted = (await read_body(request, InstanceBody)).edit(service, id_)
-    committed = await write(request, [wanted], lambda environment: _exists(environment, service, id_))
-    after = committed.after
-    created = committed.before is None or not _exists(committed.before, service, id_)
-    return show(request, view_instance(after, service, id_), after.revision, created=created)
+    edit = (await read_body(request, InstanceBody)).edit_of(service, id_)
+    committed = await commit_edits(request, [edit], lambda environment: _exists(environment, service, id_))
+    return _show(request, committed.environment, service, id_, created=committed.created)
 
 
 async def get_instance(request: web.Request) -> web.Response:
     """Show an instance."""
     service, id_ = request.match_info["service"], request.match_info["instance"]
-    environment = await find_environment(request)
-    return show(request, view_instance(environment, service, id_), environment.revision)
+    return _show(request, await find_environment(request), service, id_)
 
 
 async def delete_instance(request: web.Request) -> web.Response:
     """Delete an instance; its address is not given to another."""
     service, id_ = request.match_info["service"], request.match_info["instance"]
-    wanted = DeleteInstance(service, id_)
-    committed = await write(request, [wanted], lambda environment: _exists(environment, service, id_))
-    return show_nothing(request, committed.after.revision)
+    edit = edits.DeleteInstance(service, id_)
+    committed = await commit_edits(request, [edit], lambda environment: _exists(environment, service, id_))
+    return show_nothing(request, committed.environment.revision)
 
 
 async def list_instances(request: web.Request) -> web.Response:
     """List the instances of a service."""
     query, environment = read_query(request, PageQuery), await find_environment(request)
-    service = view_service(environment, request.match_info["service"])
-    instances, following = cut_page(service.instances, lambda instance: instance.id, query)
-    return show(request, InstancePage(instances, following, environment.revision), environment.revision)
+    service = edits.get_service(environment, request.match_info["service"])
+    page, following = cut_page(view_instances(service), lambda instance: instance.id, query)
+    return show(request, InstancePage(page, following, environment.revision), environment.revision)
+
+
+def view_instances(service: Service) -> tuple[InstanceView, ...]:
+    """The instances of ``service`` by id."""
+    return tuple(_view(id_, instance) for id_, instance in sorted(service.instances.items()))
+
+
+def _show(
+    request: web.Request, environment: Environment, service: str, id_: str, *, created: bool = False
+) -> web.Response:
+    view = _view(id_, edits.get_instance(environment, service, id_))
+    reply = InstanceReply(**asdict(view), revision=environment.revision)
+    return show(request, reply, environment.revision, created=created)
+
+
+def _view(id_: str, instance: Instance) -> InstanceView:
+    return InstanceView(id_, instance.address, instance.state, instance.region, instance.host)
 
 
 def _exists(environment: Environment, service: str, id_: str) -> bool:

@@ -1,4 +1,4 @@
-"""What operators' machines ask: alive? ready? how much of what? Beside the API, and alone in a resolver's process."""
+"""Health and metrics, for the machines of operators: beside the API, and alone in the process of a resolver."""
 
 from __future__ import annotations
 
@@ -9,40 +9,45 @@ from typing import Annotated
 from aiohttp import web
 from msgspec import Meta, Struct
 
+from admin.auth.access import Access
 from admin.http.inputs import read_query
 from admin.http.middleware import answer_problems
 from admin.http.replies import add_headers
-from admin.http.route import Access, Route, register
+from admin.http.route import Route, register
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Whether one part is ready, and if not, why not."""
+    """Whether one part of the process is ready."""
 
     ok: bool
+    """Whether it is ready."""
     reason: str = ""
+    """Why it is not ready, in one line; ``""`` if it is."""
 
 
 Readiness = Callable[[], Mapping[str, Probe]]
-Metrics = Callable[[], tuple[bytes, str]]  # the exposition and its content type
+"""Gives the probe of each part by the part's name."""
+Metrics = Callable[[], tuple[bytes, str]]
+"""Gives the metrics in an exposition format of Prometheus, and the content type of that format."""
 
 READINESS: web.AppKey[Readiness] = web.AppKey("readiness")
 METRICS: web.AppKey[Metrics] = web.AppKey("metrics")
 
 
 class ReadyQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """``verbose``, with any value or none, lists each part."""
+    """How much to show: ``verbose``, with any value or none, lists each part."""
 
     verbose: Annotated[str | None, Meta(description="list each part, ready or not")] = None
 
 
 async def get_livez(_request: web.Request) -> web.Response:
-    """Tell that the process is alive."""
+    """Show that the process is alive."""
     return web.Response(text="ok\n")
 
 
 async def get_readyz(request: web.Request) -> web.Response:
-    """Tell whether all parts are ready."""
+    """Show whether all parts are ready."""
     query, probes = read_query(request, ReadyQuery), request.app[READINESS]()
     failing = [name for name, probe in probes.items() if not probe.ok]
     if query.verbose is not None:
@@ -59,14 +64,22 @@ async def get_metrics(request: web.Request) -> web.Response:
 
 
 ROUTES = (
-    Route("GET", "/livez", get_livez, "Alive?", Access.OPEN, {200: str}),
-    Route("GET", "/readyz", get_readyz, "Ready?", Access.OPEN, {200: str, 503: str}, query=ReadyQuery),
-    Route("GET", "/metrics", get_metrics, "Metrics", Access.OPEN, {200: str}),
+    Route("GET", "/livez", get_livez, "Show that the process is alive", Access.OPEN, {200: str}),
+    Route(
+        "GET",
+        "/readyz",
+        get_readyz,
+        "Show if all parts are ready",
+        Access.OPEN,
+        {200: str, 503: str},
+        query=ReadyQuery,
+    ),
+    Route("GET", "/metrics", get_metrics, "Show the metrics", Access.OPEN, {200: str}),
 )
 
 
 def operations_app(*, readiness: Readiness, metrics: Metrics) -> web.Application:
-    """The three of them without the API, none of which needs a token."""
+    """An application with these endpoints and without the API. No endpoint needs a token."""
     app = web.Application(middlewares=[answer_problems])
     app[READINESS] = readiness
     app[METRICS] = metrics

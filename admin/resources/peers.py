@@ -1,71 +1,166 @@
-"""Handlers of external peers: machines elsewhere that are in an environment by way of one of its hosts."""
+"""External peers: machines outside of the platform that reach an environment through one of its hosts, the gateway."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from aiohttp import web
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import asdict
 
-from admin.context import CONTEXT
+from admin.commits import commit_edits, find_environment
+from admin.http.context import CONTEXT
+from admin.http.fields import Label, Revision
 from admin.http.inputs import read_body, read_query
-from admin.http.pages import PageQuery, PeerPage, cut_page
+from admin.http.pages import PageQuery, cut_page
 from admin.http.replies import show, show_nothing
-from admin.resources.bodies import PeerBody
-from admin.resources.environments import find_environment
-from admin.resources.gateways import place_peers
-from admin.resources.views import view_environment, view_peer
-from admin.resources.writes import write
+from admin.resources.batch import BatchEdit
+from admin.resources.gateways import assign_gateways
 from admin.wgquick import Form, write_config
 from zones import edits
+from zones.addresses import Address
 from zones.errors import Conflict
+from zones.keys import PublicKey, check_public_key
+from zones.model import Environment, Peer
+from zones.names import check_host_id, check_peer_id
+
+PublicKeyText = Annotated[
+    str,
+    Meta(
+        extra_json_schema={"pattern": "^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$"},
+        description="of WireGuard: 32 octets in base64",
+    ),
+]
+
+
+class PeerView(Struct, frozen=True):
+    """An external machine, and the host that is its gateway."""
+
+    id: str
+    public_key: PublicKey
+    address: Address
+    gateway: str
+
+
+class PeerReply(PeerView, frozen=True):
+    """An external machine, at a revision of its environment."""
+
+    revision: Revision
+
+
+class PeerPage(Struct, frozen=True):
+    """External peers by id."""
+
+    peers: tuple[PeerView, ...]
+    next: str | None
+    revision: Revision
+
+
+class PeerBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """An external peer as it should be. What is left out stays as it is; for a new one a gateway is chosen."""
+
+    public_key: PublicKeyText | UnsetType = UNSET
+    gateway: Label | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if self.public_key is not UNSET:
+            check_public_key(self.public_key)
+        if self.gateway is not UNSET:
+            check_host_id(self.gateway, field="gateway")
+
+    def edit_of(self, id_: str) -> edits.PutPeer:
+        """The edit that sets these fields of the peer ``id_``."""
+        key = self.public_key
+        return edits.PutPeer(id_, key if key is UNSET else PublicKey(key), self.gateway)
+
+
+class PutPeer(PeerBody, BatchEdit, frozen=True, kw_only=True, tag="put-peer"):
+    """Create the external peer ``id`` or change the fields that are given; for a new one a gateway is chosen."""
+
+    view_type: ClassVar = PeerView
+
+    id: Label
+
+    def __post_init__(self) -> None:
+        check_peer_id(self.id)
+        super().__post_init__()
+
+    def edit(self) -> edits.PutPeer:
+        return self.edit_of(self.id)
+
+    def view(self, environment: Environment) -> PeerView | None:
+        peer = environment.peers.get(self.id)
+        return _view(self.id, peer) if peer else None
+
+
+class DeletePeer(BatchEdit, frozen=True, tag="delete-peer"):
+    """Delete the external peer ``id``."""
+
+    id: Label
+
+    def edit(self) -> edits.DeletePeer:
+        return edits.DeletePeer(self.id)
 
 
 class ConfigQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """Who is to read the file."""
+    """For which program the configuration is written."""
 
-    form: Annotated[Form, Meta(description="who is to read it: wg-quick, or an app, as which it fits a QR code")] = (
+    form: Annotated[Form, Meta(description="the program that reads it: wg-quick, or an app, for a QR code")] = (
         "wg-quick"
     )
 
 
 async def put_peer(request: web.Request) -> web.Response:
-    """Create a peer, which is given an address and, where it names none, a gateway; or change it."""
+    """Create a peer, which is given an address and, if it names none, a gateway; or change it."""
     id_ = request.match_info["peer"]
-    wanted = await place_peers(request, [(await read_body(request, PeerBody)).edit(id_)])
-    committed = await write(request, wanted, lambda environment: id_ in environment.peers)
-    after = committed.after
-    created = committed.before is None or id_ not in committed.before.peers
-    return show(request, view_peer(after, id_), after.revision, created=created)
+    edit = (await read_body(request, PeerBody)).edit_of(id_)
+    wanted = await assign_gateways(request, [edit])
+    committed = await commit_edits(request, wanted, lambda environment: id_ in environment.peers)
+    return _show(request, committed.environment, id_, created=committed.created)
 
 
 async def get_peer(request: web.Request) -> web.Response:
     """Show a peer."""
-    environment = await find_environment(request)
-    return show(request, view_peer(environment, request.match_info["peer"]), environment.revision)
+    return _show(request, await find_environment(request), request.match_info["peer"])
 
 
 async def delete_peer(request: web.Request) -> web.Response:
     """Delete a peer; its address is not given to another."""
     id_ = request.match_info["peer"]
-    committed = await write(request, [edits.DeletePeer(id_)], lambda environment: id_ in environment.peers)
-    return show_nothing(request, committed.after.revision)
+    edit = edits.DeletePeer(id_)
+    committed = await commit_edits(request, [edit], lambda environment: id_ in environment.peers)
+    return show_nothing(request, committed.environment.revision)
 
 
 async def list_peers(request: web.Request) -> web.Response:
     """List the peers of an environment."""
     query, environment = read_query(request, PageQuery), await find_environment(request)
-    peers, following = cut_page(view_environment(environment).peers, lambda peer: peer.id, query)
-    return show(request, PeerPage(peers, following, environment.revision), environment.revision)
+    page, following = cut_page(view_peers(environment), lambda peer: peer.id, query)
+    return show(request, PeerPage(page, following, environment.revision), environment.revision)
 
 
 async def get_peer_config(request: web.Request) -> web.Response:
-    """Give the file that sets a peer up, all of it but the private key."""
+    """Give the WireGuard configuration of a peer, all of it but the private key."""
     id_, query, context = request.match_info["peer"], read_query(request, ConfigQuery), request.app[CONTEXT]
     environment = await find_environment(request)
     peer = edits.get_peer(environment, id_)
     gateway = (await context.store.hosts.read()).hosts.get(peer.gateway)
     if gateway is None:
         raise Conflict(f"the gateway {peer.gateway!r} is no longer registered: give the peer another", field="gateway")
-    # No entity tag: the file changes with the host, without a new revision of the environment.
+    # No entity tag: the configuration changes with the host, without a new revision of the environment.
     return web.Response(text=write_config(environment, id_, gateway, context.platform.apex, query.form))
+
+
+def view_peers(environment: Environment) -> tuple[PeerView, ...]:
+    """The external peers of ``environment`` by id."""
+    return tuple(_view(id_, peer) for id_, peer in sorted(environment.peers.items()))
+
+
+def _show(request: web.Request, environment: Environment, id_: str, *, created: bool = False) -> web.Response:
+    view = _view(id_, edits.get_peer(environment, id_))
+    reply = PeerReply(**asdict(view), revision=environment.revision)
+    return show(request, reply, environment.revision, created=created)
+
+
+def _view(id_: str, peer: Peer) -> PeerView:
+    return PeerView(id_, peer.public_key, peer.address, peer.gateway)

@@ -1,53 +1,170 @@
-"""Handlers of custom records: the values of one name and type, below the zone."""
+"""Custom records of an environment: the values of one name and type; the name is relative to the zone."""
 
 from __future__ import annotations
 
-from aiohttp import web
+from typing import Annotated, ClassVar, cast, get_args
 
-from admin.http.inputs import read_body, read_query, record_type_in
-from admin.http.pages import PageQuery, RecordPage, cut_page
+from aiohttp import web
+from msgspec import Meta, Struct
+from msgspec.structs import asdict
+
+from admin.commits import commit_edits, find_environment
+from admin.http.fields import Revision, at_field
+from admin.http.inputs import read_body, read_query
+from admin.http.pages import PageQuery, cut_page
 from admin.http.replies import show, show_nothing
-from admin.resources.bodies import RecordBody, check_record
-from admin.resources.environments import find_environment
-from admin.resources.views import view_environment, view_record
-from admin.resources.writes import write
-from zones.edits import DeleteRecord, PutRecord
-from zones.model import Environment, RecordType
+from admin.resources.batch import BatchEdit
+from zones import edits
+from zones.errors import Invalid
+from zones.model import MAX_RECORD_TTL, MAX_VALUES, Environment, RecordSet, RecordType, check_record_name
+from zones.records import RRType, parse_rdata
+
+RECORD_TYPES: tuple[str, ...] = get_args(RecordType)
+
+Ttl = Annotated[int, Meta(extra_json_schema={"minimum": 1, "maximum": MAX_RECORD_TTL}, description="seconds")]
+Values = Annotated[
+    tuple[str, ...],
+    Meta(
+        extra_json_schema={"minItems": 1, "maxItems": MAX_VALUES, "uniqueItems": True},
+        description="in presentation form",
+    ),
+]
+
+
+class RecordView(Struct, frozen=True):
+    """The values that were set for one name and type; ``name`` is relative to the zone."""
+
+    name: str
+    type: RecordType
+    ttl: int
+    values: tuple[str, ...]
+
+
+class RecordReply(RecordView, frozen=True):
+    """A record set, at a revision of its environment."""
+
+    revision: Revision
+
+
+class RecordPage(Struct, frozen=True):
+    """Record sets by name and type."""
+
+    records: tuple[RecordView, ...]
+    next: str | None
+    revision: Revision
+
+
+class RecordBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """The values that one name and type should have."""
+
+    ttl: Ttl
+    values: Values
+
+    def __post_init__(self) -> None:
+        self.record_set()
+
+    def record_set(self) -> RecordSet:
+        return RecordSet(self.ttl, self.values)
+
+    def edit_of(self, name: str, rtype: RecordType) -> edits.PutRecord:
+        """The edit that sets these values for ``name`` and ``rtype``.
+
+        Raises `Invalid` where they cannot be set, whatever else the environment holds. The model checks them once more
+        when it applies the edit; here the error can name the place in the request, as in ``edits[3].values[1]``.
+        """
+        with at_field("name"):
+            check_record_name(name)
+        for index, value in enumerate(self.values):
+            with at_field(f"values[{index}]"):
+                parse_rdata(RRType[rtype], value)
+        return edits.PutRecord(name, rtype, self.record_set())
+
+
+class PutRecord(RecordBody, BatchEdit, frozen=True, kw_only=True, tag="put-record"):
+    """Set the values of ``name`` (relative to the zone) and ``type``."""
+
+    view_type: ClassVar = RecordView
+
+    name: str
+    type: RecordType
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.edit()
+
+    def edit(self) -> edits.PutRecord:
+        return self.edit_of(self.name, self.type)
+
+    def view(self, environment: Environment) -> RecordView | None:
+        records = environment.records.get(self.name, {}).get(self.type)
+        return _view(self.name, self.type, records) if records else None
+
+
+class DeleteRecord(BatchEdit, frozen=True, tag="delete-record"):
+    """Delete the values of ``name`` and ``type``."""
+
+    name: str
+    type: RecordType
+
+    def edit(self) -> edits.DeleteRecord:
+        return edits.DeleteRecord(self.name, self.type)
 
 
 async def put_record(request: web.Request) -> web.Response:
     """Set the values of one name and type."""
-    name, rtype = request.match_info["name"], record_type_in(request)
-    values = (await read_body(request, RecordBody)).record_set()
-    check_record(name, rtype, values)
-    committed = await write(
-        request, [PutRecord(name, rtype, values)], lambda environment: _exists(environment, name, rtype)
-    )
-    after = committed.after
-    created = committed.before is None or not _exists(committed.before, name, rtype)
-    return show(request, view_record(after, name, rtype), after.revision, created=created)
+    name, rtype = _key_in(request)
+    edit = (await read_body(request, RecordBody)).edit_of(name, rtype)
+    committed = await commit_edits(request, [edit], lambda environment: _exists(environment, name, rtype))
+    return _show(request, committed.environment, name, rtype, created=committed.created)
 
 
 async def get_record(request: web.Request) -> web.Response:
     """Show the values of one name and type."""
-    name, rtype = request.match_info["name"], record_type_in(request)
-    environment = await find_environment(request)
-    return show(request, view_record(environment, name, rtype), environment.revision)
+    name, rtype = _key_in(request)
+    return _show(request, await find_environment(request), name, rtype)
 
 
 async def delete_record(request: web.Request) -> web.Response:
     """Delete the values of one name and type."""
-    name, rtype = request.match_info["name"], record_type_in(request)
-    committed = await write(request, [DeleteRecord(name, rtype)], lambda found: _exists(found, name, rtype))
-    return show_nothing(request, committed.after.revision)
+    name, rtype = _key_in(request)
+    edit = edits.DeleteRecord(name, rtype)
+    committed = await commit_edits(request, [edit], lambda environment: _exists(environment, name, rtype))
+    return show_nothing(request, committed.environment.revision)
 
 
 async def list_records(request: web.Request) -> web.Response:
     """List the custom records of an environment."""
     query, environment = read_query(request, PageQuery), await find_environment(request)
-    records = view_environment(environment).records
-    page, following = cut_page(records, lambda record: f"{record.name}/{record.type}", query)
+    page, following = cut_page(view_records(environment), lambda record: f"{record.name}/{record.type}", query)
     return show(request, RecordPage(page, following, environment.revision), environment.revision)
+
+
+def view_records(environment: Environment) -> tuple[RecordView, ...]:
+    """The custom records of ``environment`` by name and type."""
+    return tuple(
+        _view(name, rtype, records)
+        for name, sets in sorted(environment.records.items())
+        for rtype, records in sorted(sets.items())
+    )
+
+
+def _key_in(request: web.Request) -> tuple[str, RecordType]:
+    name, text = request.match_info["name"], request.match_info["type"]
+    if text not in RECORD_TYPES:
+        raise Invalid(f"{text!r} records cannot be set: use one of {', '.join(RECORD_TYPES)}", field="type")
+    return name, cast("RecordType", text)
+
+
+def _show(
+    request: web.Request, environment: Environment, name: str, rtype: RecordType, *, created: bool = False
+) -> web.Response:
+    view = _view(name, rtype, edits.get_record(environment, name, rtype))
+    reply = RecordReply(**asdict(view), revision=environment.revision)
+    return show(request, reply, environment.revision, created=created)
+
+
+def _view(name: str, rtype: RecordType, records: RecordSet) -> RecordView:
+    return RecordView(name, rtype, records.ttl, records.values)
 
 
 def _exists(environment: Environment, name: str, rtype: RecordType) -> bool:

@@ -1,4 +1,4 @@
-"""The handler of revisions: how far one has come."""
+"""Revisions of an environment: which hosts have programmed one."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import re
 from aiohttp import web
 from msgspec import Struct
 
-from admin.context import CONTEXT
-from admin.http.inputs import environment_in
+from admin.commits import environment_in, find_environment
+from admin.http.context import CONTEXT
+from admin.http.fields import Revision
 from admin.http.replies import show
-from admin.resources.environments import find_environment
-from admin.resources.views import Revision
 from zones.errors import Invalid, Missing
 from zones.hosts import hosts_of
 
@@ -19,10 +18,10 @@ _NUMBER = re.compile("[1-9][0-9]{0,17}")
 
 
 class RevisionView(Struct, frozen=True):
-    """How far a revision of an environment has come among the hosts that have a member of it.
+    """Which of the hosts that have a member of an environment have programmed one of its revisions.
 
-    ``hosts`` have programmed it, or a newer one. ``behind`` have not yet. Those ``away`` have not either, and nobody
-    waits for them: their leases have ended.
+    ``hosts`` have programmed it, or a newer one. ``behind`` have not yet. ``away`` have not either, but their leases
+    have ended, so nothing waits for them.
     """
 
     environment: str
@@ -38,7 +37,7 @@ async def get_revision(request: web.Request) -> web.Response:
     id_, revision = environment_in(request), _revision_in(request)
     environment = await find_environment(request)
     if revision > environment.revision:
-        raise Missing(f"the newest revision of {id_!r} is {environment.revision}: {revision} is yet to be made")
+        raise Missing(f"the newest revision of {id_!r} is {environment.revision}: {revision} does not exist yet")
     store, members = request.app[CONTEXT].store, hosts_of(environment)
     acknowledged = await store.acks.read(id_)
     have = {host for host in members if acknowledged.get(host, 0) >= revision}
@@ -51,7 +50,7 @@ async def get_revision(request: web.Request) -> web.Response:
         behind=tuple(sorted(behind)),
         away=tuple(sorted(members - have - behind)),
     )
-    # No entity tag: hosts acknowledge without a new revision.
+    # No entity tag: an acknowledgement of a host changes the reply without a new revision.
     return show(request, view)
 
 

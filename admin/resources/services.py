@@ -1,44 +1,200 @@
-"""Handlers of services."""
+"""Services of an environment: created, changed, renamed, shown, deleted."""
 
 from __future__ import annotations
 
-from aiohttp import web
+from datetime import datetime
+from ipaddress import IPv6Network
+from typing import Annotated, ClassVar, Literal
 
+from aiohttp import web
+from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import asdict
+
+from admin.commits import commit_edits, find_environment
+from admin.http.fields import LABEL, Label, Revision, at_field, time_of
 from admin.http.inputs import read_body, read_query
-from admin.http.pages import PageQuery, ServicePage, cut_page
+from admin.http.pages import PageQuery, cut_page
 from admin.http.replies import show, show_nothing
-from admin.resources.bodies import ServiceBody
-from admin.resources.environments import find_environment
-from admin.resources.views import view_environment, view_service
-from admin.resources.writes import write
-from zones.edits import DeleteService
+from admin.resources.batch import BatchEdit
+from admin.resources.instances import InstanceView, view_instances
+from zones import edits
+from zones.edits import DEFAULT_OVERLAP, MAX_OVERLAP
+from zones.errors import Invalid
+from zones.model import Environment, Port, Service
+from zones.names import check_service_name
+
+PortName = Annotated[str, Meta(extra_json_schema={"pattern": "^[a-z0-9-]{1,15}$"})]
+PortNumber = Annotated[int, Meta(extra_json_schema={"minimum": 1, "maximum": 65535})]
+Overlap = Annotated[int, Meta(ge=0, le=MAX_OVERLAP, description="seconds for which the old name goes on answering")]
+FormerSpelling = Annotated[
+    str, Meta(description="the former spelling of 'rename'", extra_json_schema={"pattern": LABEL, "deprecated": True})
+]
+
+
+class FormerName(Struct, frozen=True):
+    """A name that a service had before a rename, and until when it goes on answering."""
+
+    name: str
+    until: datetime
+
+
+class ServiceView(Struct, frozen=True):
+    """A service with its instances."""
+
+    name: str
+    subnet: IPv6Network
+    ports: tuple[Port, ...]
+    former_names: tuple[FormerName, ...]
+    instances: tuple[InstanceView, ...]
+
+
+class ServiceReply(ServiceView, frozen=True):
+    """A service, at a revision of its environment."""
+
+    revision: Revision
+
+
+class ServicePage(Struct, frozen=True):
+    """Services by name."""
+
+    services: tuple[ServiceView, ...]
+    next: str | None
+    revision: Revision
+
+
+class PortBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """A named port of a service."""
+
+    name: PortName
+    number: PortNumber
+    protocol: Literal["tcp", "udp"] = "tcp"
+
+    def __post_init__(self) -> None:
+        self.port()
+
+    def port(self) -> Port:
+        return Port(self.name, self.number, self.protocol)
+
+
+class ServiceFields(Struct, frozen=True, forbid_unknown_fields=True):
+    """What can be set of a service. What is left out stays as it is; ``rename`` gives the service another name."""
+
+    ports: tuple[PortBody, ...] | UnsetType = UNSET
+    rename: Label | UnsetType = UNSET
+    overlap_seconds: Overlap | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if self.rename is not UNSET:
+            with at_field("rename"):
+                check_service_name(self.rename)
+        if self.overlap_seconds is not UNSET and self.new_name() is UNSET:
+            message = "an overlap is between two names: give the new one with 'rename', or leave the overlap out"
+            raise Invalid(message, field="overlap_seconds")
+
+    def new_name(self) -> str | UnsetType:
+        """The name that the service is given; UNSET if it keeps the one that it has."""
+        return self.rename
+
+    def edit_of(self, service: str) -> edits.PutService:
+        """The edit that sets these fields of ``service``."""
+        new = self.new_name()
+        return edits.PutService(
+            service,
+            self.ports if self.ports is UNSET else tuple(port.port() for port in self.ports),
+            None if new is UNSET else new,
+            DEFAULT_OVERLAP if self.overlap_seconds is UNSET else self.overlap_seconds,
+        )
+
+
+class ServiceBody(ServiceFields, frozen=True, forbid_unknown_fields=True):
+    """A service as it should be. What is left out stays as it is; ``rename`` gives the service another name."""
+
+    name: FormerSpelling | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.name is not UNSET:
+            if self.rename is not UNSET:
+                raise Invalid("'name' is the former spelling of 'rename': give only 'rename'", field="name")
+            with at_field("name"):
+                check_service_name(self.name)
+
+    def new_name(self) -> str | UnsetType:
+        return self.rename if self.name is UNSET else self.name
+
+
+class PutService(ServiceFields, BatchEdit, frozen=True, kw_only=True, tag="put-service"):
+    """Create the service ``name`` or change the fields that are given; ``rename`` gives it another name."""
+
+    view_type: ClassVar = ServiceView
+
+    name: Label
+
+    def __post_init__(self) -> None:
+        check_service_name(self.name)
+        super().__post_init__()
+
+    def edit(self) -> edits.PutService:
+        return self.edit_of(self.name)
+
+    def view(self, environment: Environment) -> ServiceView | None:
+        new = self.new_name()
+        name = self.name if new is UNSET else new
+        service = environment.services.get(name)
+        return _view(name, service) if service else None
+
+
+class DeleteService(BatchEdit, frozen=True, tag="delete-service"):
+    """Delete the service ``name`` with its instances."""
+
+    name: Label
+
+    def edit(self) -> edits.DeleteService:
+        return edits.DeleteService(self.name)
 
 
 async def put_service(request: web.Request) -> web.Response:
     """Create a service, change it, or give it another name."""
     name = request.match_info["service"]
-    wanted = (await read_body(request, ServiceBody)).edit(name)
-    committed = await write(request, [wanted], lambda environment: name in environment.services)
-    after = committed.after
-    created = committed.before is None or not {name, wanted.rename} & committed.before.services.keys()
-    return show(request, view_service(after, wanted.rename or name), after.revision, created=created)
+    edit = (await read_body(request, ServiceBody)).edit_of(name)
+    committed = await commit_edits(request, [edit], lambda environment: name in environment.services)
+    present_name = edit.rename or name
+    # A rename creates no service, not even where it is repeated and nothing has the old name any more.
+    created = committed.created and present_name == name
+    return _show(request, committed.environment, present_name, created=created)
 
 
 async def get_service(request: web.Request) -> web.Response:
     """Show a service with its instances."""
-    environment = await find_environment(request)
-    return show(request, view_service(environment, request.match_info["service"]), environment.revision)
+    return _show(request, await find_environment(request), request.match_info["service"])
 
 
 async def delete_service(request: web.Request) -> web.Response:
     """Delete a service with its instances and all its names."""
     name = request.match_info["service"]
-    committed = await write(request, [DeleteService(name)], lambda environment: name in environment.services)
-    return show_nothing(request, committed.after.revision)
+    edit = edits.DeleteService(name)
+    committed = await commit_edits(request, [edit], lambda environment: name in environment.services)
+    return show_nothing(request, committed.environment.revision)
 
 
 async def list_services(request: web.Request) -> web.Response:
     """List the services of an environment with their instances."""
     query, environment = read_query(request, PageQuery), await find_environment(request)
-    services, following = cut_page(view_environment(environment).services, lambda service: service.name, query)
-    return show(request, ServicePage(services, following, environment.revision), environment.revision)
+    page, following = cut_page(view_services(environment), lambda service: service.name, query)
+    return show(request, ServicePage(page, following, environment.revision), environment.revision)
+
+
+def view_services(environment: Environment) -> tuple[ServiceView, ...]:
+    """The services of ``environment`` by name."""
+    return tuple(_view(name, service) for name, service in sorted(environment.services.items()))
+
+
+def _show(request: web.Request, environment: Environment, name: str, *, created: bool = False) -> web.Response:
+    view = _view(name, edits.get_service(environment, name))
+    reply = ServiceReply(**asdict(view), revision=environment.revision)
+    return show(request, reply, environment.revision, created=created)
+
+
+def _view(name: str, service: Service) -> ServiceView:
+    former_names = tuple(FormerName(former, time_of(until)) for former, until in sorted(service.former_names.items()))
+    return ServiceView(name, service.subnet, service.ports, former_names, view_instances(service))

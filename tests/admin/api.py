@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestServer
 from admin.app import make_app
 from admin.auth.tokens import digest, make_token
 from admin.counts import ApiCounts
+from admin.http.context import CONTEXT
 from admin.http.limits import Limits
 from admin.resources.operations import Probe
 from store.store import Store
@@ -76,6 +77,7 @@ class Api:
             limits=limits or Limits(),
             counts=self.counts,
         )
+        self.context = app[CONTEXT]
         self._server = TestServer(app, host="127.0.0.1")
 
     async def __aenter__(self) -> Api:

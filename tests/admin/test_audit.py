@@ -67,7 +67,7 @@ async def test_no_line_for_a_read_or_for_what_is_no_route(production: Api, log: 
 
 
 async def test_a_flood_writes_no_lines(store: Store, log: pytest.LogCaptureFixture) -> None:
-    async with Api(store, Limits(stranger_rate=0.01, stranger_burst=2)) as api:
+    async with Api(store, Limits(anonymous_rate=0.01, anonymous_burst=2)) as api:
         for _ in range(5):
             await api.put(E, {}, token=NOBODY)
     assert len(audited(log)) == 2

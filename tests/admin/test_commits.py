@@ -1,4 +1,4 @@
-"""Writers at the same time: none is lost, and whoever demanded a revision is told."""
+"""Writers at the same time: no write is lost, and a writer that demanded a revision gets 412."""
 
 from __future__ import annotations
 
@@ -6,21 +6,14 @@ import asyncio
 
 import pytest
 
-from admin.commits import Committer
-from admin.counts import ApiCounts
-from admin.http.preconditions import Preconditions
 from store import writer as writing
 from store.environments import EnvironmentStore
-from store.errors import NetworkTaken, RevisionConflict
+from store.errors import RevisionConflict
 from store.store import Store
 from tests.admin.api import Api, E
-from zones.addresses import Platform
-from zones.edits import PutService
 from zones.model import Environment
-from zones.names import EnvironmentId
 
 WRITERS = 50
-PRODUCTION = EnvironmentId("production")
 
 
 async def test_fifty_writers_on_two_processes_and_no_lost_update(store: Store) -> None:
@@ -51,7 +44,7 @@ async def test_fifty_creators_and_one_environment(store: Store) -> None:
     assert len({answer.body["network"] for answer in answers}) == 1
 
 
-async def test_a_conflict_without_end_is_told(production: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_conflict_in_every_attempt_is_reported(production: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     async def conflict(_self: EnvironmentStore, environment: Environment, expected: int) -> None:
         raise RevisionConflict(environment.id, expected, expected + 1)
 
@@ -62,26 +55,26 @@ async def test_a_conflict_without_end_is_told(production: Api, monkeypatch: pyte
     assert production.counts.conflicts == writing.MAX_ATTEMPTS
 
 
-async def test_a_network_that_is_taken_is_drawn_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_network_that_is_taken_is_drawn_again(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     draws = iter([6, 6, 7])
     monkeypatch.setattr("admin.commits.secrets.randbelow", lambda _bound: next(draws))
-    committer = Committer(store, Platform(), ApiCounts())
-    first = await committer.put_environment(PRODUCTION, [], 0, Preconditions())
-    second = await committer.put_environment(EnvironmentId("staging"), [], 0, Preconditions())
-    assert (str(first.after.network), str(second.after.network)) == ("fd12:0:7::/48", "fd12:0:8::/48")
+    first, second = await api.put(E, {}), await api.put("/v1/environments/staging", {})
+    assert (first.body["network"], second.body["network"]) == ("fd12:0:7::/48", "fd12:0:8::/48")
 
 
-async def test_no_network_at_all(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_network_is_free(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("admin.commits.secrets.randbelow", lambda _bound: 6)
     monkeypatch.setattr(writing, "PAUSE", 0)
-    committer = Committer(store, Platform(), ApiCounts())
-    await committer.put_environment(PRODUCTION, [], 0, Preconditions())
-    with pytest.raises(NetworkTaken):
-        await committer.put_environment(EnvironmentId("staging"), [], 0, Preconditions())
+    await api.put(E, {})
+    refused = await api.put("/v1/environments/staging", {})
+    assert (refused.status, refused.problem) == (409, "busy")
+    assert "fd12:0:7::/48" in refused.body["detail"]
+    assert (await api.get("/v1/environments/staging")).status == 404
+    assert api.counts.conflicts == writing.MAX_ATTEMPTS
 
 
-async def test_turns_are_forgotten_when_nobody_waits(store: Store) -> None:
-    committer = Committer(store, Platform(), ApiCounts())
-    await committer.put_environment(PRODUCTION, [], 0, Preconditions())
-    await asyncio.gather(*(committer.edit(PRODUCTION, [PutService(f"s{n}")], 0, Preconditions()) for n in range(5)))
-    assert not committer._writer._turns
+async def test_the_locks_of_an_environment_are_dropped_when_no_write_waits(api: Api) -> None:
+    await api.put(E, {})
+    answers = await asyncio.gather(*(api.put(f"{E}/services/s{n}", {}) for n in range(5)))
+    assert {answer.status for answer in answers} == {201}
+    assert not api.context.writer._turns

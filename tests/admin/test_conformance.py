@@ -22,7 +22,7 @@ from tests.admin.api import ROOT, Api, make_host
 SEED = "20240513"  # the same questions each time, so that a failure can be looked into
 DEADLINE = 60.0  # seconds
 LEASE = int(DEADLINE * 1000)  # milliseconds
-NO_LIMIT = Limits(rate=1e9, burst=1e9, stranger_rate=1e9, stranger_burst=1e9)
+NO_LIMIT = Limits(rate=1e9, burst=1e9, anonymous_rate=1e9, anonymous_burst=1e9)
 
 # Not all rules can be written in a schema (a CNAME stands alone), so a body that fits it may still be refused.
 EXCEPT = "positive_data_acceptance"

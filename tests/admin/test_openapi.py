@@ -14,13 +14,13 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from admin.http.problems import KINDS, UNEXPECTED
 from admin.openapi import describe
-from admin.routes import ROUTES
+from admin.routes import PATH_PARAMETERS, ROUTES
 from tests.admin.api import NOBODY, Api
 
 
 @pytest.fixture(scope="module")
 def document() -> Any:
-    return json.loads(describe(ROUTES))
+    return json.loads(describe(ROUTES, PATH_PARAMETERS))
 
 
 def test_valid(document: Any) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from admin.auth.access import Access
 from admin.auth.tokens import make_token
-from admin.http.route import Access
 from admin.routes import ROUTES
 from tests.admin.api import NOBODY, ROOT, Api, E, make_host, make_key
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from admin.http.limits import Buckets, Limits
-from admin.http.middleware import _neighbourhood
+from admin.http.middleware import _source_network
 from store.environments import EnvironmentStore
 from store.store import Store
 from tests.admin.api import NOBODY, PORT, Api, E
@@ -30,13 +30,13 @@ SCRIPT = [
 
 
 def test_a_bucket_by_the_clock() -> None:
-    buckets = Buckets(rate=2.0, burst=3.0, clients=10)
+    buckets = Buckets(rate=2.0, burst=3.0, tracked_clients=10)
     for now, client, wait in SCRIPT:
         assert buckets.take(client, now) == pytest.approx(wait), (now, client)
 
 
 def test_the_table_is_bounded_and_forgets_who_was_longest_away() -> None:
-    buckets = Buckets(rate=1.0, burst=1.0, clients=3)
+    buckets = Buckets(rate=1.0, burst=1.0, tracked_clients=3)
     for client in ("a", "b", "c"):
         assert buckets.take(client, 0.0) == 0.0
     assert buckets.take("a", 0.0) == 1.0  # now "b" is the one longest away
@@ -47,11 +47,11 @@ def test_the_table_is_bounded_and_forgets_who_was_longest_away() -> None:
 
 
 def test_whoever_has_one_ipv6_address_has_the_whole_64() -> None:
-    assert _neighbourhood("2001:db8::1") == _neighbourhood("2001:db8::ffff:1") != _neighbourhood("2001:db8:0:1::1")
-    assert _neighbourhood("192.0.2.1") != _neighbourhood("192.0.2.2")
+    assert _source_network("2001:db8::1") == _source_network("2001:db8::ffff:1") != _source_network("2001:db8:0:1::1")
+    assert _source_network("192.0.2.1") != _source_network("192.0.2.2")
 
 
-SLOW = Limits(rate=0.01, burst=8.0, stranger_rate=0.01, stranger_burst=3.0)
+SLOW = Limits(rate=0.01, burst=8.0, anonymous_rate=0.01, anonymous_burst=3.0)
 
 
 async def test_a_token_that_asks_too_often(store: Store) -> None:

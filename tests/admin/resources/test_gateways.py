@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from admin.resources.gateways import choose
+from admin.resources.gateways import choose_gateway
 from tests import worlds
 from tests.admin.api import make_host
 from zones.edits import PutInstance, PutService
@@ -32,15 +32,18 @@ def test_peers_are_spread_over_the_hosts_that_are_best(
 ) -> None:
     placed = (PutInstance("api", f"i-{host}", host=host) for host in members)
     environment = worlds.build("production", 7, PutService("api"), *placed)
-    assert {choose(f"peer{number}", environment, HOSTS, live) for number in range(100)} == chosen
+    assert {choose_gateway(f"peer{number}", environment, HOSTS, live) for number in range(100)} == chosen
 
 
 def test_the_same_peer_is_given_the_same() -> None:
     environment = worlds.build("production", 7)
-    assert len({choose("laptop", environment, dict(hosts), ALL) for hosts in (HOSTS, reversed(HOSTS.items()))}) == 1
+    assert (
+        len({choose_gateway("laptop", environment, dict(hosts), ALL) for hosts in (HOSTS, reversed(HOSTS.items()))})
+        == 1
+    )
 
 
 @pytest.mark.parametrize("live", [set(), DRAINING, {"gone"}])
 def test_there_is_none(live: set[str]) -> None:
     with pytest.raises(Conflict, match="none is both alive and not draining"):
-        choose("laptop", worlds.build("production", 7), HOSTS, live)
+        choose_gateway("laptop", worlds.build("production", 7), HOSTS, live)

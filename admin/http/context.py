@@ -1,0 +1,59 @@
+"""What handlers and middleware reach through a request: the shared parts of the API, and facts about the request."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from admin.auth.actors import Actor
+from admin.counts import ApiCounts
+from admin.http.limits import Buckets, Limits
+from store.store import Store
+from store.writer import Writer
+from zones.addresses import Platform
+from zones.names import EnvironmentId, Name
+
+
+class Explain(Protocol):
+    """Explains, stage by stage, what the resolver answers to a name and type in an environment.
+
+    The resolver has this knowledge, and ``admin`` does not import it, so the composition root passes the function in.
+    Raises `zones.errors.Missing` if the environment does not exist, and `zones.errors.Invalid` for an unknown type.
+    """
+
+    def __call__(self, environment: EnvironmentId, qname: Name, qtype: str) -> Awaitable[Mapping[str, Any]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The parts that all handlers share."""
+
+    store: Store
+    """Where environments, hosts and tokens are read, and hosts and tokens are written."""
+    writer: Writer
+    """Commits changes of environments to ``store``."""
+    platform: Platform
+    """The address plan and the name of the zone."""
+    root_token_digest: str
+    """The digest of the root token, by `admin.auth.tokens.digest`."""
+    explain: Explain
+    """Answers ``GET /v1/explain``."""
+    limits: Limits
+    """Sizes and times that one request may take."""
+    counts: ApiCounts
+    """Where the API counts what it does."""
+    token_buckets: Buckets
+    """The rate limit of clients with a valid token: a bucket for each token id."""
+    anonymous_buckets: Buckets
+    """The rate limit of anonymous clients: a bucket for each source network."""
+
+
+CONTEXT = web.AppKey("context", Context)
+
+ACTOR: web.RequestKey[Actor] = web.RequestKey("actor")
+"""The client that sent the request; set by the middleware `identify`."""
+REVISION = web.RequestKey("revision", int)
+"""The revision of the environment that the reply is about; set once a handler knows it, for the audit log."""
