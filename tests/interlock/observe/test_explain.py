@@ -125,7 +125,9 @@ def check_stages(zone: Zone, qname: Name, qtype: int) -> None:
     assert [name.partition(";")[0] for name in named] == look_ups.names
     aliases = [detail for name, ok, detail in stages if name == "alias" and ok]
     followed = [rrset for rrset in records if rrset.rtype == RRType.CNAME and qtype not in (RRType.CNAME, RRType.ANY)]
-    if isinstance(outcome, Reply) and outcome.rcode is Rcode.SERVFAIL:  # a loop, whose aliases are not in the answer
+    is_loop = isinstance(outcome, Reply) and outcome.rcode is Rcode.SERVFAIL
+    assert any(name == "alias" and not ok for name, ok, _ in stages) == is_loop
+    if is_loop:  # a loop, whose aliases are not in the answer
         assert len(aliases) == MAX_CHAIN + 1
     else:
         assert aliases == [f"{rrset.name} is an alias (CNAME) of {rrset.rdatas[0]}" for rrset in followed]
