@@ -125,7 +125,7 @@ class Responder:
                 return hold
             self._counts.packet_cache_misses += 1
             if isinstance(reply, Forward):
-                if self._forwarder and self._forwarder.serves(reply.qname):
+                if self._forwarder and self._forwarder.has_upstream(reply.qname):
                     assert state.zone
                     return self._forward(ForwardedQuery(reply, state.zone.id, transport), self._forwarder)
                 reply = reply_without_forwarder(reply)
@@ -139,7 +139,7 @@ class Responder:
         return Hold() if state.zone is None and not self._scopes.is_loaded else None
 
     def _forward(self, forwarded: ForwardedQuery, forwarder: Forwarder) -> Outcome:
-        reply = forwarder.recall(forwarded.environment, forwarded.forward)
+        reply = forwarder.get_cached(forwarded.environment, forwarded.forward)
         return forwarded if reply is None else self._pack_forwarded(forwarded, reply)
 
     def _pack_all(self, query: Query, state: ScopeState, transport: Transport, reply: Reply) -> PacketEntry:

@@ -106,17 +106,17 @@ def _resolver(counts: QueryCounts) -> Iterator[Metric]:
 
 
 def _forwarder(forwarder: Forwarder) -> Iterator[Metric]:
-    counts, asker = forwarder.counts, forwarder.asker
-    upstreams = [str(upstream) for upstream in asker.health]
-    yield catalogue.UPSTREAM_QUERIES.each(((upstream,), asker.asked[upstream]) for upstream in upstreams)
-    yield catalogue.UPSTREAM_FAILURES.each(((upstream,), asker.failed[upstream]) for upstream in upstreams)
+    counts, pool = forwarder.counts, forwarder.pool
+    upstreams = [str(upstream) for upstream in pool.health]
+    yield catalogue.UPSTREAM_QUERIES.each(((upstream,), pool.queries[upstream]) for upstream in upstreams)
+    yield catalogue.UPSTREAM_FAILURES.each(((upstream,), pool.failures[upstream]) for upstream in upstreams)
     yield catalogue.FORWARD_CACHE_HITS.one(counts.hits)
     yield catalogue.FORWARD_CACHE_MISSES.one(counts.misses)
     yield catalogue.FORWARD_JOINED.one(counts.joined)
     yield catalogue.FORWARD_PREFETCHED.one(counts.prefetched)
     yield catalogue.FORWARD_STALE.one(counts.stale)
     yield catalogue.FORWARD_REFUSED.one(counts.refused)
-    yield catalogue.FORWARD_FORGED.one(asker.forged)
+    yield catalogue.FORWARD_FORGED.one(pool.forged)
     yield catalogue.FORWARD_CACHE_ENTRIES.one(forwarder.cached)
 
 

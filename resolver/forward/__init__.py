@@ -1,1 +1,1 @@
-"""What is not the platform's: asked of upstream resolvers, remembered, and said again."""
+"""Names that are not the platform's: upstream resolvers are asked for them, and their answers are cached."""

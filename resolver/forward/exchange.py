@@ -1,9 +1,9 @@
-"""One question put to one upstream: over UDP, over TCP where UDP is too small, or over TLS.
+"""The exchange of one question with one upstream: over UDP, over TCP where UDP is too small, or over TLS.
 
 Against forged answers (RFC 5452): every UDP query has a socket of its own, so a fresh source port that the kernel
 chooses at random; the socket is connected, so that packets from other addresses and ports are never seen; the ID is
-random; and an answer counts only if it repeats ID and question. What does not is passed over, and the wait goes on;
-where there is much of it somebody is guessing, and the question is put again over TCP, where guessing is no use.
+random; and an answer counts only if it repeats ID and question. Other packets are ignored, and the wait goes on;
+where there are many of them somebody is guessing, and the question is asked again over TCP, where guessing is no use.
 """
 
 from __future__ import annotations
@@ -22,19 +22,25 @@ from resolver.wire.upstream_messages import pack_query, parse_response
 from zones.names import Name
 
 LONGEST_DATAGRAM = 4096  # octets; more than we ask for, but some servers do not listen
-MOST_FORGED = 20  # packets in place of one answer: more than any accident, far fewer than the 65,536 IDs
-_NO_EDNS = frozenset({Rcode.FORMERR, Rcode.NOTIMP})  # what is said by servers that do not know EDNS (RFC 6891 §7)
+MOST_FORGED = 20  # packets in place of one answer: more than by any accident, far fewer than the 65,536 IDs
+_NO_EDNS = frozenset({Rcode.FORMERR, Rcode.NOTIMP})  # the rcodes of servers that do not know EDNS (RFC 6891 §7)
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked of an upstream; the flags are those that change its answer."""
+    """What an upstream is asked. The flags are those that change its answer."""
 
     qname: Name
     qtype: int
+
     dnssec_ok: bool = False
+    """The DO bit."""
+
     authentic: bool = False
+    """The AD bit."""
+
     unchecked: bool = False
+    """The CD bit."""
 
     def packed(self, *, edns: bool = True) -> bytes:
         """A query with a new random ID."""
@@ -50,18 +56,18 @@ class Question:
 
 
 class ExchangeFailed(Exception):
-    """The upstream gave no answer; the message says why, and nothing of whom we ask: clients get to read it."""
+    """The upstream gave no answer. The message says why; clients read it, so it does not name the upstream."""
 
 
 @dataclass(slots=True)
 class Exchanger:
-    """Puts questions to upstreams. ``forged`` counts what came in place of an answer."""
+    """Asks upstreams. ``forged`` counts the packets that came in place of an answer."""
 
     tls: ssl.SSLContext | None
     forged: int = 0
 
     async def ask(self, upstream: Upstream, question: Question) -> Response:
-        """The answer of ``upstream``. Waits for as long as it is not cancelled. Raises `ExchangeFailed`."""
+        """The answer of ``upstream``. It waits without a limit: the caller cancels it. Raises `ExchangeFailed`."""
         try:
             response = await self._ask(upstream, question.packed())
             if response.rcode in _NO_EDNS:
@@ -78,7 +84,7 @@ class Exchanger:
         return await self._ask_stream(upstream, query)
 
     async def _ask_udp(self, upstream: Upstream, query: bytes) -> Response | None:
-        """The answer over UDP; None where there are too many that are none."""
+        """The answer over UDP; None where too many packets came that are no answer."""
         loop = asyncio.get_running_loop()
         family = socket.AF_INET6 if ":" in upstream.host else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as sock:
@@ -102,12 +108,12 @@ class Exchanger:
             length = int.from_bytes(await reader.readexactly(2), "big")
             response = parse_response(await reader.readexactly(length), query)
         finally:
-            writer.transport.abort()  # it has said what it was asked; a goodbye could only take time
+            writer.transport.abort()  # the answer is there; closing in order could only take time
         if response is None:
             self.forged += 1
             raise ValueError("its answer does not belong to the question")
         if response.truncated:
-            raise ValueError("its answer is truncated even over TCP")  # nobody could be told the rest
+            raise ValueError("its answer is truncated even over TCP")  # there is no other way to get the rest
         return response
 
 

@@ -1,12 +1,12 @@
-"""The forwarder: from a question that is not the platform's to its reply, within a second.
+"""The forwarder: from a question for a name that is not the platform's to its reply, within a second.
 
-    recall    is it known?          cache       fresh answers, and failures of a moment ago
-    fly       is it being asked?    one flight for all who ask the same at once
-    ask       who answers first?    asking      the best upstream, then the next when that one is late or useless
-    store     for next time         cache
+    get_cached    is the answer cached?          cache    fresh answers, and recent failures
+    join          is the question in flight?     one look-up answers all clients that ask the same at once
+    ask           which upstream answers?        pool     the best upstream, then the next if that one is late
+    store         keep the answer                cache
 
-An answer that has ended is kept for the day on which nobody answers (RFC 8767): a client that has waited for
-`STALE_AFTER` gets it while the flight goes on.
+An answer whose TTL is over is kept for a day in case no upstream answers (RFC 8767): a client that has waited for
+`STALE_AFTER` gets it while the look-up goes on.
 """
 
 from __future__ import annotations
@@ -17,86 +17,100 @@ import time
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from resolver.forward.asking import Asker, fail
-from resolver.forward.cache import Cache, Entry, Key
+from resolver.forward.cache import Cache, CacheEntry, CacheKey
 from resolver.forward.exchange import Clock, Question
+from resolver.forward.pool import UpstreamPool, fail
 from resolver.forward.upstream import Routes
 from resolver.wire.messages import ErrorCode, ExtendedError, Forward, Rcode, Reply
 from zones.names import EnvironmentId, Name
 
-DEADLINE = 0.95  # seconds for a flight: with our own work, an answer or a failure within a second [5]
+DEADLINE = 0.95  # seconds for a look-up: with our own work, an answer or a failure within a second [5]
 STALE_AFTER = 0.4  # seconds; RFC 8767 §5 suggests 1.8, but our clients' patience is shorter
-MOST_FLIGHTS = 2048  # sockets at once; beyond that upstreams or we are flooded, and a failure is the honest answer
-MOST_WAITING = 10_000  # queries of all clients, some 40 MB; many may wait for one flight
+MOST_IN_FLIGHT = 2048  # questions, each with a socket; beyond that someone floods us, and a failure is the right answer
+MOST_WAITING = 10_000  # queries of all clients, some 40 MB; many may wait for one look-up
 MOST_OF_ONE_CLIENT = 256  # queries that wait; the others are for other clients
 
 
 @dataclass(slots=True)
 class ForwardCounts:
-    """What forwarding has come to, for metrics."""
+    """What became of the questions that were forwarded."""
 
     hits: int = 0
+    """Queries that were answered from the cache."""
+
     misses: int = 0
+    """Queries for which upstreams were asked."""
+
     joined: int = 0
+    """Queries that waited for a question which was in flight already."""
+
     prefetched: int = 0
+    """Answers that were fetched again before their TTL was over."""
+
     stale: int = 0
+    """Replies with an answer whose TTL was over, because no upstream answered."""
+
     refused: int = 0
+    """Queries that were not forwarded because too many were waiting."""
 
 
 class Forwarder:
-    """Finds out what clients want to know of the rest of the world. ``asker`` knows how the upstreams do."""
+    """Answers questions for names that are not the platform's. ``pool`` holds the upstreams and their health."""
 
     def __init__(self, routes: Routes, *, tls: ssl.SSLContext | None = None, clock: Clock = time.monotonic) -> None:
         self.counts = ForwardCounts()
-        self.asker = Asker(routes, tls, clock)
+        self.pool = UpstreamPool(routes, tls, clock)
         self._clock = clock
         self._cache = Cache()
-        self._flights: dict[Key, asyncio.Task[Reply]] = {}
+        self._in_flight: dict[CacheKey, asyncio.Task[Reply]] = {}
         self._clients: Counter[bytes] = Counter()
         self._waiting = 0
 
     async def close(self) -> None:
-        """Ends all flights."""
-        flights = list(self._flights.values())
-        for flight in flights:
-            flight.cancel()
-        await asyncio.gather(*flights, return_exceptions=True)
+        """Ends all look-ups that are in flight."""
+        lookups = list(self._in_flight.values())
+        for lookup in lookups:
+            lookup.cancel()
+        await asyncio.gather(*lookups, return_exceptions=True)
 
     @property
     def cached(self) -> int:
-        """How many answers are kept."""
+        """How many answers are cached."""
         return len(self._cache)
 
     @property
-    def flights(self) -> int:
-        """How many questions are being asked."""
-        return len(self._flights)
+    def in_flight(self) -> int:
+        """How many questions are in flight."""
+        return len(self._in_flight)
 
     @property
     def waiting(self) -> int:
-        """How many queries wait for an answer."""
+        """How many queries wait for an upstream's answer."""
         return self._waiting
 
-    def serves(self, qname: Name) -> bool:
-        """Whether there is anybody to ask for ``qname``."""
-        return self.asker.serves(qname)
+    def has_upstream(self, qname: Name) -> bool:
+        """Whether there is an upstream to ask for ``qname``."""
+        return self.pool.has_upstream(qname)
 
-    def recall(self, environment: EnvironmentId, forward: Forward) -> Reply | None:
-        """The reply to ``forward``, if it is known without asking anybody. Equal at once, it is the same object."""
+    def get_cached(self, environment: EnvironmentId, forward: Forward) -> Reply | None:
+        """The reply to ``forward`` from the cache; None if it is not there.
+
+        Within one second, equal questions get the same object, so that it is packed only once.
+        """
         key, now = (environment, _question(forward)), self._clock()
         entry, failure = self._cache.find(key, now), self._cache.failure(key, now)
         if entry and entry.is_fresh(now):
             self.counts.hits += 1
-            if entry.wants_refreshing(now) and not failure and key not in self._flights and self._has_room():
+            if entry.wants_refreshing(now) and not failure and key not in self._in_flight and self._has_room():
                 self.counts.prefetched += 1
-                self._fly(key)
+                self._start(key)
             return _whole(forward, entry.aged(now))
         if failure:
             return _whole(forward, self._stale(entry) if entry else failure)
         return None
 
     async def resolve(self, environment: EnvironmentId, forward: Forward, client: bytes) -> Reply:
-        """The reply to ``forward``, which `recall` did not know, for the client at ``client``."""
+        """The reply to ``forward``, which was not in the cache, for the client at ``client``."""
         key = environment, _question(forward)
         if not self._may_wait(key, client):
             self.counts.refused += 1
@@ -113,45 +127,45 @@ class Forwarder:
             if not self._clients[client]:
                 del self._clients[client]
 
-    def _may_wait(self, key: Key, client: bytes) -> bool:
+    def _may_wait(self, key: CacheKey, client: bytes) -> bool:
         may_one_more = self._clients[client] < MOST_OF_ONE_CLIENT and self._waiting < MOST_WAITING
-        return may_one_more and (key in self._flights or self._has_room())
+        return may_one_more and (key in self._in_flight or self._has_room())
 
     def _has_room(self) -> bool:
-        return len(self._flights) < MOST_FLIGHTS
+        return len(self._in_flight) < MOST_IN_FLIGHT
 
-    async def _join(self, key: Key) -> Reply:
-        if flight := self._flights.get(key):
+    async def _join(self, key: CacheKey) -> Reply:
+        if lookup := self._in_flight.get(key):
             self.counts.joined += 1
         else:
             self.counts.misses += 1
-            flight = self._fly(key)
+            lookup = self._start(key)
         entry = self._cache.find(key, self._clock())
-        # Shielded: who gives up waiting does not end it for the others.
-        done, _ = await asyncio.wait({flight}, timeout=STALE_AFTER if entry else None)
-        reply = flight.result() if done else None
+        # `wait` does not cancel the look-up: a client that gives up does not end it for the others.
+        done, _ = await asyncio.wait({lookup}, timeout=STALE_AFTER if entry else None)
+        reply = lookup.result() if done else None
         if entry and (reply is None or reply.rcode == Rcode.SERVFAIL):
             return self._stale(entry)
         assert reply is not None
         return reply
 
-    def _fly(self, key: Key) -> asyncio.Task[Reply]:
-        flight = asyncio.create_task(self._ask(key))
-        self._flights[key] = flight
-        flight.add_done_callback(lambda _: self._flights.pop(key))
-        return flight
+    def _start(self, key: CacheKey) -> asyncio.Task[Reply]:
+        lookup = asyncio.create_task(self._ask(key))
+        self._in_flight[key] = lookup
+        lookup.add_done_callback(lambda _: self._in_flight.pop(key))
+        return lookup
 
-    async def _ask(self, key: Key) -> Reply:
+    async def _ask(self, key: CacheKey) -> Reply:
         _, question = key
         try:
             async with asyncio.timeout(DEADLINE):
-                reply = await self.asker.ask(question)
+                reply = await self.pool.ask(question)
         except TimeoutError:
             reply = fail(ErrorCode.NO_REACHABLE_AUTHORITY, "no upstream resolver answered in time")
         self._cache.store(key, reply, self._clock())
         return reply
 
-    def _stale(self, entry: Entry) -> Reply:
+    def _stale(self, entry: CacheEntry) -> Reply:
         self.counts.stale += 1
         is_no = entry.reply.rcode == Rcode.NXDOMAIN
         code = ErrorCode.STALE_NXDOMAIN_ANSWER if is_no else ErrorCode.STALE_ANSWER
@@ -165,7 +179,7 @@ def _question(forward: Forward) -> Question:
 
 
 def _whole(forward: Forward, reply: Reply) -> Reply:
-    """``reply`` with the environment's own CNAMEs before it. The name that was asked is then ours: AA."""
+    """``reply`` with the environment's own CNAMEs before it. Then the queried name is the platform's, so AA is set."""
     checking_disabled = forward.query.header.checking_disabled  # RFC 4035 §3.2.2: copied, into failures too
     if reply.checking_disabled != checking_disabled:
         reply = replace(reply, checking_disabled=checking_disabled)

@@ -1,4 +1,4 @@
-"""Upstream resolvers: how each is written down, and how well it does."""
+"""Upstream resolvers: their notation, their health, and the routes that say which of them a name is asked of."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from zones.names import ROOT, Name
 
 PORT = 53
 TLS_PORT = 853  # RFC 7858 §3.1
-FIRST_GUESS = 0.05  # seconds; of a round trip to a resolver that was never asked
+FIRST_GUESS = 0.05  # seconds; the round trip that is assumed for a resolver that was never asked
 BACK_OFF_FIRST = 0.5  # seconds that a resolver which failed is asked only after all others
-BACK_OFF_LAST = 30.0
+BACK_OFF_LAST = 30.0  # seconds; the same after many failures in a row
 HEDGE_LEAST = 0.02  # seconds before a second upstream is asked as well, however fast the first one usually is
-HEDGE_MOST = 0.25  # seconds; three upstreams have their chance within the forwarder's deadline
-HEDGE_ROUND_TRIPS = 3  # after which an upstream is late
+HEDGE_MOST = 0.25  # seconds; three upstreams can be asked within the forwarder's deadline
+HEDGE_ROUND_TRIPS = 3  # an upstream is late after three times its usual round trip
 _SMOOTHING = 0.125  # RFC 6298 §2: the share of the newest measurement
 
 _BARE_V6 = re.compile(r"((?:tls://)?)([0-9A-Fa-f]*:[^\]\[#]*:[^\]\[#]*)(#.*)?")
@@ -29,16 +29,20 @@ _WRITTEN = re.compile(
 
 
 class BadUpstream(ResolverError):
-    """An upstream is not written as it should be."""
+    """The notation of an upstream or of a route is wrong; the message says what to write."""
 
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """A resolver to ask: its address, and for DNS over TLS (RFC 7858) the name that its certificate must have."""
+    """A resolver to ask."""
 
     host: str
+    """Its IP address, in the usual form."""
+
     port: int
+
     tls_name: str | None = None
+    """The name that its certificate must have, for DNS over TLS (RFC 7858); None for UDP and TCP."""
 
     @classmethod
     def parse(cls, text: str) -> Upstream:
@@ -60,7 +64,7 @@ class Upstream:
 
     @property
     def is_protected(self) -> bool:
-        """Whether nobody can change its answers on their way: only then is its AD bit worth passing on."""
+        """Whether nobody can change its answers in transit: only then is its AD bit passed on."""
         return self.tls_name is not None or self.host == "::1" or self.host.startswith("127.")
 
     def __str__(self) -> str:
@@ -70,12 +74,19 @@ class Upstream:
 
 @dataclass(slots=True)
 class Health:
-    """How an upstream has done: times in seconds, instants of a monotonic clock, failures in a row."""
+    """How well an upstream answers."""
 
     round_trip: float = FIRST_GUESS
+    """Its usual time to answer, in seconds (smoothed)."""
+
     answered: int = 0
+    """How many questions it has answered."""
+
     failures: int = 0
+    """How many failures it has had since its last answer."""
+
     rest_until: float = 0.0
+    """Until when it is asked only after all others, in seconds of a monotonic clock; 0 while it is well."""
 
     def succeeded(self, seconds: float) -> None:
         """It answered after ``seconds``."""
@@ -85,10 +96,10 @@ class Health:
         self.rest_until = 0.0
 
     def failed(self, now: float) -> int:
-        """It did not answer, or not usefully: the others go first for a while, longer with each failure in a row.
+        """It gave no useful answer: for a while all others are asked first, longer with each failure in a row.
 
-        What fails while it rests says nothing new: a hundred questions that meet one outage are one failure. Gives
-        the number of failures in a row if this is a new one, else 0.
+        A failure during that time is not counted: a hundred questions that meet one outage are one failure. Gives the
+        number of failures in a row if this one is counted, else 0.
         """
         if now < self.rest_until:
             return 0
@@ -97,12 +108,12 @@ class Health:
         return self.failures
 
     def rank(self, now: float) -> tuple[bool, float]:
-        """The lower, the sooner it is asked."""
+        """Upstreams are asked in the order of their ranks, the lowest first."""
         return self.rest_until > now, self.round_trip
 
     @property
-    def patience(self) -> float:
-        """After how many seconds it is late, and another one is asked as well."""
+    def hedge_delay(self) -> float:
+        """After how many seconds it is late, and another upstream is asked as well."""
         return min(max(self.round_trip * HEDGE_ROUND_TRIPS, HEDGE_LEAST), HEDGE_MOST)
 
 
@@ -115,7 +126,7 @@ class Route:
 
 
 class Routes:
-    """Which upstreams are asked for a name: those of the longest suffix."""
+    """Which upstreams a name is asked of: those of the longest suffix that it lies in."""
 
     def __init__(self, routes: tuple[Route, ...]) -> None:
         self._by_suffix: dict[Name, tuple[Upstream, ...]] = {}
@@ -128,7 +139,7 @@ class Routes:
         return cls(tuple(_parse_route(text) for text in texts))
 
     def upstreams(self, qname: Name) -> tuple[Upstream, ...]:
-        """Who to ask for ``qname``; nobody, where no route leads there."""
+        """The upstreams to ask for ``qname``; none, where no route covers it."""
         name = qname
         while name != ROOT:
             if name in self._by_suffix:
@@ -157,7 +168,7 @@ def _parse_route(text: str) -> Route:
     except Invalid as error:
         raise BadUpstream(f"{text!r}: {error}") from error
     if zone := special_zone(suffix):
-        raise BadUpstream(f"{text!r} would never be used: names at and below {zone} are answered here")
+        raise BadUpstream(f"{text!r} would never be used: this resolver itself answers names at and below {zone}")
     return Route(suffix, (Upstream.parse(upstream),))
 
 

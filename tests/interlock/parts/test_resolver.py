@@ -25,7 +25,7 @@ def built(flags: dict[str, Raw]) -> ResolverParts:
 
 def upstreams(flags: dict[str, Raw]) -> set[str]:
     forwarder = built(flags).resolver.forwarder
-    return {str(upstream) for upstream in forwarder.asker.health} if forwarder else set()
+    return {str(upstream) for upstream in forwarder.pool.health} if forwarder else set()
 
 
 @pytest.fixture

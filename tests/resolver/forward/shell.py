@@ -64,7 +64,7 @@ class Client:
 
     def health(self, liar: object) -> Health:
         """What the forwarder thinks of ``liar``."""
-        return self.forwarder.asker.health[Upstream.parse(str(liar))]
+        return self.forwarder.pool.health[Upstream.parse(str(liar))]
 
     async def send(
         self, packet: bytes, transport: Transport = Transport.UDP, source: str = worlds.PRODUCTION_SOURCE

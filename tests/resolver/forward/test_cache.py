@@ -7,7 +7,7 @@ import tracemalloc
 import pytest
 
 from resolver.forward import cache as module
-from resolver.forward.cache import FAILURE, SMALLEST, STALE, STALE_TTL, Cache, Key, lifetime
+from resolver.forward.cache import FAILURE, SMALLEST, STALE, STALE_TTL, Cache, CacheKey, lifetime
 from resolver.forward.exchange import Question
 from resolver.wire.messages import Rcode, Reply
 from zones.names import EnvironmentId, Name
@@ -17,7 +17,7 @@ QNAME = Name.parse("www.example.com")
 NOW = 1000.0
 
 
-def key(name: str = "www.example.com", environment: str = "production", qtype: int = RRType.A) -> Key:
+def key(name: str = "www.example.com", environment: str = "production", qtype: int = RRType.A) -> CacheKey:
     return EnvironmentId(environment), Question(Name.parse(name), qtype)
 
 
@@ -110,7 +110,7 @@ def test_what_is_in_use_and_about_to_end_wants_refreshing() -> None:
 
 
 @pytest.mark.parametrize("other", [key(environment="staging"), key(qtype=28), key("example.com")])
-def test_another_key_is_another_entry(other: Key) -> None:
+def test_another_key_is_another_entry(other: CacheKey) -> None:
     cache = Cache()
     cache.store(key(), reply(addresses()), NOW)
     cache.store(key(), Reply(Rcode.SERVFAIL), NOW)

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from resolver.forward import asking, exchange, forwarder
+from resolver.forward import exchange, forwarder, pool
 from resolver.forward.cache import Cache
 from resolver.forward.exchange import Question
 from resolver.wire.messages import Rcode, Reply, Response
 from resolver.wire.upstream_messages import parse_response
-from tests.resolver.forward import test_answers, test_counts
+from tests.resolver.forward import test_answers, test_forwarder
 from tests.resolver.forward.liar import lying
 from tests.resolver.forward.shell import forwarding
 from tests.resolver.forward.test_answers import GOOD, USELESS, Case
@@ -29,11 +29,11 @@ def believes_any_question(patch: pytest.MonkeyPatch) -> None:
 
 
 def passes_on_what_it_hears(patch: pytest.MonkeyPatch) -> None:
-    def read(question: Question, response: Response, *, is_protected: bool) -> Reply:
+    def scrub(question: Question, response: Response, *, is_protected: bool) -> Reply:
         answer = tuple(RRset(r.name, r.rtype, r.ttl, (r.rdata,)) for r in response.answer)
         return Reply(Rcode(response.rcode), answer)
 
-    patch.setattr(asking, "read", read)
+    patch.setattr(pool, "scrub", scrub)
 
 
 def is_patient(patch: pytest.MonkeyPatch) -> None:
@@ -65,7 +65,7 @@ async def test_a_cache_that_all_share_is_seen(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(Cache, "find", lambda self, key, now: find(self, (everyone, key[1]), now))
     monkeypatch.setattr(Cache, "store", lambda self, key, *rest: store(self, (everyone, key[1]), *rest))
     with pytest.raises(AssertionError):
-        await test_counts.TestEnvironments().test_what_one_asked_the_other_asks_again()
+        await test_forwarder.TestEnvironments().test_what_one_asked_the_other_asks_again()
 
 
 async def test_a_failure_in_the_place_of_an_answer_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +78,7 @@ async def test_a_failure_in_the_place_of_an_answer_is_seen(monkeypatch: pytest.M
 
     monkeypatch.setattr(Cache, "store", forget)
     with pytest.raises(AssertionError):
-        await test_counts.TestCache().test_a_failure_never_takes_the_place_of_an_answer()
+        await test_forwarder.TestCache().test_a_failure_never_takes_the_place_of_an_answer()
 
 
 async def test_the_check_itself_passes_what_is_right() -> None:

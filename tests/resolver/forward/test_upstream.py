@@ -69,8 +69,8 @@ def test_what_is_written_is_read_and_written_again(text: str, expected: Upstream
         ("192.0.2.1#dns.example", "without tls://"),
         ("a..b=192.0.2.1", "empty label"),
         ("corp.example=", "is not an upstream"),
-        ("corp.internal=192.0.2.1", "names at and below internal. are answered here"),
-        ("10.in-addr.arpa=192.0.2.1", "are answered here"),
+        ("corp.internal=192.0.2.1", "this resolver itself answers names at and below internal."),
+        ("10.in-addr.arpa=192.0.2.1", "this resolver itself answers"),
     ],
 )
 def test_what_is_written_wrongly_is_told(text: str, reason: str) -> None:
@@ -181,6 +181,6 @@ class TestHealth:
         assert health.rest_until == 100.0 + BACK_OFF_FIRST
 
     def test_patience_has_bounds(self) -> None:
-        assert Health(round_trip=0.0001).patience == HEDGE_LEAST
-        assert Health(round_trip=0.03).patience == pytest.approx(0.09)
-        assert Health(round_trip=5.0).patience == HEDGE_MOST
+        assert Health(round_trip=0.0001).hedge_delay == HEDGE_LEAST
+        assert Health(round_trip=0.03).hedge_delay == pytest.approx(0.09)
+        assert Health(round_trip=5.0).hedge_delay == HEDGE_MOST

@@ -1,8 +1,9 @@
-"""From what an upstream answered to what a client is told. Pure.
+"""The scrubber: from an upstream's response to a reply for the client. Pure.
 
-An upstream's answer is put in order, not believed blindly: the CNAMEs from the name that was asked, each once and in
-order, then the records that were asked for at their end [14, 15], and none of any other name; the SOA alone of a
-negative answer [16]. A client that said DO also gets the signatures of all that, and what proves a no.
+A response is put in order, and only what belongs to the question is kept: the CNAMEs from the queried name, each once
+and in order, then the records of the queried type at their end [14, 15], and none of any other name; in a negative
+answer the SOA alone [16]. A client that set DO also gets the signatures of all that, and the proofs of a
+negative answer.
 """
 
 from __future__ import annotations
@@ -15,27 +16,27 @@ from resolver.wire.messages import CLASS_IN, Rcode, Record, Reply, Response
 from zones.names import Name
 from zones.records import Opaque, RRset, RRType, Soa
 
-MAX_CHAIN = 16  # CNAMEs; twice what we follow ourselves, for others are more patient
+MAX_CHAIN = 16  # CNAMEs; twice what `answer` follows, for other resolvers follow more
 LONGEST_TTL = 86_400  # seconds; a longer one is taken for this (RFC 8767 §4 suggests a week at most)
-LONGEST_NEGATIVE = 300  # seconds; who asks for a name that is being made should not wait for hours (RFC 2308 §5)
+LONGEST_NEGATIVE = 300  # seconds; a client that waits for a new name should not wait for hours (RFC 2308 §5)
 
 DNAME, RRSIG, NSEC, NSEC3 = 39, 46, 47, 50
 _PROOFS = frozenset({NSEC, NSEC3})
 
-Key = tuple[Name, int, int]
-"""A name, a type, and where that is RRSIG the type that is signed: each pair has signatures of its own."""
+RRsetKey = tuple[Name, int, int]
+"""A name, a type, and for RRSIG the type that is signed (else 0): each name and type has signatures of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Useless:
-    """No answer to the question: it is worth asking somebody else."""
+    """No answer to the question: another upstream should be asked. ``reason`` says what is wrong with it."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """Aliases only: the upstream does not resolve, or not so far. The answer goes on at ``target``."""
+    """Aliases only: the upstream does not follow them, or not to the end. The answer goes on at ``target``."""
 
     reply: Reply
     target: Name
@@ -44,8 +45,8 @@ class Unfinished:
 Outcome = Reply | Unfinished | Useless
 
 
-def read(question: Question, response: Response, *, is_protected: bool) -> Outcome:
-    """``response`` as a reply. ``is_protected`` says that nobody could change it on its way."""
+def scrub(question: Question, response: Response, *, is_protected: bool) -> Outcome:
+    """``response`` as a reply. ``is_protected`` says that nobody could change it in transit."""
     if response.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN):
         return Useless(Rcode(response.rcode).name if response.rcode in set(Rcode) else f"RCODE{response.rcode}")
     rrsets = _group(response.answer)
@@ -60,11 +61,11 @@ def read(question: Question, response: Response, *, is_protected: bool) -> Outco
     )
     if not asked and not chain and (reason := _why_useless(response, has_soa=soa is not None)):
         return Useless(reason)
-    said = (*chain, *asked)
+    kept = (*chain, *asked)
     proofs = tuple(_proofs(authority)) if question.dnssec_ok else ()
     reply = Reply(
         Rcode(response.rcode),
-        tuple(dict.fromkeys(_signed(said, rrsets))) if question.dnssec_ok else said,
+        tuple(dict.fromkeys(_signed(kept, rrsets))) if question.dnssec_ok else kept,
         (*((_negative(soa),) if soa and not asked else ()), *proofs),
         authentic=response.authentic and is_protected and (question.dnssec_ok or question.authentic),
         checking_disabled=question.unchecked,
@@ -74,9 +75,9 @@ def read(question: Question, response: Response, *, is_protected: bool) -> Outco
 
 
 def _why_useless(response: Response, *, has_soa: bool) -> str | None:
-    """Why an answer that says nothing of the name is not even a no.
+    """Why a response without records of the name is not a negative answer either; None if it is one.
 
-    "Lame" (RFC 9499 §7) is a server that does not serve us: it points to others, or does not look any further.
+    A "lame" server (RFC 9499 §7) does not serve our question: it refers to others, or does not look any further.
     """
     if response.rcode == Rcode.NXDOMAIN or has_soa:
         return None
@@ -91,7 +92,7 @@ def _is_asked(question: Question, rtype: int) -> bool:
     return question.qtype in (rtype, RRType.ANY)
 
 
-def _follow(question: Question, rrsets: dict[Key, RRset]) -> tuple[RRset, ...] | None:
+def _follow(question: Question, rrsets: dict[RRsetKey, RRset]) -> tuple[RRset, ...] | None:
     """The CNAMEs that lead from the name that was asked to the last one; None if there is no last one."""
     chain: list[RRset] = []
     name = question.qname
@@ -100,7 +101,7 @@ def _follow(question: Question, rrsets: dict[Key, RRset]) -> tuple[RRset, ...] |
     while (name, question.qtype, 0) not in rrsets and (alias := rrsets.get((name, RRType.CNAME, 0))):
         if len(chain) == MAX_CHAIN:
             return None
-        alias = replace(alias, rdatas=alias.rdatas[:1])  # RFC 2181 §10.1: there is but one
+        alias = replace(alias, rdatas=alias.rdatas[:1])  # RFC 2181 §10.1: there is only one
         chain.append(alias)
         name = _target(alias)
     return tuple(chain)
@@ -112,7 +113,7 @@ def _target(alias: RRset) -> Name:
     return target
 
 
-def _signed(rrsets: Iterable[RRset], found: dict[Key, RRset]) -> Iterator[RRset]:
+def _signed(rrsets: Iterable[RRset], found: dict[RRsetKey, RRset]) -> Iterator[RRset]:
     """``rrsets``, each with its signatures; a CNAME that was made from a DNAME (RFC 6672 §3.1) after that DNAME."""
     for rrset in rrsets:
         name = rrset.name
@@ -125,20 +126,20 @@ def _signed(rrsets: Iterable[RRset], found: dict[Key, RRset]) -> Iterator[RRset]
         yield from _signatures(rrset, found)
 
 
-def _signatures(rrset: RRset, found: dict[Key, RRset]) -> tuple[RRset, ...]:
+def _signatures(rrset: RRset, found: dict[RRsetKey, RRset]) -> tuple[RRset, ...]:
     signatures = found.get((rrset.name, RRSIG, rrset.rtype))
     return (signatures,) if signatures else ()
 
 
-def _proofs(authority: dict[Key, RRset]) -> Iterator[RRset]:
-    """What proves a no, or that a wildcard was right to answer (RFC 4035 §3.1.3), and signs the SOA of a no."""
+def _proofs(authority: dict[RRsetKey, RRset]) -> Iterator[RRset]:
+    """The proofs of a negative answer or of a wildcard (RFC 4035 §3.1.3), and the signature of the SOA."""
     for (_, rtype, covered), rrset in authority.items():
         if rtype in _PROOFS or covered in _PROOFS or covered == RRType.SOA:
             yield rrset
 
 
 def _negative(soa: RRset) -> RRset:
-    """RFC 2308 §5: the no holds for the lesser of the SOA's own TTL and its minimum, so that is what a client sees."""
+    """RFC 2308 §5: a negative answer holds for the lesser of the SOA's TTL and its minimum, which is then its TTL."""
     rdata = soa.rdatas[0]
     assert isinstance(rdata, Soa)
     return replace(soa, ttl=max(1, min(soa.ttl, rdata.minimum, LONGEST_NEGATIVE)), rdatas=soa.rdatas[:1])
@@ -148,8 +149,8 @@ def _holds(zone: Name, name: Name) -> bool:
     return name.below(zone) is not None
 
 
-def _group(records: Iterable[Record]) -> dict[Key, RRset]:
-    groups: dict[Key, list[Record]] = {}
+def _group(records: Iterable[Record]) -> dict[RRsetKey, RRset]:
+    groups: dict[RRsetKey, list[Record]] = {}
     for record in records:
         if record.rclass == CLASS_IN:
             groups.setdefault((record.name, record.rtype, _covered(record)), []).append(record)

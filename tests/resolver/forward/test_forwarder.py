@@ -17,8 +17,8 @@ import dns.rdatatype
 import pytest
 
 from resolver.forward import cache, forwarder
-from resolver.forward.asking import ATTEMPTS
 from resolver.forward.forwarder import Forwarder
+from resolver.forward.pool import ATTEMPTS
 from resolver.forward.upstream import Routes, Upstream
 from resolver.server import Resolver
 from resolver.special import ZONES
@@ -148,7 +148,7 @@ class TestCache:
             clock.now += 9.5
             assert (await client.ask("brief")).answer[0].ttl == 1
             await until(lambda: client.forwarder.counts.prefetched == 1 and liar.count() == 2)
-            await until(lambda: not client.forwarder.flights)
+            await until(lambda: not client.forwarder.in_flight)
             assert (await client.ask("brief")).answer[0].ttl == 10
             assert liar.count() == 2
 
@@ -169,7 +169,7 @@ class TestCache:
             clock.now += 9.5
             for _ in range(5):
                 assert told(await client.ask("brief")) == ADDRESS
-                await until(lambda: not client.forwarder.flights)
+                await until(lambda: not client.forwarder.in_flight)
             assert client.forwarder.counts.prefetched == 1
 
     async def test_flags_that_change_the_answer_are_other_questions(self) -> None:
@@ -203,7 +203,7 @@ class TestStale:
                 assert {rrset.ttl for rrset in (*answer.answer, *answer.authority)} == {cache.STALE_TTL}
                 assert extended(answer) == [code]
                 assert client.took < forwarder.STALE_AFTER + 0.3
-            await until(lambda: not client.forwarder.flights)
+            await until(lambda: not client.forwarder.in_flight)
             await client.ask(label)
             assert client.took < 0.1  # the failure is remembered, so nobody waits for another one
             liar.always = None
@@ -220,7 +220,7 @@ class TestStale:
             answer = await client.ask("slow")
             assert (told(answer), extended(answer)) == (ADDRESS, [ErrorCode.STALE_ANSWER])
             assert forwarder.STALE_AFTER <= client.took < forwarder.STALE_AFTER + 0.3
-            await until(lambda: not client.forwarder.flights)
+            await until(lambda: not client.forwarder.in_flight)
             assert not extended(await client.ask("slow"))  # the flight went on and brought the answer
 
     async def test_after_a_day_it_is_forgotten(self) -> None:
@@ -402,7 +402,7 @@ class TestLimits:
             assert told(await client.ask("small")) == ADDRESS
 
     async def test_all_clients_cannot_take_more_than_there_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(forwarder, "MOST_FLIGHTS", 5)
+        monkeypatch.setattr(forwarder, "MOST_IN_FLIGHT", 5)
         async with lying() as liar, forwarding(liar) as client:
             answers = await asyncio.gather(*(client.ask(f"late-{number % 8}") for number in range(16)))
             assert sum(told(answer) == ADDRESS for answer in answers) == 10  # who joins a flight takes no room
@@ -428,7 +428,7 @@ class TestLimits:
             before = asyncio.all_tasks()
             sockets = open_sockets()
             await asyncio.gather(*(client.ask(f"silent-{number}") for number in range(2)))
-            await until(lambda: not client.forwarder.flights)
+            await until(lambda: not client.forwarder.in_flight)
             assert asyncio.all_tasks() == before
             await until(lambda: open_sockets() <= sockets)
             assert client.forwarder.waiting == 0
@@ -573,6 +573,6 @@ class TestStopping:
                 clock.now += 9.5
                 liar.always = silent
                 await client.ask("brief")
-                assert client.forwarder.flights
+                assert client.forwarder.in_flight
                 started = asyncio.get_running_loop().time()
             assert asyncio.get_running_loop().time() - started < 0.5

@@ -1,8 +1,8 @@
-"""Asking upstreams: the best first, another when that one is late or useless, and on where an answer ends at an alias.
+"""The pool of upstreams: asks the best one first, and another one when that is late or gives no useful answer.
 
-follow    the whole answer          a chain of CNAMEs that an upstream leaves unfinished is asked on
-hedge     who answers first?        of all upstreams on the name's route, by their health
-ask one   and how did it do?        exchange, reading
+ask         the whole answer                where an upstream's answer ends at an alias, the alias's target is asked for
+_hedge      the first useful answer         of the upstreams on the name's route, ordered by their health
+_ask_one    the answer of one upstream      exchange, scrubber; its health is updated
 """
 
 from __future__ import annotations
@@ -14,57 +14,55 @@ from collections import Counter
 from dataclasses import replace
 
 from resolver.forward.exchange import Clock, ExchangeFailed, Exchanger, Question
-from resolver.forward.reading import MAX_CHAIN, Outcome, Unfinished, Useless, read
+from resolver.forward.scrubber import MAX_CHAIN, Outcome, Unfinished, Useless, scrub
 from resolver.forward.upstream import Health, Routes, Upstream
 from resolver.special import special_zone
 from resolver.wire.messages import ErrorCode, ExtendedError, Rcode, Reply
 from zones.names import Name
 
-ATTEMPTS = 3  # at least, within a flight's deadline
-RETRY = (
-    0.35  # seconds before the same upstream is asked again: packets get lost, but most late answers are on their way
-)
-WORTH_SAYING = 3  # failures of an upstream in a row: one is everyday, three are some seconds of silence
+ATTEMPTS = 3  # at least, within the deadline of a look-up
+RETRY = 0.35  # seconds before one upstream is asked again: packets get lost, but most late answers still arrive
+WORTH_LOGGING = 3  # failures of an upstream in a row: one is usual, three are some seconds of silence
 
 log = logging.getLogger(__name__)
 
 
-class Asker:
-    """Asks the upstreams of ``routes``; ``asked`` and ``failed`` count by upstream."""
+class UpstreamPool:
+    """The upstreams of ``routes`` with their ``health``; ``queries`` and ``failures`` count by upstream."""
 
     def __init__(self, routes: Routes, tls: ssl.SSLContext | None, clock: Clock) -> None:
         self.health = {upstream: Health() for upstream in routes.all}
-        self.asked: Counter[str] = Counter()
-        self.failed: Counter[str] = Counter()
+        self.queries: Counter[str] = Counter()
+        self.failures: Counter[str] = Counter()
         self._routes = routes
         self._exchanger = Exchanger(tls or _tls_for(routes))
         self._clock = clock
 
     @property
     def forged(self) -> int:
-        """How many packets came in place of an upstream's answer."""
+        """How many packets came in place of an answer."""
         return self._exchanger.forged
 
-    def serves(self, qname: Name) -> bool:
-        """Whether there is anybody to ask for ``qname``."""
+    def has_upstream(self, qname: Name) -> bool:
+        """Whether there is an upstream to ask for ``qname``."""
         return bool(self._routes.upstreams(qname))
 
     async def ask(self, question: Question) -> Reply:
-        """The whole answer, also from upstreams that end at an alias which leads out of their own zones."""
-        said: list[Reply] = []
+        """The whole answer, also where an upstream's answer ends at an alias that leads out of its zones."""
+        parts: list[Reply] = []
         while isinstance(outcome := await self._hedge(question), Unfinished):
-            said.append(outcome.reply)
+            parts.append(outcome.reply)
             question = replace(question, qname=outcome.target)
-            if len(said) > MAX_CHAIN or special_zone(outcome.target):
-                text = f"the answer would go on at {outcome.target}, where nobody is asked"
+            if len(parts) > MAX_CHAIN or special_zone(outcome.target):
+                text = f"the answer would go on at {outcome.target}, which is never asked of an upstream"
                 return fail(ErrorCode.NO_REACHABLE_AUTHORITY, text)
-        if not said or outcome.rcode == Rcode.SERVFAIL:
+        if not parts or outcome.rcode == Rcode.SERVFAIL:
             return outcome
-        answer = tuple(rrset for part in (*said, outcome) for rrset in part.answer)
-        return replace(outcome, answer=answer, authentic=all(part.authentic for part in (*said, outcome)))
+        answer = tuple(rrset for part in (*parts, outcome) for rrset in part.answer)
+        return replace(outcome, answer=answer, authentic=all(part.authentic for part in (*parts, outcome)))
 
     async def _hedge(self, question: Question) -> Reply | Unfinished:
-        """The first useful answer; each upstream is asked when the one before it is late or has failed."""
+        """The first useful answer; an upstream is asked when the one before it is late or has failed."""
         upstreams, asked = self._ranked(question), set[Upstream]()
         asking: set[asyncio.Task[Outcome]] = set()
         failure = Useless("there is none")
@@ -76,7 +74,7 @@ class Asker:
                     asked.add(upstream)
                     asking.add(asyncio.create_task(self._ask_one(upstream, question)))
                     is_retry = bool(upstreams) and upstreams[0] in asked
-                    patience = RETRY if is_retry else self.health[upstream].patience if upstreams else None
+                    patience = RETRY if is_retry else self.health[upstream].hedge_delay if upstreams else None
                 done, asking = await asyncio.wait(asking, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
                 for outcome in [task.result() for task in done]:
                     if not isinstance(outcome, Useless):
@@ -89,7 +87,7 @@ class Asker:
         return fail(ErrorCode.NO_REACHABLE_AUTHORITY, f"no upstream resolver gave an answer: {failure.reason}")
 
     def _ranked(self, question: Question) -> list[Upstream]:
-        """Whom to ask, the best first. Where they are few they are asked again: packets get lost."""
+        """The upstreams in the order in which to ask them, the best first. Few are repeated, for packets get lost."""
         now = self._clock()
         ranked = sorted(self._routes.upstreams(question.qname), key=lambda upstream: self.health[upstream].rank(now))
         return (ranked * ATTEMPTS)[: max(len(ranked), ATTEMPTS)]
@@ -97,19 +95,19 @@ class Asker:
     async def _ask_one(self, upstream: Upstream, question: Question) -> Outcome:
         health, loop = self.health[upstream], asyncio.get_running_loop()
         started, answered = loop.time(), health.answered
-        self.asked[str(upstream)] += 1
+        self.queries[str(upstream)] += 1
         try:
             response = await self._exchanger.ask(upstream, question)
         except ExchangeFailed as error:
             self._failed(upstream, str(error))
             return Useless(str(error))
         except asyncio.CancelledError:
-            # Another one was faster, or time is up. Who was late, and has answered nobody else since, is not to be
-            # the first again.
-            if loop.time() - started >= health.patience and health.answered == answered:
+            # Another upstream was faster, or time is up. If this one was late, and has answered no other question
+            # since, it must not be the first again.
+            if loop.time() - started >= health.hedge_delay and health.answered == answered:
                 self._failed(upstream, "it is late")
             raise
-        outcome = read(question, response, is_protected=upstream.is_protected)
+        outcome = scrub(question, response, is_protected=upstream.is_protected)
         if isinstance(outcome, Useless):
             self._failed(upstream, outcome.reason)
             return outcome
@@ -117,9 +115,9 @@ class Asker:
         return outcome
 
     def _failed(self, upstream: Upstream, reason: str) -> None:
-        self.failed[str(upstream)] += 1
-        if self.health[upstream].failed(self._clock()) == WORTH_SAYING:
-            details = {"upstream": str(upstream), "failures": WORTH_SAYING, "reason": reason}
+        self.failures[str(upstream)] += 1
+        if self.health[upstream].failed(self._clock()) == WORTH_LOGGING:
+            details = {"upstream": str(upstream), "failures": WORTH_LOGGING, "reason": reason}
             log.warning("upstream_failed", extra=details)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resolver.forward.exchange import Question
-from resolver.forward.reading import LONGEST_NEGATIVE, LONGEST_TTL, MAX_CHAIN, Outcome, Unfinished, Useless, read
+from resolver.forward.scrubber import LONGEST_NEGATIVE, LONGEST_TTL, MAX_CHAIN, Outcome, Unfinished, Useless, scrub
 from resolver.wire.messages import Rcode, Record, Reply, Response
 from resolver.wire.upstream_messages import parse_response
 from tests.resolver.forward import liar
@@ -21,7 +21,7 @@ QNAME = "www.liar.example."
 SOA = liar.SOA
 
 
-def reading(
+def scrubbed(
     *answer: str,
     qtype: str = "A",
     authority: tuple[str, ...] = (),
@@ -36,7 +36,7 @@ def reading(
     response = parse_response(liar.wire(said), query.to_wire())
     assert response
     question = Question(Name.parse(QNAME), int(query.question[0].rdtype), dnssec_ok=dnssec_ok)
-    return read(question, response, is_protected=protected)
+    return scrub(question, response, is_protected=protected)
 
 
 def lines(outcome: Outcome) -> list[str]:
@@ -53,11 +53,11 @@ CHAIN = (
 
 @pytest.mark.parametrize("order", list(itertools.permutations(CHAIN)))
 def test_a_chain_is_told_in_its_order(order: tuple[str, ...]) -> None:
-    assert lines(reading(*order)) == ["www CNAME 1", "a CNAME 1", "b A 1"]
+    assert lines(scrubbed(*order)) == ["www CNAME 1", "a CNAME 1", "b A 1"]
 
 
 def test_the_same_record_twice_is_one_and_ttls_are_made_equal() -> None:
-    outcome = reading("@ 300 IN A 192.0.2.1", "@ 20 IN A 192.0.2.2", "@ 300 IN A 192.0.2.1")
+    outcome = scrubbed("@ 300 IN A 192.0.2.1", "@ 20 IN A 192.0.2.2", "@ 300 IN A 192.0.2.1")
     assert lines(outcome) == ["www A 2"]
     assert isinstance(outcome, Reply)
     assert outcome.answer[0].ttl == 20
@@ -65,35 +65,35 @@ def test_the_same_record_twice_is_one_and_ttls_are_made_equal() -> None:
 
 def test_what_was_not_asked_for_is_left_out() -> None:
     extra = ("c.liar.example. 300 IN A 192.0.2.9", "b.liar.example. 300 IN AAAA 2001:db8::1", "evil. 1 IN A 192.0.2.6")
-    assert lines(reading(*extra, *CHAIN)) == ["www CNAME 1", "a CNAME 1", "b A 1"]
+    assert lines(scrubbed(*extra, *CHAIN)) == ["www CNAME 1", "a CNAME 1", "b A 1"]
     chaos = Record(Name.parse(QNAME), RRType.A, 3, 300, Opaque(bytes(4)))
     question, response = Question(Name.parse(QNAME), RRType.A), Response(0, (chaos,), recursive=False)
-    assert isinstance(read(question, response, is_protected=True), Useless)
+    assert isinstance(scrub(question, response, is_protected=True), Useless)
 
 
 def test_of_two_aliases_of_one_name_the_first_holds() -> None:
-    outcome = reading("@ 300 IN CNAME a.liar.example.", "@ 300 IN CNAME b.liar.example.", *CHAIN[1:])
+    outcome = scrubbed("@ 300 IN CNAME a.liar.example.", "@ 300 IN CNAME b.liar.example.", *CHAIN[1:])
     assert lines(outcome) == ["www CNAME 1", "a CNAME 1", "b A 1"]
 
 
 @pytest.mark.parametrize("qtype", ["CNAME", "ANY"])
 def test_who_asks_for_the_alias_gets_the_alias(qtype: str) -> None:
-    assert lines(reading(*CHAIN, qtype=qtype)) == ["www CNAME 1"]
+    assert lines(scrubbed(*CHAIN, qtype=qtype)) == ["www CNAME 1"]
 
 
 @pytest.mark.parametrize(("length", "useless"), [(MAX_CHAIN, False), (MAX_CHAIN + 1, True)])
 def test_a_chain_has_an_end(length: int, useless: bool) -> None:
     names = ["@", *(f"n{number}.liar.example." for number in range(length))]
     chain = [f"{names[at]} 300 IN CNAME {names[at + 1]}" for at in range(length)]
-    assert isinstance(reading(*chain, f"{names[-1]} 300 IN A 192.0.2.1"), Useless) is useless
+    assert isinstance(scrubbed(*chain, f"{names[-1]} 300 IN A 192.0.2.1"), Useless) is useless
 
 
 def test_a_loop_is_useless() -> None:
-    assert isinstance(reading(CHAIN[0], "a.liar.example. 300 IN CNAME www.liar.example."), Useless)
+    assert isinstance(scrubbed(CHAIN[0], "a.liar.example. 300 IN CNAME www.liar.example."), Useless)
 
 
 def test_a_chain_without_an_end_goes_on_there() -> None:
-    outcome = reading(*CHAIN[:2])
+    outcome = scrubbed(*CHAIN[:2])
     assert isinstance(outcome, Unfinished)
     assert outcome.target == Name.parse("b.liar.example")
     assert lines(outcome.reply) == ["www CNAME 1", "a CNAME 1"]
@@ -101,7 +101,7 @@ def test_a_chain_without_an_end_goes_on_there() -> None:
 
 @pytest.mark.parametrize("authority", [(SOA,), (SOA, "liar.example. 300 IN NS ns.liar.example.")])
 def test_a_chain_to_nothing_ends_with_the_soa(authority: tuple[str, ...]) -> None:
-    outcome = reading(*CHAIN[:2], authority=authority)
+    outcome = scrubbed(*CHAIN[:2], authority=authority)
     assert lines(outcome) == ["www CNAME 1", "a CNAME 1"]
     assert isinstance(outcome, Reply)
     assert [(rrset.rtype, rrset.ttl) for rrset in outcome.authority] == [(RRType.SOA, 60)]
@@ -114,20 +114,20 @@ def test_a_chain_to_nothing_ends_with_the_soa(authority: tuple[str, ...]) -> Non
 def test_a_no_holds_for_the_lesser_of_two_times(ttl: int, minimum: int, expected: int) -> None:
     """RFC 2308 §5."""
     soa = f"liar.example. {ttl % 2**31} IN SOA ns.liar.example. h.liar.example. 1 2 3 4 {minimum}"
-    outcome = reading(authority=(soa,), rcode=dns.rcode.NXDOMAIN)
+    outcome = scrubbed(authority=(soa,), rcode=dns.rcode.NXDOMAIN)
     assert isinstance(outcome, Reply)
     assert (outcome.rcode, outcome.authority[0].ttl) == (Rcode.NXDOMAIN, expected)
 
 
 def test_the_soa_of_a_stranger_says_nothing() -> None:
-    outcome = reading(authority=("other.example. 300 IN SOA ns.x. h.x. 1 2 3 4 60",), rcode=dns.rcode.NXDOMAIN)
+    outcome = scrubbed(authority=("other.example. 300 IN SOA ns.x. h.x. 1 2 3 4 60",), rcode=dns.rcode.NXDOMAIN)
     assert isinstance(outcome, Reply)
     assert outcome.authority == ()
 
 
 @pytest.mark.parametrize(("ttl", "expected"), [(0, 1), (1, 1), (300, 300), (2**31 - 1, LONGEST_TTL)])
 def test_ttls_have_bounds(ttl: int, expected: int) -> None:
-    outcome = reading(f"@ {ttl} IN A 192.0.2.1")
+    outcome = scrubbed(f"@ {ttl} IN A 192.0.2.1")
     assert isinstance(outcome, Reply)
     assert outcome.answer[0].ttl == expected
 
@@ -135,12 +135,12 @@ def test_ttls_have_bounds(ttl: int, expected: int) -> None:
 @pytest.mark.parametrize(
     ("outcome", "reason"),
     [
-        (reading(rcode=dns.rcode.SERVFAIL), "SERVFAIL"),
-        (reading(rcode=dns.rcode.YXDOMAIN), "RCODE6"),
-        (reading(recursive=False), "does not look any further"),
-        (reading(authority=("liar.example. 300 IN NS ns.liar.example.",), recursive=False), "a referral"),
-        (reading(authority=("liar.example. 300 IN NS ns.liar.example.",)), "a referral"),
-        (reading("other.example. 300 IN A 192.0.2.1"), "not asked for"),
+        (scrubbed(rcode=dns.rcode.SERVFAIL), "SERVFAIL"),
+        (scrubbed(rcode=dns.rcode.YXDOMAIN), "RCODE6"),
+        (scrubbed(recursive=False), "does not look any further"),
+        (scrubbed(authority=("liar.example. 300 IN NS ns.liar.example.",), recursive=False), "a referral"),
+        (scrubbed(authority=("liar.example. 300 IN NS ns.liar.example.",)), "a referral"),
+        (scrubbed("other.example. 300 IN A 192.0.2.1"), "not asked for"),
     ],
 )
 def test_what_is_no_answer(outcome: Outcome, reason: str) -> None:
@@ -168,27 +168,27 @@ PROOF = (
 
 class TestSigned:
     def test_each_rrset_is_followed_by_its_signatures(self) -> None:
-        outcome = reading(*SIGNED, dnssec_ok=True)
+        outcome = scrubbed(*SIGNED, dnssec_ok=True)
         assert lines(outcome) == ["www CNAME 1", "www TYPE46 1", "a CNAME 1", "a TYPE46 1", "b A 1", "b TYPE46 1"]
-        assert lines(reading(*SIGNED)) == ["www CNAME 1", "a CNAME 1", "b A 1"]
+        assert lines(scrubbed(*SIGNED)) == ["www CNAME 1", "a CNAME 1", "b A 1"]
 
     def test_an_alias_to_nothing_keeps_its_soa_and_the_proof(self) -> None:
-        outcome = reading(*SIGNED[1:3], *CHAIN[:2], authority=PROOF, dnssec_ok=True)
+        outcome = scrubbed(*SIGNED[1:3], *CHAIN[:2], authority=PROOF, dnssec_ok=True)
         assert isinstance(outcome, Reply)
         assert [rrset.rtype for rrset in outcome.authority] == [6, 46, 47, 46]
-        plain = reading(*SIGNED[1:3], *CHAIN[:2], authority=PROOF)
+        plain = scrubbed(*SIGNED[1:3], *CHAIN[:2], authority=PROOF)
         assert isinstance(plain, Reply)
         assert [rrset.rtype for rrset in plain.authority] == [6]
 
     @pytest.mark.parametrize("dnssec_ok", [True, False])
     def test_who_asks_for_any_or_for_signatures_gets_each_once(self, dnssec_ok: bool) -> None:
-        outcome = reading(*SIGNED, qtype="ANY", dnssec_ok=dnssec_ok)
+        outcome = scrubbed(*SIGNED, qtype="ANY", dnssec_ok=dnssec_ok)
         assert sorted(lines(outcome)) == ["www CNAME 1", "www TYPE46 1"]
-        assert lines(reading(*SIGNED, qtype="RRSIG", dnssec_ok=dnssec_ok)) == ["www TYPE46 1"]
+        assert lines(scrubbed(*SIGNED, qtype="RRSIG", dnssec_ok=dnssec_ok)) == ["www TYPE46 1"]
 
     @pytest.mark.parametrize(("dnssec_ok", "protected"), list(itertools.product([True, False], repeat=2)))
     def test_authentic(self, dnssec_ok: bool, protected: bool) -> None:
-        outcome = reading("@ 300 IN A 192.0.2.1", authentic=True, dnssec_ok=dnssec_ok, protected=protected)
+        outcome = scrubbed("@ 300 IN A 192.0.2.1", authentic=True, dnssec_ok=dnssec_ok, protected=protected)
         assert isinstance(outcome, Reply)
         assert outcome.authentic is (dnssec_ok and protected)
 
@@ -208,7 +208,7 @@ RECORD = st.one_of(
 def test_whatever_is_said_clients_are_told_a_chain_and_its_end(
     records: list[str], dnssec_ok: bool, recursive: bool
 ) -> None:
-    outcome = reading(*records, dnssec_ok=dnssec_ok, recursive=recursive)
+    outcome = scrubbed(*records, dnssec_ok=dnssec_ok, recursive=recursive)
     if isinstance(outcome, Useless):
         return
     answer = outcome.reply.answer if isinstance(outcome, Unfinished) else outcome.answer
