@@ -1,38 +1,38 @@
-"""What can go wrong on a host, sorted by what the caller should do about it. ``kind`` is what the socket calls it."""
+"""The errors of the agent, sorted by what the caller should do. ``kind`` is the error's name on the control socket."""
 
 
 class AgentError(Exception):
-    """Base of this folder. Its text is one line that says what is wrong and what to do."""
+    """Base of all errors here. The text is one line that says what is wrong and what to do."""
 
     kind = "failed"
 
 
 class BadRequest(AgentError):
-    """What was asked for cannot be read, or breaks a rule."""
+    """The request cannot be read, or breaks a rule: change it."""
 
     kind = "invalid"
 
 
 class Refused(AgentError):
-    """It is well formed, but this host will not do it."""
+    """The request is well formed, but this host does not do that, or not in its present state."""
 
     kind = "refused"
 
 
 class NotThere(AgentError):
-    """What was named does not exist: an environment, a service, a network namespace, an attachment."""
+    """Something that the request names does not exist: an environment, a service, a namespace, an attachment."""
 
     kind = "missing"
 
 
 class NotNow(AgentError):
-    """The store is away, or this host has not loaded yet: try again."""
+    """The store is away, or this host has not loaded its environments yet: try again."""
 
     kind = "unavailable"
 
 
 class Failed(AgentError):
-    """The system did not do what it was told: a device, a rule, a look-up."""
+    """The system did not do what the agent asked of it: a device, a firewall rule, a look-up."""
 
 
 class Stuck(Failed):
@@ -40,4 +40,4 @@ class Stuck(Failed):
 
 
 class CannotStart(AgentError):
-    """The agent cannot run here as it is set up."""
+    """The agent cannot run on this host with these settings."""

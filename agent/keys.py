@@ -1,4 +1,7 @@
-"""WireGuard's key pairs (Curve25519, RFC 7748): the wall around cryptography."""
+"""WireGuard's key pairs (Curve25519, RFC 7748), and the files that a host keeps its own in.
+
+This is the adapter to cryptography.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from support.files import write_whole
 from zones.keys import PublicKey
 
 OCTETS = 32
+KEY, NEXT_KEY = "wireguard.key", "wireguard.next.key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,7 @@ class PrivateKey:
     """A private key. It is never logged, and leaves this machine only where a user asks for a file with it."""
 
     octets: bytes = field(repr=False)
+    """The key, clamped (RFC 7748 §5)."""
 
     def __post_init__(self) -> None:
         if len(self.octets) != OCTETS:
@@ -29,12 +34,12 @@ class PrivateKey:
 
     @classmethod
     def generate(cls) -> PrivateKey:
-        """A new one, from the system's randomness."""
+        """A new key, from the system's randomness."""
         return cls(_clamp(X25519PrivateKey.generate().private_bytes_raw()))
 
     @classmethod
     def parse(cls, text: str) -> PrivateKey:
-        """The key that ``text`` writes in base64. Raises ``ValueError``, with a message that does not repeat it."""
+        """The key that ``text`` is the base64 of. Raises ``ValueError``, with a message that does not show ``text``."""
         try:
             return cls(b64decode(text.strip(), validate=True))
         except ValueError:
@@ -55,8 +60,48 @@ class PrivateKey:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """The host's key on its disk, and during a rotation the next one. All files have mode 0600."""
+
+    directory: Path
+    """Where the files are."""
+
+    def load(self) -> PrivateKey:
+        """The key in use, created if there is none. Raises `CannotStart`."""
+        return load_or_make(self.directory / KEY)
+
+    def next(self) -> PrivateKey | None:
+        """The next key of a rotation that did not end; None where there is none. Raises `CannotStart`."""
+        try:
+            return load(self.directory / NEXT_KEY)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise CannotStart(f"{self.directory / NEXT_KEY}: {error.strerror}") from None
+
+    def prepare(self) -> PrivateKey:
+        """Creates the next key."""
+        key = PrivateKey.generate()
+        store(key, self.directory / NEXT_KEY)
+        return key
+
+    def switch(self) -> None:
+        """Makes the next key the one in use."""
+        (self.directory / NEXT_KEY).replace(self.directory / KEY)
+
+    def discard_next(self) -> None:
+        """Removes the next key."""
+        (self.directory / NEXT_KEY).unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Removes both keys."""
+        self.discard_next()
+        (self.directory / KEY).unlink(missing_ok=True)
+
+
 def load_or_make(path: Path) -> PrivateKey:
-    """The key that ``path`` holds, made if there is none, for this user's eyes alone. Raises `CannotStart`."""
+    """The key in the file ``path``, which is created for this user alone where missing. Raises `CannotStart`."""
     try:
         with contextlib.suppress(FileNotFoundError):
             return load(path)
@@ -68,7 +113,7 @@ def load_or_make(path: Path) -> PrivateKey:
 
 
 def load(path: Path) -> PrivateKey:
-    """The key that ``path`` holds. Raises `CannotStart` where others could read it too, and ``OSError``."""
+    """The key in the file ``path``. Raises `CannotStart` where other users could read it, and ``OSError``."""
     with path.open("r", encoding="ascii") as file:
         if os.fstat(file.fileno()).st_mode & 0o077:
             raise CannotStart(
@@ -86,5 +131,5 @@ def store(key: PrivateKey, path: Path) -> None:
 
 
 def _clamp(octets: bytes) -> bytes:
-    # RFC 7748 §5; `wg genkey` does it as well, so that a key looks the same wherever it is shown.
+    # RFC 7748 §5. X25519 would do it by itself; done here, as by `wg genkey`, all programs show the key alike.
     return bytes([octets[0] & 248, *octets[1:31], octets[31] & 127 | 64])

@@ -172,7 +172,7 @@ class Mesh:
 
     async def remove(self) -> None:
         """Removes everything that was made on this host. Raises `Failed`."""
-        self._reconciler.is_stopped = True
+        await self._reconciler.stop()
         await self.system.remove()
 
     async def _run_pass(self, is_requested: bool) -> None:

@@ -1,10 +1,11 @@
-"""One pass: read the system, plan, diff, apply, notify. `Reconciler.run_pass` has the steps in this order.
+"""One pass: read the system, plan, diff, apply, notify. `Reconciler._run_pass` has the steps in this order.
 
 It is the only code that changes the firewall, the device or the routes of a running agent.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -62,19 +63,30 @@ class Reconciler:
     """Gets what the pass found."""
     recreated_links: set[str] = field(default_factory=set)
     """The host's ends of veths that were created since the last pass; a route to an earlier one is gone with it."""
-    is_stopped: bool = False
-    """Whether passes do nothing any more, because everything on this host is being removed."""
     _shares: Shares = field(default_factory=Shares)
     """Each environment's share of the plan."""
     _registered_endpoints: dict[PublicKey, str | None] | None = None
     """The peers of the last pass and the endpoints that they had registered; None before the first pass."""
     _new_peers: set[PublicKey] = field(default_factory=set)
     """The peers that were added and whose handshakes are not scheduled yet."""
+    _is_stopped: bool = False
+    """Whether passes do nothing any more, because everything on this host is being removed."""
+    _under_way: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held during a pass."""
 
     async def run_pass(self, is_requested: bool) -> None:
         """Runs one pass. ``is_requested`` says that somebody waits for it. Raises `AgentError`."""
-        if self.is_stopped:
-            return
+        async with self._under_way:
+            if not self._is_stopped:
+                await self._run_pass(is_requested)
+
+    async def stop(self) -> None:
+        """Returns when the pass under way has ended. Later ones do nothing: they would make again what is removed."""
+        self._is_stopped = True
+        async with self._under_way:
+            pass
+
+    async def _run_pass(self, is_requested: bool) -> None:
         self.status.counts.passes += 1
         is_read_back = self.status.actual is None or self.read_back.is_due(time.monotonic())
         if is_read_back:

@@ -28,8 +28,10 @@ from agent.control.client import CONTROL_SOCKET
 from agent.control.operations import Operations
 from agent.control.server import ControlServer
 from agent.errors import AgentError
+from agent.identity import load_identity
+from agent.keys import Keyring
 from agent.mesh.mesh import Mesh
-from agent.registration import Keyring, Registrar, load_identity
+from agent.registration import Registrar
 from agent.system.host import HostSystem
 from agent.system.netlink import Links
 from agent.system.nftables import Firewall

@@ -189,7 +189,9 @@ def _set_down(node: Node, _other: Node) -> None:
 
 
 def _kill_tunnel(node: Node, _other: Node) -> None:
-    node.host.run(["sh", "-c", "kill -KILL $(pidof wireguard-go)"])  # of this host: it has no others in its namespace
+    # The one of this host: there are no others in its namespace. After another change it may not be there yet.
+    kill = ["sh", "-c", "kill -KILL $(pidof wireguard-go)"]
+    until(lambda: node.host.run(kill, check=False).returncode == 0, "there is no wireguard-go to be killed")
 
 
 BY_HAND: dict[str, Callable[[Node, Node], None]] = {
@@ -219,8 +221,9 @@ def state(node: Node) -> dict[str, list[str]]:
         "routes": "ip -6 route show table all",
         "neighbours": "ip -6 neighbour show nud permanent",
     }
-    told = {name: node.host.run(["sh", "-c", f"({text}) 2>&1"]).stdout for name, text in commands.items()}
-    return {name: sorted(" ".join(sorted(line.split())) for line in text.splitlines()) for name, text in told.items()}
+    # A command that fails, as wg does while there is no device, is a state like any other: its message is compared.
+    found = {name: node.host.run(["sh", "-c", f"({text}) 2>&1"], check=False).stdout for name, text in commands.items()}
+    return {name: sorted(" ".join(sorted(line.split())) for line in text.splitlines()) for name, text in found.items()}
 
 
 def difference(before: dict[str, list[str]], after: dict[str, list[str]]) -> list[str]:
@@ -235,6 +238,8 @@ def difference(before: dict[str, list[str]], after: dict[str, list[str]]) -> lis
 def test_what_is_changed_by_hand_is_mended(mesh: Mesh, environment: Settled, change: str) -> None:
     node, other = mesh.nodes["h1"], mesh.nodes["h2"]
     mesh.until_whole()
+    has_device = ["wg", "show", "interlock0"]
+    until(lambda: node.host.run(has_device, check=False).returncode == 0, "there is no device to begin with")
     before, repairs = state(node), node.metrics()["interlock_mesh_repairs_total"]
     with Traffic(environment, environment.members) as traffic:
         BY_HAND[change](node, other)

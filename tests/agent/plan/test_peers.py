@@ -1,8 +1,10 @@
-"""The steps to a tunnel, taken on a WireGuard made of a dictionary: they lead where they should, and hurt nobody."""
+"""The steps to the wanted peers, taken on a simulated WireGuard: they lead there, and leave other peers alone."""
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +25,7 @@ from agent.plan.peers import (
 from agent.plan.wanted import Peer
 from tests.agent.worlds import address, key
 from zones.addresses import Address
-from zones.keys import PublicKey
+from zones.keys import PublicKey, check_public_key
 
 
 class Simulated:
@@ -82,7 +84,7 @@ def test_the_steps_lead_from_any_tunnel_to_any_other(
 
 
 @given(worlds, worlds)
-def test_what_is_reckoned_after_the_steps_is_what_the_device_has(
+def test_the_tunnel_computed_after_the_steps_is_what_the_device_has(
     first: dict[PublicKey, Peer], second: dict[PublicKey, Peer]
 ) -> None:
     device = Simulated()
@@ -105,25 +107,25 @@ def test_a_peer_that_stays_as_it_is_appears_in_no_step(
 
 
 @given(worlds, worlds)
-def test_an_address_that_moves_is_never_without_a_way(
+def test_an_address_that_moves_is_never_without_a_peer(
     first: dict[PublicKey, Peer], second: dict[PublicKey, Peer]
 ) -> None:
     device = Simulated()
     device.take(diff(first, device.tunnel()))
-    there = set(device.owners)
-    staying = there & {one for peer in second.values() for one in peer.allowed_ips}
+    before = set(device.owners)
+    staying = before & {one for peer in second.values() for one in peer.allowed_ips}
     dropped_with_peer = {one for one in staying if device.owners[one] not in second}
     for step in diff(second, device.tunnel()):
         device.take([step])
         assert staying - dropped_with_peer <= set(device.owners)
 
 
-def test_a_peer_that_was_lost_is_greeted_unless_it_is_the_one_to_call() -> None:
+def test_a_peer_that_was_lost_gets_a_handshake_unless_only_the_peer_can_begin_one() -> None:
     wanted = {key(at): Peer("192.0.2.1:51820", frozenset()) for at in (1, 2, 3)} | {key(4): Peer(None, frozenset())}
-    there = Tunnel(key(0), 1, {key(1): ActualPeer("192.0.2.1:51820", frozenset())})
-    found = handshakes_with_lost_peers(wanted, there, {key(1), key(3), key(4)})
+    actual = Tunnel(key(0), 1, {key(1): ActualPeer("192.0.2.1:51820", frozenset())})
+    found = handshakes_with_lost_peers(wanted, actual, {key(1), key(3), key(4)})
     assert found == [StartHandshake(key(3), 0)]
-    assert diff(wanted, after(there, [*diff(wanted, there), *found])) == []
+    assert diff(wanted, after(actual, [*diff(wanted, actual), *found])) == []
 
 
 def test_a_peer_that_answers_keeps_the_endpoint_that_it_sends_from() -> None:
@@ -149,5 +151,21 @@ def test_what_is_taken_away_goes_before_anything_is_given() -> None:
     assert kinds == [DropPeer, DropAddresses, SetPeer]
 
 
-def test_the_sink_is_nobodys_key() -> None:
-    assert len(BLACKHOLE_PEER) == len(key(1))
+def test_the_blackhole_peer_is_nobodys_key() -> None:
+    """It is a well-formed public key that was chosen as a text, so that nobody can have the private key to it."""
+    assert check_public_key(BLACKHOLE_PEER) == BLACKHOLE_PEER
+    assert b64decode(BLACKHOLE_PEER) == b"sink of addresses that have gone"
+
+
+@given(worlds, worlds)
+def test_the_blackhole_peer_is_in_no_step_and_never_stays(
+    first: dict[PublicKey, Peer], second: dict[PublicKey, Peer]
+) -> None:
+    device = Simulated()
+    device.take(diff(first, device.tunnel()))
+    clean = device.tunnel()
+    left_behind = replace(clean, peers={**clean.peers, BLACKHOLE_PEER: ActualPeer(None, frozenset())})
+    for actual in (clean, left_behind):
+        steps = diff(second, actual)
+        assert BLACKHOLE_PEER not in after(actual, steps).peers
+        assert BLACKHOLE_PEER not in {step.key for step in steps if isinstance(step, SetPeer | StartHandshake)}
