@@ -1,1 +1,1 @@
-"""What is true: the model of an environment, its names and addresses, and the zone compiled from it. No I/O."""
+"""The model of an environment, its names and addresses, and the zone that is compiled from it. No I/O."""

@@ -1,8 +1,8 @@
-"""The address plan (RFC 4193): which network, subnet and address belongs to whom.
+"""The address plan (RFC 4193): which environment, service or instance has which network, subnet or address.
 
 fd12::/16                   the platform
-fd12:0:0::/48               infrastructure; fd12::10 is the resolver on every host
-fd12:EEEE:EEEE::/48         an environment: 32 random bits, never given out twice
+fd12:0:0::/48               the infrastructure; fd12::10 is the resolver on every host
+fd12:EEEE:EEEE::/48         an environment: 32 random bits, never given to another environment
 fd12:EEEE:EEEE:0::/64       the environment's own: ...::10 is its resolver address, external peers begin at ...::100
 fd12:EEEE:EEEE:SSSS::/64    a service
 """
@@ -17,12 +17,12 @@ from ipaddress import IPv6Address, IPv6Network
 from zones.errors import Conflict, Invalid
 from zones.names import Name
 
-ENVIRONMENT_BITS = 48
-SERVICE_BITS = 64
-RESOLVER_HOST_NUMBER = 0x10
-FIRST_PEER_NUMBER = 0x100  # what is below is kept for the environment's own addresses
+ENVIRONMENT_BITS = 48  # the prefix length of an environment's network
+SERVICE_BITS = 64  # the prefix length of a service's subnet
+RESOLVER_HOST_NUMBER = 0x10  # of a resolver address, in the infrastructure and in each environment
+FIRST_PEER_NUMBER = 0x100  # lower host numbers are kept for the environment's own addresses
 MAX_APEX = 64  # octets; leaves room for the names below it
-LAST_SUBNET = 0xFFFF  # sixteen bits stand between the /48 and the /64
+LAST_SUBNET = 0xFFFF  # sixteen bits lie between the /48 and the /64
 
 
 class Address(bytes):
@@ -50,10 +50,12 @@ class Address(bytes):
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """What all environments share: the address prefix (a /16) and the apex of the internal zone."""
+    """The settings that all environments share."""
 
     prefix: IPv6Network = field(default=IPv6Network("fd12::/16"))
+    """The network of all addresses, a /16."""
     apex: Name = field(default=Name.parse("railway.internal"))
+    """The apex of the internal zone."""
 
     def __post_init__(self) -> None:
         if self.prefix.prefixlen != 16:
@@ -65,7 +67,7 @@ class Platform:
 
     @property
     def infrastructure(self) -> IPv6Network:
-        """The /48 that is no environment's: the platform's own."""
+        """The /48 of the platform itself, which no environment gets."""
         return IPv6Network((int(self.prefix.network_address), ENVIRONMENT_BITS))
 
     @property
@@ -74,7 +76,7 @@ class Platform:
         return resolver_address(self.infrastructure)
 
     def environment_network(self, bits: int) -> IPv6Network:
-        """The /48 of an environment that drew the 32 random ``bits``; 0 is infrastructure's and is refused."""
+        """The /48 of an environment that drew the 32 random ``bits``. Raises `Invalid` for 0, the infrastructure's."""
         if not 0 < bits < 1 << 32:
             raise Invalid(f"an environment's network takes 32 random bits other than zero, not {bits}")
         base = int(self.prefix.network_address) | bits << (128 - ENVIRONMENT_BITS)
@@ -82,7 +84,7 @@ class Platform:
 
 
 def resolver_address(network: IPv6Network) -> Address:
-    """The resolver's own address in ``network``, a /48."""
+    """The address of the resolver in ``network``, a /48."""
     return _address(int(network.network_address) + RESOLVER_HOST_NUMBER)
 
 
@@ -97,7 +99,7 @@ def subnet_number(subnet: IPv6Network) -> int:
 
 
 def next_subnet_number(last: int, taken: Collection[int]) -> int:
-    """The first free number after ``last``, wrapping after the end, so that a freed one rests as long as it can."""
+    """The first free number after ``last``, wrapping at the end, so that a freed one stays unused for long."""
     for step in range(1, LAST_SUBNET + 1):
         number = (last + step - 1) % LAST_SUBNET + 1
         if number not in taken:
@@ -121,7 +123,7 @@ def next_peer_number(last: int) -> int:
 
 
 def is_peer_address(network: IPv6Network, address: Address) -> bool:
-    """Whether ``address`` is one that an external peer of ``network``, a /48, can have."""
+    """Whether an external peer of ``network``, a /48, can have ``address``."""
     return FIRST_PEER_NUMBER <= int(address) - int(network.network_address) < 1 << (128 - SERVICE_BITS)
 
 

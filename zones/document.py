@@ -1,4 +1,4 @@
-"""The document of an environment: its model as JSON, and the digest by which two of them are told apart."""
+"""The document of an environment: its model as JSON, and a digest that tells two documents apart."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ def decode(document: bytes) -> Environment:
     """The environment that ``document`` holds. Raises `Invalid`, naming the field and the rule."""
     try:
         return _decoder.decode(document)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:  # msgspec lets the latter through
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:  # msgspec does not convert the latter
         raise Invalid(f"not a document of an environment: {error}") from None
 
 
 def digest(document: bytes) -> str:
-    """Which document this is: equal exactly for equal documents."""
+    """The digest of ``document``, which is equal exactly for equal documents."""
     return hashlib.blake2b(document, digest_size=16).hexdigest()
 
 
 def encode_value(value: Any) -> Any:
-    """How the types of the model that JSON does not know are written. For ``enc_hook``."""
+    """Writes the model's types that JSON does not know, as text. For msgspec's ``enc_hook``."""
     if isinstance(value, Address | IPv6Network):
         return str(value)
     raise NotImplementedError(type(value))
 
 
 def decode_value(kind: type, value: Any) -> Any:
-    """The way back from `encode_value`. For ``dec_hook``; an error becomes a message with the field's path."""
+    """Reads what `encode_value` wrote. For msgspec's ``dec_hook``, which adds the field's path to the error text."""
     if kind is Address:
         return Address.parse(value)
     if kind is IPv6Network:
@@ -48,8 +48,8 @@ def decode_value(kind: type, value: Any) -> Any:
     raise NotImplementedError(kind)
 
 
-# An environment's networks are read again with each of its commits, and reading one takes as long as all the rest of a
-# service. They are immutable, so one object serves all documents.
+# Each commit makes the document be read again, and to parse a service's network takes as long as all the rest of the
+# service. Networks are immutable, so one object can stand in all documents.
 _parse_network = lru_cache(maxsize=1 << 17)(IPv6Network)
 
 _encoder = msgspec.json.Encoder(enc_hook=encode_value)

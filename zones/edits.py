@@ -3,8 +3,8 @@
     apply(environment, edits, now)  ->  Environment      the next one, revision one higher
                                     |   the same object  where nothing would change
 
-An edit says what should be, not what to do: applied twice it changes nothing the second time. Several edits are one
-commit; if one of them is refused, none is made.
+An edit says what should be, not what to do: applied a second time, it changes nothing. Several edits make one commit;
+if one of them is refused, none is made.
 """
 
 from __future__ import annotations
@@ -37,76 +37,96 @@ class SetEnabled(Struct, frozen=True):
     """Switch private networking on or off for the environment."""
 
     enabled: bool
+    """Whether it is to be on."""
 
 
 class SetIsolated(Struct, frozen=True):
-    """Let the environment resolve names of the outside world, or not."""
+    """Let the environment resolve names outside the internal zone, or not."""
 
     isolated: bool
+    """Whether it is to resolve its own names only."""
 
 
 class PutService(Struct, frozen=True):
-    """Create the service ``name`` or change what is given; ``rename`` gives it a new name.
-
-    The old name goes on answering for ``overlap`` seconds.
-    """
+    """Create a service, or change the fields that are set."""
 
     name: str
+    """The current name of the service."""
     ports: tuple[Port, ...] | UnsetType = UNSET
+    """All its ports. Unset: they stay."""
     rename: str | None = None
+    """The new name of the service. None: it keeps its name."""
     overlap: int = DEFAULT_OVERLAP
+    """For how many seconds the old name is still answered after a rename."""
 
 
 class DeleteService(Struct, frozen=True):
     """Delete a service with its instances and all its names."""
 
     name: str
+    """The current name of the service."""
 
 
 class PutInstance(Struct, frozen=True):
-    """Create an instance of ``service`` or change what is given; a new one is given the next address."""
+    """Create an instance, or change the fields that are set. A new instance gets the next address of its service."""
 
     service: str
+    """The current name of the service."""
     id: str
+    """The id of the instance in its service."""
     state: State | UnsetType = UNSET
+    """Its state. Unset: it stays; a new instance is ready."""
     host: str | UnsetType | None = UNSET
+    """The host that it runs on. None: no host. Unset: it stays."""
     region: str | UnsetType | None = UNSET
+    """The region that it runs in. None: no region. Unset: it stays."""
 
 
 class DeleteInstance(Struct, frozen=True):
-    """Delete an instance; its address is not given to another."""
+    """Delete an instance. No other instance gets its address."""
 
     service: str
+    """The current name of the service."""
     id: str
+    """The id of the instance in its service."""
 
 
 class PutRecord(Struct, frozen=True):
-    """Set the values of one name and type; ``name`` is relative to the zone."""
+    """Set the records of one name and type."""
 
     name: str
+    """The name, relative to the zone."""
     type: RecordType
+    """The type."""
     records: RecordSet
+    """The records, in place of those that were there."""
 
 
 class DeleteRecord(Struct, frozen=True):
-    """Delete the values of one name and type."""
+    """Delete the records of one name and type."""
 
     name: str
+    """The name, relative to the zone."""
     type: RecordType
+    """The type."""
 
 
 class PutPeer(Struct, frozen=True):
-    """Create the external peer ``id`` or change what is given; a new one needs both, and is given the next address."""
+    """Create an external peer, or change the fields that are set. A new peer needs both, and gets the next address."""
 
     id: str
+    """The id of the peer in its environment."""
     public_key: PublicKey | UnsetType = UNSET
+    """Its WireGuard public key. Unset: it stays."""
     gateway: str | UnsetType = UNSET
+    """The host that the peer connects to. Unset: it stays."""
 
 
 class DeletePeer(Struct, frozen=True):
-    """Delete an external peer; its address is not given to another."""
+    """Delete an external peer. No other peer gets its address."""
 
     id: str
+    """The id of the peer in its environment."""
 
 
 Edit = (
@@ -126,7 +146,7 @@ Edit = (
 def apply(environment: Environment, edits: Iterable[Edit], now: int) -> Environment:
     """``environment`` after all of ``edits``, at ``now`` (Unix milliseconds).
 
-    Raises `Invalid`, `Conflict` or `Missing`; then nothing of it has happened.
+    Raises `Invalid`, `Conflict` or `Missing`; then none of the edits counts.
     """
     draft = _Draft(environment)
     draft.forget_ended_names(now)
@@ -158,7 +178,7 @@ def get_instance(environment: Environment, service: str, id_: str) -> Instance:
 
 
 def get_record(environment: Environment, name: str, rtype: RecordType) -> RecordSet:
-    """The values set for ``name`` and ``rtype``. Raises `Missing`."""
+    """The records that are set for ``name`` and ``rtype``. Raises `Missing`."""
     return _get_record(environment.id, environment.records, name, rtype)
 
 
@@ -169,22 +189,22 @@ def get_peer(environment: Environment, id_: str) -> Peer:
 
 @dataclass(slots=True)
 class _Instances:
-    """The instances of a service that is being edited, and the highest host number ever given to one."""
+    """The instances of a service that is being edited."""
 
     by_id: dict[str, Instance]
-    last_number: int
+    last_number: int  # the highest host number ever given to an instance of the service
 
 
 class _Draft:
-    """An environment being edited: its parts in mappings of our own, checked as a whole once all edits are in."""
+    """An environment that is being edited: copies of its mappings. It is checked once, after the last edit."""
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
         self._enabled = environment.enabled
         self._isolated = environment.isolated
         self._services = dict(environment.services)
-        # Of the services whose instances are edited: a service checks all of its instances whenever it is made, so it
-        # is made once, with all edits, and not once for each.
+        # By service, of those services whose instances are edited. A `Service` checks all its instances when it is
+        # made, so it is made once, after all edits, and not once for each edit.
         self._instances: dict[str, _Instances] = {}
         self._records = {name: dict(sets) for name, sets in environment.records.items()}
         self._last_subnet = environment.last_subnet
@@ -256,7 +276,7 @@ class _Draft:
     def _rename_service(self, old: str, new: str, overlap: int, now: int) -> str:
         check_service_name(new)
         if old not in self._services and new in self._services and old in self._services[new].former_names:
-            return new  # it has been done already: whoever lost the answer may ask again
+            return new  # the rename was made before: a client that lost the reply may ask again
         self._service(old)
         if new in self._services:
             raise Conflict(f"a service {new!r} exists already: delete or rename it first", field="name")
@@ -271,7 +291,7 @@ class _Draft:
         return new
 
     def _free_former_name(self, name: str) -> None:
-        # A name in use by a service beats a name that one used to have.
+        # The name that a service has now takes precedence over the same former name of another service.
         for owner, service in self._services.items():
             if name in service.former_names:
                 others = {former: until for former, until in service.former_names.items() if former != name}

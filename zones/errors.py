@@ -2,9 +2,10 @@
 
 
 class ZonesError(ValueError):
-    """Base of this folder. ``field`` names the part of the input that is at fault, ``""`` for all of it.
+    """Base of this folder's errors.
 
-    ``edit`` is the position of the edit that was refused, where it was one of several.
+    ``field`` names the part of the input that is at fault; it is ``""`` where no single part is. ``edit`` is the
+    position of the edit that was refused, from 0, where it was one of several; else None.
     """
 
     def __init__(self, message: str, *, field: str = "") -> None:
@@ -22,4 +23,4 @@ class Conflict(ZonesError):
 
 
 class Missing(ZonesError):
-    """What was named does not exist."""
+    """The input names something that does not exist."""

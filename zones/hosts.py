@@ -1,6 +1,6 @@
-"""Hosts: the machines that instances run on, as each tells all others how it is reached.
+"""Hosts: the machines that instances run on. Each publishes a document that says how other hosts reach it.
 
-A host is no part of an environment: it has a document of its own, and environments name it.
+A host is no part of an environment: it has its own document, and the documents of environments name it.
 """
 
 from __future__ import annotations
@@ -19,18 +19,20 @@ from zones.model import Environment
 
 
 class Host(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A host: ``endpoint`` is where its WireGuard is reached on the underlay, as ADDRESS:PORT.
-
-    ``next_public_key`` is the key that a rotation is about to put in the place of ``public_key``. A ``draining`` host
-    takes nothing new.
-    """
+    """A host, as all other hosts know it."""
 
     id: str
+    """Its id, one label."""
     endpoint: str
+    """The address and UDP port of its WireGuard device on the underlay, as ADDRESS:PORT."""
     public_key: PublicKey
+    """The public key of its WireGuard device."""
     region: str | None = None
+    """The region that it is in. None: no region."""
     draining: bool = False
+    """Whether it takes no new instances."""
     next_public_key: PublicKey | None = None
+    """The key that is about to replace ``public_key``. None: no rotation is going on."""
 
     def __post_init__(self) -> None:
         names.check_host_id(self.id)
@@ -45,7 +47,7 @@ class Host(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
 
 
 def hosts_of(environment: Environment) -> frozenset[str]:
-    """The hosts that have a member of ``environment``: an instance, or an external peer whose gateway they are."""
+    """The hosts that have a member of ``environment``: a host of an instance, or the gateway of an external peer."""
     instances = (each.host for service in environment.services.values() for each in service.instances.values())
     gateways = (peer.gateway for peer in environment.peers.values())
     return frozenset(host for host in (*instances, *gateways) if host is not None)
@@ -66,12 +68,12 @@ def check_endpoint(text: str) -> None:
     if address.is_unspecified or address.is_multicast or getattr(address, "scope_id", None):
         raise Invalid(f"{text!r} is no address that other hosts could reach: name one of this host's", field="endpoint")
     if str(endpoint) != text:
-        # One endpoint, one text: else two hosts could have one and each not know.
+        # Endpoints are compared as text, so each has one form only: else two hosts could have the same one unnoticed.
         raise Invalid(f"write the address in {text!r} as {address}", field="endpoint")
 
 
 def encode_host(host: Host) -> bytes:
-    """The document of ``host``: equal exactly for equal hosts."""
+    """The document of ``host``. Documents are equal exactly if their hosts are."""
     return _encoder.encode(host)
 
 
@@ -79,10 +81,10 @@ def decode_host(document: bytes) -> Host:
     """The host that ``document`` holds. Raises `Invalid`, naming the field and the rule."""
     try:
         return _decode(document)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:  # msgspec lets the latter through
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:  # msgspec does not convert the latter
         raise Invalid(f"not a document of a host: {error}") from None
 
 
 _encoder = msgspec.json.Encoder()
-# All hosts are read whenever one has changed. They are immutable, so one object serves until its document changes.
+# All hosts are read when one has changed. Hosts are immutable, so each is decoded once for each text of its document.
 _decode = lru_cache(maxsize=1 << 13)(msgspec.json.Decoder(Host).decode)

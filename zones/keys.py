@@ -11,11 +11,11 @@ from zones.errors import Invalid
 KEY_OCTETS = 32  # Curve25519 (RFC 7748 §5)
 
 PublicKey = NewType("PublicKey", str)
-"""A WireGuard public key in base64, in the one form that `check_public_key` lets through."""
+"""A WireGuard public key in base64, in the one form that `check_public_key` accepts."""
 
 
 def check_public_key(text: str, field: str = "public_key") -> PublicKey:
-    """``text`` as a public key. Raises `Invalid`; two texts that pass are equal exactly if their keys are."""
+    """``text`` as a public key. Raises `Invalid`. Two texts that it accepts are equal exactly if their keys are."""
     try:
         octets = b64decode(text, validate=True)
     except (Error, ValueError):

@@ -1,4 +1,4 @@
-"""A service in its zone: what stands at and below its name, derived from the model."""
+"""A service in its zone: the names at and below the service's name, derived from the model."""
 
 from __future__ import annotations
 
@@ -12,18 +12,23 @@ from zones.names import Name
 from zones.nodes import Node, Origin, make_node
 from zones.records import RRType, Srv, Text
 
-SRV_WEIGHT = 10  # equal for all instances, and above zero so that none is starved (RFC 2782)
+SRV_WEIGHT = 10  # equal for all instances, and above zero so that each is chosen at times (RFC 2782)
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A service as the zone holds it: under its current name, with the indexes that answers need."""
+    """A service in the zone, with the indexes that answers need."""
 
     name: str
+    """Its current name."""
     service: Service
+    """The service itself."""
     ready: tuple[Address, ...]
-    by_address: tuple[str, ...]  # instance ids in ascending order of their addresses
+    """The addresses of its ready instances, ascending."""
+    by_address: tuple[str, ...]
+    """The ids of all its instances, in ascending order of their addresses."""
     is_former: bool = False
+    """Whether the zone holds it here under one of its former names."""
 
 
 def make_member(name: str, service: Service) -> Member:
@@ -34,23 +39,23 @@ def make_member(name: str, service: Service) -> Member:
 
 
 def find_below(qname: Name, labels: tuple[bytes, ...], member: Member, apex: Name) -> Node | None:
-    """What exists at ``qname``, which is the service's name with ``labels`` before it."""
+    """The node at ``qname``, the service's name with ``labels`` before it. None if the name does not exist."""
     service = member.service
     match labels:
         case ():
             origin = Origin.FORMER_NAME if member.is_former else Origin.SERVICE
             return _addresses(origin, qname, member, member.ready, any_part=True)
         case (b"all",):
-            everyone = tuple(service.instances[id_].address for id_ in member.by_address)
-            return _addresses(Origin.ALL, qname, member, everyone)
+            addresses = tuple(service.instances[id_].address for id_ in member.by_address)
+            return _addresses(Origin.ALL, qname, member, addresses)
         case (b"region",) if any(instance.region for instance in service.instances.values()):
-            return Node(Origin.BETWEEN, service=member.name)
+            return Node(Origin.EMPTY_NON_TERMINAL, service=member.name)
         case (region, b"region"):
             return _find_region(qname, region.decode("latin-1"), member)
         case (b"_instances",):
             return make_node(Origin.INSTANCES, qname, RRType.TXT, _list_instances(member), member.name)
         case (b"_tcp" | b"_udp" as protocol,) if any(port.protocol == protocol[1:].decode() for port in service.ports):
-            return Node(Origin.BETWEEN, service=member.name)
+            return Node(Origin.EMPTY_NON_TERMINAL, service=member.name)
         case (port, b"_tcp" | b"_udp" as protocol):
             return _find_port(qname, port.decode("latin-1"), protocol[1:].decode(), member, apex)
         case (instance,) if found := service.instances.get(instance.decode("latin-1")):
@@ -60,9 +65,9 @@ def find_below(qname: Name, labels: tuple[bytes, ...], member: Member, apex: Nam
 
 def _find_region(qname: Name, region: str, member: Member) -> Node | None:
     instances = member.service.instances
-    there = [instances[id_] for id_ in member.by_address if instances[id_].region == region]
-    ready = tuple(instance.address for instance in there if instance.state is State.READY)
-    return _addresses(Origin.REGION, qname, member, ready, any_part=True) if there else None
+    in_region = [instances[id_] for id_ in member.by_address if instances[id_].region == region]
+    ready = tuple(instance.address for instance in in_region if instance.state is State.READY)
+    return _addresses(Origin.REGION, qname, member, ready, any_part=True) if in_region else None
 
 
 def _find_port(qname: Name, label: str, protocol: str, member: Member, apex: Name) -> Node | None:
@@ -103,7 +108,7 @@ def _describe(id_: str, instance: Instance) -> str:
 
 
 def first_at_or_after(member: Member, low: Address) -> tuple[str, Instance] | None:
-    """The instance with the lowest address that is not below ``low``, and its id."""
+    """The id and the instance with the lowest address from ``low`` on. None if there is none."""
     instances = member.service.instances
     at = bisect_left(member.by_address, low, key=lambda id_: instances[id_].address)
     return (member.by_address[at], instances[member.by_address[at]]) if at < len(member.by_address) else None

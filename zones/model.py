@@ -1,7 +1,7 @@
-"""What is true of an environment: its services, their instances, its external peers, and the records its users set.
+"""The model of an environment: its services, their instances, its external peers, and the records that users set.
 
-Every type checks itself when it is made, so an invalid one cannot exist. One `Environment` is one document: the
-unit of commit, of publication and of isolation. Mappings are never changed in place; an edit makes a new value.
+Every type checks its values when it is made, so no invalid one exists. One `Environment` is one document: the unit of
+commit, of publication and of isolation. Mappings are never changed in place; an edit makes a new value.
 """
 
 from __future__ import annotations
@@ -30,18 +30,17 @@ from zones.keys import PublicKey, check_public_key
 from zones.names import EnvironmentId, Name
 from zones.records import Rdata, RRType, parse_rdata
 
-SCHEMA = 1
+SCHEMA = 1  # of the documents; a release reads no other
 
-MAX_RECORD_TTL = 86_400  # seconds; a wrong record should not outlive the day it was mended
-MAX_VALUES = 256  # of one record set: more than fit a TCP message of TXT records would never be answered whole
-
-MAX_RECORD_NAME = 190  # with the longest zone below it, still a name (RFC 1035 §3.1: 255 octets)
+MAX_RECORD_TTL = 86_400  # seconds; caches forget a wrong record within a day after it was corrected
+MAX_VALUES = 256  # of one record set; so many large TXT records do not fit even a TCP message
+MAX_RECORD_NAME = 190  # characters; followed by the longest zone, it is still a name (RFC 1035 §3.1: 255 octets)
 
 RecordType = Literal["A", "AAAA", "CNAME", "SRV", "TXT"]
 
 
 class State(Enum):
-    """Where an instance stands in its life. Only `READY` ones are answered under the service's name."""
+    """The state of an instance. Only the addresses of ready instances are answered under the service's name."""
 
     STARTING = "starting"
     READY = "ready"
@@ -49,12 +48,16 @@ class State(Enum):
 
 
 class Instance(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
-    """One running copy of a service, at an address of the service's subnet."""
+    """One running copy of a service."""
 
     address: Address
+    """Its address, in the subnet of its service."""
     state: State
+    """Its state."""
     host: str | None = None
+    """The id of the host that it runs on. None: no host is known."""
     region: str | None = None
+    """The region that it runs in. None: no region."""
 
     def __post_init__(self) -> None:
         if self.host is not None:
@@ -64,11 +67,14 @@ class Instance(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
 
 
 class Port(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """A named port: it is answered as ``_<name>._<protocol>.<service>`` (SRV, RFC 2782)."""
+    """A named port of a service, which is answered as ``_<name>._<protocol>.<service>`` (SRV, RFC 2782)."""
 
     name: str
+    """A service name in the sense of RFC 6335, as "http"."""
     number: int
+    """The port number."""
     protocol: Literal["tcp", "udp"] = "tcp"
+    """The transport protocol."""
 
     def __post_init__(self) -> None:
         names.check_port_name(self.name)
@@ -77,16 +83,18 @@ class Port(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
 
 
 class Service(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A service: its /64, its ports, its instances by id, and the names it had, each with the time it ends.
-
-    Times are Unix milliseconds. ``last_number`` is the highest host number ever given to an instance.
-    """
+    """A service and its instances."""
 
     subnet: IPv6Network
+    """The /64 that holds the addresses of its instances."""
     ports: tuple[Port, ...] = ()
+    """Its named ports."""
     instances: Mapping[str, Instance] = {}
+    """Instance id → instance."""
     former_names: Mapping[str, int] = {}
+    """A name that it had before → the time until which that name is answered, in Unix milliseconds."""
     last_number: int = 0
+    """The highest host number ever given to one of its instances; 0: none was given."""
 
     def __post_init__(self) -> None:
         if self.subnet.prefixlen != SERVICE_BITS:
@@ -102,10 +110,12 @@ class Service(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
 
 
 class RecordSet(Struct, frozen=True, forbid_unknown_fields=True):
-    """The values that a user gave one name and type, in presentation form; ``ttl`` in seconds."""
+    """The records that a user has set for one name and type."""
 
     ttl: int
+    """Their TTL in seconds."""
     values: tuple[str, ...]
+    """The data of each, in presentation form."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.ttl <= MAX_RECORD_TTL:
@@ -117,11 +127,14 @@ class RecordSet(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Peer(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """An external machine that is in the environment by way of the host ``gateway``, with a key pair of its own."""
+    """An external machine in the environment, such as a laptop. It connects to one host, its gateway."""
 
     public_key: PublicKey
+    """The public key of its own WireGuard device."""
     address: Address
+    """Its address in the environment."""
     gateway: str
+    """The id of the host that it connects to."""
 
     def __post_init__(self) -> None:
         check_public_key(self.public_key)
@@ -129,23 +142,30 @@ class Peer(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
 
 
 class Environment(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """An environment, whole. ``records`` is by name below the zone, then by type; ``peers`` is by id.
-
-    ``revision`` grows by one per commit. ``last_subnet`` is the number of the newest service's subnet, ``last_peer``
-    the highest host number ever given to a peer. An ``isolated`` environment resolves its own names and no others.
-    """
+    """An environment with all that is in it."""
 
     id: EnvironmentId
+    """Its id, one label."""
     network: IPv6Network
+    """Its /48, which no other environment ever has."""
     revision: int
+    """Grows by one with each commit, from 1."""
     schema: int = SCHEMA
+    """The schema of the document."""
     enabled: bool = True
+    """Whether private networking is on."""
     isolated: bool = False
+    """Whether its clients can resolve its own names only, and none of the outside world."""
     services: Mapping[str, Service] = {}
+    """Current name → service."""
     records: Mapping[str, Mapping[RecordType, RecordSet]] = {}
+    """Name relative to the zone → type → the records that users have set."""
     last_subnet: int = 0
+    """The number of the subnet that was given to a service last; 0: none was given."""
     peers: Mapping[str, Peer] = {}
+    """Peer id → external peer."""
     last_peer: int = 0
+    """The highest host number ever given to a peer; 0: none was given."""
 
     def __post_init__(self) -> None:
         names.check_environment_id(self.id)
@@ -164,7 +184,7 @@ class Environment(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
         _check_peers(self)
 
     def record_data(self, name: str) -> Iterator[tuple[RRType, int, tuple[Rdata, ...]]]:
-        """Type, TTL and data of each record set at ``name``."""
+        """The type, the TTL and the data of each record set at ``name``."""
         for rtype, records in self.records[name].items():
             parsed = RRType[rtype]
             yield parsed, records.ttl, tuple(parse_rdata(parsed, value) for value in records.values)
@@ -180,7 +200,7 @@ def check_record_name(name: str) -> None:
     if name != name.lower():
         raise Invalid(f"write {name!r} in lower case", field=field)
     if name != (written := str(parsed)[:-1]):
-        # One name, one key: else two record sets could stand at one name, each unaware of the other.
+        # The text is the key in ``records``, so each name has one text only: else it could have two sets of one type.
         raise Invalid(f"write {name!r} as {written!r}", field=field)
     if len(name) > MAX_RECORD_NAME:
         raise Invalid(f"the name has {len(name)} characters: use at most {MAX_RECORD_NAME}", field=field)
@@ -196,14 +216,14 @@ def _check_addresses(service: Service) -> None:
     for first, second in pairwise(addresses):
         if first == second:
             raise Conflict(f"two instances have the address {first}", field="instances.address")
-    # Sorted, so the two ends speak for all.
+    # They are sorted: if the lowest and the highest are in the subnet, so are all between them.
     for address in {*addresses[:1], *addresses[-1:]}:
         if not contains(service.subnet, address):
             raise Invalid(f"{address} is outside the service's subnet {service.subnet}", field="instances.address")
 
 
 def _check_services(environment: Environment) -> Mapping[str, str]:
-    """Gives the names that services have or had, each with the service that it belongs to."""
+    """Checks the services. Returns each current and former name, with the current name of the service that has it."""
     taken = {name: name for name in environment.services}
     subnets: dict[int, str] = {}
     for name, service in environment.services.items():

@@ -17,16 +17,17 @@ _LDH = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 _ENVIRONMENT = re.compile(r"[a-z0-9-]{1,63}")
 _PORT = re.compile(r"(?!-)(?=.*[a-z])[a-z0-9-]{1,15}(?<!-)")
 
+# Names that the zone itself has, or that are kept for it.
 RESERVED_SERVICES = frozenset({"ns", "all", "region", "health", "internal", "internal-health", "railway", "up"})
 RESERVED_PREFIX = "railway-internal"
-RESERVED_INSTANCES = frozenset({"all", "region"})  # all.<service> and <region>.region.<service> are names of ours
+RESERVED_INSTANCES = frozenset({"all", "region"})  # the zone has all.<service> and <region>.region.<service>
 
 
 class Name(bytes):
     """An absolute domain name: its uncompressed wire form in lower case.
 
-    Equality and hashing are those of ``bytes``, so two names are equal exactly where RFC 4343 says so.
-    ASCII lower-casing leaves the length octets alone: they are below 64, and ``A`` is 65.
+    Equality and hashing are those of ``bytes``, so two names are equal exactly if RFC 4343 says so. Lower-casing ASCII
+    does not change the length octets: they are below 64, and ``A`` is 65.
     """
 
     __slots__ = ()
@@ -35,7 +36,7 @@ class Name(bytes):
     def parse(cls, text: str) -> Name:
         r"""The name that ``text`` writes in presentation form (``\.`` and ``\DDD`` escapes, RFC 1035 §5.1).
 
-        A final dot may be left out: the text is always taken as absolute. Raises `Invalid`.
+        The final dot may be left out: the text always means an absolute name. Raises `Invalid`.
         """
         return cls.of(_split(text))
 
@@ -75,7 +76,7 @@ class Name(bytes):
         return Name.of((*(label.encode() for label in labels), *self.labels))
 
     def below(self, apex: Name) -> tuple[bytes, ...] | None:
-        """The labels that stand before ``apex``: ``()`` for the apex itself, ``None`` for a name outside it."""
+        """The labels before ``apex``: ``()`` for the apex itself, None for a name that is not below ``apex``."""
         labels, suffix = self.labels, apex.labels
         cut = len(labels) - len(suffix)
         if cut < 0 or labels[cut:] != suffix:

@@ -1,4 +1,4 @@
-"""What exists at a name, and why: the answer of a zone to a look-up."""
+"""A node: what a zone has at a name, and from what in the model the name comes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from enum import Enum
 from zones.names import Name
 from zones.records import Rdata, RRset, RRType
 
-TTL = 5  # seconds; the source of truth is local, so a longer one would only be wrong for longer
+TTL = 5  # seconds; the zone is on the same host, so a longer TTL saves little and delays every change
 
 
 class Origin(Enum):
-    """What in the model a name comes from; told to a person who asks why a name resolves as it does."""
+    """From what in the model a name comes. The text explains to a person why the name resolves as it does."""
 
     APEX = "the zone itself"
     NAMESERVER = "the resolver's own name"
@@ -28,16 +28,19 @@ class Origin(Enum):
     RECORD = "a custom record"
     WILDCARD = "a wildcard record"
     REVERSE = "the address of an instance"
-    BETWEEN = "names that exist below it (an empty non-terminal)"
+    EMPTY_NON_TERMINAL = "names that exist below it (an empty non-terminal)"
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A name that exists. ``service`` is the current name of the service it belongs to, if it belongs to one."""
+    """A name that exists."""
 
     origin: Origin
+    """From what in the model the name comes."""
     rrsets: Mapping[int, RRset] = field(default_factory=dict)
+    """Type → the RRset of that type. A type without an entry is NODATA."""
     service: str | None = None
+    """The current name of the service that the name belongs to. None: it belongs to none."""
 
 
 def make_node(
@@ -49,6 +52,8 @@ def make_node(
     *,
     any_part: bool = False,
 ) -> Node:
-    """The node of ``qname`` with one RRset of ``rdatas``, or with none (NODATA) where there is no data."""
-    # A service without ready instances still exists: a node without RRsets is NODATA.
+    """The node of ``qname`` with one RRset of ``rdatas``; without an RRset (NODATA) if ``rdatas`` is empty.
+
+    So a service without ready instances still exists.
+    """
     return Node(origin, {rtype: RRset(qname, rtype, TTL, rdatas, any_part)} if rdatas else {}, service)

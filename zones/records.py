@@ -16,7 +16,7 @@ MAX_TEXT = 4096  # keeps one TXT record far below what a TCP message holds
 
 
 class RRType(IntEnum):
-    """The record types that this product makes or treats in a way of their own."""
+    """The record types that this product makes, or handles in a special way."""
 
     A = 1
     NS = 2
@@ -35,6 +35,7 @@ class Address4:
     """The data of an A record (RFC 1035 §3.4.1)."""
 
     octets: bytes
+    """The IPv4 address, four octets."""
 
     def __str__(self) -> str:
         return socket.inet_ntop(socket.AF_INET, self.octets)
@@ -42,9 +43,10 @@ class Address4:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """The data of a TXT record (RFC 1035 §3.3.14): one or more strings of at most 255 octets."""
+    """The data of a TXT record (RFC 1035 §3.3.14): one or more strings."""
 
     strings: tuple[bytes, ...]
+    """The strings, each of at most 255 octets."""
 
     @classmethod
     def of(cls, text: str) -> Text:
@@ -66,9 +68,13 @@ class Srv:
     """The data of an SRV record (RFC 2782)."""
 
     priority: int
+    """Clients try the targets of the lowest priority first."""
     weight: int
+    """Among targets of one priority, clients choose in proportion to it."""
     port: int
+    """The port number."""
     target: Name
+    """The name of the host that serves it."""
 
     def __str__(self) -> str:
         return f"{self.priority} {self.weight} {self.port} {self.target}"
@@ -79,12 +85,19 @@ class Soa:
     """The data of an SOA record (RFC 1035 §3.3.13); times in seconds."""
 
     mname: Name
+    """The primary name server."""
     rname: Name
+    """The mailbox of the person who is responsible, as a name."""
     serial: int
+    """The version of the zone, 32 bits that wrap (RFC 1982)."""
     refresh: int
+    """After which time a secondary looks for a new version."""
     retry: int
+    """After which time a secondary tries again to look."""
     expire: int
+    """After which time a secondary that cannot look stops to answer."""
     minimum: int
+    """The negative TTL (RFC 2308 §4)."""
 
     def __str__(self) -> str:
         times = f"{self.refresh} {self.retry} {self.expire} {self.minimum}"
@@ -93,9 +106,10 @@ class Soa:
 
 @dataclass(frozen=True, slots=True)
 class Opaque:
-    """The data of a record that is only passed on: its octets, names in it uncompressed (RFC 3597)."""
+    """The data of a record that we pass on without reading it (RFC 3597)."""
 
     octets: bytes
+    """The data as on the wire, with the names in it uncompressed."""
 
     def __str__(self) -> str:
         return rf"\# {len(self.octets)} {self.octets.hex()}"
@@ -106,17 +120,19 @@ Rdata = Address | Address4 | Name | Text | Srv | Soa | Opaque
 
 @dataclass(frozen=True, slots=True)
 class RRset:
-    """All records of one name and type. ``ttl`` is in seconds and equal for all (RFC 2181 §5.2).
-
-    ``any_part`` says that any choice of the records is a whole answer, as it is for a service's instances:
-    where not all fit, a client is better served by some of them than by having to ask again over TCP.
-    """
+    """All records of one name and type."""
 
     name: Name
+    """The name."""
     rtype: int
+    """The number of the type."""
     ttl: int
+    """The TTL in seconds, which is that of all records (RFC 2181 §5.2)."""
     rdatas: Sequence[Rdata]
+    """The data of each record."""
     any_part: bool = False
+    """Whether any part of the records is a complete answer, as for the instances of a service. Where not all fit into
+    a datagram, some of them serve a client better than a truncated reply, after which it must ask again over TCP."""
 
     def __str__(self) -> str:
         rtype = type_name(self.rtype)
@@ -158,7 +174,7 @@ def _parse_a(text: str) -> Address4:
 def _parse_aaaa(text: str) -> Address:
     address = Address.parse(text)
     if address.startswith(bytes(10) + b"\xff\xff"):
-        raise Invalid(f"{text!r} is an IPv4 address in disguise: set an A record")
+        raise Invalid(f"{text!r} is an IPv4 address in IPv6 form: set an A record")
     return address
 
 

@@ -1,11 +1,11 @@
-"""The compiled zone of an environment: what exists under each name, and why.
+"""The compiled zone of an environment: which names exist, and what each of them has.
 
-Most names of a zone are not stored but derived: `<instance>.<service>` is one look-up among the services and one
-among the service's instances. So a zone costs little more than its model, and compiling one is quick enough to do
-for every commit. Only the names of custom records are laid out in a table, with the empty non-terminals above them.
+Most names of a zone are not stored but derived: `<instance>.<service>` takes one look-up among the services and one
+among the service's instances. So a zone takes little more memory than its model, and it can be compiled for every
+commit. Only the names of custom records stand in a table, with the empty non-terminals above them.
 
     Zone.find(qname)  ->  Node        the name exists; its RRsets by type, perhaps none (NODATA)
-                      |   None        it does not (NXDOMAIN), not even by a wildcard
+                      |   None        the name does not exist, and no wildcard covers it (NXDOMAIN)
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from zones.names import EnvironmentId, Name
 from zones.nodes import TTL, Node, Origin, make_node
 from zones.records import RRset, RRType, Soa
 
-NEGATIVE_TTL = 1  # seconds; a name that appears now is seen a second from now, even by a client that just missed it
+NEGATIVE_TTL = 1  # seconds; a client that asked just before a name appeared finds it a second later
 NIBBLES = 32  # of an IPv6 address, each a label below ip6.arpa (RFC 3596 §2.5)
 
-_SOA_TIMES = (3600, 600, 86_400, NEGATIVE_TTL)  # refresh, retry, expire are for secondaries, which there are none of
+_SOA_TIMES = (3600, 600, 86_400, NEGATIVE_TTL)  # refresh, retry and expire are for secondaries, and there are none
 
 
 class Zone:
-    """All that clients of one environment can ask for. Immutable once compiled.
+    """All names that clients of one environment can resolve. It does not change once it is compiled.
 
-    ``valid_until`` is the Unix time in milliseconds at which a former name ends and the zone must be compiled anew,
-    or None.
+    ``valid_until`` is the time at which the next former name ends and the zone must be compiled again, in Unix
+    milliseconds; None if it has no former names.
     """
 
     __slots__ = (
@@ -73,7 +73,7 @@ class Zone:
         return self._members.values()
 
     def apex_of(self, qname: Name) -> Name | None:
-        """The zone of ours that ``qname`` lies in, forward or reverse; None where it is not ours to answer."""
+        """The apex of the forward or the reverse zone that holds ``qname``; None if neither does."""
         if qname.below(self.apex) is not None:
             return self.apex
         if qname.below(self.reverse_apex) is not None:
@@ -85,7 +85,7 @@ class Zone:
         return RRset(apex, RRType.SOA, ttl, (self._soa,))
 
     def find(self, qname: Name) -> Node | None:
-        """What exists at ``qname``, wildcards included (RFC 4592); None if nothing does."""
+        """The node at ``qname``, also by a wildcard (RFC 4592); None if the name does not exist."""
         labels = qname.below(self.apex)
         if labels is None:
             return self._find_reverse(qname)
@@ -133,11 +133,11 @@ class Zone:
             if low == resolver == high:
                 return make_node(Origin.NAMESERVER, qname, RRType.PTR, (self.apex.child("ns"),))
             if low <= resolver <= high:
-                return Node(Origin.BETWEEN)
+                return Node(Origin.EMPTY_NON_TERMINAL)
         for member in self._members_between(low, high):
             if (found := first_at_or_after(member, low)) and found[1].address <= high:
                 if low < high:
-                    return Node(Origin.BETWEEN)
+                    return Node(Origin.EMPTY_NON_TERMINAL)
                 target = self.apex.child(found[0], member.name)
                 return make_node(Origin.REVERSE, qname, RRType.PTR, (target,), member.name)
         return None
@@ -151,7 +151,7 @@ class Zone:
 
 
 def compile_zone(platform: Platform, environment: Environment, now: int) -> Zone:
-    """The zone of ``environment`` as it is at ``now`` (Unix milliseconds): former names that have ended are gone."""
+    """The zone of ``environment`` at ``now`` (Unix milliseconds), without the former names that have ended."""
     members: dict[bytes, Member] = {}
     ends = []
     for name, service in environment.services.items():
@@ -178,5 +178,5 @@ def _lay_out_records(platform: Platform, environment: Environment) -> dict[Name,
         nodes[name] = Node(Origin.RECORD, {rtype: RRset(name, rtype, ttl, rdatas) for rtype, ttl, rdatas in data})
     for name in list(nodes):
         while (name := name.parent) != platform.apex:
-            nodes.setdefault(name, Node(Origin.BETWEEN))
+            nodes.setdefault(name, Node(Origin.EMPTY_NON_TERMINAL))
     return nodes

@@ -36,7 +36,7 @@ WANTED = {  # what differs → why
     "loop": "a loop of CNAMEs is SERVFAIL with the reason; Knot gives as much of the chain as it followed",
 }
 
-FOLLOWS = {Origin.WILDCARD, Origin.BETWEEN}
+FOLLOWS = {Origin.WILDCARD, Origin.EMPTY_NON_TERMINAL}
 
 
 def names() -> list[str]:

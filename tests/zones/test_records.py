@@ -32,7 +32,7 @@ REFUSED = [
     (RRType.A, "::1", "is not an IPv4 address"),
     (RRType.A, "1.2.3.4\0", "is not an IPv4 address"),
     (RRType.AAAA, "192.0.2.1", "is not an IPv6 address"),
-    (RRType.AAAA, "::ffff:192.0.2.1", "IPv4 address in disguise"),
+    (RRType.AAAA, "::ffff:192.0.2.1", "IPv4 address in IPv6 form"),
     (RRType.CNAME, "api", "final dot"),
     (RRType.CNAME, "", "final dot"),
     (RRType.CNAME, "a..b.", "empty label"),

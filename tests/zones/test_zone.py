@@ -82,14 +82,14 @@ NAMES: list[tuple[str, Origin | None, dict[str, list[str]]]] = [
     ("all.api", Origin.ALL, {"AAAA": [f"{NETWORK}:1::{number}" for number in range(1, 5)]}),
     ("all.bare", Origin.ALL, {}),
     ("x.all.api", None, {}),
-    ("region.api", Origin.BETWEEN, {}),
+    ("region.api", Origin.EMPTY_NON_TERMINAL, {}),
     ("region.bare", None, {}),
     ("eu.region.api", Origin.REGION, {"AAAA": [f"{NETWORK}:1::1"]}),
     ("us.region.api", Origin.REGION, {"AAAA": [f"{NETWORK}:1::2"]}),
     ("ap.region.api", Origin.REGION, {}),  # there, but not ready
     ("sa.region.api", None, {}),
     ("x.eu.region.api", None, {}),
-    ("_tcp.api", Origin.BETWEEN, {}),
+    ("_tcp.api", Origin.EMPTY_NON_TERMINAL, {}),
     ("_udp.bare", None, {}),
     ("_http._tcp.api", Origin.PORT, {"SRV": [f"0 10 8080 a1.api.{APEX}", f"0 10 8080 a2.api.{APEX}"]}),
     ("_dns._udp.api", Origin.PORT, {"SRV": [f"0 10 53 a1.api.{APEX}", f"0 10 53 a2.api.{APEX}"]}),
@@ -125,7 +125,7 @@ NAMES: list[tuple[str, Origin | None, dict[str, list[str]]]] = [
     ("legacy", Origin.RECORD, {"A": ["192.0.2.1", "192.0.2.2"], "AAAA": ["2001:db8::1"]}),
     ("db", Origin.RECORD, {"CNAME": [f"api.{APEX}"]}),
     ("note", Origin.RECORD, {"TXT": [f'"{"x" * 255}" "x"']}),
-    ("_udp", Origin.BETWEEN, {}),
+    ("_udp", Origin.EMPTY_NON_TERMINAL, {}),
     ("_sip._udp", Origin.RECORD, {"SRV": [f"1 2 3 api.{APEX}"]}),
     ("nosuch", None, {}),
     ("x.legacy", None, {}),
@@ -248,7 +248,7 @@ def test_every_nibble_above_an_address_exists_and_no_other() -> None:
         name = ".".join(labels[-depth:]) + ".ip6.arpa."
         node = find(zone, name)
         assert node, name
-        assert node.origin is (Origin.REVERSE if depth == 32 else Origin.BETWEEN)
+        assert node.origin is (Origin.REVERSE if depth == 32 else Origin.EMPTY_NON_TERMINAL)
         assert bool(node.rrsets) == (depth == 32)
         if depth >= 14:  # from here on, nothing else of ours lies beside it
             assert find(zone, ".".join(["f", *labels[-depth + 1 :]]) + ".ip6.arpa.") is None
@@ -278,11 +278,11 @@ SYNTHESIZED: list[tuple[str, Origin | None, list[str]]] = [
     ("host1.example", Origin.RECORD, ["A"]),  # because host1.example exists
     ("*.example", Origin.RECORD, ["SRV", "TXT"]),  # the wildcard itself, asked for by its name
     ("_telnet._tcp.host1.example", None, []),  # because _tcp.host1.example exists (without data)
-    ("host2.example", Origin.BETWEEN, []),
-    ("_tcp.host1.example", Origin.BETWEEN, []),
+    ("host2.example", Origin.EMPTY_NON_TERMINAL, []),
+    ("_tcp.host1.example", Origin.EMPTY_NON_TERMINAL, []),
     ("ghost.host2.example", None, []),
     ("ghost.*.example", None, []),  # §2.3: because *.example exists, and has no wildcard below it
-    ("example", Origin.BETWEEN, []),
+    ("example", Origin.EMPTY_NON_TERMINAL, []),
     ("other", None, []),
     # §3.3.1: the closest encloser of _foo._tcp.host2 is _tcp.host2, its source of synthesis does not exist
     ("_foo._tcp.host2.example", None, []),
