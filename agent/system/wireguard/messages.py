@@ -34,6 +34,7 @@ from agent.plan.peers import (
     StartHandshake,
     Tunnel,
 )
+from support.endpoints import Endpoint
 from zones.addresses import Address
 from zones.keys import PublicKey
 
@@ -145,12 +146,12 @@ def _peer(
 
 
 def _write_endpoint(text: str) -> bytes:
-    host, _, port = text.rpartition(":")
+    host, port = Endpoint.parse(text)
     if ":" in host:  # struct sockaddr_in6: family, port, flow, address, scope
-        address = socket.inet_pton(socket.AF_INET6, host.strip("[]"))
-        return pack("=H", socket.AF_INET6) + pack(">HI", int(port), 0) + address + bytes(4)
+        address = socket.inet_pton(socket.AF_INET6, host)
+        return pack("=H", socket.AF_INET6) + pack(">HI", port, 0) + address + bytes(4)
     address = socket.inet_pton(socket.AF_INET, host)  # struct sockaddr_in: family, port, address, eight octets unused
-    return pack("=H", socket.AF_INET) + pack(">H", int(port)) + address + bytes(8)
+    return pack("=H", socket.AF_INET) + pack(">H", port) + address + bytes(8)
 
 
 # The description of a device
@@ -254,7 +255,7 @@ def _read_endpoint(value: bytes) -> str | None:
     family = int.from_bytes(value[:2], byteorder)
     port = int.from_bytes(value[2:4], "big")
     if family == socket.AF_INET6:
-        return f"[{socket.inet_ntop(socket.AF_INET6, value[8:24])}]:{port}"
+        return str(Endpoint(socket.inet_ntop(socket.AF_INET6, value[8:24]), port))
     if family == socket.AF_INET:
-        return f"{socket.inet_ntop(socket.AF_INET, value[4:8])}:{port}"
+        return str(Endpoint(socket.inet_ntop(socket.AF_INET, value[4:8]), port))
     return None
