@@ -1,4 +1,4 @@
-"""The command line: every command, and what becomes of an error: one line on standard error and an exit status."""
+"""The command line: all commands. An error becomes one line on standard error and an exit status."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Runs the command that ``arguments`` name (those of the process); gives its exit status."""
+    """Runs the command that ``arguments`` name, by default those of the process; gives its exit status."""
     try:
         return interlock.main(arguments, prog_name="interlock", standalone_mode=False) or 0
     except click.exceptions.NoArgsIsHelpError as error:

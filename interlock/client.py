@@ -1,4 +1,4 @@
-"""A client of the admin API, for the commands and the demo: one request at a time, over urllib."""
+"""A client of the admin API, for commands and the demo: one request at a time, with urllib."""
 
 from __future__ import annotations
 
@@ -16,33 +16,35 @@ from interlock.errors import ApiRefused, ApiUnreachable, BadSetting
 from interlock.process.state_dir import TOKEN_FILE
 from interlock.settings.table import Settings
 
-TIMEOUT = 10.0  # seconds; twice what the API itself may take to hear from its store
-PAGE = 1000  # entries asked for at once, as many as there may be
+TIMEOUT = 10.0  # seconds; twice the time that the API itself waits for its store
+PAGE = 1000  # entries in one page of a list, the most that the API gives
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Speaks to the admin API at ``url``. All methods raise `ApiUnreachable` and `ApiRefused`."""
+    """Sends requests to an admin API. All methods raise `ApiUnreachable` and `ApiRefused`."""
 
     url: str
+    """The URL of the API, without the ``/v1``."""
     token: str
+    """The bearer token that each request carries."""
 
     @classmethod
     def of(cls, settings: Settings) -> Client:
-        """The client that ``settings`` call for. Raises `BadSetting` where there is no token."""
+        """A client of the API that ``settings`` name. Raises `BadSetting` where there is no token."""
         return cls(settings.api, settings.token or _read_token(settings.state_dir / TOKEN_FILE))
 
     def get(self, *path: str, query: Mapping[str, str] | None = None) -> Any:
-        """What is at ``path``, the segments below ``/v1``."""
+        """The resource at ``path``, which holds the segments below ``/v1``."""
         return self._send("GET", path, query=query)
 
     def get_text(self, *path: str, query: Mapping[str, str] | None = None) -> str:
-        """The text that is at ``path``."""
+        """The resource at ``path``, where that is a text and not JSON."""
         text: str = self._send("GET", path, query=query, decode=bytes.decode)
         return text
 
     def get_all(self, *path: str, of: str) -> dict[str, Any]:
-        """The list at ``path``, whole; its entries are in the field ``of`` of each of its pages."""
+        """The list at ``path``, all pages joined; each page has its entries in the field ``of``."""
         page: dict[str, Any] = self.get(*path, query={"limit": str(PAGE)})
         found = page
         while after := page.pop("next"):
@@ -51,18 +53,18 @@ class Client:
         return found
 
     def put(self, *path: str, body: Mapping[str, Any], only_new: bool = False) -> Any:
-        """Makes what is at ``path`` be as ``body`` says; gives what it is then.
+        """Creates the resource at ``path``, or changes it to ``body``; gives the resource.
 
-        With ``only_new``, what is there already stays as it is: `ApiRefused` with the status 412.
+        With ``only_new``, an existing resource stays as it is: `ApiRefused` with the status 412.
         """
         return self._send("PUT", path, body, only_new=only_new)
 
     def post(self, *path: str, body: Mapping[str, Any]) -> Any:
-        """Adds ``body`` to what is at ``path``."""
+        """Posts ``body`` to the resource at ``path``; gives the reply."""
         return self._send("POST", path, body)
 
     def delete(self, *path: str) -> Any:
-        """Deletes what is at ``path``."""
+        """Deletes the resource at ``path``."""
         return self._send("DELETE", path)
 
     def _send(
@@ -101,13 +103,13 @@ class Client:
 
 
 class _NoRedirect(HTTPRedirectHandler):
-    """The token is for the server that was named, not for one that it names."""
+    """Follows no redirect: the token is for the server that the user named, and for no other."""
 
     def redirect_request(self, *_args: Any, **_kwargs: Any) -> None:
         return None
 
 
-# No proxy either: the API is on this machine or in this network, and the token is nobody else's business.
+# No proxy either: the API is on this machine or in this network, and a proxy would see the token.
 _opener = build_opener(ProxyHandler({}), _NoRedirect())
 
 
@@ -123,7 +125,7 @@ def _read_token(path: Path) -> str:
 
 
 def _explain(status: int, reason: str, content: bytes) -> str:
-    """One line from problem details (RFC 9457), or from whatever else came with an error status."""
+    """One line for an error status: from problem details (RFC 9457) where the reply has them."""
     try:
         problem = json.loads(content)
     except ValueError:

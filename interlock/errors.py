@@ -1,12 +1,12 @@
-"""What ends a command: each error is one line for a person, and the exit status that goes with it."""
+"""The errors that end a command: each is one line for a person, and has an exit status."""
 
 from __future__ import annotations
 
-EX_CONFIG = 78  # sysexits.h: something is wrong with the configuration, so starting again will not help
+EX_CONFIG = 78  # sysexits.h: the configuration is wrong, so starting again will not help
 
 
 class InterlockError(Exception):
-    """Base of this folder. Its text is one line that says what is wrong and what to do."""
+    """Base of the errors of this package. Its text is one line that says what is wrong and what to do."""
 
     exit_status = 1
 
@@ -22,19 +22,19 @@ class StateDirectoryUnusable(InterlockError):
 
 
 class EmbeddedStoreFailed(InterlockError):
-    """The embedded store did not start, or has ended though nobody asked it to."""
+    """The embedded store did not start, or has ended by itself."""
 
 
 class PartFailed(InterlockError):
-    """A part of the process could not start; the reason is one that the operator can mend."""
+    """A part of the process could not start, for a reason that the operator can remove."""
 
 
 class ApiUnreachable(InterlockError):
-    """Nothing that speaks the admin API answered."""
+    """The admin API did not answer, or what answered is not the admin API."""
 
 
 class ApiRefused(InterlockError):
-    """The admin API said no. ``status`` is the HTTP status code."""
+    """The admin API refused a request. ``status`` is the HTTP status code."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -46,16 +46,16 @@ class AgentSilent(InterlockError):
 
 
 class AgentRefused(InterlockError):
-    """The agent of this host said no."""
+    """The agent of this host refused a request."""
 
 
 class CannotWrite(InterlockError):
-    """A file that a command was to write cannot be written, or is there already."""
+    """A file that a command was to write cannot be written, or exists already."""
 
 
 class Unfinished(InterlockError):
-    """A command has done one thing and could not do the next; the message says how to have that too."""
+    """A command has done its first step and failed in the second; the message says how to make up for that."""
 
 
 class ServerSilent(InterlockError):
-    """A DNS server that was asked gave no usable answer."""
+    """A DNS server gave no usable answer, or a resolver has no query log."""

@@ -1,4 +1,4 @@
-"""``interlock query`` asks a DNS server; ``interlock explain`` asks the admin API why the answer is what it is."""
+"""``interlock query`` queries a DNS server; ``interlock explain`` has the admin API explain an answer."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from zones.names import Name
 @click.command()
 @click.argument("name")
 @click.argument("qtype", metavar="TYPE", default="AAAA")
-@click.option("--server", metavar="ADDRESS:PORT", help="The server to ask; the first of --dns-listen if not given.")
-@click.option("--tcp", is_flag=True, help="Ask over TCP.")
+@click.option("--server", metavar="ADDRESS:PORT", help="The server to query; by default the first of --dns-listen.")
+@click.option("--tcp", is_flag=True, help="Query over TCP.")
 @takes("dns_listen", "zone", program="up")
 @json_option
 def query(name: str, qtype: str, server: str | None, tcp: bool, settings: Settings, as_json: bool) -> None:
-    """Ask a DNS server for NAME, as in: query api.railway.internal AAAA. A single label is below the zone."""
+    """Query a DNS server for NAME, as in: query api.railway.internal AAAA. A single label is below the zone."""
     qname = _qname(name, settings)
     try:
         address = Endpoint.parse(server) if server else settings.dns_listen[0]
@@ -39,8 +39,8 @@ def query(name: str, qtype: str, server: str | None, tcp: bool, settings: Settin
     except AskError as error:
         raise ServerSilent(str(error)) from None
     milliseconds = round(answer.seconds * 1000, 3)
-    told = {"rcode": answer.rcode, "records": answer.records, "milliseconds": milliseconds}
-    show(told, as_json, lambda _: click.echo(f"{answer.text}\n;; {milliseconds} ms"))
+    result = {"rcode": answer.rcode, "records": answer.records, "milliseconds": milliseconds}
+    show(result, as_json, lambda _: click.echo(f"{answer.text}\n;; {milliseconds} ms"))
 
 
 @click.command()
@@ -49,14 +49,14 @@ def query(name: str, qtype: str, server: str | None, tcp: bool, settings: Settin
 @takes(*SETTINGS, "zone")
 @json_option
 def explain(name: str, qtype: str, settings: Settings, as_json: bool) -> None:
-    """Tell stage by stage what clients of the environment are answered for NAME, and why.
+    """Show stage by stage how the answer comes about that clients of the environment get for NAME.
 
     A NAME of a single label is below the zone.
     """
     client, environment = Target.of(settings)
     whole = str(_qname(name, settings))
-    told = client.get("explain", query={"environment": environment, "name": whole, "type": qtype.upper()})
-    show(told, as_json, _print_explanation)
+    explanation = client.get("explain", query={"environment": environment, "name": whole, "type": qtype.upper()})
+    show(explanation, as_json, _print_explanation)
 
 
 def _qname(text: str, settings: Settings) -> Name:
@@ -66,11 +66,11 @@ def _qname(text: str, settings: Settings) -> Name:
         raise BadSetting(str(error)) from None
 
 
-def _print_explanation(told: Any) -> None:
-    click.echo(f"{told['name']} {told['type']} in {told['environment']}: {told['rcode']}")
-    for line in told["answer"]:
+def _print_explanation(explanation: Any) -> None:
+    click.echo(f"{explanation['name']} {explanation['type']} in {explanation['environment']}: {explanation['rcode']}")
+    for line in explanation["answer"]:
         click.echo(f"  {cell(line)}")
-    width = max((len(stage["stage"]) for stage in told["stages"]), default=0)
-    for stage in told["stages"]:
+    width = max((len(stage["stage"]) for stage in explanation["stages"]), default=0)
+    for stage in explanation["stages"]:
         mark = "✓" if stage["ok"] else "✗"
         click.echo(f"{mark} {stage['stage']:<{width}}  {cell(stage['detail'])}")

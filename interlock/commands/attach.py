@@ -1,4 +1,4 @@
-"""``interlock attach``, ``detach`` and ``mesh``: what is done on a host, by its agent."""
+"""``interlock attach``, ``detach`` and ``mesh``: requests to the agent of this host."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ ATTACHMENTS = ("instance", "address", "link", "phase")
 
 INTERFACE = "railnet0"
 _NETNS = Path("/run/netns")  # where ip-netns(8) keeps them
-_service = click.option("--service", metavar="NAME", required=True, help="The service that the workload is a copy of.")
-_instance = click.option("--instance", metavar="ID", required=True, help="Which of its instances the workload is.")
+_service = click.option("--service", metavar="NAME", required=True, help="The service that the workload belongs to.")
+_instance = click.option(
+    "--instance", metavar="ID", required=True, help="The id of the instance of that service that the workload is."
+)
 
 
 @click.command()
@@ -30,8 +32,14 @@ _instance = click.option("--instance", metavar="ID", required=True, help="Which 
     "--netns", metavar="PATH", required=True, help="The workload's network namespace: a path or an ip-netns name."
 )
 @click.option("--resolv-conf", metavar="FILE", help="The workload's resolv.conf; by default the one of ip-netns(8).")
-@click.option("--interface", metavar="NAME", default=INTERFACE, show_default=True, help="The workload's link.")
-@click.option("--build", is_flag=True, help="It is a build, which is refused: see the message.")
+@click.option(
+    "--interface",
+    metavar="NAME",
+    default=INTERFACE,
+    show_default=True,
+    help="The name of the link in the workload's namespace.",
+)
+@click.option("--build", is_flag=True, help="The workload is a build. Builds are refused: the message says why.")
 @takes("environment", "region", "agent_dir")
 @json_option
 def attach(
@@ -44,7 +52,7 @@ def attach(
     settings: Settings,
     as_json: bool,
 ) -> None:
-    """Give a workload of this host its place: link, address, names. Returns once all hosts reach it by name."""
+    """Connect a workload of this host: link, address, names. Returns once all hosts reach it by name."""
     done = ask_agent(
         settings,
         "attach",
@@ -67,18 +75,22 @@ def attach(
 @takes("environment", "agent_dir")
 @json_option
 def detach(service: str, instance: str, settings: Settings, as_json: bool) -> None:
-    """Take a workload of this host off the network: first its names, then the way to it."""
+    """Disconnect a workload of this host: first its names are withdrawn, then its link is removed."""
     environment = environment_of(settings)
     named = {"environment": environment, "service": service, "instance": instance}
     done = ask_agent(settings, "detach", until_ready=True, **named)
-    show(done, as_json, lambda told: click.echo("detached" if told["gone"] else "it was not attached to this host"))
+    show(
+        done,
+        as_json,
+        lambda answer: click.echo("detached" if answer["gone"] else "the workload was not attached to this host"),
+    )
 
 
 @click.command()
 @takes("agent_dir")
 @json_option
 def mesh(settings: Settings, as_json: bool) -> None:
-    """Show the mesh as this host sees it: hosts, environments, workloads, what is wrong and what to do."""
+    """Show the mesh as this host sees it: hosts, environments, workloads, problems and what to do about them."""
     show(ask_agent(settings, "mesh"), as_json, _print_mesh)
 
 
@@ -89,16 +101,16 @@ def _print_attached(done: Any) -> None:
     click.echo("milliseconds: " + ", ".join(f"{name} {taken:g}" for name, taken in done["steps"].items()))
 
 
-def _print_mesh(told: Any) -> None:
-    click.echo(f"host {told['host']} at {told['endpoint']}, device {told['device']} (MTU {told['mtu']})")
-    click.echo(f"public key {told['public_key']}\n")
-    table([{**peer, "host": peer["host"] or "(external)"} for peer in told["peers"]], PEERS)
+def _print_mesh(view: Any) -> None:
+    click.echo(f"host {view['host']} at {view['endpoint']}, device {view['device']} (MTU {view['mtu']})")
+    click.echo(f"public key {view['public_key']}\n")
+    table([{**peer, "host": peer["host"] or "(external)"} for peer in view["peers"]], PEERS)
     for name, columns in (("environments", ENVIRONMENTS), ("attachments", ATTACHMENTS)):
         click.echo()
-        table(told[name], columns)
-    dropped = ", ".join(f"{chain} {count}" for chain, count in told["drops"].items() if count)
+        table(view[name], columns)
+    dropped = ", ".join(f"{chain} {count}" for chain, count in view["drops"].items() if count)
     click.echo(f"\npackets dropped: {dropped or 'none'}")
-    for problem in told["problems"]:
+    for problem in view["problems"]:
         click.echo(f"! {problem}")
-    if not told["problems"]:
-        click.echo("nothing is wrong")
+    if not view["problems"]:
+        click.echo("no problems")

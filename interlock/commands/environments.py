@@ -12,7 +12,7 @@ from interlock.commands.output import json_option, show, table
 from interlock.settings.table import Settings
 
 COLUMNS = ("id", "network", "enabled", "isolated", "revision")
-OPEN = {"isolated": False}  # what the API tells only of those that are
+NOT_ISOLATED = {"isolated": False}  # the API leaves this field out where it is false
 
 
 @click.group()
@@ -42,7 +42,7 @@ def get(environment: str, settings: Settings, as_json: bool) -> None:
 @takes(*API)
 @json_option
 def create(environment: str, settings: Settings, as_json: bool) -> None:
-    """Create an environment, unless it is there."""
+    """Create an environment, unless it exists."""
     show(Client.of(settings).put("environments", environment, body={}), as_json, _print)
 
 
@@ -60,7 +60,7 @@ def enable(environment: str, settings: Settings, as_json: bool) -> None:
 @takes(*API)
 @json_option
 def disable(environment: str, settings: Settings, as_json: bool) -> None:
-    """Switch private networking off for an environment; all that it holds stays."""
+    """Switch private networking off for an environment; its services and records are kept."""
     _change(environment, settings, as_json, {"enabled": False})
 
 
@@ -69,7 +69,7 @@ def disable(environment: str, settings: Settings, as_json: bool) -> None:
 @takes(*API)
 @json_option
 def isolate(environment: str, settings: Settings, as_json: bool) -> None:
-    """Let an environment resolve its own names only; nothing is forwarded for it."""
+    """Let an environment resolve only its own names; nothing is forwarded for it."""
     _change(environment, settings, as_json, {"isolated": True})
 
 
@@ -86,21 +86,23 @@ def open_(environment: str, settings: Settings, as_json: bool) -> None:
 @click.argument("environment")
 @takes(*API)
 def delete(environment: str, settings: Settings) -> None:
-    """Delete an environment and all that it holds."""
+    """Delete an environment with its services and records."""
     Client.of(settings).delete("environments", environment)
 
 
 def _change(environment: str, settings: Settings, as_json: bool, body: dict[str, bool]) -> None:
     client = Client.of(settings)
-    client.get("environments", environment)  # a misspelt name is refused, not created
+    client.get("environments", environment)  # so that a misspelt name is an error, and creates nothing
     show(client.put("environments", environment, body=body), as_json, _print)
 
 
 def _print(environment: Any) -> None:
-    table([OPEN | environment], COLUMNS)
+    table([NOT_ISOLATED | environment], COLUMNS)
 
 
 def _print_all(found: Any) -> None:
-    table([OPEN | environment for environment in found["environments"]], COLUMNS)
+    table([NOT_ISOLATED | environment for environment in found["environments"]], COLUMNS)
     for environment in found["unreadable"]:
-        click.echo(f"{environment}: what the store holds of it cannot be read; the log says why", err=True)
+        click.echo(
+            f"{environment}: its document in the store cannot be read; the log of the admin API says why", err=True
+        )

@@ -1,4 +1,4 @@
-"""Whom the commands of this host ask: its agent, by the socket in its directory."""
+"""Requests to the agent of this host, through the control socket in the agent's directory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from interlock.settings.table import Settings
 
 
 def ask_agent(settings: Settings, op: str, *, until_ready: bool = False, **fields: Any) -> dict[str, Any]:
-    """What the agent of this host answers to the request ``op``; ``until_ready`` gives one that restarts some time.
+    """Sends the request ``op`` to the agent of this host and gives its answer.
+
+    ``until_ready`` waits for an agent that is restarting, for a limited time.
 
     Raises `AgentSilent` and `AgentRefused`.
     """

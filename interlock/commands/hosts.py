@@ -1,4 +1,4 @@
-"""``interlock host``: the hosts of the platform. They register themselves, each by its agent."""
+"""``interlock host``: the hosts of the platform, each of which its agent registers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def host() -> None:
 @takes(*API)
 @json_option
 def list_(settings: Settings, as_json: bool) -> None:
-    """List all hosts; a live one has been heard of lately."""
+    """List all hosts; a live one has renewed its lease lately."""
     show(Client.of(settings).get_all("hosts", of="hosts"), as_json, _print_all)
 
 
@@ -33,7 +33,7 @@ def list_(settings: Settings, as_json: bool) -> None:
 @takes(*API)
 @json_option
 def drain(id_: str, settings: Settings, as_json: bool) -> None:
-    """Let a host take nothing new, and take its workloads out of their services' answers; connections go on."""
+    """Stop new workloads on a host, and leave its workloads out of their services' answers; connections go on."""
     show(Client.of(settings).put("hosts", id_, body={"draining": True}), as_json, _print)
 
 
@@ -42,7 +42,7 @@ def drain(id_: str, settings: Settings, as_json: bool) -> None:
 @takes(*API)
 @json_option
 def undrain(id_: str, settings: Settings, as_json: bool) -> None:
-    """Let a host take what is new again."""
+    """Let a host take new workloads again, and answer with its workloads."""
     show(Client.of(settings).put("hosts", id_, body={"draining": False}), as_json, _print)
 
 
@@ -50,11 +50,11 @@ def undrain(id_: str, settings: Settings, as_json: bool) -> None:
 @click.argument("id_", metavar="HOST")
 @takes(*API)
 def forget(id_: str, settings: Settings) -> None:
-    """Forget a host that is gone for good; there is no way to what still names it."""
+    """Forget a host that is gone for good; instances that still name it cannot be reached."""
     Client.of(settings).delete("hosts", id_)
 
 
-# Of this host, by its agent
+# This host, through its agent
 
 
 @host.command()
@@ -63,16 +63,16 @@ def forget(id_: str, settings: Settings) -> None:
 def rotate(settings: Settings, as_json: bool) -> None:
     """Give this host a new WireGuard key. No connection is lost."""
     done = ask_agent(settings, "rotate")
-    show(done, as_json, lambda told: click.echo(f"the public key is now {told['public_key']}"))
+    show(done, as_json, lambda answer: click.echo(f"the public key is now {answer['public_key']}"))
 
 
 @host.command()
 @takes("agent_dir")
 @json_option
 def leave(settings: Settings, as_json: bool) -> None:
-    """Take this host out of the mesh: its workloads are detached, all that was made is removed, its agent ends."""
+    """Take this host out of the mesh: detach its workloads, remove device, routes and firewall, end the agent."""
     done = ask_agent(settings, "leave")
-    show(done, as_json, lambda told: click.echo(f"left the mesh; {told['detached']} workloads were detached"))
+    show(done, as_json, lambda answer: click.echo(f"left the mesh; {answer['detached']} workloads were detached"))
 
 
 def _print(host_: Any) -> None:
@@ -82,4 +82,6 @@ def _print(host_: Any) -> None:
 def _print_all(found: Any) -> None:
     table(found["hosts"], COLUMNS)
     for id_ in found["unreadable"]:
-        click.echo(f"{id_}: what the store holds of it cannot be read: have its agent register again", err=True)
+        click.echo(
+            f"{id_}: its document in the store cannot be read: restart its agent, which registers it again", err=True
+        )

@@ -34,13 +34,17 @@ def list_(service: str, settings: Settings, as_json: bool) -> None:
 @instance.command()
 @click.argument("service")
 @click.argument("id_", metavar="ID")
-@click.option("--state", type=click.Choice([state.value for state in State]), help="Only ready ones are answered.")
+@click.option(
+    "--state",
+    type=click.Choice([state.value for state in State]),
+    help="Only ready instances are answered under the name of their service.",
+)
 @click.option("--host", help="The host that it runs on.")
 @click.option("--region", help="The region that it runs in.")
 @takes(*SETTINGS)
 @json_option
 def put(service: str, id_: str, settings: Settings, as_json: bool, **given: str | None) -> None:
-    """Create an instance, or change what is given; prints its address."""
+    """Create an instance, or change the fields that are given; print its address."""
     client, environment = Target.of(settings)
     body = {field: value for field, value in given.items() if value is not None}
     made = client.put("environments", environment, "services", service, "instances", id_, body=body)
@@ -52,7 +56,7 @@ def put(service: str, id_: str, settings: Settings, as_json: bool, **given: str 
 @click.argument("id_", metavar="ID")
 @takes(*SETTINGS)
 def delete(service: str, id_: str, settings: Settings) -> None:
-    """Delete an instance; its address is not given to another."""
+    """Delete an instance; its address is never given to another."""
     client, environment = Target.of(settings)
     client.delete("environments", environment, "services", service, "instances", id_)
 

@@ -59,7 +59,7 @@ def _option(setting: Setting) -> Callable[[Callable[..., Any]], Callable[..., An
     return click.option(
         *filter(None, (setting.short, setting.flag)),
         setting.name,
-        metavar="|".join(setting.words) or setting.metavar,
+        metavar="|".join(setting.choices) or setting.metavar,
         multiple=setting.collect is not None,
         shell_complete=lambda _context, _parameter, begun: _complete(setting, begun),
         help=text,
@@ -69,4 +69,4 @@ def _option(setting: Setting) -> Callable[[Callable[..., Any]], Callable[..., An
 def _complete(setting: Setting, begun: str) -> list[CompletionItem]:
     if setting.metavar in ("PATH", "DIRECTORY"):
         return [CompletionItem(begun, type="dir" if setting.metavar == "DIRECTORY" else "file")]
-    return [CompletionItem(word) for word in setting.words if word.startswith(begun)]
+    return [CompletionItem(word) for word in setting.choices if word.startswith(begun)]

@@ -1,4 +1,4 @@
-"""What commands print: tables for people, JSON for programs."""
+"""The output of commands: tables for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 
 def show(value: Any, as_json: bool, human: Callable[[Any], None]) -> None:
-    """Prints ``value``: as JSON, or as ``human`` does it."""
+    """Prints ``value``: as JSON, or by calling ``human`` with it."""
     if as_json:
         click.echo(json.dumps(value, indent=2, ensure_ascii=False))
     else:
@@ -22,7 +22,7 @@ def show(value: Any, as_json: bool, human: Callable[[Any], None]) -> None:
 
 
 def table(rows: Iterable[Row], columns: Sequence[str]) -> None:
-    """Prints ``rows`` in aligned columns below their headings; what a row lacks is shown as ``-``."""
+    """Prints ``rows`` in aligned columns below their headings; a missing value is shown as ``-``."""
     lines = [[column.replace("_", " ").upper() for column in columns]]
     lines += [[cell(row.get(column)) for column in columns] for row in rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -31,7 +31,7 @@ def table(rows: Iterable[Row], columns: Sequence[str]) -> None:
 
 
 def cell(value: Any) -> str:
-    """One value in the words of a table."""
+    """One value as the cell of a table."""
     match value:
         case None | "" | []:
             return "-"
@@ -42,5 +42,5 @@ def cell(value: Any) -> str:
         case {"name": name, "number": number, "protocol": protocol}:
             return f"{name}:{number}/{protocol}"
         case _:
-            # One line a row, whatever a value holds: a tab or an escape sequence is shown, not obeyed.
+            # One row is one line: control characters, such as a tab or an escape sequence, are written out.
             return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in str(value))

@@ -1,4 +1,4 @@
-"""``interlock peer``: external peers, machines elsewhere that are in an environment by way of one of its hosts."""
+"""``interlock peer``: external peers, which are machines elsewhere that join an environment through one host."""
 
 from __future__ import annotations
 
@@ -34,18 +34,22 @@ def peer() -> None:
 
 @peer.command()
 @click.argument("id_", metavar="PEER")
-@click.option("--gateway", metavar="HOST", help="The host that is its way in; one is chosen if not given.")
-@click.option("--public-key", metavar="KEY", help="The public half of a key pair that is elsewhere; none is made then.")
+@click.option("--gateway", metavar="HOST", help="The host that its tunnel ends at; by default one is chosen.")
+@click.option(
+    "--public-key",
+    metavar="KEY",
+    help="The public key of a key pair that exists already; by default a key pair is made.",
+)
 @click.option(
     "--output",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Where the file goes, for this user's eyes alone; standard output if not given.",
+    help="Write the file here, readable by this user alone; by default to standard output.",
 )
 @click.option(
-    "--qr/--no-qr", default=True, help="End the file with a QR code, in comments, that an app on a phone reads."
+    "--qr/--no-qr", default=True, help="End the file with a QR code, in comments, for the WireGuard app of a phone."
 )
-@click.option("--force", is_flag=True, help="Give a peer that is there a new key pair, and overwrite FILE.")
+@click.option("--force", is_flag=True, help="Give an existing peer a new key pair, and overwrite FILE.")
 @takes(*SETTINGS)
 @json_option
 def add(
@@ -58,12 +62,12 @@ def add(
     settings: Settings,
     as_json: bool,
 ) -> None:
-    """Let a machine into an environment, and print the file that 'wg-quick up FILE' takes there.
+    """Add a machine to an environment, and print the file for 'wg-quick up FILE' on that machine.
 
-    The key pair is made here, and the private half is nowhere but in the file. With the --public-key that it has, a
-    peer that is there can be given another gateway.
+    The key pair is made here, and the private key is stored nowhere but in the file. An existing peer gets another
+    gateway with --gateway, and with --public-key and the key that it has.
     """
-    from agent.keys import PrivateKey  # cryptography takes longer to load than most commands to run
+    from agent.keys import PrivateKey  # imported here: cryptography takes longer to load than most commands to run
 
     client, environment = Target.of(settings)
     key = None if public_key else PrivateKey.generate()
@@ -71,7 +75,7 @@ def add(
     path = ("environments", environment, "peers", id_)
     with private_file(output, overwrite=force) if output else nullcontext() as file:
         made = _put(client, path, body, only_new=key is not None and not force)
-        with _told_that_it_was_added(id_, key):
+        with _errors_say_that_it_was_added(id_, key):
             text = _file(client, path, key, qr=qr)
             if file:
                 file.write(click.unstyle(text).encode())
@@ -92,20 +96,26 @@ def list_(settings: Settings, as_json: bool) -> None:
 
 @peer.command()
 @click.argument("id_", metavar="PEER")
-@click.option("--form", type=click.Choice(FORMS), default=FORMS[0], show_default=True, help="Who is to read it.")
+@click.option(
+    "--form",
+    type=click.Choice(FORMS),
+    default=FORMS[0],
+    show_default=True,
+    help="The reader of the file: wg-quick, or the WireGuard app.",
+)
 @takes(*SETTINGS)
 def config(id_: str, form: str, settings: Settings) -> None:
-    """Print a peer's file, with a placeholder for the private key; anew where its gateway has changed."""
+    """Print a peer's file, with its present gateway, and with a placeholder for the private key."""
     client, environment = Target.of(settings)
-    told = client.get_text("environments", environment, "peers", id_, "config", query={"form": form})
-    click.echo(told, nl=False)
+    text = client.get_text("environments", environment, "peers", id_, "config", query={"form": form})
+    click.echo(text, nl=False)
 
 
 @peer.command()
 @click.argument("id_", metavar="PEER")
 @takes(*SETTINGS)
 def remove(id_: str, settings: Settings) -> None:
-    """Cut a machine off; its address is not given to another."""
+    """Remove a machine from its environment at once; its address is never given to another."""
     client, environment = Target.of(settings)
     client.delete("environments", environment, "peers", id_)
 
@@ -118,15 +128,15 @@ def _put(client: Client, path: tuple[str, ...], body: dict[str, Any], *, only_ne
             raise
         id_ = path[-1]
         raise ApiRefused(
-            f"{id_!r} is a peer already, and its private key is where it was made: 'interlock peer config {id_}' prints"
-            " all else; --force gives it a new key pair and cuts off whoever has the old one",
+            f"{id_!r} is a peer already, and its private key is only in the file that was made then: 'interlock peer"
+            f" config {id_}' prints the rest; --force gives it a new key pair, and the old one no longer connects",
             refused.status,
         ) from None
 
 
 @contextmanager
-def _told_that_it_was_added(id_: str, key: PrivateKey | None) -> Iterator[None]:
-    """Has an error from here on say that the peer is there, and how to come by its file all the same."""
+def _errors_say_that_it_was_added(id_: str, key: PrivateKey | None) -> Iterator[None]:
+    """Makes an error in the block say that the peer was added, and how to get its file nevertheless."""
     try:
         yield
     except (InterlockError, OSError) as error:

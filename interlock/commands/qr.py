@@ -1,4 +1,4 @@
-"""QR codes for a terminal: the wall around segno."""
+"""QR codes for a terminal: the adapter around segno."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import io
 
 import segno
 
-# Bright on black, whatever the terminal's own colours are: not every reader takes a code for one whose light and dark
-# are exchanged.
+# White on black, whatever colours the terminal has: not every reader recognizes a code whose light and dark modules are
+# exchanged.
 _COLOURS, _COLOURS_END = "\x1b[97;40m", "\x1b[0m"
 
 

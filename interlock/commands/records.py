@@ -12,7 +12,7 @@ from interlock.commands.target import SETTINGS, Target
 from interlock.settings.table import Settings
 
 COLUMNS = ("name", "type", "ttl", "values")
-DEFAULT_TTL = 60  # seconds; a custom record changes less often than a service, and a mistake should not last
+DEFAULT_TTL = 60  # seconds; custom records change less often than services, and a mistake should not last long
 
 
 @click.group()

@@ -56,7 +56,7 @@ def get(name: str, settings: Settings, as_json: bool) -> None:
 @takes(*SETTINGS)
 @json_option
 def put(name: str, ports: list[Port], no_ports: bool, settings: Settings, as_json: bool) -> None:
-    """Create a service, or change its ports where any are given."""
+    """Create a service, or change its ports if any are given."""
     client, environment = Target.of(settings)
     body = {"ports": ports} if ports or no_ports else {}
     show(client.put("environments", environment, "services", name, body=body), as_json, _print)
@@ -66,7 +66,7 @@ def put(name: str, ports: list[Port], no_ports: bool, settings: Settings, as_jso
 @click.argument("name")
 @click.argument("new_name")
 @click.option(
-    "--overlap", type=click.IntRange(min=0), metavar="SECONDS", help="How long the old name goes on answering."
+    "--overlap", type=click.IntRange(min=0), metavar="SECONDS", help="How long the old name is still answered."
 )
 @takes(*SETTINGS)
 @json_option
@@ -87,7 +87,7 @@ def delete(name: str, settings: Settings) -> None:
 
 
 def parse_port(text: str) -> Port:
-    """``name:number`` or ``name:number/protocol`` as the API writes it. Raises ``BadParameter``."""
+    """The port that ``name:number`` or ``name:number/protocol`` names, as the API has it. Raises ``BadParameter``."""
     match = re.fullmatch(r"([^:/]+):([0-9]{1,5})(?:/(tcp|udp))?", text)
     if match is None:
         raise click.BadParameter(f"{text!r} is not NAME:NUMBER/PROTOCOL: write it as in http:8080/tcp.")

@@ -1,4 +1,4 @@
-"""``interlock tail``: look-ups as they happen, from the query log of the resolver that runs here."""
+"""``interlock tail``: look-ups as they happen, from the query log of the resolver on this machine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from interlock.settings.table import Settings
 @takes("environment", "state_dir")
 @json_option
 def tail(name: str | None, rcode: str | None, failed: bool, settings: Settings, as_json: bool) -> None:
-    """Show look-ups as they happen, until Ctrl-C. Needs to run where the resolver runs, as the same user."""
+    """Show look-ups as they happen, until Ctrl-C. Run it on the resolver's machine, as the resolver's user."""
     wanted = {"environment": settings.environment, "name": name, "rcode": rcode, "failed": failed}
     for line in _watch(settings.state_dir / TAIL_SOCKET, wanted):
         if as_json:
@@ -48,12 +48,12 @@ def _watch(path: Path, wanted: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _describe(line: dict[str, Any]) -> str:
-    if "time" not in line:  # the resolver says something about the log itself
+    if "time" not in line:  # not a look-up, but a message about the log itself
         return ", ".join(f"{name}: {cell(value)}" for name, value in line.items())
     moment = time.strftime("%H:%M:%S", time.localtime(line["time"]))
     answers = ", ".join([*line["aliases"], *line["answers"]]) or "-"
-    place = line["environment"] or line["scope"]
+    scope = line["environment"] or line["scope"]
     return cell(
-        f"{moment} {place:<16} {line['source']:<24} {line['transport']} {line['name']} {line['type']}"
+        f"{moment} {scope:<16} {line['source']:<24} {line['transport']} {line['name']} {line['type']}"
         f" {line['rcode']} {line['duration_ms']:.3f} ms  {answers}"
     )

@@ -1,4 +1,4 @@
-"""What a client command is about: an admin API and one of its environments."""
+"""The target of a client command: an admin API and one of its environments."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ SETTINGS = ("environment", "api", "token", "state_dir")
 
 
 class Target(NamedTuple):
-    """Whom to speak to, about what."""
+    """An environment, and a client of the admin API that has it."""
 
     client: Client
+    """The client of the admin API."""
     environment: EnvironmentId
+    """The environment that the command is about."""
 
     @classmethod
     def of(cls, settings: Settings) -> Target:
-        """The target that ``settings`` call for. Raises `BadSetting`."""
+        """The target that ``settings`` name. Raises `BadSetting`."""
         return cls(Client.of(settings), environment_of(settings))
 
 

@@ -23,7 +23,7 @@ def token() -> None:
 @takes(*SETTINGS)
 @json_option
 def list_(settings: Settings, as_json: bool) -> None:
-    """List the tokens; none of them is shown again."""
+    """List the tokens, without their secrets, which are shown only once."""
     client, environment = Target.of(settings)
     found = client.get("environments", environment, "tokens")
     show(found, as_json, lambda value: table(value["tokens"], COLUMNS))
@@ -34,7 +34,7 @@ def list_(settings: Settings, as_json: bool) -> None:
 @takes(*SETTINGS)
 @json_option
 def create(name: str, settings: Settings, as_json: bool) -> None:
-    """Make a token that is for one environment and print it, this once; NAME says what it is for."""
+    """Make a token for one environment and print it, which is done only once; NAME says what the token is for."""
     client, environment = Target.of(settings)
     show(client.post("environments", environment, "tokens", body={"name": name}), as_json, _print)
 
@@ -43,7 +43,7 @@ def create(name: str, settings: Settings, as_json: bool) -> None:
 @click.argument("id_", metavar="ID")
 @takes(*SETTINGS)
 def delete(id_: str, settings: Settings) -> None:
-    """Make a token worthless."""
+    """Delete a token, which ends its validity."""
     client, environment = Target.of(settings)
     client.delete("environments", environment, "tokens", id_)
 

@@ -20,7 +20,7 @@ MOST_ENVIRONMENTS = 1000  # environments with a series of their own; more would 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """A condition that somebody should be told about."""
+    """A condition that an operator should be alerted to."""
 
     condition: str
     """When the alert is raised, in PromQL."""
@@ -43,7 +43,7 @@ class Description:
     labels: tuple[str, ...] = ()
     """The names of its labels, in order."""
     alert: Alert | None = None
-    """The alert that it serves; None for a metric that explains or is drawn, but wakes nobody."""
+    """The alert that it serves; None for a metric that explains another or is for graphs."""
 
     def one(self, value: float) -> Metric:
         """The family with one sample, which has no labels."""
@@ -323,7 +323,7 @@ CHANGE_GAPS = STORE.counter(
     alert=Alert(
         "increase(interlock_change_gaps_total[1h]) > 5",
         "0m",
-        "Changes arrive faster than they are read, or the stream is being trimmed too short by somebody else",
+        "Changes arrive faster than they are read, or another program trims the stream",
     ),
 )
 INDEX_COMPARISONS = STORE.counter(
@@ -341,7 +341,7 @@ INDEX_REPAIRS = STORE.counter(
     alert=Alert(
         "increase(interlock_index_repairs_total[1h]) > 0",
         "0m",
-        "A change was lost on its way, or somebody wrote to the store by hand; the difference is mended already",
+        "A change was lost, or somebody wrote to the store without the admin API; the difference is repaired already",
     ),
 )
 
@@ -406,7 +406,7 @@ MESH_REJECTED = MESH.gauge(
     alert=Alert(
         "interlock_mesh_rejected > 0",
         "0m",
-        "The store holds something that cannot be right; `interlock mesh` lists it. Mend it by the admin API",
+        "The store holds something that cannot be right; `interlock mesh` lists it. Correct it by the admin API",
     ),
 )
 MESH_PASSES = MESH.counter(

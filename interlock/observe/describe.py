@@ -13,7 +13,7 @@ WIDTH = 120  # characters in a line of prose, as in all pages
 HEAD = """\
 # Metrics
 
-What `/metrics` tells, in Prometheus' text format: beside the admin API (`--api-listen`) in `interlock up` and
+The metrics at `/metrics`, in Prometheus' text format: beside the admin API (`--api-listen`) in `interlock up` and
 `interlock admin`, on `--ops-listen` in `interlock resolver` and `interlock agent`. The number of series is bounded: no
 label holds a name that a client could choose.
 

@@ -1,7 +1,7 @@
 """Structured logs: every line is one event with its time, level, logger and fields, as JSON or for a console.
 
 The parts log ``log.info("event_name", extra={...})``; the name says what happened, the fields say with what. Passwords
-in URLs and fields that are named like secrets are blanked here as well, should a part ever forget itself.
+in URLs, and fields whose names are those of secrets, are also replaced here, in case a part should log one.
 """
 
 from __future__ import annotations
@@ -82,6 +82,6 @@ def _blank(text: str) -> str:
 
 
 def _quote(value: Any) -> str:
-    # Quoted where it holds anything but plain signs, so that no value can pass for a field or a line of its own.
+    # Quoted unless all characters are plain, so that no value can look like another field or another line.
     text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)

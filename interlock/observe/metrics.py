@@ -1,6 +1,6 @@
 """Metrics for Prometheus: the packages count as they work, and here their counters become the families of `catalogue`.
 
-The number of series is bounded, whoever asks what: no label holds a name that a client could choose.
+The number of series is bounded, since no label holds a name that a client could choose.
 """
 
 from __future__ import annotations

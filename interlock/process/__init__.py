@@ -1,1 +1,1 @@
-"""What makes a process: its start and end, supervision of its parts, the embedded store, its files."""
+"""One process: its start and end, the supervision of its parts, the embedded store, its files."""

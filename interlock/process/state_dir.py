@@ -1,4 +1,4 @@
-"""The state directory: made, checked, and locked so that no two processes keep a store in it."""
+"""The state directory: created, checked, and locked so that no two processes run a store in it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ TAIL_SOCKET = "tail.sock"
 ATTACHMENTS = "attachments"
 TOKEN_FILE = "admin.token"  # noqa: S105 the name of a file
 PRIVATE = 0o700
-DYING_DEADLINE = 10.0  # seconds; a store whose parent was killed is gone long before
+LOCK_DEADLINE = 10.0  # seconds to wait for a store whose parent was killed; it ends long before
 
 
 def make_state_directory(path: Path) -> None:
-    """Makes ``path``, private to this user, unless it is there. Raises `StateDirectoryUnusable`."""
+    """Creates ``path``, private to this user, unless it exists. Raises `StateDirectoryUnusable`."""
     try:
         path.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
         if not os.access(path, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
@@ -33,8 +33,8 @@ def make_state_directory(path: Path) -> None:
 def locked(path: Path) -> Iterator[int]:
     """Holds the lock on the state directory ``path``; gives its file descriptor.
 
-    A process that inherits the descriptor holds the lock too. So a store that is still ending after its parent was
-    killed keeps the next one out, until it has let go of its files. Raises `StateDirectoryUnusable`.
+    A child process that inherits the descriptor holds the lock too. So the next process waits while the store of a
+    killed one is still ending and has its files open. Raises `StateDirectoryUnusable`.
     """
     try:
         descriptor = os.open(path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -57,7 +57,7 @@ def _take_lock(descriptor: int, path: Path) -> None:
 
 
 def _wait_for_lock(descriptor: int, path: Path) -> None:
-    deadline = time.monotonic() + DYING_DEADLINE
+    deadline = time.monotonic() + LOCK_DEADLINE
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -85,5 +85,5 @@ def _is_running(owner: str) -> bool:
 
 def _unusable(path: Path, error: OSError) -> StateDirectoryUnusable:
     return StateDirectoryUnusable(
-        f"state directory {path} cannot be used: {error.strerror}: mend that, or choose another with --state-dir"
+        f"state directory {path} cannot be used: {error.strerror}: correct that, or choose another with --state-dir"
     )

@@ -1,7 +1,8 @@
-"""Supervision: the parts of one process, each of which may crash and come back without the others noticing.
+"""Supervision: each part of a process may crash and be restarted without affecting the others.
 
-A part is a coroutine function that serves until it is cancelled, then drains. Before ``ready()`` its failure is the
-failure of the start; after that it is logged, counted, and the part is started again, with growing patience.
+A part is a coroutine function that serves until it is cancelled, then drains. If it fails before it has called
+``ready()``, the start of the process fails. If it fails later, the failure is logged and counted, and the part is
+started again after a delay that grows with each failure.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from dataclasses import dataclass, field
 
 from interlock.errors import InterlockError
 
-RESTART_FIRST = 0.1  # seconds; most crashes are not of the kind that comes back at once
-RESTART_LAST = 10.0  # seconds; often enough to be back soon after somebody has mended the cause
-HEALTHY_AFTER = 60.0  # seconds of service after which a crash counts as the first one again
-DRAIN_DEADLINE = 6.0  # seconds that one part may take to end; more than any of its own deadlines
+RESTART_FIRST = 0.1  # seconds until the first restart; most crashes do not repeat at once
+RESTART_LAST = 10.0  # seconds between restarts at most, so that a part is back soon after its cause is removed
+HEALTHY_AFTER = 60.0  # seconds of service after which the delay starts from RESTART_FIRST again
+DRAIN_DEADLINE = 6.0  # seconds that one part may take to end; longer than any deadline within a part
 
 
 log = logging.getLogger(__name__)
@@ -39,17 +40,21 @@ class Part:
 
 @dataclass(slots=True)
 class Supervisor:
-    """Starts ``parts`` in order and ends them in the opposite one. For metrics: ``restarts`` by part, ``down``."""
+    """Starts parts in order and stops them in reverse order, so that each stops before those that it uses."""
 
     parts: list[Part]
+    """The parts, in the order of their start."""
     first_delay: float = RESTART_FIRST
+    """Seconds until the first restart of a part."""
     restarts: dict[str, int] = field(default_factory=dict)
+    """How often each part was started again, by name."""
     down: set[str] = field(default_factory=set)
+    """The names of the parts that do not serve now."""
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _is_stopping: bool = False
 
     async def start(self) -> None:
-        """Returns when all parts are ready; raises what the first that could not start has raised."""
+        """Returns when all parts are ready. Raises the error of the first part that could not start."""
         for part in self.parts:
             self.restarts[part.name] = 0
             self.down.add(part.name)
@@ -62,10 +67,10 @@ class Supervisor:
                 waiting.cancel()
             if not ready.is_set():
                 del self._tasks[part.name]
-                await task  # which raises
+                await task  # raises its error
 
     async def stop(self) -> None:
-        """Ends all parts, each when those that lean on it have ended."""
+        """Stops all parts, each after those that use it."""
         self._is_stopping = True
         for name, task in reversed(self._tasks.items()):
             task.cancel()
@@ -88,11 +93,11 @@ class Supervisor:
             started = clock()
             try:
                 await part.run(ready)
-                raise InterlockError("it ended by itself")
+                raise InterlockError("the part ended by itself")
             except Exception as error:
                 if self._is_stopping or not first.is_set():
                     raise
-                reason = error  # whatever it is, the other parts go on
+                reason = error  # of any kind: the other parts go on
             delay = self.first_delay if clock() - started > HEALTHY_AFTER else delay
             self.down.add(part.name)
             self.restarts[part.name] += 1
@@ -102,7 +107,7 @@ class Supervisor:
 
 
 def _log_failure(name: str, reason: Exception, delay: float) -> None:
-    # What we foresaw is told in a line; what we did not comes with the trace that its mending needs.
+    # An error of ours is one line; any other is a fault whose traceback is needed to find it.
     trace = None if isinstance(reason, InterlockError) else reason
     fields = {"part": name, "reason": str(reason) or type(reason).__name__, "restart_in_seconds": delay}
     log.error("part_failed", extra=fields, exc_info=trace)

@@ -1,4 +1,4 @@
-"""The demo: an environment to try things with, made through the admin API like any other."""
+"""The demo: an example environment, made through the admin API like any other."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _PORTS = {"api": {"ports": [{"name": "http", "number": 8080, "protocol": "tcp"}]
 
 
 def demo_bindings(bindings: Iterable[Binding]) -> tuple[Binding, ...]:
-    """``bindings``, and this machine itself to the demo unless they say otherwise."""
+    """``bindings``, and this machine's own addresses bound to the demo unless ``bindings`` has them."""
     chosen = tuple(bindings)
     taken = {binding.network for binding in chosen}
     return (*chosen, *(Binding(network, DEMO) for network in _LOOPBACK if network not in taken))
 
 
 def load_demo(client: Client, platform: Platform) -> int:
-    """Makes the demo be there, whole, beside whatever else was put into it; gives its revision then.
+    """Creates the demo, or adds to an existing one what it lacks; gives its revision.
 
-    Raises what ``client`` raises.
+    Raises the errors of ``client``.
     """
     client.put("environments", DEMO, body={"enabled": True})
     done = client.post("environments", DEMO, "batch", body={"edits": list(_edits(platform))})

@@ -1,4 +1,4 @@
-"""What ``interlock up`` says when it is ready: what to try next, and where things are."""
+"""The welcome that ``interlock up`` prints when it is ready: commands to try, and where the API and the token are."""
 
 from __future__ import annotations
 
@@ -14,31 +14,37 @@ from zones.addresses import Platform
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """``new_token`` is the admin token where it was made just now."""
+    """The welcome; ``str`` gives its text."""
 
     dns: Endpoint
+    """Where clients on this machine reach the DNS server."""
     api: str
+    """The URL of the admin API, for clients on this machine."""
     token_file: Path
+    """The file that holds the admin token."""
     new_token: str | None
+    """The admin token if this process has just made it; None if it existed before."""
     platform: Platform
+    """The platform, whose zone the examples are in."""
     has_demo: bool
+    """Whether the demo was loaded, so that there is a name to query."""
 
     def __str__(self) -> str:
-        return "\n".join(["", "Interlock is ready.", "", *self._attempts(), "", *self._places(), ""])
+        return "\n".join(["", "Interlock is ready.", "", *self._examples(), "", *self._addresses(), ""])
 
-    def _attempts(self) -> Iterable[str]:
+    def _examples(self) -> Iterable[str]:
         token = f'"Authorization: Bearer $(cat {shlex.quote(str(self.token_file))})"'
         if self.has_demo:
             name = self.platform.apex.child("api")
             yield f"  Try    dig @{self.dns.host} -p {self.dns.port} {str(name).rstrip('.')} AAAA +short"
         else:
-            yield "  Try    interlock env create hello     (or start with --demo, and have something to ask for)"
+            yield "  Try    interlock env create hello     (or start with --demo, for an environment with names)"
         yield f"         curl -H {token} {self.api}/v1/environments"
 
-    def _places(self) -> Iterable[str]:
+    def _addresses(self) -> Iterable[str]:
         yield f"  API    {self.api}     (described at /openapi.json)"
         yield f"  Token  {self.token_file}"
-        # Under a service manager our output is a log, and a log is no place for it.
+        # Under a service manager the output goes to a log, which must not hold the token.
         if self.new_token and "JOURNAL_STREAM" not in os.environ:
-            yield f"         {self.new_token}     (new, and shown this once)"
-        yield "  End    Ctrl-C; what you have made is kept"
+            yield f"         {self.new_token}     (new, and shown only this once)"
+        yield "  Stop   Ctrl-C; environments and records are kept"

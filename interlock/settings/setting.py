@@ -41,7 +41,7 @@ class Setting:
     """The defaults of those programs whose default differs, by program."""
     collect: Callable[[Iterable[Any]], tuple[Any, ...]] | None = None
     """Makes one value of several, for a setting that may be given more than once; None for one that may not."""
-    words: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
     """All possible values, where they can be listed."""
     aliases: tuple[str, ...] = ()
     """Further environment variables that set it."""

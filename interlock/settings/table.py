@@ -214,7 +214,7 @@ class Settings:
             "auto",
             "The WireGuard to use: the kernel's, or wireguard-go in userspace; auto prefers the kernel's.",
             programs=(AGENT,),
-            words=WIREGUARD,
+            choices=WIREGUARD,
         )
     )
     device: str = field(
@@ -247,7 +247,7 @@ class Settings:
             "info",
             "The least important events to log.",
             programs=PROGRAMS,
-            words=LOG_LEVELS,
+            choices=LOG_LEVELS,
         )
     )
     log_format: str = field(
@@ -258,7 +258,7 @@ class Settings:
             "The form of log lines, which go to standard error.",
             programs=PROGRAMS,
             program_defaults={UP: "console"},
-            words=LOG_FORMATS,
+            choices=LOG_FORMATS,
         )
     )
     api: str = field(

@@ -1,4 +1,4 @@
-"""The values of settings as text: one parser each, and for the structured ones a type that writes itself back.
+"""The values of settings as text: a parser for each, and for structured values a type whose ``str`` is that text.
 
 A parser takes the text of one value and raises ``ValueError`` with a message that says what would be right.
 """
@@ -33,7 +33,7 @@ def reachable(host: str, port: int) -> Endpoint:
 
 
 class Binding(NamedTuple):
-    """Clients of ``network`` belong to ``environment``."""
+    """Clients with addresses in ``network`` belong to ``environment``."""
 
     network: Network
     environment: EnvironmentId
@@ -95,7 +95,7 @@ def parse_upstream(text: str) -> str:
 
 
 def collect_upstreams(texts: Iterable[str]) -> tuple[str, ...]:
-    """Upstreams, or nobody, but not both."""
+    """Upstreams, or `NO_UPSTREAM` alone."""
     found = tuple(dict.fromkeys(texts))
     if NO_UPSTREAM in found and len(found) > 1:
         raise ValueError(f"{NO_UPSTREAM!r} and an upstream are both given: choose one")
@@ -218,12 +218,12 @@ def parse_switch(text: str) -> bool:
     raise ValueError(f"{text!r} is neither true nor false")
 
 
-def one_of(*words: str) -> Callable[[str], str]:
-    """A parser that takes one of ``words``."""
+def one_of(*choices: str) -> Callable[[str], str]:
+    """A parser that takes one of ``choices``."""
 
     def parse(text: str) -> str:
-        if text not in words:
-            raise ValueError(f"{text!r} is not one of {', '.join(words)}")
+        if text not in choices:
+            raise ValueError(f"{text!r} is not one of {', '.join(choices)}")
         return text
 
     return parse

@@ -31,7 +31,7 @@ async def test_a_session(store: Store) -> None:
         assert [line.split() for line in out.splitlines()[1:]] == [
             [host.id, "eu", host.endpoint, host.public_key, "no", live] for host, live in ((H1, "yes"), (H2, "no"))
         ]
-        assert err == "broken: what the store holds of it cannot be read: have its agent register again\n"
+        assert err == "broken: its document in the store cannot be read: restart its agent, which registers it again\n"
 
         status, out, _ = await run(api, "drain", "h1")
         assert (status, out.splitlines()[1].split()[-2:]) == (0, ["yes", "yes"])

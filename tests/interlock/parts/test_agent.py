@@ -123,7 +123,9 @@ def test_what_the_agent_refuses_is_one_line(tmp_path: Path) -> None:
     assert asked[0]["build"] is True
 
 
-@pytest.mark.parametrize(("gone", "said"), [(True, "detached\n"), (False, "it was not attached to this host\n")])
+@pytest.mark.parametrize(
+    ("gone", "said"), [(True, "detached\n"), (False, "the workload was not attached to this host\n")]
+)
 def test_detach_says_whether_there_was_something(gone: bool, said: str, tmp_path: Path) -> None:
     with agent(tmp_path, {"ok": True, "gone": gone}) as asked:
         assert run_here("detach", *WORKLOAD, "--agent-dir", str(tmp_path))[:2] == (0, said)

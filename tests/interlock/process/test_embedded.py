@@ -85,7 +85,8 @@ async def test_a_crash_is_told_with_its_reason(tmp_path: Path) -> None:
         (pid,) = stores_in(tmp_path)
         os.kill(pid, signal.SIGKILL)
         with pytest.raises(
-            EmbeddedStoreFailed, match=r"ended by SIGKILL; it said last: Ready to accept connections.*store\.log"
+            EmbeddedStoreFailed,
+            match=r"ended by SIGKILL; its last log line is: Ready to accept connections.*store\.log",
         ):
             await task
 
@@ -148,7 +149,7 @@ async def test_a_broken_file_is_told_in_the_servers_words(tmp_path: Path, server
         await store.environments.commit(worlds.production(), 0)
     _break_append_only_file(tmp_path)
     with pytest.raises(
-        EmbeddedStoreFailed, match=r"status 1; it said last: Bad file format reading the append only file"
+        EmbeddedStoreFailed, match=r"status 1; its last log line is: Bad file format reading the append only file"
     ):
         async with running(tmp_path, server):
             pass
@@ -186,14 +187,14 @@ def test_a_server_that_is_not_there(tmp_path: Path, server: str) -> None:
 
 
 async def test_a_program_that_is_no_store(tmp_path: Path) -> None:
-    with pytest.raises(EmbeddedStoreFailed, match="ended with status 0; it said last: nothing"):
+    with pytest.raises(EmbeddedStoreFailed, match="ended with status 0; its last log line is: nothing"):
         async with running(tmp_path, "/bin/true"):
             pass
 
 
 def test_a_state_directory_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("")
-    with pytest.raises(StateDirectoryUnusable, match="cannot be used: File exists: mend that, or choose another"):
+    with pytest.raises(StateDirectoryUnusable, match="cannot be used: File exists: correct that, or choose another"):
         make_state_directory(tmp_path / "state")
 
 
@@ -203,5 +204,5 @@ def test_a_state_directory_that_is_somebody_elses(tmp_path: Path) -> None:
     user = os.getuid() or NOBODY
     assert refused.stderr == (
         f"StateDirectoryUnusable: state directory /usr cannot be used: user {user} may not write to it:"
-        " mend that, or choose another with --state-dir\n"
+        " correct that, or choose another with --state-dir\n"
     )

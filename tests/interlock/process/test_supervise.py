@@ -60,7 +60,7 @@ async def test_parts_start_in_order_and_end_in_the_opposite_one() -> None:
     [
         (ZeroDivisionError("oops"), "oops", True),
         (PartFailed("the disk is full"), "the disk is full", False),
-        (None, "it ended by itself", False),
+        (None, "the part ended by itself", False),
     ],
 )
 async def test_a_crash_is_logged_and_counted_and_the_part_comes_back(
