@@ -4,7 +4,7 @@
     diff(wanted elements, actual ones)   ->  one change for each set that differs
     after(ruleset, wanted elements)      ->  the ruleset once those changes have been made
 
-The rules themselves never change while the agent runs (docs/decisions/0011-…): they stand in `agent.system.nftables`,
+The rules themselves never change while the agent runs (docs/decisions/0011): they stand in `agent.system.nftables`,
 and here they are only carried along.
 """
 

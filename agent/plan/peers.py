@@ -85,7 +85,7 @@ class DropAddresses:
 
     WireGuard can only set all that a peer is allowed, or add to it. But an address belongs to one peer at a time, so
     adding it to another peer takes it from the first. Hence ``addresses`` are added to the `BLACKHOLE_PEER`, which is
-    removed in the same call (docs/decisions/0012-…).
+    removed in the same call (docs/decisions/0012).
     """
 
     addresses: tuple[Address, ...]

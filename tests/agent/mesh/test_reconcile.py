@@ -1,0 +1,272 @@
+"""The pass, on a host that is simulated: in which order it changes the system, and when it changes nothing.
+
+What the real system makes of it is tested in tests/mesh; here a reading can be held up at the point that matters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv6Network
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from agent.announce.acknowledger import Acknowledger
+from agent.announce.barrier import Barrier
+from agent.announce.handshakes import Handshakes
+from agent.announce.notifier import Notifier
+from agent.errors import Failed
+from agent.identity import Identity
+from agent.keys import PrivateKey
+from agent.mesh.mesh import Mesh
+from agent.plan.firewall import Element, Ruleset, SetChange
+from agent.plan.peers import PeerStep, Tunnel, after
+from agent.plan.plan import LocalWorkload
+from agent.plan.routes import Routes
+from agent.system.host import HostSystem
+from agent.system.netlink import Links
+from agent.system.nftables import Firewall
+from store.hosts import Hosts
+from store.store import Store
+from tests.agent.worlds import PLATFORM, address, environment, host
+from watcher.feed.server import FeedServer
+from zones.addresses import Address
+from zones.hosts import Host
+from zones.model import Environment
+from zones.zone import compile_zone
+
+PRIVATE = PrivateKey.generate()
+ME = Host("h1", "192.0.2.1:51820", PRIVATE.public)
+WORKLOAD = LocalWorkload("rail1", "02:00:00:00:00:01", environment(1, [1]).id, address(1, 1))
+
+
+@dataclass
+class Simulated:
+    """A host as the adapters see it. ``changes`` has what was done to it, in order."""
+
+    changes: list[str] = field(default_factory=list)
+    ruleset: Ruleset | None = None
+    tunnel: Tunnel | None = None
+    addresses: set[Address] = field(default_factory=set)
+    routed: dict[str, Address] = field(default_factory=dict)
+    has_prefix: bool = False
+    fails: bool = False
+    may_read: asyncio.Event = field(default_factory=asyncio.Event)
+    is_reading: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class SimulatedFirewall:
+    def __init__(self, world: Simulated) -> None:
+        self.world = world
+
+    async def read(self) -> Ruleset | None:
+        return self.world.ruleset
+
+    def is_intact(self, ruleset: Ruleset | None) -> bool:
+        return ruleset is not None
+
+    async def ensure(self) -> None:
+        self.world.changes.append("create firewall")
+        self.world.ruleset = Ruleset({}, "rules", {})
+
+    async def apply(self, changes: Iterable[SetChange]) -> None:
+        assert self.world.ruleset is not None
+        sets: dict[str, frozenset[Element]] = dict(self.world.ruleset.elements)
+        for change in changes:
+            self.world.changes.append("change firewall")
+            sets[change.name] = sets.get(change.name, frozenset()) - set(change.remove) | set(change.add)
+        self.world.ruleset = Ruleset(sets, "rules", {})
+
+    async def remove(self) -> None:
+        self.world.changes.append("remove firewall")
+        self.world.ruleset = None
+
+
+class SimulatedDevice:
+    def __init__(self, world: Simulated) -> None:
+        self.world = world
+
+    async def ensure(self, key: PrivateKey, port: int, mtu: int) -> None:
+        self.world.changes.append("create device")
+        self.world.tunnel = Tunnel(key.public, port)
+
+    async def read(self) -> Tunnel | None:
+        found = self.world.tunnel
+        self.world.is_reading.set()
+        await self.world.may_read.wait()
+        return found
+
+    async def apply(self, steps: Sequence[PeerStep]) -> None:
+        if self.world.fails:
+            raise Failed("wireguard-go is gone")
+        assert self.world.tunnel is not None
+        if steps:
+            self.world.changes.append("change peers")
+        self.world.tunnel = after(self.world.tunnel, steps)
+
+    async def set_key(self, key: PrivateKey) -> None:
+        raise NotImplementedError
+
+    async def remove(self) -> None:
+        self.world.changes.append("remove device")
+        self.world.tunnel = None
+
+
+class SimulatedLinks:
+    def __init__(self, world: Simulated) -> None:
+        self.world = world
+
+    async def read(self, _device: str, _prefix: IPv6Network, _workloads: str) -> Routes:
+        world = self.world
+        is_up = world.tunnel is not None
+        return Routes(is_up, frozenset(world.addresses), world.has_prefix, frozenset({"rail1"}), dict(world.routed))
+
+    def is_up(self, name: str) -> bool:
+        return name == "rail1"
+
+    def named(self, _prefix: str) -> list[str]:
+        return []
+
+    async def add_address(self, _name: str, added: Address) -> None:
+        self.world.changes.append("change routes")
+        self.world.addresses.add(added)
+
+    async def set_neighbour(self, target: str, mac: str, name: str) -> None:
+        assert (target, mac, name) == (str(WORKLOAD.address), WORKLOAD.mac, WORKLOAD.link)
+
+    async def set_route(self, target: str, name: str) -> None:
+        self.world.changes.append("change routes")
+        if target == str(PLATFORM.prefix):
+            self.world.has_prefix = True
+        else:
+            self.world.routed[name] = Address.parse(target.removesuffix("/128"))
+
+    async def remove_route(self, _target: str, name: str) -> None:
+        self.world.changes.append("change routes")
+        del self.world.routed[name]
+
+
+@pytest.fixture
+def world() -> Simulated:
+    made = Simulated()
+    made.may_read.set()
+    return made
+
+
+@pytest.fixture
+def mesh(world: Simulated, tmp_path: Path) -> Mesh:
+
+    away = Store(f"unix://{tmp_path}/nobody.sock")
+    system = HostSystem(
+        "interlock0",
+        1420,
+        PLATFORM.prefix,
+        SimulatedDevice(world),
+        cast("Links", SimulatedLinks(world)),
+        cast("Firewall", SimulatedFirewall(world)),
+    )
+    notifier = Notifier(FeedServer(tmp_path / "names.sock"), Acknowledger(away, "h1"))
+    return Mesh(Identity(ME, PRIVATE), PLATFORM, system, notifier, Handshakes(Barrier(away)), lambda: [WORKLOAD])
+
+
+def publish(mesh: Mesh, *environments: Environment) -> None:
+    for one in environments:
+        mesh.publish(compile_zone(PLATFORM, one, 0))
+
+
+def load(mesh: Mesh) -> None:
+    """Publishes an environment with an instance here and one on another host, and the other host."""
+    mesh.take_hosts(Hosts(1, {"h2": host(2)}, {}))
+    publish(mesh, environment(1, [1, 2]))
+    mesh.loaded()
+
+
+async def run_pass(mesh: Mesh) -> None:
+    await mesh._reconciler.run_pass(is_requested=False)
+
+
+async def test_the_firewall_is_created_first_and_changed_before_routes_and_peers(mesh: Mesh, world: Simulated) -> None:
+    load(mesh)
+    await run_pass(mesh)
+    in_order = list(dict.fromkeys(world.changes))
+    assert in_order == ["create firewall", "create device", "change firewall", "change routes", "change peers"]
+    assert world.tunnel is not None
+    assert world.tunnel.peers.keys() == {host(2).public_key}
+    assert world.routed == {"rail1": address(1, 1)}
+
+
+async def test_the_same_again_changes_nothing(mesh: Mesh, world: Simulated) -> None:
+    load(mesh)
+    await run_pass(mesh)
+    world.changes.clear()
+    mesh.status.actual = None  # so that the system is read
+    publish(mesh, environment(1, [1, 2], revision=2))
+    await run_pass(mesh)
+    assert world.changes == []
+    assert (mesh.status.counts.passes, mesh.status.counts.read_backs) == (2, 2)
+
+
+async def test_until_all_is_loaded_only_the_firewall_and_the_device_are_created(mesh: Mesh, world: Simulated) -> None:
+    publish(mesh, environment(1, [1, 2]))
+    await run_pass(mesh)
+    assert world.changes == ["create firewall", "create device"]
+
+
+async def test_what_a_read_back_finds_to_differ_is_corrected_and_counted(mesh: Mesh, world: Simulated) -> None:
+    load(mesh)
+    await run_pass(mesh)
+    world.routed.clear()
+    mesh._reconciler.read_back.at = 0.0
+    await run_pass(mesh)
+    assert world.routed == {"rail1": address(1, 1)}
+    assert mesh.status.counts.repairs == 1
+
+
+async def test_a_fresh_workload_is_routed_before_its_document_is_published(mesh: Mesh, world: Simulated) -> None:
+    mesh.loaded()
+    await run_pass(mesh)
+    assert world.routed == {}
+    applied = asyncio.create_task(mesh.add_workload(WORKLOAD.link, WORKLOAD.environment, 1))
+    await asyncio.sleep(0)
+    await run_pass(mesh)
+    assert world.routed == {"rail1": address(1, 1)}
+    publish(mesh, environment(1, []))  # the document decides: the instance is gone again
+    await run_pass(mesh)
+    assert world.routed == {}
+    applied.cancel()
+
+
+async def test_what_a_failed_pass_did_not_apply_is_applied_by_the_next(mesh: Mesh, world: Simulated) -> None:
+    load(mesh)
+    world.fails = True
+    with pytest.raises(Failed):
+        await run_pass(mesh)
+    world.fails, mesh.status.actual = False, None
+    await run_pass(mesh)
+    assert world.tunnel is not None
+    assert world.tunnel.peers.keys() == {host(2).public_key}
+    assert mesh.notifier.acknowledger._pending == {"@hosts": 1}
+
+
+async def test_removing_waits_for_the_pass_under_way_which_would_create_the_device_again(
+    mesh: Mesh, world: Simulated
+) -> None:
+    load(mesh)
+    await run_pass(mesh)
+    world.changes.clear()
+    mesh._reconciler.read_back.at = 0.0
+    world.tunnel = None  # somebody has removed it, and the pass is about to find out
+    world.may_read.clear()
+    world.is_reading.clear()
+    reading = asyncio.create_task(run_pass(mesh))
+    await world.is_reading.wait()
+    removing = asyncio.create_task(mesh.remove())
+    await asyncio.sleep(0)
+    world.may_read.set()
+    await asyncio.gather(reading, removing)
+    await run_pass(mesh)
+    assert world.changes[-2:] == ["remove device", "remove firewall"]
+    assert (world.tunnel, world.ruleset) == (None, None)
