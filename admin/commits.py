@@ -67,7 +67,7 @@ async def commit_edits(
         preconditions.check(before, exists(before))
         return after
 
-    written = await request.app[CONTEXT].writer.settle(id_, change)
+    written = await request.app[CONTEXT].writer.change(id_, change)
     return Committed(written.after, created=written.before is None or not exists(written.before))
 
 
@@ -87,7 +87,7 @@ async def commit_environment(request: web.Request, wanted: Sequence[Edit]) -> Co
         new = Environment(id=id_, network=network, revision=revision + 1)
         return replace(edits.apply(new, wanted, now), revision=revision + 1)
 
-    written = await context.writer.settle(id_, change)
+    written = await context.writer.change(id_, change)
     return Committed(written.after, created=written.before is None)
 
 

@@ -2,15 +2,18 @@
 
 
 class StoreError(Exception):
-    """Base of this folder."""
+    """Base of this folder's errors."""
 
 
 class Unavailable(StoreError):
-    """The store cannot be reached or does not answer as it should: try again later."""
+    """The store cannot be reached, or does not answer as it should: try again later."""
 
 
 class RevisionConflict(StoreError):
-    """Somebody else committed first: read the environment again and decide anew."""
+    """Another writer has committed first: read the environment again and decide again.
+
+    ``expected`` is the revision that the commit expected, ``actual`` the newest one.
+    """
 
     def __init__(self, environment: str, expected: int, actual: int) -> None:
         super().__init__(f"environment {environment!r} is at revision {actual}, not {expected}")
@@ -19,20 +22,20 @@ class RevisionConflict(StoreError):
 
 
 class NetworkTaken(StoreError):
-    """Another environment has, or once had, this network: draw another."""
+    """Another environment has this network, or had it before it was deleted: draw another."""
 
 
 class HostChanged(StoreError):
-    """Somebody else has changed the host first: read it again and decide anew."""
+    """Somebody else has changed the host first: read it again and decide again."""
 
 
 class KeyTaken(StoreError):
-    """Another host has this public key, be it as the next one: make a key pair of one's own."""
+    """Another host has this public key, as its current or its next one: make a new key pair."""
 
 
 class EndpointTaken(StoreError):
-    """Another host is reached at this endpoint: forget that host, if it is gone, or use another address or port."""
+    """Another host has this endpoint: forget that host if it is gone, or use another address or port."""
 
 
 class Corrupt(StoreError):
-    """What the store holds breaks its own rules; the message names the key."""
+    """A value in the store breaks the rules of its type; the message names its key."""

@@ -1,11 +1,11 @@
-"""How a write is made: read, decide, commit; and again if somebody else was first.
+"""How an environment is changed: read it, decide, commit; and again if another writer was first.
 
-    read environment ──► step(revision, environment) ──► the same object    nothing to do
-          ▲                                         └──► the next one ──► store.commit ──► done
-          └────────────── conflict: read again ◄───────────────────────────────┘
+    read environment ──► change(revision, environment) ──► the same object    nothing to do
+          ▲                                           └──► the next one ──► store.environments.commit ──► done
+          └────────────── conflict: read again ◄──────────────────────────────────────┘
 
-Writers of one environment in this process take turns, so only other processes can be in the way, and each of them
-has one writer at a time too: a few rounds settle it however many clients there are.
+The changes of one environment in this process wait for each other. So only other processes can be first, and each of
+them makes one change of the environment at a time too: a few attempts are enough, however many clients there are.
 """
 
 from __future__ import annotations
@@ -24,76 +24,86 @@ from zones.edits import Edit, must_exist
 from zones.model import Environment
 from zones.names import EnvironmentId
 
-MAX_ATTEMPTS = 20  # beyond what a handful of processes need; then the client is told, before its patience ends
-PAUSE = 0.005  # seconds, times the attempt; the spread that lets one of two competing processes go first
+MAX_ATTEMPTS = 20  # more than a handful of processes need; after them the caller gets the conflict, before it times out
+PAUSE = 0.005  # seconds, times the number of the attempt: the longest of the random pauses, which lets one process win
 
 T = TypeVar("T")
-Step = Callable[[int, Environment | None], Environment]
-"""Given the newest revision and the environment (None where there is none), what it should be."""
+EnvironmentChange = Callable[[int, Environment | None], Environment]
+"""Takes the newest revision and the environment (None if it does not exist); returns what the environment should be."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A write that was made. ``before`` is None for a new environment; the same as ``after`` where nothing changed."""
+    """A change that was made."""
 
     before: Environment | None
+    """The environment before; None if it did not exist."""
     after: Environment
+    """The environment now; the same object as ``before`` if nothing has changed."""
 
 
-class Tally(Protocol):
-    """Where writes are counted: ``commits`` that changed something, ``conflicts`` where somebody else was first."""
+class WriteCounter(Protocol):
+    """Counts of writes, which may be part of larger counts."""
 
     commits: int
+    """Commits that changed something."""
     conflicts: int
+    """Attempts that failed because another writer was first, or had the network already."""
 
 
 @dataclass(slots=True)
-class Counts:
-    """A `Tally` of its own, for who has no other."""
+class WriterCounts:
+    """The counts of a writer that was given no others; the fields are those of `WriteCounter`."""
 
     commits: int = 0
+    """Commits that changed something."""
     conflicts: int = 0
+    """Attempts that failed because another writer was first, or had the network already."""
 
 
 class Writer:
-    """Writes to ``store``. All methods raise `store.errors.Unavailable`, and `RevisionConflict` for too many."""
+    """Changes environments in ``store``.
 
-    def __init__(self, store: Store, counts: Tally | None = None) -> None:
-        self.counts = counts or Counts()
+    All methods raise `store.errors.Unavailable`, and `RevisionConflict` if another writer was first at every attempt.
+    """
+
+    def __init__(self, store: Store, counts: WriteCounter | None = None) -> None:
+        self.counts = counts or WriterCounts()
         self._store = store
-        self._turns: WeakValueDictionary[EnvironmentId, asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[EnvironmentId, asyncio.Lock] = WeakValueDictionary()
 
     async def edit(self, id_: EnvironmentId, wanted: Sequence[Edit], now: int) -> Written:
         """Applies ``wanted`` to the environment ``id_`` in one commit, at ``now`` (Unix milliseconds).
 
-        Raises `zones.errors.ZonesError`: `Missing` where there is no such environment.
+        Raises `zones.errors.ZonesError`: `Missing` if the environment does not exist.
         """
-        return await self.settle(id_, lambda _, before: edits.apply(must_exist(id_, before), wanted, now))
+        return await self.change(id_, lambda _, before: edits.apply(must_exist(id_, before), wanted, now))
 
-    async def settle(self, id_: EnvironmentId, step: Step) -> Written:
-        """Makes the environment ``id_`` what ``step`` says, which is asked anew whenever somebody else was first.
+    async def change(self, id_: EnvironmentId, change: EnvironmentChange) -> Written:
+        """Makes the environment ``id_`` what ``change`` returns. Calls it again whenever another writer was first.
 
-        Where it gives what it was given, nothing is written; whatever it raises ends the write. Raises `NetworkTaken`
-        where each attempt's network was somebody else's.
+        If ``change`` returns the object that it was given, nothing is written. What it raises ends the write. Raises
+        `NetworkTaken` if the network of each attempt belonged to another environment.
         """
 
         async def attempt() -> Written:
             revision, before = await self._store.environments.read(id_)
-            after = step(revision, before)
+            after = change(revision, before)
             if after is not before:
                 if before is None and revision:
-                    # One created anew must not be open to tokens of the one deleted, should some have been left.
-                    await self._forget_tokens(id_)
+                    # An environment of this id was deleted before. Should tokens of it have been left, they must not
+                    # give access to the new one.
+                    await self._remove_tokens(id_)
                 await self._store.environments.commit(after, revision)
                 self.counts.commits += 1
             return Written(before, after)
 
-        return await self._take_turn(id_, attempt)
+        return await self._attempt_in_turn(id_, attempt)
 
     async def delete(self, id_: EnvironmentId, check: Callable[[Environment], object]) -> int:
-        """Deletes the environment ``id_`` and all its tokens; gives the revision of the deletion.
+        """Deletes the environment ``id_`` and all its tokens; returns the revision of the deletion.
 
-        ``check`` is given what is to be deleted; whatever it raises ends the write. Raises `Missing`.
+        ``check`` is called with the environment before; what it raises ends the write. Raises `Missing`.
         """
 
         async def attempt() -> int:
@@ -102,13 +112,13 @@ class Writer:
             check(environment)
             revision = await self._store.environments.delete(environment)
             self.counts.commits += 1
-            await self._forget_tokens(id_)
+            await self._remove_tokens(id_)
             return revision
 
-        return await self._take_turn(id_, attempt)
+        return await self._attempt_in_turn(id_, attempt)
 
-    async def _take_turn(self, id_: EnvironmentId, attempt: Callable[[], Awaitable[T]]) -> T:
-        async with self._turns.setdefault(id_, asyncio.Lock()):
+    async def _attempt_in_turn(self, id_: EnvironmentId, attempt: Callable[[], Awaitable[T]]) -> T:
+        async with self._locks.setdefault(id_, asyncio.Lock()):
             for number in range(MAX_ATTEMPTS):
                 try:
                     return await attempt()
@@ -119,6 +129,6 @@ class Writer:
                     await asyncio.sleep(random.uniform(0, PAUSE * number))  # noqa: S311 no secret
         raise AssertionError("the last attempt returns or raises")
 
-    async def _forget_tokens(self, id_: EnvironmentId) -> None:
+    async def _remove_tokens(self, id_: EnvironmentId) -> None:
         tokens = await self._store.tokens.read()
         await self._store.tokens.remove(digest for digest, token in tokens.items() if token.environment == id_)

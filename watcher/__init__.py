@@ -1,1 +1,1 @@
-"""How we learn what is true: the store in Redis or Valkey, and the watcher that follows it."""
+"""The watcher follows the store, a follower the agent of its host; both publish the zone of each environment."""

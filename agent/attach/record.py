@@ -71,7 +71,7 @@ class InstanceRecords:
             edit = PutInstance(service or attachment.service, attachment.instance, state, host.id, region)
             return apply(before, [edit], unix_milliseconds())
 
-        environment = (await self.writer.settle(attachment.environment, step)).after
+        environment = (await self.writer.change(attachment.environment, step)).after
         service, instance = _find(environment, attachment)
         if service is None or instance is None:
             raise Failed(f"{attachment} was removed by somebody else while it was being attached: attach it again")
@@ -89,7 +89,7 @@ class InstanceRecords:
                 else before
             )
 
-        await self.writer.settle(attachment.environment, step)
+        await self.writer.change(attachment.environment, step)
 
     async def remove(self, attachment: Attachment) -> Environment | None:
         """Removes the instance of ``attachment``, and with it its names; gives the environment without it.
@@ -105,7 +105,7 @@ class InstanceRecords:
                 return before
             return apply(before, [DeleteInstance(service, attachment.instance)], unix_milliseconds())
 
-        written = await self.writer.settle(attachment.environment, step)
+        written = await self.writer.change(attachment.environment, step)
         return None if written.after is written.before else written.after
 
 

@@ -77,4 +77,4 @@ async def test_the_locks_of_an_environment_are_dropped_when_no_write_waits(api: 
     await api.put(E, {})
     answers = await asyncio.gather(*(api.put(f"{E}/services/s{n}", {}) for n in range(5)))
     assert {answer.status for answer in answers} == {201}
-    assert not api.context.writer._turns
+    assert not api.context.writer._locks
