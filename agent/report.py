@@ -89,8 +89,8 @@ def _describe_peer(
 
 
 def _lagging(mesh: Mesh, id_: EnvironmentId, live: frozenset[str], acknowledged: Acknowledged) -> list[str]:
-    environment, given = mesh.published.environments[id_], acknowledged.get(id_, {})
-    return sorted(host for host in hosts_of(environment) & live if given.get(host, 0) < environment.revision)
+    environment, revisions = mesh.published.environments[id_], acknowledged.get(id_, {})
+    return sorted(host for host in hosts_of(environment) & live if revisions.get(host, 0) < environment.revision)
 
 
 def _problems(
@@ -102,22 +102,22 @@ def _problems(
     quarantined: Mapping[EnvironmentId, str],
 ) -> Iterator[str]:
     if mesh.status.problem:
-        yield f"this host cannot be made as it should be: {mesh.status.problem}"
+        yield f"the last changes could not be applied to this host: {mesh.status.problem}"
     for rejection in mesh.status.rejected:
         yield f"rejected: {rejection}"
     for environment, reason in quarantined.items():
-        yield f"rejected: the newest document of {environment}, the one before it is in force: {reason}"
+        yield f"rejected: the newest document of {environment}; the one before it stays in force: {reason}"
     for id_, reason in mesh.published.hosts.unreadable.items():
         yield f"host {id_}: its document cannot be read: {reason}"
     for key, seconds in silent.items():
         host = by_key.get(key)
-        who = f"host {host.id} at {host.endpoint}" if host else f"external peer {key}"
-        hint = "is its UDP port open on the way, and its agent running?" if host else "is it switched on?"
-        yield f"{who} has not answered for {seconds:.0f} s though we send to it: {hint}"
+        name = f"host {host.id} at {host.endpoint}" if host else f"external peer {key}"
+        hint = "is its UDP port reachable from here, and its agent running?" if host else "is it switched on?"
+        yield f"{name} has not answered for {seconds:.0f} s though this host sends to it: {hint}"
     yield from _absent(mesh, live)
     for id_ in sorted(mesh.published.environments):
-        if behind := _lagging(mesh, id_, live, acknowledged):
-            yield f"{id_}: revision {mesh.published.environments[id_].revision} is not yet on {', '.join(behind)}"
+        if lagging := _lagging(mesh, id_, live, acknowledged):
+            yield f"{id_}: revision {mesh.published.environments[id_].revision} is not yet on {', '.join(lagging)}"
 
 
 def _absent(mesh: Mesh, live: frozenset[str]) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """The book of fresh workloads: committed to the store, but not yet in a document that was published to this host.
 
-An attachment commits its instance first and then wants the workload to be reached, while the watcher is still on its
-way to the new document. The plan follows the documents; it would leave the workload out, and remove its route if it had
-one. So the plan includes a fresh workload by its entry here, until a document of at least that revision decides.
+An attach commits the instance and then needs the workload to be reached, often before the watcher has published the new
+document. The plan follows the published documents: it would leave the workload out, and remove its route if it had one.
+So the plan includes a workload that has an entry here, until a document of at least that revision is published.
 """
 
 from __future__ import annotations

@@ -3,13 +3,12 @@
 Theory of operation
 ===================
 
-**What it holds.** The newest document of each environment that has a member on this host, and all registered hosts
-(`published`); the workloads that are attached here, of which some are *fresh*: committed, but not in a published
-document yet (`fresh`); and the system as it is: the firewall's sets, the routes, and the tunnel's peers (`status`). The
-first two say what the host should be. Nothing else is remembered about the past, except which peers the last pass had
-and where they were registered.
+**What it holds.** Wanted state: the newest document of each environment that has a member on this host, and all
+registered hosts (`published`); and the workloads that are attached here, of which some are *fresh*: committed, but not
+in a published document yet (`fresh`). Actual state: the firewall's sets, the routes, and the tunnel's peers (`status`).
+About the past it remembers only which peers the last pass had, and which endpoint each of them had registered.
 
-**What a pass does** (`reconcile`). A pass compares the two and takes the steps between them:
+**What a pass does** (`reconcile`). A pass takes the steps from the actual to the wanted state:
 
     read       the system is read, where a read-back is due; a missing firewall or device is created
     plan       what should this host have?                          pure
@@ -32,8 +31,8 @@ everything that has come since the one before: a thousand commits during one pas
 - What a pass reports as ready is what it planned, not what has been published meanwhile.
 - Until all environments have been loaded, only the firewall's rules and the device itself are put right: the routes,
   peers and set members of an earlier agent stay as they are.
-- The same input again leads to no step. What the agent has changed is reckoned from its own steps until the next
-  read-back, and every difference that a read-back finds is corrected, whoever made it.
+- The same input again leads to no step. The actual state is computed from the agent's own steps until the next
+  read-back, and every difference that a read-back finds is corrected, whoever caused it.
 - A pass that fails changes nothing of what is to be done: its changes are due again, the system is read before the next
   attempt, and those that wait for the pass get the reason. The first pass of an agent must succeed.
 """

@@ -1,11 +1,12 @@
-"""Which peers are silent: WireGuard owes this host a packet from them, and none comes. Time is an argument.
+"""Which peers are silent: by WireGuard's rules they should have sent a packet, and did not. Time is an argument.
 
-What a peer owes follows from the WireGuard paper (§6.5, and §6.2 for the retries) and from nothing else:
+When a peer sends a packet follows from the WireGuard paper (§6.5, and §6.2 for the retries) and from nothing else:
 
-- Who receives data and sends none itself sends a keepalive within 10 s (Keepalive-Timeout). So data is always answered.
-- A keepalive is answered by nothing. Only data is.
-- Who has sent data and received nothing for 15 s (Keepalive-Timeout + Rekey-Timeout) sends a handshake initiation, and
-  another each 5 s (Rekey-Timeout) while no response comes.
+- A peer that receives data and sends none itself sends a keepalive within 10 s (Keepalive-Timeout). So data is always
+  answered.
+- A keepalive is not answered. Only data is.
+- A peer that has sent data and received nothing for 15 s (Keepalive-Timeout + Rekey-Timeout) sends a handshake
+  initiation, and another every 5 s (Rekey-Timeout) until a response comes.
 
 So a peer from which nothing has come for 20 s after data was sent to it has left one handshake unanswered too: it
 cannot be reached. The device counts octets, not kinds of packets, so the keepalives that it may have sent are
@@ -27,7 +28,7 @@ UNASKED_KEEPALIVES = 2  # after the last packet received: one that confirms a ne
 
 @dataclass(frozen=True, slots=True)
 class _Traffic:
-    """The device's counters for one peer when it was last read, and what follows from those before."""
+    """The device's counters for one peer when it was last read, and what earlier readings say about it."""
 
     received: int
     """Octets received from the peer."""
@@ -58,7 +59,7 @@ class Health:
         return traffic is not None and not traffic.is_silent
 
     def silent(self, now: float) -> dict[PublicKey, float]:
-        """The peers that owe an answer for at least `SILENCE`, and for how many seconds each has owed it."""
+        """The peers that have not answered for at least `SILENCE`, and for how many seconds each has not."""
         return {
             key: now - traffic.unanswered_since
             for key, traffic in self._traffic.items()
@@ -77,7 +78,7 @@ def _read(before: _Traffic | None, peer: ActualPeer, now: float) -> _Traffic:
 
 
 def _has_sent_data(before: _Traffic, peer: ActualPeer, now: float) -> bool:
-    """Whether more was sent since the peer was last heard than the keepalives that no peer answers."""
+    """Whether more was sent since the last packet received than the keepalives, which no peer answers."""
     keepalives = UNASKED_KEEPALIVES
     if peer.keepalive:
         keepalives += 1 + int((now - before.received_at) / peer.keepalive)

@@ -18,10 +18,10 @@ needs_wg = pytest.mark.skipif(not shutil.which("wg"), reason="no wg: install the
 
 
 @needs_wg
-def test_a_public_key_is_the_one_that_wg_reckons() -> None:
+def test_a_public_key_is_the_one_that_wg_computes() -> None:
     for key in (PrivateKey.generate() for _ in range(10)):
-        told = subprocess.run(["wg", "pubkey"], input=key.text, capture_output=True, text=True, check=True)
-        assert told.stdout.strip() == key.public
+        printed = subprocess.run(["wg", "pubkey"], input=key.text, capture_output=True, text=True, check=True)
+        assert printed.stdout.strip() == key.public
 
 
 @needs_wg

@@ -1,4 +1,4 @@
-"""Waiting for others, and telling them: acknowledgements and leases in a real store."""
+"""Waiting for other hosts, and acknowledging to them: acknowledgements and leases in a real store."""
 
 from __future__ import annotations
 

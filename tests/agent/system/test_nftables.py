@@ -31,15 +31,15 @@ def firewall() -> Firewall:
 
 async def bring(table: Firewall, wanted: Wanted) -> Ruleset:
     """``table`` with the elements of ``wanted``, as it is then."""
-    seen = await read(table)
-    await table.apply(diff(elements(wanted), seen.elements))
+    actual = await read(table)
+    await table.apply(diff(elements(wanted), actual.elements))
     return await read(table)
 
 
 async def read(table: Firewall) -> Ruleset:
-    seen = await table.read()
-    assert seen is not None
-    return seen
+    ruleset = await table.read()
+    assert ruleset is not None
+    return ruleset
 
 
 def nft(*arguments: str) -> str:
@@ -120,9 +120,9 @@ def test_dropped_packets_are_counted_and_are_no_change(space: Namespace) -> None
         )
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock, contextlib.suppress(PermissionError):
             sock.sendto(b"hello", ("ff02::1", 9, 0, socket.if_nametoindex("rail1")))
-        seen = await read(table)
-        assert seen.drops["from_host"] > 0
-        assert table.is_intact(seen)
+        ruleset = await read(table)
+        assert ruleset.drops["from_host"] > 0
+        assert table.is_intact(ruleset)
 
     run(space, main())
 

@@ -1,4 +1,4 @@
-"""The workload's resolv.conf: written whole, at the place where ip-netns(8) looks, and put back."""
+"""The workload's resolv.conf: written whole where ip-netns(8) looks for it, and restored."""
 
 from __future__ import annotations
 

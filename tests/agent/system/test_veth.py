@@ -64,7 +64,7 @@ def test_the_first_packet_leaves_at_once_without_neighbour_discovery(space: Name
     """Both ends have a neighbour entry for each other, and the address is usable as soon as it is added."""
     wanted = veth(workload)
     run(space, made(wanted))
-    heard = space.capture(wanted.link)
+    capture = space.capture(wanted.link)
 
     def send() -> None:
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
@@ -75,18 +75,18 @@ def test_the_first_packet_leaves_at_once_without_neighbour_discovery(space: Name
     async def frames() -> AsyncIterator[bytes]:
         async with asyncio.timeout(5):
             while True:
-                yield await asyncio.get_running_loop().sock_recv(heard, 2048)
+                yield await asyncio.get_running_loop().sock_recv(capture, 2048)
 
     async def until_first() -> list[bytes]:
-        seen = []
+        captured = []
         async for frame in frames():
-            seen.append(frame)
+            captured.append(frame)
             if frame.endswith(b"first"):
                 break
-        return seen
+        return captured
 
     *before, frame = asyncio.run(until_first())
-    heard.close()
+    capture.close()
     assert frame[22:38] == bytes(address(1, 1))  # the packet's source is the workload's own address
     assert not [one for one in before if one[20] == ICMPV6 and one[54] == NEIGHBOUR_SOLICITATION]
 

@@ -65,7 +65,7 @@ def on_device(request: pytest.FixtureRequest, space: Namespace) -> Callable[[Bod
 
 
 def allow(name: str, peer: PublicKey, prefix: str) -> None:
-    """What a hand at the machine does."""
+    """A manual change of the device."""
     subprocess.run(["wg", "set", name, "peer", peer, "allowed-ips", prefix], check=True)
 
 
@@ -133,7 +133,7 @@ def test_an_address_moves_to_the_peer_that_it_is_given_to(on_device: Callable[[B
     on_device(body)
 
 
-def test_what_a_hand_at_the_device_allowed_is_seen_and_mended(on_device: Callable[[Body], None]) -> None:
+def test_what_was_allowed_manually_is_seen_and_corrected(on_device: Callable[[Body], None]) -> None:
     async def body(device: Device) -> None:
         await made(device)
         wanted = {key(1): Peer("192.0.2.1:51820", frozenset({address(1, 1)}))}
@@ -142,29 +142,29 @@ def test_what_a_hand_at_the_device_allowed_is_seen_and_mended(on_device: Callabl
         allow(name, key(1), "fd12::/16")
         assert (await read(device)).peers[key(1)].is_foreign
         await device.apply(diff(wanted, await read(device)))
-        mended = (await read(device)).peers[key(1)]
-        assert mended.allowed_ips == {address(1, 1)}
-        assert not mended.is_foreign
+        corrected = (await read(device)).peers[key(1)]
+        assert corrected.allowed_ips == {address(1, 1)}
+        assert not corrected.is_foreign
 
     if reason := why_not("wg"):
         pytest.skip(reason)
     on_device(body)
 
 
-def test_what_is_reckoned_is_what_is_read_back(on_device: Callable[[Body], None]) -> None:
+def test_what_is_computed_is_what_is_read_back(on_device: Callable[[Body], None]) -> None:
     async def body(device: Device) -> None:
         await made(device)
         worlds: list[dict[int, list[int]]] = [{1: [1, 2], 2: [3]}, {1: [2, 3], 3: [1]}, {2: [1, 2, 3]}, {}]
-        reckoned = await read(device)
+        computed = await read(device)
         for world in worlds:
             wanted = {
                 key(k): Peer(f"192.0.2.{k}:51820", frozenset(address(1, at) for at in of)) for k, of in world.items()
             }
-            steps = diff(wanted, reckoned)
+            steps = diff(wanted, computed)
             await device.apply(steps)
-            reckoned = after(reckoned, steps)
-            assert await read(device) == reckoned
-            assert diff(wanted, reckoned) == []
+            computed = after(computed, steps)
+            assert await read(device) == computed
+            assert diff(wanted, computed) == []
 
     on_device(body)
 
@@ -219,7 +219,7 @@ def test_a_wireguard_go_that_has_died_is_started_again(space: Namespace) -> None
         private = await made(device)
         (SOCKETS / f"{device._name}.sock").unlink()
         async with asyncio.timeout(10):
-            while links.exists(device._name):  # noqa: ASYNC110 nothing tells us
+            while links.exists(device._name):  # noqa: ASYNC110 nothing notifies of it
                 await asyncio.sleep(0.01)
         assert await device.read() is None
         async with asyncio.timeout(10):
