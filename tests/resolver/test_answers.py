@@ -1,4 +1,4 @@
-"""The table of cases, through the pure heart, over UDP and over TCP."""
+"""The table of cases, through the responder alone, over UDP and over TCP."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def scopes() -> ScopeTable:
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_the_heart_answers(case: Case, scopes: ScopeTable) -> None:
+def test_it_is_answered(case: Case, scopes: ScopeTable) -> None:
     state = scopes.scope_of(socket.inet_aton(case.source), worlds.ASKED).state
     for payload in (None, 4096):
         packet = query(case.name, case.rtype, payload=payload)

@@ -80,7 +80,7 @@ def test_no_answer_holds_another_environments_data(
     networks = {environment.id: environment.network for environment in environments}
     for id_, name, rtype in questions:
         state = scopes.scope_of(socket.inet_aton(SOURCES[id_]), worlds.ASKED).state
-        for _ in range(2):  # anew, then from the memo
+        for _ in range(2):  # anew, then from the packet cache
             reply = Responder(scopes, QueryCounts()).respond(query(name, rtype, payload=1232), state, Transport.UDP)
             assert isinstance(reply, bytes)
             tail = reply[12:]
@@ -92,7 +92,7 @@ def test_no_answer_holds_another_environments_data(
 
 
 def test_the_same_octets_from_two_environments_get_two_answers() -> None:
-    """The memo of one is never the other's, also where both were asked the same."""
+    """The packet cache of one is never the other's, also where both were asked the same."""
     scopes = ScopeTable(worlds.PLATFORM, worlds.BINDINGS)
     scopes.publish(worlds.compiled(worlds.production()))
     scopes.publish(worlds.compiled(worlds.staging()))

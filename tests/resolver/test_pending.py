@@ -1,4 +1,4 @@
-"""Names that are known and on their way: who asks for one waits for it, and nobody else does."""
+"""Pending names: a query for one waits until its zone is published, and no other query waits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from zones.zone import Zone
 
 Ask = Callable[..., Awaitable[bytes]]
 
-NOW_SERVED = worlds.build(
+SERVED = worlds.build(
     "production",
     1,
     PutService("old"),
@@ -36,8 +36,8 @@ NOW_SERVED = worlds.build(
     PutInstance("waiting", "w1", state=State.STARTING),
     PutRecord("alias", "CNAME", RecordSet(60, ("new.railway.internal.",))),
 )
-COMING = apply(
-    NOW_SERVED,
+PENDING = apply(
+    SERVED,
     [
         PutService("new"),
         PutInstance("new", "n1"),
@@ -57,18 +57,20 @@ def ask(request: pytest.FixtureRequest) -> Ask:
 
 
 @pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever is answered here was released: a deadline that ends the waiting too would hide that nobody did."""
+def no_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A held query that is answered here was released: its deadline is too late for any test."""
     monkeypatch.setattr(held, "PENDING_HOLD", 10 * DEADLINE)
 
 
-def zone(environment: Environment = COMING) -> Zone:
+def zone(environment: Environment = PENDING) -> Zone:
     return worlds.compiled(environment)
 
 
-async def settled() -> None:
-    """Long enough for an answer that need not wait."""
-    await asyncio.sleep(0.1)
+async def everything_else_is_answered(resolver: Resolver) -> None:
+    """Returns when all queries that were sent before, and need not wait, have their answer."""
+    for _ in range(3):  # the server answers in the order of arrival; the clients take some turns of the loop to see it
+        for ask in (ask_udp, ask_tcp):
+            assert read(await asking(resolver, ask, "nowhere")).rcode() == dns.rcode.NXDOMAIN
 
 
 async def wait_until_held(resolver: Resolver, number: int) -> None:
@@ -78,9 +80,9 @@ async def wait_until_held(resolver: Resolver, number: int) -> None:
 
 
 @asynccontextmanager
-async def announced(*served: Zone, coming: Zone) -> AsyncIterator[Resolver]:
+async def announced(*served: Zone, pending: Zone) -> AsyncIterator[Resolver]:
     async with serving(*served) as resolver:
-        resolver.announce(coming)
+        resolver.announce(pending)
         yield resolver
 
 
@@ -88,7 +90,7 @@ def asking(resolver: Resolver, ask: Ask, *args: str, source: str = PRODUCTION_SO
     return asyncio.ensure_future(ask(resolver.addresses[0], query(*args, payload=1232), source))
 
 
-# What is worth waiting for
+# Which queries wait
 
 
 @pytest.mark.parametrize(
@@ -113,28 +115,28 @@ def asking(resolver: Resolver, ask: Ask, *args: str, source: str = PRODUCTION_SO
         ("1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.3.0.0.0.1.0.0.0.0.0.0.0.2.1.d.f.ip6.arpa.", "PTR", True),
     ],
 )
-def test_a_query_waits_if_there_is_more_to_say(name: str, rtype: str, expected: bool) -> None:
+def test_a_query_waits_if_the_pending_zone_has_a_better_answer(name: str, rtype: str, expected: bool) -> None:
     asked = Query(QueryHeader(1, 0, True), Name.parse(absolute(name)), RRType[rtype])
-    assert has_better_answer(asked, answer(asked, zone(NOW_SERVED)), zone()) is expected
+    assert has_better_answer(asked, answer(asked, zone(SERVED)), zone()) is expected
 
 
 def test_an_environment_that_is_switched_on_or_was_not_there_is_waited_for() -> None:
     asked = Query(QueryHeader(1, 0, True), Name.parse(absolute("old")), RRType.AAAA)
-    off = zone(apply(NOW_SERVED, [SetEnabled(False)], NOW))
-    assert has_better_answer(asked, answer(asked, off), zone(NOW_SERVED))
-    assert not has_better_answer(asked, answer(asked, zone(NOW_SERVED)), off)
+    off = zone(apply(SERVED, [SetEnabled(False)], NOW))
+    assert has_better_answer(asked, answer(asked, off), zone(SERVED))
+    assert not has_better_answer(asked, answer(asked, zone(SERVED)), off)
 
 
-# What waits, on the wire
+# The same on the wire
 
 
-async def test_a_name_on_its_way_is_waited_for_and_then_answered(ask: Ask) -> None:
-    async with announced(zone(NOW_SERVED), coming=(coming := zone())) as resolver:
+async def test_a_pending_name_is_answered_when_its_zone_is_published(ask: Ask) -> None:
+    async with announced(zone(SERVED), pending=(pending := zone())) as resolver:
         asked = asking(resolver, ask, "new")
         await wait_until_held(resolver, 1)
-        await settled()
+        await everything_else_is_answered(resolver)
         assert not asked.done()
-        resolver.publish(coming)
+        resolver.publish(pending)
         assert answers(read(await asked)) == ["new AAAA fd12:0:1:3::1"]
         assert (resolver.counts.held_pending, resolver.counts.pending_timeouts, resolver.counts.held_loading) == (
             1,
@@ -144,19 +146,19 @@ async def test_a_name_on_its_way_is_waited_for_and_then_answered(ask: Ask) -> No
 
 
 async def test_the_pair_that_musl_sends_waits_together(ask: Ask) -> None:
-    async with announced(zone(NOW_SERVED), coming=(coming := zone())) as resolver:
+    async with announced(zone(SERVED), pending=(pending := zone())) as resolver:
         pair = [asking(resolver, ask, "new", rtype) for rtype in ("A", "AAAA")]
         await wait_until_held(resolver, 2)
         assert not any(asked.done() for asked in pair)
-        resolver.publish(coming)
+        resolver.publish(pending)
         nodata, address = [read(await asked) for asked in pair]
         assert (nodata.rcode(), answers(nodata)) == (dns.rcode.NOERROR, [])
         assert answers(address) == ["new AAAA fd12:0:1:3::1"]
 
 
-async def test_what_takes_too_long_is_a_failure_and_never_a_no(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_takes_too_long_is_a_failure_and_never_a_denial(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(held, "PENDING_HOLD", 0.15)
-    async with announced(zone(NOW_SERVED), coming=zone()) as resolver:
+    async with announced(zone(SERVED), pending=zone()) as resolver:
         message = read(await asking(resolver, ask, "new"))
         assert message.rcode() == dns.rcode.SERVFAIL
         [option] = message.options
@@ -170,72 +172,72 @@ async def test_what_takes_too_long_is_a_failure_and_never_a_no(ask: Ask, monkeyp
     ("name", "rcode"), [("nowhere", "NXDOMAIN"), ("old", "NOERROR"), ("w1.waiting", "NOERROR"), ("x.old", "NXDOMAIN")]
 )
 async def test_all_else_is_answered_at_once(ask: Ask, name: str, rcode: str) -> None:
-    async with announced(zone(NOW_SERVED), coming=zone()) as resolver:
+    async with announced(zone(SERVED), pending=zone()) as resolver:
         message = read(await asking(resolver, ask, name))
         assert dns.rcode.to_text(message.rcode()) == rcode
         assert resolver.counts.held_pending == 0
 
 
-async def test_a_no_that_was_remembered_does_not_get_round_it(ask: Ask) -> None:
+async def test_a_denial_in_the_packet_cache_is_not_given(ask: Ask) -> None:
     """Neither one that was packed before, nor one from before an announcement of the same name."""
-    async with serving(zone(NOW_SERVED)) as resolver:
+    async with serving(zone(SERVED)) as resolver:
         for _ in range(3):
             assert read(await asking(resolver, ask, "new")).rcode() == dns.rcode.NXDOMAIN
         assert resolver.counts.packet_cache_hits == 2
-        coming = zone()
-        resolver.announce(coming)
+        pending = zone()
+        resolver.announce(pending)
         asked = [asking(resolver, ask, "new") for _ in range(3)]
         await wait_until_held(resolver, 3)
-        await settled()
+        await everything_else_is_answered(resolver)
         assert not any(one.done() for one in asked)
-        resolver.publish(coming)
+        resolver.publish(pending)
         assert all(answers(read(packet)) for packet in await asyncio.gather(*asked))
 
 
 async def test_other_environments_do_not_notice(ask: Ask) -> None:
-    async with announced(zone(NOW_SERVED), STAGING, coming=(coming := zone())) as resolver:
+    async with announced(zone(SERVED), STAGING, pending=(pending := zone())) as resolver:
         asked = asking(resolver, ask, "new")
         await wait_until_held(resolver, 1)
         theirs = asking(resolver, ask, "new", source=STAGING_SOURCE)
         assert read(await theirs).rcode() == dns.rcode.NXDOMAIN
         resolver.publish(worlds.compiled(worlds.staging()))
-        await settled()
+        await everything_else_is_answered(resolver)
         assert not asked.done()
-        resolver.publish(coming)
+        resolver.publish(pending)
         assert answers(read(await asked))
         assert resolver.counts.held_pending == 1
 
 
-async def test_while_it_waits_nothing_else_does(ask: Ask) -> None:
-    async with announced(zone(NOW_SERVED), coming=(coming := zone())) as resolver:
+async def test_no_other_query_waits_meanwhile(ask: Ask) -> None:
+    async with announced(zone(SERVED), pending=(pending := zone())) as resolver:
         waiting = [asking(resolver, ask, "new") for _ in range(20)]
         await wait_until_held(resolver, 20)
         for _ in range(50):
             assert answers(read(await asking(resolver, ask, "old")))
         assert not any(asked.done() for asked in waiting)
-        resolver.publish(coming)
+        resolver.publish(pending)
         await asyncio.gather(*waiting)
 
 
 # Environments that are not served yet
 
 
-async def test_an_environment_on_its_way_is_waited_for(ask: Ask) -> None:
-    """Its clients are known by binding, and where nothing comes of it they are told what they were told before."""
-    async with announced(STAGING, coming=(coming := zone())) as resolver:
+async def test_a_pending_environment_is_waited_for(ask: Ask) -> None:
+    """Its clients are known by a binding. A name that is not in the pending zone is refused at once."""
+    async with announced(STAGING, pending=(pending := zone())) as resolver:
         no = read(await asking(resolver, ask, "nowhere"))
         assert no.rcode() == dns.rcode.REFUSED
         assert "on its way" in error_text(no)
         asked = asking(resolver, ask, "new")
         forwarded = asking(resolver, ask, "www.example.com.")
         await wait_until_held(resolver, 2)
-        resolver.publish(coming)
+        resolver.publish(pending)
         assert answers(read(await asked))
         assert "forwarding is not configured" in error_text(read(await forwarded))
 
 
-async def test_one_that_goes_before_it_came(ask: Ask) -> None:
-    async with announced(STAGING, coming=zone()) as resolver:
+async def test_a_pending_environment_that_is_withdrawn(ask: Ask) -> None:
+    async with announced(STAGING, pending=zone()) as resolver:
         asked = asking(resolver, ask, "new")
         await wait_until_held(resolver, 1)
         resolver.withdraw(PRODUCTION)
@@ -245,24 +247,24 @@ async def test_one_that_goes_before_it_came(ask: Ask) -> None:
         assert read(await asking(resolver, ask, "new")).rcode() == dns.rcode.REFUSED
 
 
-async def test_before_all_are_loaded_it_is_answered_when_it_comes(ask: Ask) -> None:
+async def test_before_all_are_loaded_a_pending_environment_is_answered_when_published(ask: Ask) -> None:
     async with serving(loaded=False) as resolver:
-        resolver.announce(coming := zone())
+        resolver.announce(pending := zone())
         asked, other = asking(resolver, ask, "new"), asking(resolver, ask, "new", source=UNBOUND_SOURCE)
         await wait_until_held(resolver, 1)
-        resolver.publish(coming)
+        resolver.publish(pending)
         assert answers(read(await asked))
-        await settled()
+        await everything_else_is_answered(resolver)
         assert not other.done()
         resolver.loaded()
         assert read(await other).rcode() == dns.rcode.REFUSED
         assert (resolver.counts.held_loading, resolver.counts.held_pending) == (1, 1)
 
 
-async def test_a_network_that_is_anothers_stays_so_until_it_is_published(ask: Ask) -> None:
+async def test_a_network_changes_hands_when_its_new_environment_is_published(ask: Ask) -> None:
     heir = zone(worlds.build("heir", 1, PutService("mine"), PutInstance("mine", "m1")))
     moved = zone(worlds.build("production", 9, PutService("new"), PutInstance("new", "n1")))
-    async with announced(zone(NOW_SERVED), coming=heir) as resolver:
+    async with announced(zone(SERVED), pending=heir) as resolver:
         resolver.announce(moved)
         assert answers(read(await asking(resolver, ask, "old")))
         assert read(await asking(resolver, ask, "mine")).rcode() == dns.rcode.NXDOMAIN
@@ -272,14 +274,14 @@ async def test_a_network_that_is_anothers_stays_so_until_it_is_published(ask: As
         assert answers(read(await asking(resolver, ask, "new"))) == ["new AAAA fd12:0:9:1::1"]
 
 
-# One after the other
+# One pending zone after another
 
 
-async def test_the_newer_one_is_waited_for_though_an_older_comes_first(ask: Ask) -> None:
+async def test_the_newest_zone_is_waited_for_though_an_older_one_is_published_first(ask: Ask) -> None:
     """Until its own deadline: waiting for another zone does not begin anew."""
-    older = zone(apply(NOW_SERVED, [PutService("between"), PutInstance("between", "b1")], NOW))
+    older = zone(apply(SERVED, [PutService("between"), PutInstance("between", "b1")], NOW))
     newer = zone(apply(older.environment, [PutService("new"), PutInstance("new", "n1")], NOW))
-    async with announced(zone(NOW_SERVED), coming=older) as resolver:
+    async with announced(zone(SERVED), pending=older) as resolver:
         between = asking(resolver, ask, "between")
         await wait_until_held(resolver, 1)
         resolver.announce(newer)
@@ -287,7 +289,7 @@ async def test_the_newer_one_is_waited_for_though_an_older_comes_first(ask: Ask)
         await wait_until_held(resolver, 2)
         resolver.publish(older)
         assert answers(read(await between))
-        await settled()
+        await everything_else_is_answered(resolver)
         assert not new.done()
         late = asking(resolver, ask, "new")
         await wait_until_held(resolver, 3)
@@ -297,14 +299,14 @@ async def test_the_newer_one_is_waited_for_though_an_older_comes_first(ask: Ask)
         assert read(await asking(resolver, ask, "nowhere")).rcode() == dns.rcode.NXDOMAIN
 
 
-async def test_waiting_again_does_not_take_longer(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_waiting_again_keeps_the_deadline(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(held, "PENDING_HOLD", 0.4)
-    async with announced(zone(NOW_SERVED), coming=zone()) as resolver:
+    async with announced(zone(SERVED), pending=zone()) as resolver:
         began = asyncio.get_running_loop().time()
         asked = asking(resolver, ask, "new")
         await wait_until_held(resolver, 1)
         for _ in range(10):
-            resolver.publish(zone(NOW_SERVED))
+            resolver.publish(zone(SERVED))
             await asyncio.sleep(0.02)
         assert not asked.done()
         assert read(await asked).rcode() == dns.rcode.SERVFAIL
@@ -312,21 +314,21 @@ async def test_waiting_again_does_not_take_longer(ask: Ask, monkeypatch: pytest.
         assert (resolver.counts.held_pending, resolver.counts.pending_timeouts) == (1, 1)
 
 
-async def test_what_never_came_is_no_longer_waited_for(ask: Ask) -> None:
+async def test_a_name_that_is_no_longer_pending_is_denied(ask: Ask) -> None:
     """A newer revision without the name, or an older one from a restored store, comes in its stead."""
-    async with announced(zone(NOW_SERVED), coming=zone()) as resolver:
+    async with announced(zone(SERVED), pending=zone()) as resolver:
         asked = asking(resolver, ask, "new")
         await wait_until_held(resolver, 1)
-        without = zone(NOW_SERVED)
+        without = zone(SERVED)
         resolver.announce(without)
         resolver.publish(without)
         assert read(await asked).rcode() == dns.rcode.NXDOMAIN
         assert read(await asking(resolver, ask, "new")).rcode() == dns.rcode.NXDOMAIN
 
 
-async def test_no_more_wait_than_memory_is_for(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_only_so_many_queries_are_held(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(held, "MOST_HELD", 2)
-    async with announced(zone(NOW_SERVED), coming=(coming := zone())) as resolver:
+    async with announced(zone(SERVED), pending=(pending := zone())) as resolver:
         asked = [asking(resolver, ask, "new") for _ in range(2)]
         await wait_until_held(resolver, 2)
         over = asking(resolver, ask, "new")
@@ -336,9 +338,9 @@ async def test_no_more_wait_than_memory_is_for(ask: Ask, monkeypatch: pytest.Mon
         else:
             assert resolver.counts.dropped["held_too_many"] == 1
             over.cancel()
-        resolver.publish(coming)
+        resolver.publish(pending)
         assert all(answers(read(packet)) for packet in await asyncio.gather(*asked))
-        more = zone(apply(COMING, [PutService("more"), PutInstance("more", "m1")], NOW))
+        more = zone(apply(PENDING, [PutService("more"), PutInstance("more", "m1")], NOW))
         resolver.announce(more)
         asked = [asking(resolver, ask, "more") for _ in range(2)]  # there is room again
         await wait_until_held(resolver, 5)

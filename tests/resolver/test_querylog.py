@@ -23,7 +23,7 @@ STAGING = worlds.compiled(worlds.staging())
 async def ask_some(resolver: Resolver) -> None:
     server = resolver.addresses[0]
     await ask_udp(server, query("db", payload=1232), worlds.PRODUCTION_SOURCE)
-    await ask_udp(server, query("db", payload=1232), worlds.PRODUCTION_SOURCE)  # from the memo
+    await ask_udp(server, query("db", payload=1232), worlds.PRODUCTION_SOURCE)  # from the packet cache
     await ask_udp(server, query("nosuch"), worlds.STAGING_SOURCE)
     await ask_tcp(server, query("www.example.com.", "A"), worlds.PRODUCTION_SOURCE)
     await ask_udp(server, query("api"), worlds.OUTSIDE_SOURCE)

@@ -1,4 +1,4 @@
-"""Whose query is it? From source, binding and the resolver that was asked, to a place."""
+"""Which environment a client belongs to: from source, binding and resolver address to a scope."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_source_belongs_to_the_longest_prefix(source: str, environment: str | 
         ("::1", "fd12:5b1e:90c4::10", None),
     ],
 )
-def test_the_resolver_that_was_asked_decides_for_strangers_only(
+def test_the_resolver_address_decides_only_for_sources_of_no_environment(
     source: str, resolver: str, environment: str | None, scopes: ScopeTable
 ) -> None:
     zone = scopes.scope_of(octets(source), octets(resolver)).state.zone
@@ -120,7 +120,7 @@ def zone_at(scopes: ScopeTable, source: str) -> str | None:
     return zone.id if zone else None
 
 
-def test_an_environment_on_its_way_has_a_place_but_no_zone() -> None:
+def test_a_pending_environment_has_a_scope_but_no_zone() -> None:
     scopes = ScopeTable(worlds.PLATFORM, worlds.BINDINGS)
     pending = worlds.compiled(worlds.build("production", 1))
     assert scopes.scope_of(octets("fd12:0:1::1"), worlds.ASKED).state.pending is None
@@ -134,7 +134,7 @@ def test_an_environment_on_its_way_has_a_place_but_no_zone() -> None:
     assert (state.zone, state.pending, state.reason) == (pending, None, "")
 
 
-def test_nobody_is_in_the_network_of_another_by_an_announcement() -> None:
+def test_an_announcement_takes_no_network_from_another_environment() -> None:
     scopes = ScopeTable(worlds.PLATFORM, {})
     heir, moved = worlds.compiled(worlds.build("heir", 1)), worlds.compiled(worlds.build("production", 2))
     scopes.publish(worlds.compiled(worlds.build("production", 1)))

@@ -89,8 +89,8 @@ async def test_a_packet_larger_than_any_query_is_dropped() -> None:
         assert read(await ask_udp(resolver.addresses[0], query("single"), SOURCE)).answer
 
 
-class TestHolding:
-    """Nobody is told "no" for what is merely not known yet."""
+class TestHeldQueries:
+    """No client gets a denial for what is only not known yet."""
 
     @pytest.mark.parametrize("ask", [ask_udp, ask_tcp])
     async def test_a_query_waits_for_the_environments(self, ask: Callable[..., asyncio.Future[bytes]]) -> None:
@@ -116,7 +116,7 @@ class TestHolding:
             assert answers(read(await ask_udp(resolver.addresses[0], query("single"), SOURCE)))
 
     @pytest.mark.parametrize("ask", [ask_udp, ask_tcp])
-    async def test_what_waits_too_long_is_a_failure_and_never_a_no(
+    async def test_what_waits_too_long_is_a_failure_and_never_a_denial(
         self, ask: Callable[..., asyncio.Future[bytes]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(held, "LOADING_HOLD", 0.1)
@@ -125,7 +125,7 @@ class TestHolding:
             assert reply.rcode() == dns.rcode.SERVFAIL
             assert "not loaded yet" in error_text(reply)
 
-    async def test_no_more_are_held_than_memory_is_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_only_so_many_queries_are_held(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(held, "MOST_HELD", 2)
         async with serving(loaded=False) as resolver:
             asked = [asyncio.ensure_future(ask_udp(resolver.addresses[0], query("single"), SOURCE)) for _ in range(3)]
@@ -210,7 +210,7 @@ class TestLatency:
 
 
 class TestTcp:
-    """RFC 7766: a connection is used again, in any order, and nobody holds the server up."""
+    """RFC 7766: many queries on a connection, in any order; no client can stop the server from serving others."""
 
     @staticmethod
     async def connect(resolver: Resolver, source: str = SOURCE) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -285,7 +285,7 @@ class TestTcp:
     @pytest.mark.parametrize(
         ("limit", "sources"), [("MOST", (SOURCE, "127.0.0.3")), ("MOST_OF_ONE_CLIENT", (SOURCE, SOURCE))]
     )
-    async def test_the_least_used_connection_makes_way(
+    async def test_the_least_recently_used_connection_makes_room(
         self, limit: str, sources: tuple[str, str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(connections, limit, 2)
@@ -303,7 +303,7 @@ class TestTcp:
                 writer.close()
             assert resolver.counts.dropped["tcp_too_many"] == 1
 
-    async def test_nobody_can_push_the_others_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_one_client_cannot_push_the_others_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(connections, "MOST_OF_ONE_CLIENT", 5)
         async with serving(PRODUCTION, STAGING) as resolver:
             reader, writer = await self.connect(resolver, "127.0.0.3")
