@@ -1,4 +1,4 @@
-"""A DNS client for people who ask: `interlock query`, tests and examples."""
+"""A DNS client, for `interlock query`, tests and examples."""
 
 from __future__ import annotations
 
@@ -19,12 +19,18 @@ TIMEOUT = 5.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A server's answer: ``text`` as dig would show it, ``records`` one line each, and how long it took in seconds."""
+    """A server's answer."""
 
     rcode: str
+
     records: tuple[str, ...]
+    """The records of the answer section, one line each."""
+
     text: str
+    """The whole message as dig would show it."""
+
     seconds: float
+    """From the query to the answer."""
 
 
 def ask(
@@ -35,7 +41,7 @@ def ask(
     transport: Transport = Transport.UDP,
     timeout: float = TIMEOUT,
 ) -> Answer:
-    """What ``server`` (host, port) answers; over TCP if it says that UDP is too small. Raises `AskError`."""
+    """The answer of ``server`` (host, port); over TCP if the one over UDP is truncated. Raises `AskError`."""
     query = pack_query(secrets.randbits(16), qname, qtype)
     started = time.monotonic()
     try:

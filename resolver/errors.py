@@ -1,9 +1,9 @@
-"""What can go wrong with the server itself; what goes wrong with a query is a reply."""
+"""Errors of the server and of its client. A fault in a query is no exception but a reply."""
 
 
 class ResolverError(Exception):
-    """Base of this folder."""
+    """Base of this package's errors."""
 
 
 class AskError(ResolverError):
-    """A server that we asked gave no usable answer; the message is one line that says why."""
+    """The server that was asked gave no usable answer; the message is one line that says why."""

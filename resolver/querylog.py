@@ -1,7 +1,7 @@
-"""The query log: one line a look-up for whoever is watching, and no cost at all when nobody is.
+"""The query log: one line for each query, for those who watch (`interlock tail`); it costs nothing when nobody does.
 
-A line is made from the reply as it went out, so it tells what the client was really told. Under load only so many are
-made a second, and how many were passed over is said; DNS itself never waits for a watcher.
+A line is made from the reply as it was sent, so it shows what the client really got. Under load only so many lines are
+made a second, and the number of skipped ones is reported. DNS never waits for a watcher.
 """
 
 from __future__ import annotations
@@ -22,42 +22,67 @@ from resolver.wire.summary import summarize
 from support.unix_server import UnixServer
 from zones.records import type_name
 
-MOST_LINES = 1000  # a second; each takes some 0.1 ms, so at most a tenth of the server's time
-QUEUE = 4096  # lines that wait for a watcher who reads slowly; then the newest are passed over
+MOST_LINES = 1000  # a second; each takes some 0.1 ms, so together at most a tenth of the server's time
+QUEUE = 4096  # lines that wait for a slow watcher; beyond that the newest are skipped
 
 _FAILURES = frozenset({"SERVFAIL", "REFUSED", "FORMERR", "NOTIMP", "BADVERS", "NXDOMAIN"})
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One look-up. ``time`` in Unix seconds, ``duration_ms`` from the packet's arrival to its reply.
-
-    ``scope`` is ``environment`` for our own names, ``external`` for those of others, ``outside`` for a client that
-    belongs to no environment. ``edns`` is the payload that the client takes, or None where it sent no OPT.
-    """
+    """One query and its reply."""
 
     time: float
+    """When the reply was sent, in Unix seconds."""
+
     environment: str | None
+    """The client's environment; None where it belongs to none."""
+
     source: str
+    """The client's address."""
+
     transport: str
+    """``udp`` or ``tcp``."""
+
     name: str
+    """The queried name; empty where the packet is no well-formed query."""
+
     type: str
+    """The queried type; empty where the packet is no well-formed query."""
+
     rcode: str
     answers: tuple[str, ...]
+    """The records of the answer section, in presentation form."""
+
     aliases: tuple[str, ...]
+    """The targets of the CNAMEs among them."""
+
     scope: str
+    """``environment`` for the platform's names, ``external`` for forwarded ones, ``outside`` for a client that belongs
+    to no environment."""
+
     duration_ms: float
+    """From the packet's arrival to its reply, in milliseconds."""
+
     edns: int | None
+    """The UDP payload that the client takes, in octets; None where it sent no OPT record."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which lines a watcher wants; what is None or False asks for nothing in particular. ``name`` is a suffix."""
+    """Which lines a watcher wants."""
 
     environment: str | None = None
+    """Only lines of this environment; None for all."""
+
     name: str | None = None
+    """Only names at or below this one; None for all."""
+
     rcode: str | None = None
+    """Only lines with this rcode, in any case; None for all."""
+
     failed: bool = False
+    """Only replies without a good answer: errors and NXDOMAIN."""
 
     def wants(self, line: Line) -> bool:
         return (
@@ -69,7 +94,7 @@ class Filter:
 
 
 class QueryLog:
-    """Hands lines to its watchers. ``is_on`` says whether there are any."""
+    """Gives lines to its watchers. ``is_on`` says whether there are any; ``skipped`` counts lines left out."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.is_on = False
@@ -80,7 +105,7 @@ class QueryLog:
         self._made = 0
 
     def watch(self, wanted: Filter) -> asyncio.Queue[Line]:
-        """A queue of the lines that ``wanted`` wants, from now until `unwatch`."""
+        """A queue that gets the lines which ``wanted`` selects, from now until `unwatch`."""
         queue: asyncio.Queue[Line] = asyncio.Queue(QUEUE)
         self._watchers.append((wanted, queue))
         self.is_on = True
@@ -93,7 +118,7 @@ class QueryLog:
     def note(
         self, state: ScopeState, source: bytes, transport: Transport, packet: bytes, reply: bytes, started: float
     ) -> None:
-        """Tells the watchers of ``reply`` to ``packet``, which came at ``started`` (``time.perf_counter``)."""
+        """Gives the watchers a line: ``reply`` to ``packet``, which arrived at ``started`` (``time.perf_counter``)."""
         if not self._may_make_one():
             self.skipped += 1
             return
@@ -115,14 +140,14 @@ class QueryLog:
 
 
 class TailServer:
-    """Serves the query log on a Unix socket: a filter comes in as a line of JSON, lines go out as they happen."""
+    """Serves the query log on a Unix socket: a watcher sends a filter as a line of JSON, then gets lines."""
 
     def __init__(self, path: Path, log: QueryLog) -> None:
         self._log = log
         self._server = UnixServer(path, self._serve)
 
     async def start(self) -> None:
-        """Listens. The socket is for its owner only: who may see look-ups may see what every service talks to."""
+        """Listens. The socket is for its owner only, for look-ups show which services talk to each other."""
         await self._server.start()
 
     async def stop(self) -> None:

@@ -22,16 +22,17 @@ from zones.addresses import Platform
 from zones.names import EnvironmentId
 from zones.zone import Zone
 
-RECEIVE_BUFFER = 4 << 20  # octets; queries that come while a large document is read wait instead of being lost
+RECEIVE_BUFFER = 4 << 20  # octets; queries that arrive while a large document is read wait there, and are not lost
 _PORT_TRIES = 20  # for port 0: a port that is free for both UDP and TCP
 
 
 class Resolver:
     """Answers DNS queries over UDP and TCP on the addresses of ``listen`` (host, port; port 0 takes a free one).
 
-    Zones come by `publish` and `withdraw`, and may be told of before by `announce`; `loaded` says that there are no
-    others. ``bindings`` says to which environment clients belong whose address is in no environment's network.
-    ``forwarder`` is asked for all that is not the platform's; without one, that is refused.
+    Its owner gives it zones by `publish` and takes them away by `withdraw`; it may `announce` a zone before, and calls
+    `loaded` when all environments were published. ``bindings`` gives the environment of clients whose address is in no
+    environment's network. ``forwarder`` answers queries for names that are not the platform's; without one they are
+    refused.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Resolver:
             raise
 
     async def stop(self) -> None:
-        """Takes no more queries; those that were taken are answered."""
+        """Receives no more queries; those that were received are answered."""
         listeners, self._listeners = self._listeners, []
         self.addresses.clear()
         for udp, tcp in listeners:
@@ -79,12 +80,12 @@ class Resolver:
 
     @property
     def querylog(self) -> QueryLog:
-        """What it does, for who wants to watch."""
+        """Its query log."""
         return self._context.querylog
 
     @property
     def is_loaded(self) -> bool:
-        """Whether all environments are known."""
+        """Whether `loaded` was called."""
         return self._context.scopes.is_loaded
 
     def publish(self, zone: Zone) -> None:
@@ -93,16 +94,16 @@ class Resolver:
         self._context.held.release(Hold(zone.id))
 
     def announce(self, zone: Zone) -> None:
-        """Has queries wait, a moment, that ``zone`` answers and what is served does not: it is published soon."""
+        """Makes ``zone`` pending: queries that it has a better answer to wait, for a moment, until it is published."""
         self._context.scopes.announce(zone)
 
     def withdraw(self, environment: EnvironmentId) -> None:
-        """Treats ``environment`` as gone, from now on."""
+        """From now on, ``environment`` does not exist."""
         self._context.scopes.withdraw(environment)
         self._context.held.release(Hold(environment))
 
     def loaded(self) -> None:
-        """Answers what was held until all environments were known."""
+        """All environments are published: answers the queries that were held for that."""
         self._context.scopes.is_loaded = True
         self._context.held.release(Hold())
 
@@ -143,7 +144,7 @@ def _open_socket(host: str, port: int, kind: socket.SocketKind) -> socket.socket
 
 def _prepare(sock: socket.socket) -> None:
     if sock.family == socket.AF_INET6:
-        # A client's address is then always of the socket's own family, never one in disguise.
+        # A client's address is then always of the socket's own family, never an IPv4 address mapped into IPv6.
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     if sock.type == socket.SOCK_STREAM:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

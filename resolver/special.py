@@ -1,6 +1,6 @@
-"""Names that never leave: special-use names and private reverse zones, answered here at once. Pure.
+"""Names that are never forwarded: special-use names and private reverse zones. Pure.
 
-Asking an upstream for them is useless at best; at worst it tells strangers what runs here (RFC 6303 §1, RFC 6761).
+Asking an upstream for them is useless at best; at worst it shows third parties what runs here (RFC 6303 §1, RFC 6761).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from zones.addresses import Address
 from zones.names import Name
 from zones.records import Address4, Rdata, RRset, RRType, Soa
 
-TTL = 300  # seconds; these answers never change, but a client that roams should not keep them all day
+TTL = 300  # seconds; these answers never change, but a client that roams should not cache them all day
 
 LOCALHOST = Name.parse("localhost")
 _LOCALHOST_DATA: dict[int, Rdata] = {
@@ -39,15 +39,16 @@ def _zones() -> frozenset[Name]:
 
 
 ZONES = _zones()
-"""The apexes of what is answered here: RFC 6303 §4, RFC 6761 §6 and their successors."""
+"""The apexes of these names: RFC 6303 §4, RFC 6761 §6 and their successors."""
 
 
 RESOLVER_INFO = Name.parse("resolver.arpa")
-"""Where clients ask for encrypted ways to their resolver. An upstream's answer would lead them past us to itself."""
+"""Where clients ask for encrypted transports to their resolver (RFC 9462). An upstream's answer would lead them to the
+upstream, past this resolver."""
 
 
 def answer_special(query: Query, qname: Name) -> Reply | None:
-    """The answer for ``qname``, if it is one of these names; None if it may be asked elsewhere."""
+    """The answer for ``qname``, if it is one of these names; None if it may be forwarded."""
     zone = special_zone(qname)
     if zone is None or query.qclass != CLASS_IN:
         return None
@@ -55,13 +56,13 @@ def answer_special(query: Query, qname: Name) -> Reply | None:
     data = _data(zone, qname, query.qtype, soa)
     if data:
         return Reply(Rcode.NOERROR, (data,), authoritative=True)
-    # RFC 9462 §6.4: NODATA below resolver.arpa says that there is no other way to us.
+    # RFC 9462 §6.4: NODATA below resolver.arpa says that this resolver has no other transports.
     exists = zone in (LOCALHOST, RESOLVER_INFO) or qname == zone or qname in _LOCALHOST_REVERSE
     return Reply(Rcode.NOERROR if exists else Rcode.NXDOMAIN, (), (soa,), authoritative=True)
 
 
 def special_zone(qname: Name) -> Name | None:
-    """The one of `ZONES` that ``qname`` lies in; None if it may be asked elsewhere."""
+    """The one of `ZONES` that ``qname`` lies in; None if it may be forwarded."""
     name = qname
     while len(name) > 1:
         if name in ZONES:

@@ -1,4 +1,4 @@
-"""The open TCP connections: bounded in all and for each client, the least recently used making way for a new one."""
+"""The open TCP connections: bounded in all and for each client. The least recently used one is closed for a new one."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Iterator
 from typing import Protocol
 
 MOST = 10_000  # in all; some 100 MB
-MOST_OF_ONE_CLIENT = 256  # a host of many processes needs far fewer; nobody can push the others out
+MOST_OF_ONE_CLIENT = 256  # a host of many processes needs far fewer; one client cannot push the others out
 SHARE_OF_FILES = 0.5  # of the files that the process may open; the others are for upstreams and the store
 
 
 class Connection(Protocol):
-    """What is closed to make room."""
+    """A connection that can be closed to make room."""
 
     source: bytes
 
     def close(self) -> None:
-        """Closes when what has been answered is sent."""
+        """Closes when all replies are sent."""
 
     def abort(self) -> None:
         """Closes at once."""
 
 
 class Connections:
-    """Connections in the order in which they were used."""
+    """Connections in the order of their last use."""
 
     def __init__(self) -> None:
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -39,7 +39,7 @@ class Connections:
         return iter(list(self._all))
 
     def add(self, connection: Connection) -> bool:
-        """Takes in ``connection``; gives whether another one was closed for it."""
+        """Adds ``connection``; gives whether another one was closed for it."""
         others = self._by_client.get(connection.source, {})
         crowd = others if len(others) >= MOST_OF_ONE_CLIENT else self._all if len(self._all) >= self._most else None
         if crowd:
@@ -58,7 +58,7 @@ class Connections:
                 crowd[connection] = None
 
     def remove(self, connection: Connection) -> None:
-        """Forgets ``connection``, which is closed."""
+        """Removes ``connection``, which is closed."""
         if connection not in self._all:
             return
         del self._all[connection]

@@ -1,4 +1,4 @@
-"""DNS over TCP (RFC 7766): messages with a length before each, many on one connection."""
+"""DNS over TCP (RFC 7766): each message after its length, many messages on one connection."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class TcpListener:
             self._server.close()
 
     def close(self) -> None:
-        """Closes all connections, when what is being sent has gone out."""
+        """Closes each connection when its replies are sent."""
         for connection in self.connections:
             connection.close()
 
@@ -92,7 +92,7 @@ class TcpConnection(asyncio.Protocol):
         self._connections.remove(self)
 
     def close(self) -> None:
-        """Closes when what has been answered is sent, or at once if the client does not take it."""
+        """Closes when all replies are sent, or after `IDLE` seconds if the client does not read them."""
         if self._transport.get_write_buffer_size():
             self._timer = asyncio.get_running_loop().call_later(IDLE, self.abort)
         self._transport.close()

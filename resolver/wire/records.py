@@ -1,8 +1,11 @@
-"""Reading the records of a message that somebody else made, without trusting it.
+"""The records of an upstream's message, read without trusting it.
 
 dnslib could read most of them, but not all that the Internet holds (labels that are not UTF-8, types it does not know
 well), and a record that is only passed on should not change on the way. So data is kept as octets, with the names in
-it spelt out where its type allows them to be compressed (RFC 3597 §4); all newer types are self-contained.
+it expanded where its type allows them to be compressed (RFC 3597 §4); the data of all newer types holds no pointers.
+
+**A new record type** needs nothing here, unless its data may hold compressed names: then it has a row in
+`_NAMES_IN_DATA`.
 """
 
 from __future__ import annotations
@@ -43,7 +46,7 @@ _KEPT_AS_NAMES = frozenset({RRType.NS, RRType.CNAME, RRType.PTR})
 _LENGTHS: dict[int, int] = {
     RRType.A: 4,
     RRType.AAAA: 16,
-}  # octets; a client would take any other for an address all the same
+}  # octets; some clients would read an address from data of any other length
 
 
 class MalformedRecord(Exception):
@@ -117,7 +120,7 @@ class RecordReader:
             end = end or offset + 2
             pointer = int.from_bytes(self._packet[offset : offset + 2], "big") & 0x3FFF
             if pointer >= start:
-                raise MalformedRecord  # a pointer goes back, or it could go round for ever
+                raise MalformedRecord  # a pointer goes back, or it could be followed for ever
             if pointer in self._known:
                 wire += self._known[pointer]
                 break
