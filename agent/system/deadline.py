@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from agent.errors import Stuck
 
-SYSTEM_DEADLINE = 5.0  # seconds for one call; each takes milliseconds, and with thousands of peers still less than 5 s
+SYSTEM_DEADLINE = 5.0  # seconds for one call; most take milliseconds, and none may block the pass for longer
 
 
 @asynccontextmanager

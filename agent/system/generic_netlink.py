@@ -1,7 +1,7 @@
 """A generic netlink family of the kernel: one socket, one request after the other, each with a deadline.
 
-For families whose messages are many or large: `agent.system.netlink` uses pyroute2 for the rest. The socket blocks, so
-it is used in a thread; it belongs to the network namespace of the thread that made it.
+It is for families whose messages are many or large; `agent.system.netlink` uses pyroute2 for everything else. The
+socket blocks, so it is used in a thread. It belongs to the network namespace of the thread that created it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _GENERIC_PROTOCOL = 16  # NETLINK_GENERIC, which the socket module does not name
 _CONTROLLER, _GET_FAMILY, _FAMILY_ID, _FAMILY_NAME = 0x10, 3, 1, 2  # linux/genetlink.h
 _ERROR, _DONE = 2, 3  # linux/netlink.h: NLMSG_ERROR, NLMSG_DONE
 _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300  # NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP
-_INTERRUPTED = 0x10  # NLM_F_DUMP_INTR: what was dumped changed meanwhile
+_INTERRUPTED = 0x10  # NLM_F_DUMP_INTR: the state changed during the dump
 _MESSAGE = Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port
 _GENERIC = Struct("=BBxx")  # struct genlmsghdr: command, version
 _HEADERS = _MESSAGE.size + _GENERIC.size
@@ -31,7 +31,7 @@ class NetlinkRefused(OSError):
 
 
 class Interrupted(Exception):
-    """The state changed while it was dumped, so the dump may be of no moment at all: ask again."""
+    """The state changed during the dump, so the dump may mix two states: ask again."""
 
 
 class GenericNetlink:
@@ -53,19 +53,19 @@ class GenericNetlink:
         self._socket.close()
 
     def dump(self, command: int, attributes: bytes, deadline: float) -> list[bytes]:
-        """The attributes of each message with which the kernel answers ``command``. Raises `Interrupted`."""
+        """The attributes of each message in the kernel's answer to ``command``. Raises `Interrupted`."""
         return list(self._ask(self._family_id(deadline), command, attributes, _DUMP, deadline))
 
     def change(self, command: int, attributes: bytes, deadline: float) -> None:
-        """Has the kernel carry out ``command``, and returns when it has."""
+        """Returns when the kernel has carried out ``command``."""
         for _ in self._ask(self._family_id(deadline), command, attributes, _ACK, deadline):
             pass
 
     def _family_id(self, deadline: float) -> int:
         if not self._family:
             name = self._name.encode() + b"\0"
-            asked = pack("=HH", 4 + len(name), _FAMILY_NAME) + name + bytes(-len(name) % 4)
-            for answer in self._ask(_CONTROLLER, _GET_FAMILY, asked, _ACK, deadline):
+            request = pack("=HH", 4 + len(name), _FAMILY_NAME) + name + bytes(-len(name) % 4)
+            for answer in self._ask(_CONTROLLER, _GET_FAMILY, request, _ACK, deadline):
                 at = 0
                 while at + 4 <= len(answer):
                     length, kind = Struct("=HH").unpack_from(answer, at)
@@ -87,11 +87,11 @@ class GenericNetlink:
             received = self._socket.recv(_RECEIVE)
             at = 0
             while at + _MESSAGE.size <= len(received):
-                size, kind, its_flags, sequence, _ = _MESSAGE.unpack_from(received, at)
+                size, kind, flags_received, sequence, _ = _MESSAGE.unpack_from(received, at)
                 if size < _MESSAGE.size:
                     raise NetlinkRefused(errno.EPROTO, "the kernel sent a message without a length")
-                if sequence == self._sequence:  # else it answers a request that was given up
-                    is_interrupted |= bool(its_flags & _INTERRUPTED)
+                if sequence == self._sequence:  # else it is the answer to an earlier request that missed its deadline
+                    is_interrupted |= bool(flags_received & _INTERRUPTED)
                     if kind == _ERROR:
                         self._check(received, at)
                         return
@@ -111,7 +111,7 @@ class GenericNetlink:
 
     @staticmethod
     def _check(received: bytes, at: int) -> None:
-        """Raises what the error number at the start of the message's body stands for; 0 is an acknowledgement."""
+        """Raises the error whose number starts the message's body; 0 is an acknowledgement."""
         (number,) = _ERROR_NUMBER.unpack_from(received, at + _MESSAGE.size)
         if number:
             raise NetlinkRefused(-number, os.strerror(-number))

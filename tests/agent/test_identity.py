@@ -1,4 +1,4 @@
-"""Who a host is when its agent starts: by its key, and by what the store has of it."""
+"""The identity of a host when its agent starts: by its keys, and by what the store has of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from agent.errors import CannotStart
 from agent.identity import Identity, load_identity
-from agent.keys import KEY, NEXT_KEY, Keyring
+from agent.keys import NEXT_KEY, Keyring
 from store.store import Store
 from tests.agent.worlds import key
 from zones.hosts import Host
@@ -75,12 +75,3 @@ async def test_with_the_store_away_the_key_is_enough(tmp_path: Path) -> None:
     identity = await loaded(away, tmp_path)
     assert identity.host.public_key == identity.key.public
     await away.close()
-
-
-def test_the_keys_go_with_the_host(tmp_path: Path) -> None:
-    keyring = Keyring(tmp_path)
-    keyring.load()
-    keyring.prepare()
-    keyring.remove()
-    keyring.remove()
-    assert not {KEY, NEXT_KEY} & {one.name for one in tmp_path.iterdir()}

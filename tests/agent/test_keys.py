@@ -1,4 +1,4 @@
-"""The host's key pair: what WireGuard's own tool makes of it, and how it is kept."""
+"""The host's key pair: what WireGuard's own tool makes of it, and the files that it is kept in."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from agent import keys
 from agent.errors import CannotStart
-from agent.keys import PrivateKey
+from agent.keys import KEY, NEXT_KEY, Keyring, PrivateKey
 
 needs_wg = pytest.mark.skipif(not shutil.which("wg"), reason="no wg: install the package wireguard-tools")
 
@@ -78,3 +78,12 @@ def test_what_a_killed_agent_left_half_written_is_no_obstacle(tmp_path: Path) ->
     os.close(os.open(tmp_path / ".wireguard.key.0123456789ab", os.O_CREAT, 0o600))
     keys.load_or_make(path)
     assert keys.load(path)
+
+
+def test_the_keys_go_with_the_host(tmp_path: Path) -> None:
+    keyring = Keyring(tmp_path)
+    keyring.load()
+    keyring.prepare()
+    keyring.remove()
+    keyring.remove()
+    assert not {KEY, NEXT_KEY} & {one.name for one in tmp_path.iterdir()}

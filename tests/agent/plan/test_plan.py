@@ -109,7 +109,7 @@ def test_a_laptop_with_one_key_may_be_in_several_environments() -> None:
 # What is left out
 
 
-def test_two_hosts_with_one_key_are_told_apart_by_leaving_one_out_and_naming_it() -> None:
+def test_of_two_hosts_with_one_key_one_is_left_out_and_named() -> None:
     twin = replace(HOSTS[2], public_key=key(2))
     made = planned([environment(1, [1, 2, 3])], [HOSTS[0], HOSTS[1], twin], HOSTS[0])
     assert made.wanted.peers[key(2)].endpoint == HOSTS[1].endpoint
