@@ -1,4 +1,4 @@
-"""docs/compatibility.md: what a run of the matrix came to, for people who must decide whether to trust it."""
+"""docs/compatibility.md: the results of a run of the matrix, for people who must decide whether to trust the server."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ PATH = ROOT / "docs" / "compatibility.md"
 
 _HEAD = """# Compatibility
 
-Which resolvers were run against Interlock, what they were asked, and what came of it. `make clients` runs all of it
-again and writes this page; do not edit it by hand.
+The client resolvers that were run against Interlock, the names that they looked up, and the results. `make clients`
+runs all of them again and writes this page; do not edit it by hand.
 
 Each client ran in a network and mount namespace of its own, as a container does: one address inside an environment's
 network, `fd12::10` as its only nameserver, and this `resolv.conf`:
@@ -33,33 +33,39 @@ network, `fd12::10` as its only nameserver, and this `resolv.conf`:
     search railway.internal
     options ndots:1
 
-The server was `interlock up`, with a scripted resolver as its upstream. What a client sent was read from the packets on
-its link, not from what the server said about itself. A look-up **passes** when the client finds exactly what is there,
-when no question was asked twice, when it took no more queries than names × families, and less than a second.
-Everything slower than 100 ms is listed below. Every client makes one look-up before those that are measured.
+The server was `interlock up`, with a scripted resolver as its upstream. What a client sent was read from the packets
+on its link, not from the server's own log. A look-up **passes** when the client finds exactly the records that exist,
+sends no query twice and no more queries than names × address families, and takes less than a second. All look-ups
+slower than 100 ms are listed below. Every client makes one look-up before those that are measured.
 """
 
 _CELLS = """
-A cell is *queries · milliseconds* as the client measured them; `tcp` means that queries went over TCP. – means that the
-look-up is not for this client, and the number beside it says why. Where no upstream answers, every query was answered
-(SERVFAIL) within a second; the time is how long the client itself goes on trying.
+A cell is *queries · milliseconds* as the client measured them; `tcp` means that it sent queries over TCP. – means
+that this client cannot make the look-up; the number beside it is a footnote with the reason. Where no upstream
+answers, the server answered every query (SERVFAIL) within a second; the time is how long the client itself goes on
+trying.
 """
 
 _CONTROLS_HEAD = """
-## Does the harness see anything?
+## Does the harness notice a wrong server?
 
-The same clients against servers that are wrong on purpose in one way each, asked for one name. To fail is to find
-something else than what is there, to ask again, or to take over a second. **Must fail** are those that the run demands:
-without them it would not pass. This is also a list of what a DNS server must not do.
+The same clients look up one name at servers each of which is wrong in one way, on purpose. A client **fails** if it
+finds anything but the records that exist, sends a query again, or takes longer than a second. The run itself passes
+only if the clients under **must fail** do fail. This is also a list of what a DNS server must not do.
 
-| server | must fail, and do | fail as well | notice nothing |
+| server | must fail, and do | fail too | do not notice |
 |---|---|---|---|
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A run: what was made and what could not be, the cells, how the faults were noticed, and its seconds."""
+    """The results of a run.
+
+    ``builds`` has the clients that could be built, and ``missing`` why the others could not. ``cells`` are by client
+    and the scenario's key. ``noticed`` has, by the control's fault, how each client failed; the text is empty if the
+    client did not. ``seconds`` is how long the run took.
+    """
 
     builds: Mapping[Client, Build]
     missing: Mapping[Client, str]
@@ -70,7 +76,7 @@ class Result:
 
 @dataclass(slots=True)
 class _Notes:
-    """Footnotes, numbered as they are first needed."""
+    """Footnotes, numbered by their first use."""
 
     texts: list[str] = field(default_factory=list)
 
@@ -81,7 +87,7 @@ class _Notes:
 
 
 def failures(result: Result) -> Iterable[str]:
-    """What is not as it should be, a line each."""
+    """The look-ups and controls that did not come out as they should, a line each."""
     for client, cells in result.cells.items():
         for key, cell in cells.items():
             if cell.applies and cell.reason:
@@ -89,7 +95,7 @@ def failures(result: Result) -> Iterable[str]:
     for control in CONTROLS:
         for client, reason in result.noticed.get(control.fault, {}).items():
             if client.key in control.hurts and not reason:
-                yield f"{client} does not notice {control.fault}: the harness does not see what it should"
+                yield f"{client} does not notice {control.fault}, so the harness proves nothing about it"
 
 
 def render(result: Result) -> str:
@@ -116,7 +122,7 @@ def _summary(result: Result) -> str:
         times = [cell.milliseconds for key, cell in applying.items() if key not in ("outside-dead", "hundred")]
         count = f"{sum(cell.passed for cell in applying.values())} of {len(applying)}"
         lines.append(f"| {client.name} | {result.builds[client].version} | {count} | {_time(max(times))} |\n")
-    lines.append("\nThe slowest look-up is that of one name; 100 names at once have a row of their own.\n")
+    lines.append("\n*Slowest* leaves out 100 names at once and upstreams that do not answer: they have rows below.\n")
     return "".join(lines)
 
 
@@ -160,7 +166,7 @@ def _slow(result: Result) -> str:
     titles = {scenario.key: scenario.title for scenario in SCENARIOS}
     slow = [
         f"- {_label(client, result)}, {titles[key]}: {cell.milliseconds:.0f} ms; "
-        f"each reply came within {max(1, round(cell.slowest_reply))} ms\n"
+        f"the server sent each reply within {max(1, round(cell.slowest_reply))} ms\n"
         for client, cells in result.cells.items()
         for key, cell in cells.items()
         if cell.passed and cell.milliseconds > SLOW and key != "outside-dead"
@@ -182,14 +188,14 @@ def _controls(result: Result) -> str:
     return "".join(rows)
 
 
-def _names(group: Collection[Client], everybody: Collection[Client]) -> str:
-    """The names of ``group``, with a family of C libraries in one word where it is whole."""
-    if not group or len(group) == len(everybody):
+def _names(group: Collection[Client], clients: Collection[Client]) -> str:
+    """The names of ``group``, with one name for a whole family of C libraries."""
+    if not group or len(group) == len(clients):
         return "all" if group else "none"
     names: list[str] = []
     for family, members in groupby(group, key=lambda client: client.family):
         ours = list(members)
-        is_whole = family in (MUSL, GLIBC) and len(ours) == sum(client.family == family for client in everybody)
+        is_whole = family in (MUSL, GLIBC) and len(ours) == sum(client.family == family for client in clients)
         names += [f"{family} (all)"] if is_whole else [client.key if family == MUSL else client.name for client in ours]
     return ", ".join(names)
 

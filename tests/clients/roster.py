@@ -40,12 +40,15 @@ MUSL, GLIBC, LIBRARIES, TOOLS = "musl", "glibc", "Resolver libraries", "Programs
 
 _GLIBC_ROOM = dict.fromkeys(
     ("sixty", "outside-large"),
-    "glibc asks anew with a larger buffer of its own for many addresses (16 fit, 40 do not), whoever answers",
+    "glibc sends the query again, with a larger buffer of its own, for many addresses (16 fit, 40 do not), whatever "
+    "the server",
 )
-_LIBUNBOUND = "libunbound asks for each name of a chain by itself: it believes no answer about another name"
-_NETTY = "netty asks for CNAME as well where it finds no address, and follows an alias by asking anew"
-_RESOLVED = "systemd-resolved asks once more, without EDNS, before it believes an NXDOMAIN (its DVE-2018-0001)"
-_ONE_PROCESS_EACH = "100 processes are started; the time is theirs"
+_LIBUNBOUND = "libunbound queries each name of a chain separately: it does not use an answer about another name"
+_NETTY = "netty also queries CNAME if it finds no address, and follows an alias with a new query"
+_RESOLVED = (
+    "systemd-resolved sends the query once more, without EDNS, before it believes an NXDOMAIN (its DVE-2018-0001)"
+)
+_ONE_PROCESS_EACH = "the test starts 100 processes, which take most of the time"
 
 CLIENTS = (
     Client("musl-1.2.2", "musl", MUSL, partial(builds.musl, "0.9.1")),
@@ -73,7 +76,7 @@ CLIENTS = (
         "Java",
         LIBRARIES,
         builds.java,
-        patient={**_GLIBC_ROOM, "pointer": "Java looks up the addresses of the name that it was told, and compares"},
+        patient={**_GLIBC_ROOM, "pointer": "Java looks up the addresses of the name that it was given, and compares"},
     ),
     Client(
         "netty",
@@ -81,7 +84,7 @@ CLIENTS = (
         LIBRARIES,
         builds.netty,
         is_vague=True,
-        never={"any": "keeps only records of the very type that was asked"},
+        never={"any": "keeps only records of the type of the query"},
         patient=dict.fromkeys(
             (
                 "missing",
@@ -107,8 +110,8 @@ CLIENTS = (
         LIBRARIES,
         partial(builds.python, "with_dnspython", dns.version.version),
         never={
-            "any": "refuses to ask for ANY",
-            "longest": "asks nothing: the name would be too long with the suffix of its search list",
+            "any": "does not send queries for ANY",
+            "longest": "sends no query: with the suffix of its search list the name would be too long",
         },
     ),
     Client("nginx", "nginx", TOOLS, builds.nginx, searches=False, connects=True),
@@ -117,7 +120,7 @@ CLIENTS = (
         "busybox nslookup",
         TOOLS,
         partial(builds.tool, "busybox", "busybox-static", "nslookup"),
-        never={"localhost": "asks for a name without a dot by its search list alone"},
+        never={"localhost": "looks up a name without a dot only with the suffixes of its search list"},
     ),
     Client(
         "busybox-wget",
@@ -179,11 +182,11 @@ CLIENTS = (
 BY_KEY = {client.key: client for client in CLIENTS}
 
 NOT_TO_BE_HAD: Mapping[str, str] = {
-    "musl 1.1.24 and older (Alpine 3.12 and older)": "no package brings it any more; by its source it forgives more "
+    "musl 1.1.24 and older (Alpine 3.12 and older)": "no package has it any more; by its source it accepts more "
     "than 1.2.2 does: one half of the pair may be NXDOMAIN",
-    "uClibc-ng": "no package of Debian brings it; by its source it uses the partial reply of a truncated one, as musl "
+    "uClibc-ng": "no package of Debian has it; by its source it uses the partial reply of a truncated one, as musl "
     "1.2.3 does",
-    "hickory-resolver": "needs Rust and some hundred crates to build; its rules are in clients.md, read in its source",
-    "other versions of glibc": "the C library is the machine's own; 2.31 to 2.41 were only read in their sources",
+    "hickory-resolver": "needs Rust and some hundred crates to build; clients.md has its rules, taken from its source",
+    "other versions of glibc": "the C library is the machine's own; of 2.31 to 2.41 only the source was read",
     "macOS, Windows": "no container runs them behind this resolver",
 }
