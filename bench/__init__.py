@@ -1,1 +1,1 @@
-"""What Interlock costs, measured beside other servers. ``python -m bench --help``; see README.md."""
+"""The cost of Interlock, measured beside other servers. ``python -m bench --help``; see README.md."""

@@ -26,7 +26,7 @@ BENCHMARKS: Mapping[str, Callable[[Options], Iterator[Table]]] = {
 
 def main() -> int:
     arguments = _parse()
-    # Ended from outside is ended in order: the servers are stopped first.
+    # SIGTERM stops the servers, too, before this process exits.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     print(describe_machine() + "\n", flush=True)
     with tempfile.TemporaryDirectory(prefix="interlock-bench-") as directory:
@@ -47,15 +47,24 @@ def main() -> int:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("benchmarks", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}")
     parser.add_argument(
-        "--peers", default="all", metavar="NAME,…", help=f"of {', '.join(PEERS)}; all that are installed, or none"
+        "benchmarks", nargs="*", metavar="NAME", help=f"benchmarks to run, of {', '.join(BENCHMARKS)}; by default all"
     )
-    parser.add_argument("--names", type=_numbers, default=(1_000, 10_000), help="hot names, one table each")
+    parser.add_argument(
+        "--peers",
+        default="all",
+        metavar="NAME,…",
+        help=f"servers to compare with, of {', '.join(PEERS)}; by default all that are installed; or none",
+    )
+    parser.add_argument(
+        "--names", type=_numbers, default=(1_000, 10_000), help="numbers of hot names, with a table for each"
+    )
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=5.0, help="of load, for each server in each round")
-    parser.add_argument("--writes", type=int, default=1_000, help="of propagation")
-    parser.add_argument("--instances", type=_numbers, default=(100_000,), help="to load")
+    parser.add_argument("--seconds", type=float, default=5.0, help="seconds of load, for each server in each round")
+    parser.add_argument("--writes", type=int, default=1_000, help="writes that propagation measures")
+    parser.add_argument(
+        "--instances", type=_numbers, default=(100_000,), help="numbers of instances in the store that load measures"
+    )
     arguments = parser.parse_args()
     if unknown := [name for name in arguments.benchmarks if name not in BENCHMARKS]:
         parser.error(f"no benchmark {unknown[0]!r}: there are {', '.join(BENCHMARKS)}")

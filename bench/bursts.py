@@ -1,8 +1,8 @@
-"""Bursts of packets of any kind: the load where dnsperf will not do, for it only sends queries that are sound.
+"""Bursts of packets of any kind, since dnsperf sends well-formed queries alone.
 
 A burst is sent by one system call, so that it does not matter how slowly its packets were made. After it comes a
-marker from another socket, a good query: when that is answered, the server, which takes its packets in turn, is done
-with all of the burst. So none is lost, and also those that get no reply are known to have been dealt with.
+marker: a good query from another socket. The server takes packets in their order, so when it answers the marker, it
+is done with the whole burst. So no packet is lost, and packets that get no reply are known to have been handled.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class _Vector(ctypes.Structure):  # struct iovec
     _fields_ = (("base", ctypes.c_char_p), ("length", ctypes.c_size_t))
 
 
-class _Message(ctypes.Structure):  # struct mmsghdr, of which only the data is used: the socket is connected
+class _Message(ctypes.Structure):  # struct mmsghdr without addresses: the socket is connected
     _fields_ = (
         ("name", ctypes.c_void_p),
         ("name_length", ctypes.c_uint32),
@@ -38,11 +38,11 @@ class _Message(ctypes.Structure):  # struct mmsghdr, of which only the data is u
 
 
 def send_bursts(port: int, make: Callable[[], bytes], marker: bytes, seconds: float) -> int:
-    """Sends bursts of what ``make`` makes to ``port`` for ``seconds``; gives the number of packets."""
+    """Sends bursts of packets that ``make`` makes to ``port`` for ``seconds``; gives the number of packets."""
     sent = 0
     end = time.monotonic() + seconds
     with Client(port) as client, socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
-        # Nobody reads the replies: the kernel may throw them away.
+        # The replies are not read, so the kernel may discard them.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
         sock.connect((LOOPBACK, port))
         while time.monotonic() < end:

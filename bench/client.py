@@ -1,4 +1,4 @@
-"""A DNS client that costs little itself: a connected socket, and packets that are made beforehand."""
+"""A DNS client that costs little: a connected socket, and packets that are made beforehand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _RCODE = 0x0F
 
 
 class Client:
-    """Asks the server on ``port`` over UDP."""
+    """Sends queries to the server on ``port`` over UDP."""
 
     def __init__(self, port: int, timeout: float = 2.0, server: str = LOOPBACK) -> None:
         family = socket.AF_INET6 if ":" in server else socket.AF_INET
@@ -31,7 +31,7 @@ class Client:
         self.sock.close()
 
     def ask(self, question: bytes) -> bytes | None:
-        """The reply to ``question`` (see `pack_question`); None if none came in time, or nobody listens."""
+        """The reply to ``question`` (see `pack_question`); None if none came in time, or no server listens."""
         id_ = self.send(question).to_bytes(2, "big")
         while reply := self.receive():
             if reply[:2] == id_:
@@ -39,7 +39,7 @@ class Client:
         return None
 
     def send(self, question: bytes) -> int:
-        """Asks ``question``, and does not wait for the reply; gives its ID, or 0 where nobody listens."""
+        """Sends ``question`` without waiting for the reply; gives its ID, or 0 where no server listens."""
         self._id = self._id % 0xFFFF + 1
         try:
             self.sock.send(self._id.to_bytes(2, "big") + question)
@@ -48,7 +48,7 @@ class Client:
         return self._id
 
     def receive(self) -> bytes | None:
-        """The next reply; None if none came in time, or nobody listens."""
+        """The next reply; None if none came in time, or no server listens."""
         try:
             return self.sock.recv(65535)
         except (TimeoutError, ConnectionRefusedError):

@@ -1,4 +1,4 @@
-"""Load by dnsperf, from a core of its own: the wall around its command line and its report."""
+"""Load by dnsperf, on a core of its own: the adapter for its command line and its report."""
 
 from __future__ import annotations
 
@@ -10,26 +10,33 @@ from pathlib import Path
 
 from bench.processes import LOOPBACK, BenchError, Cpu, Process
 
-CLIENTS = 8  # sockets that ask
-OUTSTANDING = 200  # queries under way at once: enough to keep any of the servers busy, too few to lose any
-GRACE = 30.0  # seconds that dnsperf may take to end
+CLIENTS = 8  # sockets that send queries
+OUTSTANDING = 200  # queries in flight: enough to keep any of the servers busy, too few to lose any
+END_DEADLINE = 30.0  # seconds that dnsperf may take to end
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What one load did to a server: queries a second that were answered, share lost, and the server's time."""
+    """The outcome of one load on a server."""
 
     rate: float
+    """Queries answered in a second."""
     completed: int
+    """Queries answered."""
     lost: int
-    latency: float  # seconds, on average, with `OUTSTANDING` queries under way
+    """Queries that got no answer."""
+    latency: float
+    """Seconds until an answer, on average, with `OUTSTANDING` queries in flight."""
     cpu: Cpu
+    """The processor time that the server used."""
     seconds: float
+    """Seconds that the load lasted."""
     rcodes: str
+    """The response codes with their shares, as dnsperf prints them."""
 
     @property
     def cost(self) -> Cpu:
-        """Seconds of the server's processor a query."""
+        """The processor time of the server for one query."""
         return Cpu(self.cpu.user / self.completed, self.cpu.system / self.completed)
 
     @property
@@ -41,7 +48,7 @@ class Loaded:
 def put_load(
     server: Process, port: int, queries: Path, seconds: float, core: int, *, rate: int | None = None
 ) -> Loaded:
-    """Asks ``server`` what is in ``queries``, over and over, as fast as it answers, or ``rate`` a second."""
+    """Sends the queries in the file ``queries`` again and again, as fast as ``server`` answers or ``rate`` a second."""
     dnsperf = shutil.which("dnsperf")
     if dnsperf is None:
         raise BenchError("no dnsperf on this machine: install Debian's package dnsperf")
@@ -52,7 +59,7 @@ def put_load(
     if rate:
         command += ["-Q", str(rate)]
     before = server.cpu()
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=seconds + GRACE)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=seconds + END_DEADLINE)
     cpu = server.cpu() - before
     if ended.returncode:
         raise BenchError(f"dnsperf failed: {ended.stderr.strip()[-300:]}")

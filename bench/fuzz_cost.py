@@ -1,7 +1,7 @@
-"""fuzz-cost: what a packet costs the server that is malformed, or asks what nobody asked before.
+"""fuzz-cost: the cost of a malformed packet for the server, and of a query for a name that was never queried before.
 
-Malformed packets must cost no more than good ones, or whoever sends them has found a lever. All have random octets
-where their kind leaves any free, so none is ever answered from a memory of the one before.
+A malformed packet must not cost more than a good one, or an attacker could overload the server with few packets. All
+packets have random octets wherever their kind leaves any free, so that none is answered from a cache.
 """
 
 from __future__ import annotations
@@ -20,19 +20,21 @@ from bench.servers import started
 from bench.worlds import APEX
 
 SERVICES = 100
-MOST_SECONDS = 2.0  # for each kind: thousands of packets, and the clock that is read ticks a hundred times a second
+MOST_SECONDS = 2.0  # of load for each kind: thousands of packets, and the kernel's clock of CPU time ticks every 10 ms
 COMPARED = ("knot",)
 
 _rng = random.Random(20260)  # the same packets in each run
 _HOT = pack_question(worlds.service_name(1))
-_GOOD = "good, asked before"
-_NEW = "good, never asked before (NXDOMAIN)"
+_GOOD = "good, queried before"
+_NEW = "good, never queried before (NXDOMAIN)"
 
 
 @dataclass(frozen=True, slots=True)
 class _Cost:
-    seconds: float  # a packet
+    seconds: float
+    """Processor time of the server for one packet, in seconds."""
     reply: str
+    """The response code of the last packet of the kind, or ``none``."""
 
 
 def run(options: Options) -> Iterator[Table]:
@@ -51,7 +53,7 @@ def run(options: Options) -> Iterator[Table]:
         (
             f"Bursts of 64 packets on [::1], {min(options.seconds, MOST_SECONDS):g} s a kind;"
             " one core for the server, the other for the sender.",
-            f"'good' is {_GOOD!r}, 'new' is {_NEW!r}; 'reply' is what the last of the kind got.",
+            f"'good' is {_GOOD!r}, 'new' is {_NEW!r}; 'reply' is the response code of the last packet of the kind.",
             *options.skipped,
         ),
     )

@@ -1,8 +1,9 @@
-"""load: a resolver starts on a store that is full. How soon, how large, and how are clients served meanwhile?
+"""load: a resolver starts on a full store. When does it answer, how large is it, and how are clients served meanwhile?
 
-The resolver is asked a name of one environment every millisecond from its start on. A query is due at its time,
-whether or not the one before was answered, so a server that stands still for a moment pays for all who then wait.
-A second client belongs to an environment that does not exist: it is told so in the moment in which all is loaded.
+From the start of the resolver, a client sends a query for a name of one environment every millisecond. A query counts
+from the time when it was due, whether or not the one before was answered, so a server that stops for a moment is
+charged for every client that then waits. A second client belongs to an environment that does not exist: it gets
+SERVFAIL until everything is loaded, and REFUSED from then on.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ from bench.processes import BenchError, Process, cores, pinned
 from bench.report import Table, own_command, percentile, progress
 from bench.servers import started
 
-LOAD_DEADLINE = 300.0  # seconds
-IDLE = 2.0  # seconds of being asked after all is loaded, to compare with; and of rest before memory is read
-ASK_EVERY = 0.001  # seconds
-ASK_LOADED_EVERY = 0.01  # seconds
+LOAD_DEADLINE = 300.0  # seconds until a resolver that has not loaded fails the run
+IDLE = 2.0  # seconds of queries after everything is loaded, to compare with; and of rest before memory is read
+ASK_EVERY = 0.001  # seconds between two queries of the first client
+ASK_LOADED_EVERY = 0.01  # seconds between two queries of the second client
 LISTEN = ("::1", "127.0.0.1")
 BINDINGS = {**ours.BINDINGS, "127.0.0.1/32": "missing"}
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """So many environments, each with so many services, each with so many instances."""
+    """The size of a store: environments, services in each, instances in each of those."""
 
     environments: int
     services: int
@@ -48,7 +49,7 @@ EMPTY = Shape(1, 1, 1)
 
 @dataclass(slots=True)
 class _Watched:
-    """What the two clients saw. Times in seconds from the start of the process."""
+    """What the two clients have observed. Times in seconds from the start of the process."""
 
     first_answer: float | None = None
     loaded: float | None = None
@@ -60,7 +61,8 @@ class _Watched:
 @dataclass(frozen=True, slots=True)
 class _Outcome:
     shape: Shape
-    commits: float  # a second, while the store was filled
+    commits: float
+    """Commits in a second while the store was filled."""
     loading: _Watched
     idle: _Watched
     memory: int
@@ -120,7 +122,7 @@ def _watch(process: Process, port: int, *, until_loaded: bool) -> _Watched:
             readable, _, _ = select([client.sock, outsider.sock], [], [], max(0, next_due - time.monotonic()))
             if client.sock in readable:
                 _note_reply(watched, client.receive(), time.monotonic() - began)
-            if outsider.sock in readable and (told := outsider.receive()) and rcode(told) != SERVFAIL:
+            if outsider.sock in readable and (reply := outsider.receive()) and rcode(reply) != SERVFAIL:
                 watched.loaded = time.monotonic() - began
     watched.unanswered = len(watched.due)
     return watched

@@ -1,8 +1,8 @@
-"""mesh: what does a host's agent cost that is in many environments with many hosts?
+"""mesh: the cost of the agent of a host that is in many environments with many hosts.
 
-    plan         from documents to what the host should be: pure, no system involved
-    device       wireguard-go's and the kernel's: brought from nothing to thousands of peers, read back, compared, and
-                 changed by one address
+    plan         from documents to the planned state of the host: a pure function
+    device       of wireguard-go and of the kernel: from no peers to thousands, read back, compared, and changed by one
+                 address
 
 Each stage runs in a process of its own, so that its memory is its own.
 """
@@ -51,11 +51,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One thing that was done, how long it took in seconds, and what it came to."""
+    """One step of the measurement."""
 
     what: str
+    """Names the step."""
     seconds: float
+    """How long it took."""
     outcome: str
+    """How many peers, addresses or steps it came to."""
 
 
 def run(_options: Options) -> Iterator[Table]:
@@ -81,7 +84,7 @@ def _table(title: str, measure: Callable[[], list[Stage]], note: str) -> Table:
 
 
 def _apart(measure: Callable[[], list[Stage]]) -> tuple[list[Stage], float]:
-    """What ``measure`` gives in a process of its own, and the megabytes that it took beyond the bare process."""
+    """The result of ``measure`` in a process of its own, and the megabytes that it took beyond the bare process."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         before = pool.submit(_peak).result()
         stages = pool.submit(measure).result()
@@ -92,10 +95,10 @@ def _peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _timed(what: str, action: Callable[[], T], tell: Callable[[T], str]) -> tuple[T, Stage]:
+def _timed(what: str, action: Callable[[], T], describe: Callable[[T], str]) -> tuple[T, Stage]:
     started = time.perf_counter()
     result = action()
-    return result, Stage(what, time.perf_counter() - started, tell(result))
+    return result, Stage(what, time.perf_counter() - started, describe(result))
 
 
 # The plan
@@ -107,16 +110,16 @@ def _plan() -> list[Stage]:
     hosts = {host.id: host for host in (_host(number) for number in range(1, HOSTS + 1))}
     me, shares = hosts["h1"], Shares()
 
-    def planned(there: Mapping[EnvironmentId, Environment]) -> Wanted:
-        return plan(there, hosts, me, worlds.PLATFORM, (), shares).wanted
+    def planned(loaded: Mapping[EnvironmentId, Environment]) -> Wanted:
+        return plan(loaded, hosts, me, worlds.PLATFORM, (), shares).wanted
 
-    wanted, first = _timed("first plan", lambda: planned(environments), _tell_wanted)
+    wanted, first = _timed("first plan", lambda: planned(environments), _describe_wanted)
     tunnel = Tunnel(me.public_key, PORT, {key: _as_actual(peer) for key, peer in wanted.peers.items()})
-    _, nothing = _timed("nothing new: plan", lambda: planned(environments), _tell_wanted)
+    _, nothing = _timed("nothing new: plan", lambda: planned(environments), _describe_wanted)
     _, same = _timed("nothing new: diff", lambda: diff(wanted.peers, tunnel), lambda steps: f"{len(steps)} steps")
     id_ = worlds.ENVIRONMENT
     changed = environments | {id_: _with_one_more(environments[id_])}
-    after, again = _timed("one commit: plan", lambda: planned(changed), _tell_wanted)
+    after, again = _timed("one commit: plan", lambda: planned(changed), _describe_wanted)
     _, steps = _timed("one commit: diff", lambda: diff(after.peers, tunnel), lambda steps: f"{len(steps)} steps")
     return [first, nothing, same, again, steps]
 
@@ -124,8 +127,8 @@ def _plan() -> list[Stage]:
 def _environment(number: int) -> Environment:
     network = worlds.PLATFORM.environment_network(number)
     subnet = service_subnet(network, 1)
-    there = {f"i{at}": Instance(instance_address(subnet, at), State.READY, f"h{at}") for at in range(1, HOSTS + 1)}
-    service = Service(subnet, (), there, last_number=HOSTS)
+    instances = {f"i{at}": Instance(instance_address(subnet, at), State.READY, f"h{at}") for at in range(1, HOSTS + 1)}
+    service = Service(subnet, (), instances, last_number=HOSTS)
     id_ = worlds.ENVIRONMENT if number == 1 else EnvironmentId(f"e{number}")
     return Environment(id_, network, revision=1, services={"api": service}, last_subnet=1)
 
@@ -142,11 +145,11 @@ def _host(number: int) -> Host:
 
 
 def _as_actual(peer: Peer) -> ActualPeer:
-    # A copy, as one that was read from a device is.
+    # A copy: an address that was read from a device is never the same object.
     return ActualPeer(peer.endpoint, frozenset(Address(bytes(one)) for one in peer.allowed_ips))
 
 
-def _tell_wanted(wanted: Wanted) -> str:
+def _describe_wanted(wanted: Wanted) -> str:
     addresses = sum(len(peer.allowed_ips) for peer in wanted.peers.values())
     return f"{len(wanted.peers):,} peers, {addresses:,} addresses"
 
@@ -171,7 +174,7 @@ def _why_not(backend: type[Userspace | Kernel]) -> str:
 
 
 def _device(backend: type[Userspace | Kernel]) -> list[Stage]:
-    # This process alone moves to a namespace of its own: all that it makes is gone with it.
+    # This process moves to a network namespace of its own, which takes everything that it makes with it when it ends.
     namespace = f"interlock-bench-{os.getpid()}"
     subprocess.run(["ip", "netns", "add", namespace], check=True)
     try:
@@ -201,15 +204,15 @@ async def _measure_device(backend: type[Userspace | Kernel]) -> list[Stage]:
     async def timed(what: str, action: Callable[[], Awaitable[T]], outcome: str = "") -> T:
         wall, processor = time.perf_counter(), time.process_time()
         result = await action()
-        used = f"{(time.process_time() - processor) * 1000:,.1f} ms of our processor"
+        used = f"{(time.process_time() - processor) * 1000:,.1f} ms of the agent's processor time"
         stages.append(Stage(what, time.perf_counter() - wall, "; ".join(filter(None, (used, outcome)))))
         return result
 
     async def converge(what: str, wanted: Mapping[PublicKey, Peer]) -> None:
-        seen = await timed(f"{what}: read", read)
-        steps = diff(wanted, seen)
-        there = sum(len(peer.allowed_ips) for peer in wanted.values())
-        outcome = f"{len(steps):,} steps; {len(wanted):,} peers, {there:,} addresses"
+        actual = await timed(f"{what}: read", read)
+        steps = diff(wanted, actual)
+        addresses = sum(len(peer.allowed_ips) for peer in wanted.values())
+        outcome = f"{len(steps):,} steps; {len(wanted):,} peers, {addresses:,} addresses"
         if steps:
             await timed(f"{what}: apply", lambda: device.apply(steps), outcome)
             assert diff(wanted, await timed(f"{what}: read back", read)) == []
@@ -239,6 +242,6 @@ def _peer(number: int) -> Peer:
 
 
 def replace_address(peer: Peer) -> Peer:
-    """``peer`` with another address in the place of one of its own."""
+    """``peer`` with one of its addresses replaced by another."""
     gone, *rest = sorted(peer.allowed_ips)
     return Peer(peer.endpoint, frozenset({*rest, Address(bytes(gone)[:-2] + b"\xff\xff")}))

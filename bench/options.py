@@ -1,4 +1,4 @@
-"""What a run is told on its command line."""
+"""The options of a run, from its command line."""
 
 from __future__ import annotations
 
@@ -8,13 +8,21 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """``directory`` is for all files of the run. ``skipped`` says which peers were left out, and why."""
+    """The options of a run."""
 
     directory: Path
+    """Holds all files of the run."""
     peers: tuple[str, ...]
+    """The servers to compare with."""
     skipped: tuple[str, ...]
+    """For each server that is not installed, a line that says so."""
     names: tuple[int, ...]
+    """`queries`: how many names, for each table."""
     rounds: int
+    """`queries`: how many times each server is measured."""
     seconds: float
+    """`queries`, `fuzz-cost`: the length of one load."""
     writes: int
+    """`propagation`: how many writes."""
     instances: tuple[int, ...]
+    """`load`: how many instances are in the store, for each table."""

@@ -18,20 +18,23 @@ from support.endpoints import Endpoint
 
 NAME = "interlock"
 LISTENING: Mapping[str, Sequence[str]] = {NAME: [LOOPBACK], "interlock on [::]": ["::"]}
-"""What Interlock is called in a table, by where it listens. On all addresses, it must say from which one it replies."""
+"""Interlock's names in tables, with the addresses that it listens on. On ``::`` it must set each reply's source."""
 
 BINDINGS = {"::1/128": ENVIRONMENT}
 CLOSED = ("--upstream", "none")
-"""What is measured is ours alone, and broken packets are nobody else's business."""
+"""No upstream: only Interlock is measured, and malformed packets must not reach other servers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """Where the admin API is, and the token that opens it."""
+    """An admin API."""
 
     host: str
+    """The address that it listens on."""
     port: int
+    """Its port."""
     token: str
+    """The token for all of it."""
 
 
 @contextmanager

@@ -25,17 +25,22 @@ _DAEMONS = "/usr/sbin:/usr/bin:/sbin:/usr/local/sbin:/usr/local/bin"
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A server to compare with. ``configure`` gets a directory and a port and gives the command's arguments."""
+    """A server to compare with."""
 
     name: str
+    """Its name in tables and on the command line."""
     binary: str
+    """Its program."""
     package: str
+    """The Debian packages that have it."""
     version: tuple[str, ...]
+    """The arguments with which the program prints its version."""
     configure: Callable[[Path, int, Environment], Sequence[str]]
+    """Writes its configuration into a directory, for a port and an environment, and gives the program's arguments."""
 
     @property
     def path(self) -> str | None:
-        """Where its program is; None if it is not installed."""
+        """The path of its program; None if it is not installed."""
         return shutil.which(self.binary, path=_DAEMONS)
 
     def describe(self) -> str:

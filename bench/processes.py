@@ -13,8 +13,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-START_DEADLINE = 60.0  # seconds
-STOP_DEADLINE = 10.0  # seconds, then it is killed
+START_DEADLINE = 60.0  # seconds until a process that is not ready fails the run
+STOP_DEADLINE = 10.0  # seconds until a process that does not end is killed
 LOOPBACK = "::1"
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -48,25 +48,25 @@ class Cpu:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process that runs, with all that it prints in ``log``."""
+    """A running process. Its output goes to the file ``log``."""
 
     name: str
     popen: subprocess.Popen[bytes]
     log: Path
 
     def cpu(self) -> Cpu:
-        """What it and its children have used so far, those that it has reaped included; exact to some 10 ms."""
+        """The time that it and its children have used so far, ended children included; exact to some 10 ms."""
         group = list(self._group().values())
         user, system = (sum(int(fields[at]) + int(fields[at + 2]) for fields in group) for at in (_USER, _SYSTEM))
         return Cpu(user / _TICKS, system / _TICKS)
 
     def memory(self) -> int:
-        """Octets that it and its children have in memory now; what several of them share counts once."""
+        """Octets that it and its children have in memory now; memory that several of them share counts once."""
         rollups = (Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in self._group())
         return sum(_kilobytes(rollup, "Pss:") for rollup in rollups) * 1024
 
     def peak_memory(self) -> int:
-        """Octets that it alone had in memory at the most."""
+        """The most octets that it had in memory so far, without its children."""
         return _kilobytes(Path(f"/proc/{self.popen.pid}/status").read_text(), "VmHWM:") * 1024
 
     def _group(self) -> dict[int, list[str]]:
@@ -74,20 +74,20 @@ class Process:
         return {pid: fields for pid, fields in _all_processes() if int(fields[_GROUP]) == self.popen.pid}
 
     def wait_until(self, condition: Callable[[], bool], deadline: float = START_DEADLINE) -> None:
-        """Returns when ``condition`` holds. Raises `BenchError` with the process's last words if it never does."""
+        """Returns when ``condition`` holds. Raises `BenchError` after ``deadline`` seconds."""
         end = time.monotonic() + deadline
         while not condition():
             self.check()
             if time.monotonic() > end:
-                raise BenchError(f"{self.name} was not ready within {deadline:g} s: {self._last_words()}")
+                raise BenchError(f"{self.name} was not ready within {deadline:g} s: {self._last_lines()}")
             time.sleep(0.01)
 
     def check(self) -> None:
-        """Raises `BenchError`, with the process's last words, if it has ended."""
+        """Raises `BenchError`, with the end of the process's output, if it has ended."""
         if self.popen.poll() is not None:
-            raise BenchError(f"{self.name} has ended: {self._last_words()}")
+            raise BenchError(f"{self.name} has ended: {self._last_lines()}")
 
-    def _last_words(self) -> str:
+    def _last_lines(self) -> str:
         printed = self.log.read_text(errors="replace").strip().splitlines()
         return " / ".join(line.strip() for line in printed[-3:]) or "it printed nothing"
 
@@ -96,7 +96,7 @@ class Process:
 def running(name: str, command: Sequence[str], directory: Path, core: int | None = None) -> Iterator[Process]:
     """``command`` while the block runs, on ``core`` alone if one is given; its output goes to a file in ``directory``.
 
-    It ends with the block, and with us even where we are killed.
+    The command ends with the block, and with this process, even if that is killed.
     """
 
     def prepare() -> None:
@@ -106,7 +106,7 @@ def running(name: str, command: Sequence[str], directory: Path, core: int | None
 
     log = directory / f"{name}.log"
     with log.open("wb") as output:
-        # A process group of its own: Ctrl-C reaches us, and we stop it in our order.
+        # A process group of its own: Ctrl-C reaches this process alone, which stops the others in order.
         popen = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd=directory,
             preexec_fn=prepare, process_group=0,
@@ -161,7 +161,7 @@ def _all_processes() -> Iterator[tuple[int, list[str]]]:
         try:
             yield int(stat.parent.name), stat.read_text().rpartition(")")[2].split()
         except OSError:
-            continue  # it has ended in this moment
+            continue  # it has ended meanwhile
 
 
 def _stop(popen: subprocess.Popen[bytes]) -> None:

@@ -1,7 +1,7 @@
-"""propagation: a write is acknowledged; how long until the first right answer?
+"""propagation: how long it takes from the acknowledgement of a write to the first answer that has it.
 
 The clock starts when the reply to a write has been read, and stops with the reply to a query that holds the new
-address; in between, the query is asked over and over. So the least that can be measured is one round trip.
+address. In between, the query is sent again and again, so the shortest time that can be measured is one round trip.
 """
 
 from __future__ import annotations
@@ -29,43 +29,46 @@ from zones.addresses import Address
 from zones.model import State
 
 SERVICES = 100
-GIVE_UP = 5.0  # seconds for one write to be seen
+ANSWER_DEADLINE = 5.0  # seconds until a write that is not answered fails the run
 TOO_MANY_REQUESTS = 429
 
 Write = Callable[[int], Address]
-"""Makes instance number so-and-so, and gives its address when the write is acknowledged."""
+"""Writes the instance with a number, and gives its address once the write is acknowledged."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    write: float  # seconds that the write took
-    delay: float  # seconds from its acknowledgement to the first right answer
+class _Propagation:
+    write: float
+    """Seconds that the write took."""
+    delay: float
+    """Seconds from its acknowledgement to the first right answer."""
     asked: int
+    """How many queries were sent until then."""
 
 
 def run(options: Options) -> Iterator[Table]:
-    """One table: a row for each way of writing."""
+    """One table: a row for each path of a write."""
     columns = (
         "written by, answered by",
         "p50, ms",
         "p95, ms",
         "p99, ms",
         "most, ms",
-        "right at first ask",
+        "right at first query",
         "write p50, ms",
     )
-    ways = {
+    paths = {
         "admin API, both in `interlock up`": _through_up,
         "admin API, `interlock admin` and `interlock resolver`": _through_parts,
         "the store itself, `interlock resolver`": _through_store,
     }
     rows, failed = [], []
-    for way, measure in ways.items():
-        progress(f"propagation: {way}")
+    for path, measure in paths.items():
+        progress(f"propagation: {path}")
         try:
-            rows.append((way, *_cells(measure(options))))
+            rows.append((path, *_cells(measure(options))))
         except BenchError as error:
-            failed.append(f"Not measured: {way}: {error}")
+            failed.append(f"Not measured: {path}: {error}")
     yield Table(
         "From a write acknowledged to its first right answer",
         own_command(),
@@ -74,30 +77,30 @@ def run(options: Options) -> Iterator[Table]:
         (
             f"{options.writes:,} writes one after the other; each makes a ready instance, of {SERVICES} services"
             " in one environment, which grows by it. Nothing is pinned to a core.",
-            "What is asked over UDP on [::1], without pause, is the new instance's name.",
+            "The name of the new instance is queried over UDP on [::1] without pause.",
             *failed,
         ),
     )
 
 
-def _cells(seen: list[_Seen]) -> tuple[str, ...]:
-    delays = [each.delay * 1000 for each in seen]
-    at_first = sum(each.asked == 1 for each in seen)
+def _cells(measured: list[_Propagation]) -> tuple[str, ...]:
+    delays = [each.delay * 1000 for each in measured]
+    at_first = sum(each.asked == 1 for each in measured)
     return (
         *(f"{percentile(delays, percent):.2f}" for percent in (50, 95, 99)),
         f"{max(delays):.2f}",
-        f"{at_first:,} of {len(seen):,}",
-        f"{percentile([each.write * 1000 for each in seen], 50):.2f}",
+        f"{at_first:,} of {len(measured):,}",
+        f"{percentile([each.write * 1000 for each in measured], 50):.2f}",
     )
 
 
-def _through_up(options: Options) -> list[_Seen]:
+def _through_up(options: Options) -> list[_Propagation]:
     directory = _make(options.directory / "propagation-up")
     with ours.running_up(directory) as (api, dns_port):
         return _write_by_api(dns_port, api, options.writes)
 
 
-def _through_parts(options: Options) -> list[_Seen]:
+def _through_parts(options: Options) -> list[_Propagation]:
     directory = _make(options.directory / "propagation-parts")
     with ExitStack() as stack:
         url = stack.enter_context(ours.running_store(directory))
@@ -106,7 +109,7 @@ def _through_parts(options: Options) -> list[_Seen]:
         return _write_by_api(dns_port, api, options.writes)
 
 
-def _through_store(options: Options) -> list[_Seen]:
+def _through_store(options: Options) -> list[_Propagation]:
     directory = _make(options.directory / "propagation-store")
     with ours.running_store(directory) as url:
         worlds.fill(url, [worlds.environment(SERVICES, 0)])
@@ -115,19 +118,19 @@ def _through_store(options: Options) -> list[_Seen]:
             return _follow(port, _StoreWriter(url, runner).write, options.writes)
 
 
-def _write_by_api(dns_port: int, api: ours.Api, writes: int) -> list[_Seen]:
+def _write_by_api(dns_port: int, api: ours.Api, writes: int) -> list[_Propagation]:
     writer = _ApiWriter(api)
     writer.make_services()
     return _follow(dns_port, writer.write, writes)
 
 
-def _follow(port: int, write: Write, writes: int) -> list[_Seen]:
+def _follow(port: int, write: Write, writes: int) -> list[_Propagation]:
     with Client(port) as client:
         return [_time_one(client, write, number) for number in range(1, writes + 1)]
 
 
-def _time_one(client: Client, write: Write, number: int) -> _Seen:
-    service, instance = _place(number)
+def _time_one(client: Client, write: Write, number: int) -> _Propagation:
+    service, instance = _names(number)
     question = pack_question(f"{instance}.{service}")
     started = time.perf_counter()
     address = write(number)
@@ -136,14 +139,14 @@ def _time_one(client: Client, write: Write, number: int) -> _Seen:
     while True:
         reply = client.ask(question)
         asked += 1
-        seen = time.perf_counter()
+        replied = time.perf_counter()
         if reply and bytes(address) in reply:
-            return _Seen(written - started, seen - written, asked)
-        if seen - written > GIVE_UP:
-            raise BenchError(f"{instance}.{service} was not answered within {GIVE_UP:g} s of its write")
+            return _Propagation(written - started, replied - written, asked)
+        if replied - written > ANSWER_DEADLINE:
+            raise BenchError(f"{instance}.{service} was not answered within {ANSWER_DEADLINE:g} s of its write")
 
 
-def _place(number: int) -> tuple[str, str]:
+def _names(number: int) -> tuple[str, str]:
     return worlds.service_name(number % SERVICES + 1), f"n{number}"
 
 
@@ -159,21 +162,21 @@ def _make(directory: Path) -> Path:
 
 
 class _ApiWriter:
-    """Writes as a user's program does: JSON over one connection that is kept open."""
+    """Writes as the program of a user does: JSON over one connection that is kept open."""
 
     def __init__(self, api: ours.Api) -> None:
-        self._connection = http.client.HTTPConnection(api.host, api.port, timeout=GIVE_UP)
+        self._connection = http.client.HTTPConnection(api.host, api.port, timeout=ANSWER_DEADLINE)
         self._headers = {"Authorization": f"Bearer {api.token}", "Content-Type": "application/json"}
 
     def make_services(self) -> None:
-        """The environment and its services, as yet empty."""
+        """Makes the environment and its services, without instances."""
         base = f"/v1/environments/{ENVIRONMENT}"
         self._put(base, {"enabled": True})
         for number in range(1, SERVICES + 1):
             self._put(f"{base}/services/{worlds.service_name(number)}", {"ports": [{"name": "http", "number": 8080}]})
 
     def write(self, number: int) -> Address:
-        service, instance = _place(number)
+        service, instance = _names(number)
         path = f"/v1/environments/{ENVIRONMENT}/services/{service}/instances/{instance}"
         return Address.parse(self._put(path, {"state": "ready", "region": "eu"})["address"])
 
@@ -181,17 +184,17 @@ class _ApiWriter:
         while True:
             self._connection.request("PUT", path, json.dumps(body), self._headers)
             response = self._connection.getresponse()
-            said = response.read()
+            content = response.read()
             if response.status == TOO_MANY_REQUESTS:
                 time.sleep(float(response.headers.get("Retry-After", "0.1")))
                 continue
             if response.status not in (http.HTTPStatus.OK, http.HTTPStatus.CREATED):
-                raise BenchError(f"PUT {path}: {response.status} {said.decode(errors='replace')[:300]}")
-            return json.loads(said)
+                raise BenchError(f"PUT {path}: {response.status} {content.decode(errors='replace')[:300]}")
+            return json.loads(content)
 
 
 class _StoreWriter:
-    """Commits to the store, from the one newest environment that it knows."""
+    """Commits to the store directly, each time from the environment that it committed last."""
 
     def __init__(self, url: str, runner: asyncio.Runner) -> None:
         self._runner = runner
@@ -199,7 +202,7 @@ class _StoreWriter:
         self._environment = worlds.environment(SERVICES, 0)
 
     def write(self, number: int) -> Address:
-        service, instance = _place(number)
+        service, instance = _names(number)
         edit = edits.PutInstance(service, instance, state=State.READY, region="eu")
         before = self._environment
         self._environment = edits.apply(before, [edit], now=unix_milliseconds())

@@ -1,7 +1,7 @@
-"""queries: answers a second, and what one costs the server, on names that are asked over and over.
+"""queries: answers in a second, and the processor time of one answer, for names that are queried again and again.
 
-Each server has one core, dnsperf the other. In each round every server has its turn, freshly started, so that noise
-hits all alike; what a round gave is never compared with another round's.
+The server has one core, dnsperf the other. In each round every server is started anew and measured, so that noise
+affects all of them alike. Figures of different rounds are never compared.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from zones.model import Environment
 COLUMNS = (
     "server", "queries/s", "server CPU, µs a query", "of it user", "core busy", "lost", "CPU ÷ Knot's",
 )  # fmt: skip
-WARM_UP = 1.0  # seconds before each load: caches fill, processors clock up
+WARM_UP = 1.0  # seconds of load that are not measured: caches fill, processors raise their clock
 
 
 def run(options: Options) -> Iterator[Table]:
@@ -38,7 +38,7 @@ def _compare(options: Options, names: int) -> Table:
     servers = [*ours.LISTENING, *options.peers]
     rounds: dict[str, list[Loaded]] = {name: [] for name in servers}
     for number in range(options.rounds):
-        # Another order in each round: no server always has the machine as the same neighbour left it.
+        # Another order in each round, so that a server does not always follow the same one.
         for name in servers[number % len(servers) :] + servers[: number % len(servers)]:
             progress(f"queries: {names:,} names, round {number + 1} of {options.rounds}: {name}")
             rounds[name].append(_measure(name, served, queries, options, number))

@@ -1,4 +1,4 @@
-"""Tables: what was measured, on what, by which command. As Markdown, so that a run can be kept as it was printed."""
+"""Tables of figures, with the machine and the command of the run, in Markdown, so that a printed run can be kept."""
 
 from __future__ import annotations
 
@@ -15,13 +15,18 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One benchmark's outcome. ``command`` makes it again; ``notes`` say what a reader must know to read it rightly."""
+    """The outcome of one benchmark."""
 
     title: str
+    """What was measured."""
     command: str
+    """The command that measures it again."""
     columns: tuple[str, ...]
+    """The headings."""
     rows: Sequence[Sequence[str]]
+    """The cells, a sequence for each row."""
     notes: tuple[str, ...] = ()
+    """What a reader must know to understand the figures."""
 
     def __str__(self) -> str:
         rows = [self.columns, *self.rows]
@@ -33,17 +38,17 @@ class Table:
 
 
 def progress(text: str) -> None:
-    """Says what is being done, beside the tables."""
+    """Prints what is being measured to standard error, apart from the tables."""
     print(f"bench: {text}", file=sys.stderr, flush=True)
 
 
 def own_command() -> str:
-    """How this run was started."""
+    """The command of this run."""
     return shlex.join(["python", "-m", "bench", *sys.argv[1:]])
 
 
 def describe_machine() -> str:
-    """What all of a run's figures depend on."""
+    """The machine, on which all figures of a run depend."""
     load = ", ".join(f"{average:.2f}" for average in os.getloadavg())
     return (
         f"{time.strftime('%Y-%m-%d %H:%M')} · {_processor()}, {os.cpu_count()} cores · Linux {platform.release()}"
@@ -52,7 +57,7 @@ def describe_machine() -> str:
 
 
 def median(values: Sequence[float], form: str = ",.0f") -> str:
-    """The median of the rounds, and between which values they lay."""
+    """The median of ``values``, with the least and the greatest in parentheses."""
     middle = format(statistics.median(values), form)
     return middle if len(values) == 1 else f"{middle} ({min(values):{form}}–{max(values):{form}})"
 

@@ -1,4 +1,4 @@
-"""Interlock or a peer, by name, ready to answer from one environment: what benchmarks compare."""
+"""The servers that benchmarks compare, by name: Interlock or a peer, ready to answer from one environment."""
 
 from __future__ import annotations
 

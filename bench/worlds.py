@@ -1,4 +1,4 @@
-"""What is served: environments of any size, and the same names as zone files and as queries."""
+"""The data that is served: environments of any size, and the same names as zone files and as queries."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def environment(services: int, instances: int, number: int = 1, id_: Environment
     made = {}
     for at in range(1, services + 1):
         subnet = service_subnet(network, at)
-        there = {
+        running = {
             f"i{host}": Instance(instance_address(subnet, host), State.READY, host="h1", region="eu")
             for host in range(1, instances + 1)
         }
-        made[service_name(at)] = Service(subnet, (_HTTP,), there, last_number=instances)
+        made[service_name(at)] = Service(subnet, (_HTTP,), running, last_number=instances)
     return Environment(id_, network, revision=1, services=made, last_subnet=services)
 
 
 def environments(count: int, services: int, instances: int) -> Iterator[Environment]:
-    """``count`` environments alike, the first of them `ENVIRONMENT`."""
+    """``count`` environments of the same shape, the first of which is `ENVIRONMENT`."""
     for number in range(1, count + 1):
         yield environment(services, instances, number, ENVIRONMENT if number == 1 else EnvironmentId(f"e{number}"))
 
@@ -63,7 +63,7 @@ async def _commit_all(url: str, made: Iterator[Environment]) -> None:
 
 
 def write_zone_file(path: Path, of: Environment) -> None:
-    """What clients of ``of`` see of it, as other servers read it: names of services and instances, addresses, TTLs."""
+    """Writes a zone file for other servers, with the names of services and instances that clients of ``of`` see."""
     lines = [
         f"$ORIGIN {APEX}.",
         "@ 5 IN SOA ns hostmaster 1 3600 600 86400 1",
@@ -77,13 +77,13 @@ def write_zone_file(path: Path, of: Environment) -> None:
 
 
 def write_queries(path: Path, names: int) -> None:
-    """Each of ``names`` names four times for AAAA and once for A, all shuffled."""
+    """Writes queries for dnsperf: each of ``names`` names four times for AAAA and once for A, shuffled."""
     lines = [f"{service_name(at)}.{APEX} {rtype}" for at in range(1, names + 1) for rtype in ["AAAA"] * 4 + ["A"]]
     random.Random(_SEED).shuffle(lines)
     path.write_text("\n".join(lines) + "\n")
 
 
 def write_unknown_names(path: Path, count: int) -> None:
-    """``count`` made-up names that no environment has, no two of them alike."""
+    """Writes queries for dnsperf: ``count`` different names that no environment has."""
     rng = random.Random(_SEED)
     path.write_text("".join(f"x{at}-{rng.randrange(1 << 32):08x}.{APEX} AAAA\n" for at in range(count)))
