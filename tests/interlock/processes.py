@@ -22,10 +22,11 @@ from urllib.request import urlopen
 import pytest
 
 from interlock import cli
+from tests.waiting import scaled
 
 ROOT = Path(__file__).parents[2]
 NOBODY = 65534
-DEADLINE = 20.0  # seconds; a loaded machine is slow, and only a failing test waits this long
+DEADLINE = scaled(20.0)  # seconds; a loaded machine is slow, and only a failing test waits this long
 
 
 class Running:

@@ -12,11 +12,12 @@ from tests.clients import builds
 from tests.clients.builds import Build
 from tests.conversation import Conversation
 from tests.mesh.topology import Host, Workload
+from tests.waiting import scaled
 
 TALK = Path(__file__).parent / "programs" / "talk.c"
 PORT = 7000
-PATIENCE = 30.0  # seconds for one line; the program itself gives up before
-END_PATIENCE = 2.0
+PATIENCE = scaled(30.0)  # seconds for one line; the program itself gives up before
+END_PATIENCE = scaled(2.0)
 
 
 def programs() -> dict[str, Build]:

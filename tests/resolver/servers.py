@@ -10,9 +10,10 @@ from contextlib import asynccontextmanager
 from resolver.forward.forwarder import Forwarder
 from resolver.server import Resolver
 from tests import worlds
+from tests.waiting import scaled
 from zones.zone import Zone
 
-DEADLINE = 5.0  # seconds
+DEADLINE = scaled(5.0)  # seconds
 
 
 @asynccontextmanager

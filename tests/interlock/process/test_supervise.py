@@ -11,8 +11,9 @@ import pytest
 
 from interlock.errors import PartFailed
 from interlock.process.supervise import Part, Supervisor
+from tests.waiting import scaled
 
-DEADLINE = 5.0  # seconds
+DEADLINE = scaled(5.0)  # seconds
 
 
 class Recorded:
