@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from agent.attachment import Attachment
+from agent.attach.attachment import Attachment
 from agent.mesh.mesh import Mesh
 from agent.plan.peers import ActualPeer
 from store.keys import ALL_HOSTS

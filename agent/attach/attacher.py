@@ -24,13 +24,13 @@ from weakref import WeakValueDictionary
 from msgspec.structs import replace
 
 from agent.announce.barrier import Barrier
+from agent.attach.attachment import Attachment, Phase
+from agent.attach.attachments import Attachments
 from agent.attach.connection import Connections
 from agent.attach.errors import as_agent_errors
 from agent.attach.lookup import look_up
 from agent.attach.record import InstanceRecord, InstanceRecords
 from agent.attach.step_times import StepTimes
-from agent.attachment import Attachment, Phase
-from agent.attachments import Attachments
 from agent.errors import AgentError, BadRequest, Failed, NotNow, NotThere, Refused
 from agent.mesh.mesh import Mesh
 from agent.system.namespaces import is_own, opened

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.attachment import Attachment
-from agent.attachments import Attachments
+from agent.attach.attachment import Attachment
+from agent.attach.attachments import Attachments
 from agent.errors import Failed
 from agent.mesh.mesh import Mesh
 from agent.system import resolv_conf

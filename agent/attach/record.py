@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from agent.attachment import Attachment
+from agent.attach.attachment import Attachment
 from agent.errors import Failed, Refused
 from agent.identity import Identity
 from store.store import Store

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent.attach.attacher import Attacher
-from agent.attachment import Attachment, Phase
+from agent.attach.attachment import Attachment, Phase
 from agent.errors import AgentError
 from agent.mesh.mesh import Mesh
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.attach.attacher import Attacher
-from agent.attachment import Attachment, Phase, ip_netns_resolv_conf
+from agent.attach.attachment import Attachment, Phase, ip_netns_resolv_conf
 from agent.control.requests import Attach, Check, Collect, Detach, Leave, Request, Rotate, ShowMesh, Status
 from agent.errors import BadRequest, NotNow, Refused
 from agent.mesh.mesh import Mesh

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from agent.attachment import key_of
+from agent.attach.attachment import key_of
 from agent.errors import BadRequest
 
 INTERFACE = "railnet0"  # the workload's link, unless the request names another
@@ -17,7 +17,7 @@ InterfaceName = Annotated[str, Meta(pattern="^[^/:\\s\0]{1,15}$")]  # IFNAMSIZ, 
 
 
 class _Workload(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A workload, as `agent.attachment.Attachment` describes it, and whether it is a ``build``."""
+    """A workload, as `agent.attach.attachment.Attachment` describes it, and whether it is a ``build``."""
 
     environment: str
     service: str

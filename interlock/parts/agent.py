@@ -20,10 +20,10 @@ from agent.announce.barrier import Barrier
 from agent.announce.handshakes import Handshakes
 from agent.announce.notifier import Notifier
 from agent.attach.attacher import Attacher
+from agent.attach.attachments import Attachments
 from agent.attach.connection import Connections
 from agent.attach.record import InstanceRecords
 from agent.attach.upkeep import Upkeep
-from agent.attachments import Attachments
 from agent.control.client import CONTROL_SOCKET
 from agent.control.operations import Operations
 from agent.control.server import ControlServer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from agent.attachment import Attachment, Phase
+from agent.attach.attachment import Attachment, Phase
 from tests.worlds import public_key as key
 from zones.addresses import Address, Platform, instance_address, service_subnet
 from zones.hosts import Host

@@ -21,7 +21,7 @@ import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.attachment import Attachment
+from agent.attach.attachment import Attachment
 from agent.cni import plugin as cni
 from agent.cni.call import POD_ANNOTATIONS, VERSIONS, ErrorCode
 from agent.control import client

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from agent.attachment import Phase
-from agent.attachments import Attachments
+from agent.attach.attachment import Phase
+from agent.attach.attachments import Attachments
 from agent.errors import Failed
 from tests.agent.worlds import ATTACHMENT
 

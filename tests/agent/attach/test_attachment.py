@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from agent.attachment import ip_netns_resolv_conf
+from agent.attach.attachment import ip_netns_resolv_conf
 from tests.agent.worlds import ATTACHMENT
 from zones.errors import Invalid
 

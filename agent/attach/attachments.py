@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from agent.attachment import Attachment
+from agent.attach.attachment import Attachment
 from agent.errors import Failed
 from agent.plan.plan import LocalWorkload
 from support.files import write_whole
