@@ -1,6 +1,6 @@
-"""What an external peer is set up with: the file that ``wg-quick`` and the WireGuard apps read. Text only.
+"""The WireGuard configuration of an external peer, as ``wg-quick`` and the WireGuard apps read it. Text only, no I/O.
 
-It lacks the peer's private key, which is nobody's but the peer's own: a placeholder stands where it goes.
+The control plane does not have the peer's private key, so a placeholder stands in its place.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from zones.names import Name
 PLACEHOLDER = "<the private key that belongs to this peer's public key>"
 
 MTU = 1420  # octets; a path of 1,500 less what WireGuard adds over IPv6 (40 + 8 + 32), the most that it ever adds
-KEEPALIVE = 25  # seconds; a NAT may forget a flow after 30, and nobody could call the peer any more
+KEEPALIVE = 25  # seconds; a NAT may drop a flow after 30, and then no packet would reach the peer
 
-# The name under which both resolvconfs, openresolv's and Debian's, put a name server before those of other interfaces,
-# however this one is called. Without it the first to be asked is one who says that there is no such name.
+# Both implementations of resolvconf, openresolv's and Debian's, put the name servers of an interface with this name
+# before those of other interfaces, whatever the interface is really called. Otherwise the machine's own name server
+# would come first and answer NXDOMAIN for the zone.
 _RESOLVCONF = "tun0.%i"
 
 _KEY_LINE = re.compile(r"^PrivateKey = .*$", re.MULTILINE)
@@ -29,9 +30,10 @@ Form = Literal["wg-quick", "app"]
 
 
 def write_config(environment: Environment, id_: str, gateway: Host, zone: Name, form: Form = "wg-quick") -> str:
-    """The file for the peer ``id_`` of ``environment``, whose way in is ``gateway``.
+    """The configuration of the peer ``id_`` of ``environment``, whose gateway is ``gateway``.
 
-    ``form`` says who is to read it: ``wg-quick``, which can run commands, or an app, which knows DNS servers only.
+    ``form`` is the program that reads it: ``wg-quick``, which can run commands, or an app, which can only set DNS
+    servers and search domains.
     """
     lines = [
         "[Interface]",
@@ -46,13 +48,13 @@ def write_config(environment: Environment, id_: str, gateway: Host, zone: Name, 
         f"AllowedIPs = {environment.network}",
         f"PersistentKeepalive = {KEEPALIVE}",
     ]
-    if form == "wg-quick":  # and not for apps: it would only make a larger QR code
+    if form == "wg-quick":  # not for an app: the comment would only make the QR code larger
         lines.insert(0, f"# {id_}, a peer of the environment {environment.id}, by way of the host {gateway.id}")
     return "".join(f"{line}\n" for line in lines)
 
 
 def with_private_key(config: str, key: str) -> str:
-    """``config`` with the private ``key`` in its place. Raises ``ValueError`` where it has no such place."""
+    """``config`` with the private ``key`` in place of the placeholder. Raises ``ValueError`` if it has none."""
     whole, places = _KEY_LINE.subn(f"PrivateKey = {key}", config)
     if places != 1:
         raise ValueError("this is no configuration of a peer: it has no place for a private key")
@@ -70,9 +72,9 @@ def _set_up_names(form: Form, resolver: str, zone: str) -> list[str]:
 
 
 def _split_dns(resolver: str, zone: str) -> list[str]:
-    # wg-quick's own DNS lines would send all questions of the machine through the tunnel. systemd-resolved can send
-    # just those for the zone. A resolvconf can at least keep the machine's own servers as the next ones to be asked.
-    # Where there is neither, the tunnel still comes up.
+    # wg-quick's own DNS lines would send all DNS queries of the machine through the tunnel. systemd-resolved can send
+    # only those for the zone. resolvconf can at least keep the machine's own name servers as the next ones to ask. On a
+    # machine that has neither, the tunnel still comes up.
     by_resolved = f"resolvectl dns %i {resolver} 2>/dev/null && resolvectl domain %i {shlex.quote('~' + zone)}"
     lines = shlex.quote(rf"nameserver {resolver}\nsearch {zone}\n")
     by_resolvconf = f"printf {lines} | resolvconf -a {_RESOLVCONF}"

@@ -1,7 +1,7 @@
-"""Bearer tokens (RFC 6750): how they are made, known again, and how the root token is kept.
+"""Bearer tokens (RFC 6750): how a token is made and recognized, and how the root token is kept.
 
-A token is 256 random bits behind a prefix by which scanners of leaked secrets find it. Of so much chance a plain
-SHA-256 is digest enough: there is nothing to guess, so nothing that a slow hash would slow down.
+A token is a prefix and 256 random bits. Scanners that look for leaked secrets find it by the prefix. A plain SHA-256 is
+enough of a digest: nobody can guess 256 random bits, so a slow hash, which slows down guessing, would gain nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PREFIX = "ilk_"
 RANDOM_BYTES = 32
 
 _MADE = re.compile(PREFIX + r"[A-Za-z0-9_-]{43}")  # 32 octets in base64
-_KEPT = re.compile(r"[A-Za-z0-9._~+/-]{32,256}=*")  # RFC 6750 §2.1, and too long to be a word that somebody chose
+_KEPT = re.compile(r"[A-Za-z0-9._~+/-]{32,256}=*")  # RFC 6750 §2.1, and too long for a password that a person made up
 
 
 def make_token() -> str:
@@ -29,29 +29,29 @@ def make_token() -> str:
 
 
 def make_token_id() -> str:
-    """A new name for a token, fit to be logged."""
+    """A new id for a token. It is not secret, so it may be logged."""
     return secrets.token_hex(6)
 
 
 def digest(token: str) -> str:
-    """What is kept of ``token``: enough to know it again, not enough to use it."""
+    """The digest of ``token``, which the store keeps: it recognizes the token, and cannot be used instead of it."""
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def is_well_formed(token: str) -> bool:
-    """Whether ``token`` can be one that `make_token` made; what cannot is not worth asking the store about."""
+    """Whether `make_token` can have made ``token``; if not, a look-up in the store is not needed."""
     return _MADE.fullmatch(token) is not None
 
 
 def redact(text: str) -> str:
-    """``text``, fit for a log even where somebody put a token into it that belongs elsewhere."""
+    """``text`` for a log: a token in it, which a client may have sent in the wrong place, is cut out."""
     return _MADE.sub(PREFIX + "…", text)
 
 
 def load_or_create_root_token(path: Path) -> tuple[str, bool]:
-    """The root token kept in ``path``, and whether it was made just now.
+    """The root token that the file ``path`` holds, and whether the token was made just now, because there was no file.
 
-    Raises `BadTokenFile` where others can read the file or it holds no token, and ``OSError``.
+    Raises `BadTokenFile` if other users can read the file or it holds no token, and ``OSError``.
     """
     if not path.exists() and _create(path):
         return _load(path), True

@@ -11,6 +11,7 @@ from aiohttp import web
 from admin.auth.actors import Actor
 from admin.counts import ApiCounts
 from admin.http.limits import Buckets, Limits
+from admin.http.route import Route
 from store.store import Store
 from store.writer import Writer
 from zones.addresses import Platform
@@ -53,6 +54,8 @@ class Context:
 
 CONTEXT = web.AppKey("context", Context)
 
+ROUTE: web.RequestKey[Route | None] = web.RequestKey("route")
+"""The route of the request; None if the API does not have its path and method. Set by the middleware `identify`."""
 ACTOR: web.RequestKey[Actor] = web.RequestKey("actor")
 """The client that sent the request; set by the middleware `identify`."""
 REVISION = web.RequestKey("revision", int)

@@ -1,7 +1,7 @@
 """The steps of a request on its path to the handler, outermost first; `ORDER` is that path.
 
 answer_problems   turns every error that is raised further inside into a problem document, and counts every reply
-identify          finds out which client sent the request
+identify          finds out which route the request takes, and which client sent it
 limit             refuses a client that sends too many requests
 audit             logs every write, with its outcome
 authorize         refuses a client that may not use the route
@@ -21,7 +21,7 @@ from admin.auth.access import Access
 from admin.auth.actors import Anonymous
 from admin.errors import RateLimited, TimedOut
 from admin.http import problems
-from admin.http.context import ACTOR, CONTEXT, REVISION
+from admin.http.context import ACTOR, CONTEXT, REVISION, ROUTE
 from admin.http.route import Handler, route_of
 from zones.addresses import Address
 from zones.errors import Invalid
@@ -43,10 +43,12 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
 
 @web.middleware
 async def identify(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Finds out which client sent the request; an open route does not need the store for it, so health checks work
-    while the store is down.
+    """Finds out which route the request takes, and which client sent it.
+
+    An open route does not need the store for this, so health checks work while the store is down.
     """
     route, context = route_of(request), request.app[CONTEXT]
+    request[ROUTE] = route
     if route is None or route.access is Access.OPEN:
         request[ACTOR] = Anonymous()
     else:
@@ -61,7 +63,7 @@ async def limit(request: web.Request, handler: Handler) -> web.StreamResponse:
 
     Open routes have no limit, so that health checks are always answered.
     """
-    route, context, actor = route_of(request), request.app[CONTEXT], request[ACTOR]
+    route, context, actor = request[ROUTE], request.app[CONTEXT], request[ACTOR]
     if route is None or route.access is not Access.OPEN:
         if isinstance(actor, Anonymous):
             wait = context.anonymous_buckets.take(_source_network(_source(request)), time.monotonic())
@@ -76,7 +78,7 @@ async def limit(request: web.Request, handler: Handler) -> web.StreamResponse:
 @web.middleware
 async def audit(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Logs who wrote what, and the outcome; never a token, never a body."""
-    route = route_of(request)
+    route = request[ROUTE]
     if route is None or not route.is_write:
         return await handler(request)
     started = time.monotonic()
@@ -107,7 +109,7 @@ async def audit(request: web.Request, handler: Handler) -> web.StreamResponse:
 @web.middleware
 async def authorize(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuses a client that may not use the route."""
-    if route := route_of(request):
+    if route := request[ROUTE]:
         access.authorize(request[ACTOR], route.access, request.match_info.get("environment"))
     return await handler(request)
 

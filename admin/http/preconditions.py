@@ -1,4 +1,7 @@
-"""Conditional requests (RFC 9110 §13): the revision of an environment is the entity tag of everything inside of it."""
+"""Conditional requests (RFC 9110 §13): the revision of an environment is the entity tag of everything inside of it.
+
+`admin.http.replies` writes the entity tag, ``"7"`` at revision 7; here the tags that clients send are compared with it.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +18,13 @@ _TAG = r'(?:W/)?"[\x21\x23-\x7e]*"'
 _TAGS = re.compile(rf"\s*{_TAG}(?:\s*,\s*{_TAG})*\s*")
 
 
-def entity_tag(revision: int) -> str:
-    """The entity tag of an environment, and of everything inside of it, at ``revision``."""
-    return f'"{revision}"'
-
-
 @dataclass(frozen=True, slots=True)
 class Preconditions:
     """What a client demands of the state that its write finds."""
 
     if_match: frozenset[str] | str | None = None
-    """The entity tags of ``If-Match``, one of which must be the environment's; or `ANY`, if what is written must exist;
-    or None for no demand."""
+    """The entity tags in ``If-Match``, without their quotes, one of which must be the environment's revision; or `ANY`,
+    which demands that what is written exists; None demands nothing."""
     create_only: bool = False
     """Whether what is written must not exist yet (``If-None-Match: *``)."""
 
@@ -43,7 +41,7 @@ class Preconditions:
             raise PreconditionFailed("the environment does not exist, so no If-Match can hold: leave it out to create")
         if self.if_match == ANY and not exists:
             raise PreconditionFailed("it does not exist, and 'If-Match: *' is to change only: leave it out to create")
-        if self.if_match != ANY and entity_tag(environment.revision) not in self.if_match:
+        if self.if_match != ANY and str(environment.revision) not in self.if_match:
             raise PreconditionFailed(
                 f"the environment is at revision {environment.revision}, not at the one in If-Match:"
                 " read it again and decide anew"
@@ -55,13 +53,16 @@ def read_preconditions(headers: Mapping[str, str]) -> Preconditions:
     if_none_match = headers.get("If-None-Match")
     if if_none_match is not None and if_none_match.strip() != ANY:
         raise Malformed("a write takes 'If-None-Match: *' only, which creates and never changes", field="If-None-Match")
-    return Preconditions(_read_tags(headers, "If-Match"), create_only=if_none_match is not None)
+    tags = _read_tags(headers, "If-Match")
+    # A weak tag never matches here (RFC 9110 §13.1.1, a strong comparison).
+    if_match = tags if tags is None or tags == ANY else frozenset(tag[1:-1] for tag in tags if not tag.startswith("W/"))
+    return Preconditions(if_match, create_only=if_none_match is not None)
 
 
 def is_unchanged(headers: Mapping[str, str], revision: int) -> bool:
     """Whether the reader that sent ``headers`` has ``revision`` already (RFC 9110 §13.1.2, a weak comparison)."""
     tags = _read_tags(headers, "If-None-Match")
-    return tags == ANY or (tags is not None and entity_tag(revision) in {tag.removeprefix("W/") for tag in tags})
+    return tags == ANY or (tags is not None and str(revision) in {tag.removeprefix("W/")[1:-1] for tag in tags})
 
 
 def _read_tags(headers: Mapping[str, str], name: str) -> frozenset[str] | str | None:

@@ -14,10 +14,10 @@ from aiohttp import web
 from msgspec import Meta, Struct, defstruct
 
 from admin.commits import commit_edits
+from admin.http.context import ROUTE
 from admin.http.fields import Revision
 from admin.http.inputs import read_body
 from admin.http.replies import show
-from admin.http.route import route_of
 from admin.resources.gateways import assign_gateways
 from zones.edits import Edit
 from zones.errors import ZonesError
@@ -76,7 +76,7 @@ def batch_reply(edits: tuple[type[BatchEdit], ...]) -> type[Struct]:
 
 async def post_batch(request: web.Request) -> web.Response:
     """Make several edits in one commit."""
-    route = route_of(request)
+    route = request[ROUTE]
     assert route is not None
     batch: tuple[BatchEdit, ...] = (await read_body(request, route.body)).edits
     try:

@@ -6,13 +6,12 @@ from typing import ClassVar
 
 from aiohttp import web
 from msgspec import UNSET, Struct, UnsetType
-from msgspec.structs import asdict
 
 from admin.commits import commit_edits, find_environment
 from admin.http.fields import Label, Revision
 from admin.http.inputs import read_body, read_query
 from admin.http.pages import PageQuery, cut_page
-from admin.http.replies import show, show_nothing
+from admin.http.replies import show, show_nothing, show_part
 from admin.resources.batch import BatchEdit
 from zones import edits
 from zones.addresses import Address
@@ -98,13 +97,17 @@ async def put_instance(request: web.Request) -> web.Response:
     service, id_ = request.match_info["service"], request.match_info["instance"]
     edit = (await read_body(request, InstanceBody)).edit_of(service, id_)
     committed = await commit_edits(request, [edit], lambda environment: _exists(environment, service, id_))
-    return _show(request, committed.environment, service, id_, created=committed.created)
+    environment = committed.environment
+    view = _view(id_, environment.services[service].instances[id_])
+    return show_part(request, InstanceReply, view, environment.revision, created=committed.created)
 
 
 async def get_instance(request: web.Request) -> web.Response:
     """Show an instance."""
     service, id_ = request.match_info["service"], request.match_info["instance"]
-    return _show(request, await find_environment(request), service, id_)
+    environment = await find_environment(request)
+    view = _view(id_, edits.get_instance(environment, service, id_))
+    return show_part(request, InstanceReply, view, environment.revision)
 
 
 async def delete_instance(request: web.Request) -> web.Response:
@@ -126,14 +129,6 @@ async def list_instances(request: web.Request) -> web.Response:
 def view_instances(service: Service) -> tuple[InstanceView, ...]:
     """The instances of ``service`` by id."""
     return tuple(_view(id_, instance) for id_, instance in sorted(service.instances.items()))
-
-
-def _show(
-    request: web.Request, environment: Environment, service: str, id_: str, *, created: bool = False
-) -> web.Response:
-    view = _view(id_, edits.get_instance(environment, service, id_))
-    reply = InstanceReply(**asdict(view), revision=environment.revision)
-    return show(request, reply, environment.revision, created=created)
 
 
 def _view(id_: str, instance: Instance) -> InstanceView:

@@ -6,14 +6,13 @@ from typing import Annotated, ClassVar
 
 from aiohttp import web
 from msgspec import UNSET, Meta, Struct, UnsetType
-from msgspec.structs import asdict
 
 from admin.commits import commit_edits, find_environment
 from admin.http.context import CONTEXT
 from admin.http.fields import Label, Revision
 from admin.http.inputs import read_body, read_query
 from admin.http.pages import PageQuery, cut_page
-from admin.http.replies import show, show_nothing
+from admin.http.replies import show, show_nothing, show_part
 from admin.resources.batch import BatchEdit
 from admin.resources.gateways import assign_gateways
 from admin.wgquick import Form, write_config
@@ -116,12 +115,16 @@ async def put_peer(request: web.Request) -> web.Response:
     edit = (await read_body(request, PeerBody)).edit_of(id_)
     wanted = await assign_gateways(request, [edit])
     committed = await commit_edits(request, wanted, lambda environment: id_ in environment.peers)
-    return _show(request, committed.environment, id_, created=committed.created)
+    environment = committed.environment
+    view = _view(id_, environment.peers[id_])
+    return show_part(request, PeerReply, view, environment.revision, created=committed.created)
 
 
 async def get_peer(request: web.Request) -> web.Response:
     """Show a peer."""
-    return _show(request, await find_environment(request), request.match_info["peer"])
+    id_, environment = request.match_info["peer"], await find_environment(request)
+    view = _view(id_, edits.get_peer(environment, id_))
+    return show_part(request, PeerReply, view, environment.revision)
 
 
 async def delete_peer(request: web.Request) -> web.Response:
@@ -154,12 +157,6 @@ async def get_peer_config(request: web.Request) -> web.Response:
 def view_peers(environment: Environment) -> tuple[PeerView, ...]:
     """The external peers of ``environment`` by id."""
     return tuple(_view(id_, peer) for id_, peer in sorted(environment.peers.items()))
-
-
-def _show(request: web.Request, environment: Environment, id_: str, *, created: bool = False) -> web.Response:
-    view = _view(id_, edits.get_peer(environment, id_))
-    reply = PeerReply(**asdict(view), revision=environment.revision)
-    return show(request, reply, environment.revision, created=created)
 
 
 def _view(id_: str, peer: Peer) -> PeerView:

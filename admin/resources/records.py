@@ -6,13 +6,12 @@ from typing import Annotated, ClassVar, cast, get_args
 
 from aiohttp import web
 from msgspec import Meta, Struct
-from msgspec.structs import asdict
 
 from admin.commits import commit_edits, find_environment
 from admin.http.fields import Revision, at_field
 from admin.http.inputs import read_body, read_query
 from admin.http.pages import PageQuery, cut_page
-from admin.http.replies import show, show_nothing
+from admin.http.replies import show, show_nothing, show_part
 from admin.resources.batch import BatchEdit
 from zones import edits
 from zones.errors import Invalid
@@ -115,13 +114,17 @@ async def put_record(request: web.Request) -> web.Response:
     name, rtype = _key_in(request)
     edit = (await read_body(request, RecordBody)).edit_of(name, rtype)
     committed = await commit_edits(request, [edit], lambda environment: _exists(environment, name, rtype))
-    return _show(request, committed.environment, name, rtype, created=committed.created)
+    environment = committed.environment
+    view = _view(name, rtype, environment.records[name][rtype])
+    return show_part(request, RecordReply, view, environment.revision, created=committed.created)
 
 
 async def get_record(request: web.Request) -> web.Response:
     """Show the values of one name and type."""
     name, rtype = _key_in(request)
-    return _show(request, await find_environment(request), name, rtype)
+    environment = await find_environment(request)
+    view = _view(name, rtype, edits.get_record(environment, name, rtype))
+    return show_part(request, RecordReply, view, environment.revision)
 
 
 async def delete_record(request: web.Request) -> web.Response:
@@ -153,14 +156,6 @@ def _key_in(request: web.Request) -> tuple[str, RecordType]:
     if text not in RECORD_TYPES:
         raise Invalid(f"{text!r} records cannot be set: use one of {', '.join(RECORD_TYPES)}", field="type")
     return name, cast("RecordType", text)
-
-
-def _show(
-    request: web.Request, environment: Environment, name: str, rtype: RecordType, *, created: bool = False
-) -> web.Response:
-    view = _view(name, rtype, edits.get_record(environment, name, rtype))
-    reply = RecordReply(**asdict(view), revision=environment.revision)
-    return show(request, reply, environment.revision, created=created)
 
 
 def _view(name: str, rtype: RecordType, records: RecordSet) -> RecordView:

@@ -8,13 +8,12 @@ from typing import Annotated, ClassVar, Literal
 
 from aiohttp import web
 from msgspec import UNSET, Meta, Struct, UnsetType
-from msgspec.structs import asdict
 
 from admin.commits import commit_edits, find_environment
 from admin.http.fields import LABEL, Label, Revision, at_field, time_of
 from admin.http.inputs import read_body, read_query
 from admin.http.pages import PageQuery, cut_page
-from admin.http.replies import show, show_nothing
+from admin.http.replies import show, show_nothing, show_part
 from admin.resources.batch import BatchEdit
 from admin.resources.instances import InstanceView, view_instances
 from zones import edits
@@ -158,15 +157,18 @@ async def put_service(request: web.Request) -> web.Response:
     name = request.match_info["service"]
     edit = (await read_body(request, ServiceBody)).edit_of(name)
     committed = await commit_edits(request, [edit], lambda environment: name in environment.services)
-    present_name = edit.rename or name
+    environment, present_name = committed.environment, edit.rename or name
+    view = _view(present_name, environment.services[present_name])
     # A rename creates no service, not even where it is repeated and nothing has the old name any more.
     created = committed.created and present_name == name
-    return _show(request, committed.environment, present_name, created=created)
+    return show_part(request, ServiceReply, view, environment.revision, created=created)
 
 
 async def get_service(request: web.Request) -> web.Response:
     """Show a service with its instances."""
-    return _show(request, await find_environment(request), request.match_info["service"])
+    name, environment = request.match_info["service"], await find_environment(request)
+    view = _view(name, edits.get_service(environment, name))
+    return show_part(request, ServiceReply, view, environment.revision)
 
 
 async def delete_service(request: web.Request) -> web.Response:
@@ -187,12 +189,6 @@ async def list_services(request: web.Request) -> web.Response:
 def view_services(environment: Environment) -> tuple[ServiceView, ...]:
     """The services of ``environment`` by name."""
     return tuple(_view(name, service) for name, service in sorted(environment.services.items()))
-
-
-def _show(request: web.Request, environment: Environment, name: str, *, created: bool = False) -> web.Response:
-    view = _view(name, edits.get_service(environment, name))
-    reply = ServiceReply(**asdict(view), revision=environment.revision)
-    return show(request, reply, environment.revision, created=created)
 
 
 def _view(name: str, service: Service) -> ServiceView:
