@@ -33,7 +33,7 @@ from agent.attach.record import InstanceRecord, InstanceRecords
 from agent.attach.step_times import StepTimes
 from agent.errors import AgentError, BadRequest, Failed, NotNow, NotThere, Refused
 from agent.mesh.mesh import Mesh
-from agent.system.namespaces import is_own, opened
+from agent.system.namespaces import identify, is_own, opened
 from store.errors import Unavailable
 from zones.errors import Missing
 from zones.hosts import hosts_of
@@ -84,10 +84,14 @@ class Attacher:
         times = StepTimes()
         async with self._lock(wanted.key):
             with as_agent_errors(), opened(wanted.netns) as namespace:
+                wanted = await _identified(wanted, namespace)
                 known = self.attachments.get(wanted.key)
                 if known and _is_same(known, wanted) and not await self.connections.find_faults(known, namespace):
+                    if known.namespace is None:
+                        known = await self.attachments.change(known, namespace=wanted.namespace)
                     return AttachResult(known, times, was_attached=True)
                 self._check_admission(wanted, namespace)
+                wanted = await self._take_over_path(wanted)
                 try:
                     attached = await self._run_steps(wanted, known, namespace, times, wait=wait)
                 except BaseException as error:
@@ -109,6 +113,18 @@ class Attacher:
             raise NotNow("no resolver is connected here: does 'interlock resolver --agent-dir …' run? try again")
         if is_own(namespace):
             raise BadRequest(f"{wanted.netns} is the host's own network namespace: name the workload's")
+
+    async def _take_over_path(self, wanted: Attachment) -> Attachment:
+        """Takes the ``resolv.conf`` of ``wanted`` from each attachment that had it for an earlier namespace.
+
+        Such an attachment is detached soon, and would take away with its own what is written for ``wanted``.
+        """
+        for other in self.attachments:
+            is_other = other.key != wanted.key and other.namespace != wanted.namespace
+            if is_other and wanted.resolv_conf and other.resolv_conf == wanted.resolv_conf:
+                wanted = replace(wanted, resolv_conf_before=other.resolv_conf_before)
+                await self.attachments.change(other, resolv_conf=None, resolv_conf_before=None)
+        return wanted
 
     async def _run_steps(
         self, wanted: Attachment, known: Attachment | None, namespace: int, times: StepTimes, *, wait: bool
@@ -152,7 +168,7 @@ class Attacher:
         known = self.attachments.get(wanted.key)
         if known is None:
             return
-        if before and before.phase is Phase.ATTACHED:
+        if before and before.phase is Phase.ATTACHED and before.namespace in (None, known.namespace):
             # This attach was to repair a workload that is in use: it stays attached, and the caller can try again.
             await self.attachments.put(before)
             return
@@ -194,6 +210,8 @@ class Attacher:
         if known is None or known.phase is not Phase.ATTACHED:
             raise NotThere(f"{wanted} is not attached to this host")
         with opened(wanted.netns) as namespace:
+            if known.namespace not in (None, await identify(namespace)):
+                raise Failed(f"{wanted} was attached in another network namespace than {wanted.netns}: attach it again")
             compared = replace(known, netns=wanted.netns, interface=wanted.interface)
             faults = await self.connections.find_faults(compared, namespace)
         if faults:
@@ -205,14 +223,26 @@ class Attacher:
         if attachment.phase is Phase.DETACHING:
             await self.detach(attachment)
             return
-        try:
-            with opened(attachment.netns):
-                pass
-        except (NotThere, BadRequest):
-            log.warning("workload_gone", extra={"instance": str(attachment), "netns": attachment.netns})
-            await self.detach(attachment)
+        if await self._lives(attachment):
+            await self.attach(attachment)
             return
-        await self.attach(attachment)
+        async with self._lock(attachment.key):
+            known = self.attachments.get(attachment.key)
+            if known and known.namespace == attachment.namespace:  # else it was attached anew meanwhile
+                log.warning("workload_gone", extra={"instance": str(attachment), "netns": attachment.netns})
+                with as_agent_errors():
+                    await self._detach(known)
+
+    async def _lives(self, attachment: Attachment) -> bool:
+        """Whether the namespace at the path of ``attachment`` is the one that it was attached in."""
+        try:
+            with opened(attachment.netns) as namespace:
+                if attachment.namespace is not None:
+                    return await identify(namespace) == attachment.namespace
+                # An earlier release did not keep this. A veth ends with its namespace, so one that is there tells.
+                return await self.connections.has_veth(attachment, namespace)
+        except (NotThere, BadRequest):
+            return False
 
     async def set_draining(self, attachment: Attachment, *, draining: bool) -> None:
         """Takes ``attachment`` out of its service's answers, or puts it back; its connections do not notice."""
@@ -229,16 +259,27 @@ class Attacher:
         return self._locks.setdefault(key, asyncio.Lock())
 
 
+async def _identified(wanted: Attachment, namespace: int) -> Attachment:
+    """``wanted`` with what tells ``namespace``. Raises `NotThere` where it was to be in another one."""
+    found = await identify(namespace)
+    if wanted.namespace not in (None, found):
+        raise NotThere(f"the network namespace that was at {wanted.netns} is gone, and another one is there now")
+    return replace(wanted, namespace=found)
+
+
 def _begin(wanted: Attachment, known: Attachment | None) -> Attachment:
     """``wanted`` as its attach begins. ``known`` is the same instance as this host had it before, if it did."""
     address = known.address if known else None
-    before = known.resolv_conf_before if known and known.resolv_conf == wanted.resolv_conf else None
+    before = wanted.resolv_conf_before
+    if known and known.resolv_conf == wanted.resolv_conf:
+        before = known.resolv_conf_before
     return replace(wanted, phase=Phase.ATTACHING, address=address, resolv_conf_before=before)
 
 
 def _is_same(known: Attachment, wanted: Attachment) -> bool:
     where = (wanted.netns, wanted.interface, wanted.resolv_conf)
-    return known.phase is Phase.ATTACHED and (known.netns, known.interface, known.resolv_conf) == where
+    is_there = (known.netns, known.interface, known.resolv_conf) == where
+    return known.phase is Phase.ATTACHED and is_there and known.namespace in (None, wanted.namespace)
 
 
 async def _at_once(*steps: Coroutine[None, None, None]) -> None:

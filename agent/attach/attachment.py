@@ -9,6 +9,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from agent.plan.plan import LocalWorkload
+from agent.system.namespaces import NamespaceId
 from agent.system.veth import Veth, link_name, mac_addresses
 from zones import names
 from zones.addresses import Address
@@ -25,11 +26,13 @@ class Phase(Enum):
     DETACHING = "detaching"
 
 
-class Attachment(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Attachment(Struct, frozen=True, omit_defaults=True):
     """A workload: which instance it is, the namespace that it lives in, and what was made for it.
 
     ``netns`` is the path of its network namespace, ``interface`` its link in there. ``resolv_conf`` is the file that
     was written for it, ``resolv_conf_before`` what that held. ``container`` is what its runtime calls it.
+    ``namespace`` tells its network namespace from a later one at the same path; None if a release
+    attached it that did not keep that.
     """
 
     environment: EnvironmentId
@@ -44,6 +47,7 @@ class Attachment(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=
     resolv_conf_before: str | None = None
     container: str | None = None
     is_draining: bool = False
+    namespace: NamespaceId | None = None
 
     def __post_init__(self) -> None:
         names.check_environment_id(self.environment)

@@ -13,7 +13,7 @@ from agent.attach.attachments import Attachments
 from agent.errors import Failed
 from agent.mesh.mesh import Mesh
 from agent.system import resolv_conf
-from agent.system.veth import create_veth, find_faults, remove_veth
+from agent.system.veth import create_veth, find_faults, has_veth, remove_veth
 
 
 @dataclass(slots=True)
@@ -46,6 +46,10 @@ class Connections:
             text = resolv_conf.render(self.mesh.platform)
             path, before = Path(attachment.resolv_conf), attachment.resolv_conf_before
             await asyncio.to_thread(resolv_conf.restore, path, text, before)
+
+    async def has_veth(self, attachment: Attachment, namespace: int) -> bool:
+        """Whether ``namespace`` has the workload's end of the veth of ``attachment``."""
+        return attachment.address is not None and await has_veth(attachment.veth, namespace)
 
     async def find_faults(self, attachment: Attachment, namespace: int) -> Sequence[str]:
         """What is not as `make` made it, in words; empty if all is."""

@@ -42,8 +42,10 @@ class Upkeep:
         is_attached = attachment.phase is Phase.ATTACHED
         try:
             is_unfinished = is_cut_off or attachment.phase is Phase.DETACHING
+            # An attachment that does not tell its namespace yet, as of an earlier release, is looked at once.
+            is_unidentified = is_attached and attachment.namespace is None
             has_lost_link = is_attached and actual and attachment.link not in actual.routes.links
-            if is_unfinished or has_lost_link:
+            if is_unfinished or has_lost_link or is_unidentified:
                 await self.attacher.resume(attachment)
             elif is_attached and attachment.is_draining != is_draining:
                 await self.attacher.set_draining(attachment, draining=is_draining)

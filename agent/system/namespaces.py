@@ -1,4 +1,4 @@
-"""Network namespaces of workloads: opened by path, and entered by a thread that lives for one call."""
+"""Network namespaces of workloads: opened by path, told apart, and entered by a thread that lives for one call."""
 
 from __future__ import annotations
 
@@ -7,19 +7,39 @@ import ctypes
 import errno
 import fcntl
 import os
+import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
+
+from msgspec import Struct
 
 from agent.errors import BadRequest, NotThere
 
 _CLONE_NEWNET = 0x40000000  # <linux/sched.h>
 _NS_GET_NSTYPE = 0xB703  # <linux/nsfs.h>
+_SO_NETNS_COOKIE = 71  # <asm-generic/socket.h>
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 T = TypeVar("T")
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+class NamespaceId(Struct, frozen=True):
+    """What tells a network namespace from every other one, also from a later one at its path."""
+
+    boot: str
+    """The kernel's boot id: the numbers below count for one boot."""
+    device: int
+    """The device of the namespace's file."""
+    inode: int
+    """The inode of the namespace's file. The kernel gives it again as soon as the namespace is gone."""
+    cookie: int
+    """The namespace's cookie, which is never given again; 0 where the kernel has none (Linux before 5.14)."""
 
 
 @contextmanager
@@ -42,6 +62,13 @@ def is_own(namespace: int) -> bool:
     ours = os.stat("/proc/thread-self/ns/net")
     theirs = os.fstat(namespace)
     return (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino)
+
+
+async def identify(namespace: int) -> NamespaceId:
+    """What tells ``namespace``, a descriptor, from every other network namespace. Raises ``OSError``."""
+    found = os.fstat(namespace)
+    boot, cookie = await call_inside(namespace, lambda: (_BOOT_ID.read_text().strip(), _cookie()))
+    return NamespaceId(boot, found.st_dev, found.st_ino, cookie)
 
 
 async def call_inside(namespace: int, function: Callable[[], T]) -> T:
@@ -70,6 +97,18 @@ async def call_inside(namespace: int, function: Callable[[], T]) -> T:
     threading.Thread(target=run, name="inside", daemon=True).start()
     found: T = await result
     return found
+
+
+def _cookie() -> int:
+    """The cookie of the network namespace that this thread is in; 0 where the kernel has none."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        try:
+            (cookie,) = struct.unpack("=Q", sock.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8))
+        except OSError as error:
+            if error.errno == errno.ENOPROTOOPT:
+                return 0
+            raise
+    return int(cookie)
 
 
 def _is_network_namespace(descriptor: int) -> bool:

@@ -88,6 +88,13 @@ async def remove_veth(host: Links, link: str) -> bool:
     return await host.remove(link)
 
 
+async def has_veth(veth: Veth, namespace: int) -> bool:
+    """Whether the workload's end of ``veth`` is in ``namespace``."""
+    async with inside(namespace) as links:
+        found = await links.describe(veth.interface)
+    return found is not None and found["mac"] == veth.interface_mac
+
+
 async def find_faults(host: Links, veth: Veth, namespace: int, prefix: IPv6Network, mtu: int) -> list[str]:
     """What is not as `create_veth` made it, each fault as a text."""
     async with inside(namespace) as links:

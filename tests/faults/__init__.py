@@ -1,0 +1,1 @@
+"""Faults, and what clients notice of them: real servers, real agents, real namespaces."""

@@ -1,0 +1,179 @@
+"""A name that comes again is no identity: a namespace's path, a host's id and its key are given to others."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from itertools import count
+
+import pytest
+
+from agent.control.client import Refusal
+from tests.mesh.mesh import Mesh, Node, until
+from tests.mesh.topology import Workload
+from tests.namespaces import Namespace
+
+_numbers = count(1)
+
+
+@pytest.fixture
+def environment(hosts: Mesh) -> Iterator[str]:
+    """A new environment with the service ``api``."""
+    id_ = f"identity-{next(_numbers)}"
+    hosts.environment(id_, "api")
+    yield id_
+    hosts.client.delete("environments", id_)
+
+
+def attached(node: Node) -> dict[str, str]:
+    """The phases of the attachments of ``node``, by instance."""
+    return {one["instance"]: one["phase"] for one in node.ask("mesh")["attachments"]}
+
+
+def instances(mesh: Mesh, environment: str) -> dict[str, str]:
+    """The addresses of the instances of ``api``, by id, as the store has them."""
+    found = mesh.client.get("environments", environment, "services", "api")["instances"]
+    return {one["id"]: one["address"] for one in found}
+
+
+def addresses(space: Namespace) -> str:
+    """The IPv6 addresses and links of ``space``, in the words of ip(8)."""
+    command = ["ip", "-netns", space.name, "-brief", "address", "show"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def made_again(workload: Workload) -> None:
+    """Its namespace is deleted, and another one made at the same path, as for the next tenant."""
+    workload.namespace.remove()
+    subprocess.run(["ip", "netns", "add", workload.namespace.name], check=True, capture_output=True)
+    workload.namespace.ip(["link set lo up"])
+
+
+# Namespaces
+
+
+@pytest.mark.parametrize("is_agent_away", [False, True], ids=["agent runs", "agent was away"])
+def test_a_new_namespace_at_the_old_path_gets_nothing_of_the_tenant_before(
+    hosts: Mesh, environment: str, is_agent_away: bool
+) -> None:
+    node = hosts.nodes["h1"]
+    workload = node.attach(environment, "api", "first")
+    try:
+        if is_agent_away:
+            node.agent.kill()
+        made_again(workload)
+        if is_agent_away:
+            node.agent.start()
+            node.until_ready()
+        until(lambda: "first" not in instances(hosts, environment), "the first tenant's name is still answered")
+        until(lambda: not attached(node), lambda: f"still attached: {attached(node)}")
+        assert "railnet0" not in addresses(workload.namespace)
+        assert node.agent.events("workload_gone")
+
+        before = workload.address
+        node.attach(environment, "api", "second", workload)
+        assert workload.address != before
+        assert instances(hosts, environment) == {"second": workload.address}
+        assert node.detach(environment, "api", "second")
+    finally:
+        node.detach(environment, "api", "first")
+        workload.remove()
+
+
+def test_the_next_tenant_attaches_at_once(hosts: Mesh, environment: str) -> None:
+    """Before the agent has seen that the first one is gone; and it keeps its resolv.conf when the first one goes."""
+    node = hosts.nodes["h1"]
+    workload = node.attach(environment, "api", "first")
+    try:
+        made_again(workload)
+        node.attach(environment, "api", "second", workload)
+        until(
+            lambda: attached(node) == {f"second.api of {environment}": "attached"},
+            lambda: f"not the second alone: {attached(node)}",
+        )
+        assert instances(hosts, environment) == {"second": workload.address}
+        assert "fd12::10" in workload.resolv_conf.read_text()
+        assert workload.address in addresses(workload.namespace)
+    finally:
+        node.detach(environment, "api", "first")
+        node.detach(environment, "api", "second")
+        assert workload.resolv_conf.read_text() == "# not attached\n"
+        workload.remove()
+
+
+def test_the_same_instance_is_attached_in_its_next_namespace(hosts: Mesh, environment: str) -> None:
+    node = hosts.nodes["h1"]
+    workload = node.attach(environment, "api", "a1")
+    try:
+        made_again(workload)
+        with pytest.raises(Refusal, match="another network namespace"):
+            node.ask("check", environment=environment, service="api", instance="a1", netns=workload.path)
+        node.attach(environment, "api", "a1", workload)
+        assert workload.address in addresses(workload.namespace)
+        node.ask("check", environment=environment, service="api", instance="a1", netns=workload.path)
+    finally:
+        node.detach(environment, "api", "a1")
+        workload.remove()
+
+
+def test_a_process_id_that_comes_again_gets_nothing(hosts: Mesh, environment: str) -> None:
+    """The path leads through /proc: what is there when the link is gone is another process's namespace."""
+    node, workload, other = hosts.nodes["h1"], hosts.nodes["h1"].workload(), hosts.nodes["h1"].workload()
+    # A link stands for /proc/PID/ns/net, since no test can have the kernel give one process id twice at will.
+    path = workload.resolv_conf.with_name("net")
+    path.symlink_to(workload.path)
+    try:
+        node.attach(environment, "api", "first", workload, netns=str(path))
+        path.unlink()
+        path.symlink_to(other.path)
+        workload.namespace.remove()
+        until(lambda: not attached(node), lambda: f"still attached: {attached(node)}")
+        assert "railnet0" not in addresses(other.namespace)
+        assert instances(hosts, environment) == {}
+    finally:
+        node.detach(environment, "api", "first")
+        workload.remove()
+        other.remove()
+
+
+def test_a_link_that_was_deleted_by_hand_is_made_again_in_the_same_namespace(hosts: Mesh, environment: str) -> None:
+    """What is to be told apart from a namespace that is gone."""
+    node = hosts.nodes["h1"]
+    workload = node.attach(environment, "api", "a1")
+    try:
+        (attachment,) = node.ask("mesh")["attachments"]
+        node.host.run(["ip", "link", "delete", attachment["link"]])
+        until(lambda: workload.address in addresses(workload.namespace), "it was not connected again")
+        assert instances(hosts, environment) == {"a1": workload.address}
+    finally:
+        node.detach(environment, "api", "a1")
+        workload.remove()
+
+
+@pytest.mark.parametrize("is_same", [True, False], ids=["the same namespace", "another one at its path"])
+def test_an_attachment_of_a_release_that_did_not_keep_its_namespace(
+    hosts: Mesh, environment: str, is_same: bool
+) -> None:
+    node = hosts.nodes["h1"]
+    workload = node.attach(environment, "api", "a1")
+    try:
+        node.agent.kill()
+        path = node.state / f"attachments/{environment}.api.a1.json"
+        kept = json.loads(path.read_text())
+        identity = kept.pop("namespace")
+        path.write_text(json.dumps(kept))
+        if not is_same:
+            made_again(workload)
+        node.agent.start()
+        node.until_ready()
+        if is_same:
+            until(lambda: json.loads(path.read_text()).get("namespace") == identity, "it is not kept")
+            assert workload.address in addresses(workload.namespace)
+        else:
+            until(lambda: not attached(node), lambda: f"still attached: {attached(node)}")
+            assert "railnet0" not in addresses(workload.namespace)
+        assert list(instances(hosts, environment)) == (["a1"] if is_same else [])
+    finally:
+        node.detach(environment, "api", "a1")
+        workload.remove()
