@@ -73,7 +73,7 @@ def put(name: str, ports: list[Port], no_ports: bool, settings: Settings, as_jso
 def rename(name: str, new_name: str, overlap: int | None, settings: Settings, as_json: bool) -> None:
     """Give a service a new name."""
     client, environment = Target.of(settings)
-    body = {"name": new_name} | ({} if overlap is None else {"overlap_seconds": overlap})
+    body = {"rename": new_name} | ({} if overlap is None else {"overlap_seconds": overlap})
     show(client.put("environments", environment, "services", name, body=body), as_json, _print)
 
 

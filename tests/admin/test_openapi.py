@@ -14,7 +14,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from admin.http.problems import KINDS, UNEXPECTED
 from admin.openapi import describe
-from admin.routes import PATH_PARAMETERS, ROUTES
+from admin.routes import BATCH_EDITS, PATH_PARAMETERS, ROUTES
 from tests.admin.api import NOBODY, Api
 
 
@@ -73,6 +73,22 @@ def test_bodies_are_strict(document: Any) -> None:
         "HostBody",
     ):
         assert document["components"]["schemas"][name]["additionalProperties"] is False
+
+
+def test_a_batch_edit_has_the_fields_of_the_body_and_keys_of_the_path(document: Any) -> None:
+    schemas = document["components"]["schemas"]
+    former = {"name"}  # the former spelling of `rename`, which only the PUT has
+    for noun, keys in (
+        ("Service", {"name"}), ("Instance", {"service", "id"}), ("Record", {"name", "type"}), ("Peer", {"id"}),
+    ):  # fmt: skip
+        body, edit = (schemas[name]["properties"] for name in (f"{noun}Body", f"Put{noun}"))
+        assert edit.keys() == {"op"} | keys | (body.keys() - former)
+        assert {name: edit[name] for name in body.keys() - former} == {
+            name: body[name] for name in body.keys() - former
+        }
+    mapping = schemas["BatchBody"]["properties"]["edits"]["items"]["discriminator"]["mapping"]
+    assert len(mapping) == len(BATCH_EDITS)
+    assert set(mapping) == set(schemas["BatchResult"]["properties"]["op"]["enum"])
 
 
 def test_a_generator_makes_a_client_of_it(document: Any, tmp_path: Path) -> None:

@@ -28,8 +28,9 @@ BODIES: list[tuple[str, Any, str | None, str]] = [
     (f"{E}/services/-x", {}, "name", "no '-' at either end"),
     (f"{E}/services/health", {}, "name", "reserved"),
     (f"{E}/services/_x", {}, "name", "a-z, 0-9 and '-'"),
+    (S, {"rename": "railway-internal-x"}, "rename", "reserved"),
     (S, {"name": "railway-internal-x"}, "name", "reserved"),
-    (S, {"name": "web", "overlap_seconds": -1}, "overlap_seconds", ">= 0"),
+    (S, {"rename": "web", "overlap_seconds": -1}, "overlap_seconds", ">= 0"),
     (S, {"name": "web", "overlap_seconds": 10**9}, "overlap_seconds", "<= 2592000"),
     (S, {"overlap_seconds": 1}, "overlap_seconds", "give the new one"),
     (S, {"ports": {}}, "ports", "expected `array`"),
@@ -60,7 +61,7 @@ async def test_a_body_that_breaks_a_rule(production: Api, path: str, body: Any, 
     assert (await production.get(E)).body["revision"] == 4
 
 
-RAW = [b"", b"{", b"nonsense", b"{}{}", b'{"name": "\\ud800"}', b'{"ports": [{"name": "\xff"}]}', b"\xef\xbb\xbf{}",
+RAW = [b"", b"{", b"nonsense", b"{}{}", b'{"rename": "\\ud800"}', b'{"ports": [{"name": "\xff"}]}', b"\xef\xbb\xbf{}",
        b'{"name":' + b"[" * 100_000]  # fmt: skip
 
 

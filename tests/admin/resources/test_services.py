@@ -32,9 +32,10 @@ async def test_what_is_left_out_stays(production: Api) -> None:
         assert len(changed.body["instances"]) == 1
 
 
-async def test_renamed_the_old_name_goes_on_for_the_overlap(production: Api) -> None:
+@pytest.mark.parametrize("word", ["rename", "name"])  # `name` is the former spelling
+async def test_renamed_the_old_name_goes_on_for_the_overlap(production: Api, word: str) -> None:
     before = (await production.get(f"{E}/services/api")).body
-    renamed = await production.put(f"{E}/services/api", {"name": "web", "overlap_seconds": 600})
+    renamed = await production.put(f"{E}/services/api", {word: "web", "overlap_seconds": 600})
     assert (renamed.status, renamed.body["name"]) == (200, "web")
     assert (renamed.body["subnet"], renamed.body["instances"]) == (before["subnet"], before["instances"])
     (former,) = renamed.body["former_names"]
@@ -46,20 +47,31 @@ async def test_renamed_the_old_name_goes_on_for_the_overlap(production: Api) -> 
 
 @pytest.mark.parametrize(("overlap", "kept"), [({}, ["api"]), ({"overlap_seconds": 0}, [])])
 async def test_an_overlap_of_its_own_choice(production: Api, overlap: dict[str, Any], kept: list[str]) -> None:
-    renamed = await production.put(f"{E}/services/api", {"name": "web", **overlap})
+    renamed = await production.put(f"{E}/services/api", {"rename": "web", **overlap})
     assert [former["name"] for former in renamed.body["former_names"]] == kept
 
 
 async def test_a_rename_may_be_asked_for_again(production: Api) -> None:
-    """Whoever lost the answer sends the same again, and it is no error."""
-    first = await production.put(f"{E}/services/api", {"name": "web"})
-    again = await production.put(f"{E}/services/api", {"name": "web"})
+    """A client that lost the answer sends the same again, and it is no error."""
+    first = await production.put(f"{E}/services/api", {"rename": "web"})
+    again = await production.put(f"{E}/services/api", {"rename": "web"})
     assert (again.status, again.body) == (200, first.body)
+
+
+async def test_a_rename_to_the_name_in_the_path_creates(production: Api) -> None:
+    made = await production.put(f"{E}/services/web", {"rename": "web"})
+    assert (made.status, made.body["name"]) == (201, "web")
+
+
+async def test_a_rename_has_one_spelling_at_a_time(production: Api) -> None:
+    refused = await production.put(f"{E}/services/api", {"rename": "web", "name": "web"})
+    assert (refused.status, refused.body["field"]) == (400, "name")
+    assert "give only 'rename'" in refused.body["detail"]
 
 
 async def test_a_rename_to_a_name_in_use_is_refused(production: Api) -> None:
     await production.put(f"{E}/services/web", {})
-    refused = await production.put(f"{E}/services/api", {"name": "web"})
+    refused = await production.put(f"{E}/services/api", {"rename": "web"})
     assert (refused.status, refused.problem, refused.body["field"]) == (409, "conflict", "name")
 
 

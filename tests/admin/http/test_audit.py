@@ -79,10 +79,10 @@ async def test_no_log_line_holds_a_secret(production: Api, log: pytest.LogCaptur
     await production.put(f"{E}/records/x/A", {"ttl": 5, "values": ["hush hush"]}, token=token)
     await production.get(E, token="ilk_" + "x" * 43)
     await production.delete(f"{E}/tokens/{token}")  # where its id should be
-    told = " ".join(str(record.__dict__) for record in log.records)
-    assert "interlock.audit" in told
+    logged = " ".join(str(record.__dict__) for record in log.records)
+    assert "interlock.audit" in logged
     for secret in (token, ROOT, "hush", "x" * 43):
-        assert secret not in told
+        assert secret not in logged
 
 
 async def test_a_fault_of_ours_is_logged_under_its_reference(
