@@ -1,4 +1,4 @@
-"""The watcher against real servers: what it promises in design.md §3, each under faults made for it."""
+"""The watcher on real servers: what it serves while servers fail, data is lost, and documents are bad."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def small(id_: str, bits: int) -> Environment:
 
 
 async def change(store: Store, environment: Environment) -> Environment:
-    """Commits the next revision of ``environment``, and gives it."""
-    following_ = toggled(environment)
-    await store.environments.commit(following_, environment.revision)
-    return following_
+    """Commits the next revision of ``environment``, and returns it."""
+    after = toggled(environment)
+    await store.environments.commit(after, environment.revision)
+    return after
 
 
 async def fill(store: Store) -> tuple[Environment, Environment]:
@@ -70,14 +70,14 @@ async def fill(store: Store) -> tuple[Environment, Environment]:
 # Load and tail
 
 
-async def test_an_empty_store_is_loaded_too(store: Store) -> None:
+async def test_an_empty_store_is_loaded(store: Store) -> None:
     async with following(store) as (watcher, recorder):
         assert recorder.events == [("loaded", "")]
         assert watcher.connected
         assert watcher.last_contact
 
 
-async def test_what_is_there_is_loaded_then_what_comes_is_followed(store: Store) -> None:
+async def test_what_exists_is_loaded_and_changes_are_followed(store: Store) -> None:
     production, staging = await fill(store)
     async with following(store) as (watcher, recorder):
         assert recorder.holds(production, staging)
@@ -93,7 +93,7 @@ async def test_what_is_there_is_loaded_then_what_comes_is_followed(store: Store)
         assert (watcher.counts.published, watcher.counts.withdrawn, watcher.counts.gaps) == (3, 1, 0)
 
 
-async def test_what_was_deleted_before_is_not_loaded(store: Store) -> None:
+async def test_a_deleted_environment_is_not_loaded(store: Store) -> None:
     production, staging = await fill(store)
     await store.environments.delete(staging)
     async with following(store) as (_, recorder):
@@ -111,8 +111,8 @@ async def test_an_environment_comes_back_after_its_deletion(store: Store) -> Non
         await until(lambda: recorder.holds(again))
 
 
-async def test_many_and_large_ones_are_loaded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publishing, "LARGE_DOCUMENT", 400)  # read in a thread, then
+async def test_many_and_large_documents_are_loaded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publishing, "LARGE_DOCUMENT", 400)  # so each is compiled in a thread
     monkeypatch.setattr(watcher_module, "SLICE", 0.0)
     environments = [small(f"e{number}", 1 + number) for number in range(60)] + [worlds.production()]
     await asyncio.gather(*(store.environments.commit(environment, 0) for environment in environments))
@@ -120,7 +120,7 @@ async def test_many_and_large_ones_are_loaded(store: Store, monkeypatch: pytest.
         assert recorder.holds(*environments)
 
 
-async def test_a_change_is_heard_within_milliseconds(store: Store) -> None:
+async def test_a_change_is_served_within_milliseconds(store: Store) -> None:
     production = small(PRODUCTION, 1)
     await store.environments.commit(production, 0)
     async with following(store) as (_, recorder):
@@ -133,7 +133,7 @@ async def test_a_change_is_heard_within_milliseconds(store: Store) -> None:
         assert sorted(took)[10] < 0.1  # half of them; the machine may be busy
 
 
-async def test_a_store_that_comes_late_is_waited_for(start_server: StartServer) -> None:
+async def test_a_store_that_starts_late_is_waited_for(start_server: StartServer) -> None:
     server = await start_server("--appendonly", "yes")
     server.kill()
     store = Store(server.url)
@@ -149,10 +149,10 @@ async def test_a_store_that_comes_late_is_waited_for(start_server: StartServer) 
     await store.close()
 
 
-# Promise 1: the store is gone, answers go on
+# The store is gone, and answers go on
 
 
-async def test_a_killed_server_takes_nothing_away(start_server: StartServer) -> None:
+async def test_what_was_published_stays_while_the_server_is_dead(start_server: StartServer) -> None:
     server = await start_server("--appendonly", "yes", "--appendfsync", "always")
     store = Store(server.url)
     production, staging = await fill(store)
@@ -176,7 +176,7 @@ async def test_a_killed_server_takes_nothing_away(start_server: StartServer) -> 
     await store.close()
 
 
-async def test_a_hung_server_takes_nothing_away(start_server: StartServer, impatient: None) -> None:
+async def test_what_was_published_stays_while_the_server_hangs(start_server: StartServer, impatient: None) -> None:
     server = await start_server()
     store = Store(server.url)
     production, staging = await fill(store)
@@ -192,7 +192,7 @@ async def test_a_hung_server_takes_nothing_away(start_server: StartServer, impat
     await store.close()
 
 
-async def test_a_password_that_changes_takes_nothing_away(start_server: StartServer) -> None:
+async def test_what_was_published_stays_while_the_password_is_wrong(start_server: StartServer) -> None:
     server = await start_server()
     store = Store(server.url)
     production, staging = await fill(store)
@@ -221,7 +221,7 @@ async def test_a_replica_can_be_followed(start_server: StartServer) -> None:
     await reader.close()
 
 
-# Promise 4: gaps
+# Changes that were missed
 
 
 @pytest.mark.parametrize("loss", ["XTRIM", "DEL"])
@@ -236,7 +236,7 @@ async def test_a_gap_in_the_stream_is_noticed(store: Store, store_url: str, loss
 
 
 @pytest.mark.parametrize("loss", ["XTRIM", "DEL", "nothing"])
-async def test_what_was_missed_while_away_is_caught_up(store: Store, store_url: str, loss: str) -> None:
+async def test_changes_during_an_outage_are_caught_up(store: Store, store_url: str, loss: str) -> None:
     production, staging = await fill(store)
     async with Proxy(Path(store_url.removeprefix("unix://"))) as proxy, redis_of(store_url) as redis:
         behind = Store(proxy.url, store.connection.keys.prefix)
@@ -264,7 +264,7 @@ async def test_what_was_missed_while_away_is_caught_up(store: Store, store_url: 
 async def test_a_server_whose_clock_is_behind_is_followed(
     store: Store, store_url: str, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The stream of a new primary may number its changes below those of the old one: reading on from there is deaf."""
+    """The stream of a new primary may number its changes below those of the old one; a read after those finds none."""
     production, staging = await fill(store)
     async with redis_of(store_url) as redis:
         await redis.xadd(store.connection.keys.changes, {"far": "ahead"}, id="99999999999999-0")
@@ -274,13 +274,13 @@ async def test_a_server_whose_clock_is_behind_is_followed(
             await until(lambda: recorder.holds(production, staging))
             monkeypatch.setattr(watcher_module, "COMPARE_EVERY", 1000.0)
             compared = watcher.counts.compared
-            await until(lambda: watcher.counts.compared > compared)  # the last that was due
+            await until(lambda: watcher.counts.compared > compared)  # the last one that was due
             await store.ping()
             production = await change(store, production)
-            await until(lambda: recorder.holds(production, staging), "heard without comparing")
+            await until(lambda: recorder.holds(production, staging), "the change arrived without a comparison")
 
 
-# Promise 5: other data
+# The data set is replaced
 
 
 async def test_a_flushed_store_is_followed(start_server: StartServer, quick: None) -> None:
@@ -326,7 +326,7 @@ async def _restore(redis: Any, prefix: str, saved: Mapping[bytes, bytes]) -> Non
         await pipe.execute()
 
 
-async def test_what_changes_behind_the_stream_is_repaired(store: Store, store_url: str, quick: None) -> None:
+async def test_a_document_that_changes_without_a_change_is_repaired(store: Store, store_url: str, quick: None) -> None:
     production, staging = await fill(store)
     async with redis_of(store_url) as redis, following(store) as (watcher, recorder):
         staging = toggled(staging)
@@ -339,14 +339,14 @@ async def test_what_changes_behind_the_stream_is_repaired(store: Store, store_ur
         assert (watcher.counts.repaired, watcher.counts.gaps) == (1, 0)
 
 
-# Promise 6: bad documents
+# Bad documents
 
 BAD_DOCUMENTS = {
     "no document": b"{}",
     "no JSON": b"\x00",
     "no UTF-8": b'{"id":"\xff"}',
     "another schema": document.encode(small(STAGING, 2)).replace(b'"revision"', b'"schema":2,"revision"'),
-    "another's": document.encode(small("other", 2)),
+    "of another environment": document.encode(small("other", 2)),
     "a broken rule": document.encode(small(STAGING, 2)).replace(b'"api"', b'"ns"'),
 }
 
@@ -362,15 +362,15 @@ async def test_a_bad_document_is_quarantined(
         production = await change(store, production)
         await until(lambda: recorder.holds(production, staging))  # the last good one stays
         assert list(watcher.quarantined) == [STAGING]
-        [told] = [record for record in caplog.records if record.message == "document_quarantined"]
-        assert (told.levelno, told.__dict__["environment"]) == (logging.ERROR, STAGING)
+        [logged] = [record for record in caplog.records if record.message == "document_quarantined"]
+        assert (logged.levelno, logged.__dict__["environment"]) == (logging.ERROR, STAGING)
         mended = replace(staging, revision=staging.revision + 2, enabled=False)
         await store.environments.commit(mended, staging.revision + 1)
         await until(lambda: recorder.holds(production, mended))
         assert not watcher.quarantined
 
 
-async def test_a_bad_document_does_not_hold_up_the_start(store: Store, store_url: str) -> None:
+async def test_a_bad_document_does_not_delay_the_start(store: Store, store_url: str) -> None:
     production, staging = await fill(store)
     async with redis_of(store_url) as redis:
         await redis.set(store.connection.keys.environment(STAGING), b"{}")
@@ -379,10 +379,10 @@ async def test_a_bad_document_does_not_hold_up_the_start(store: Store, store_url
             assert list(watcher.quarantined) == [STAGING]
             assert await store.environments.delete(staging)
             await until(lambda: not watcher.quarantined)
-            assert ("withdraw", STAGING) not in recorder.events  # it was never there
+            assert ("withdraw", STAGING) not in recorder.events  # it was never published
 
 
-async def test_a_document_mended_by_hand_is_taken(store: Store, store_url: str, quick: None) -> None:
+async def test_a_document_that_was_mended_by_hand_is_served(store: Store, store_url: str, quick: None) -> None:
     production, staging = await fill(store)
     async with redis_of(store_url) as redis:
         good = await redis.getset(store.connection.keys.environment(STAGING), b"{}")
@@ -393,8 +393,8 @@ async def test_a_document_mended_by_hand_is_taken(store: Store, store_url: str, 
             assert not watcher.quarantined
 
 
-async def test_a_document_that_is_lost_takes_nothing_away(store: Store, store_url: str, quick: None) -> None:
-    """The index still says that it is: so it was evicted, or deleted by hand."""
+async def test_the_last_good_zone_stays_when_a_document_is_lost(store: Store, store_url: str, quick: None) -> None:
+    """The index still has its entry: so the document was evicted, or deleted by hand."""
     production, staging = await fill(store)
     async with redis_of(store_url) as redis, following(store) as (watcher, recorder):
         await redis.delete(store.connection.keys.environment(STAGING))
@@ -417,7 +417,7 @@ async def test_a_document_cannot_take_the_network_of_another(store: Store, store
         assert "belongs to 'production'" in watcher.quarantined[STAGING]
 
 
-async def test_an_index_written_by_hand_does_no_harm(store: Store, store_url: str, quick: None) -> None:
+async def test_index_entries_written_by_hand_do_no_harm(store: Store, store_url: str, quick: None) -> None:
     production, staging = await fill(store)
     async with redis_of(store_url) as redis, following(store) as (watcher, recorder):
         index = store.connection.keys.environments
@@ -433,10 +433,12 @@ async def test_an_index_written_by_hand_does_no_harm(store: Store, store_url: st
         await until(lambda: recorder.holds(production, staging))
 
 
-# Promise 7: a function of the source
+# The same whatever the order of changes
 
 
-async def test_odd_changes_make_no_difference(store: Store, store_url: str) -> None:
+async def test_changes_that_are_repeated_reordered_or_malformed_make_no_difference(
+    store: Store, store_url: str
+) -> None:
     production, staging = await fill(store)
     production = await change(store, production)
     async with redis_of(store_url) as redis, following(store) as (watcher, recorder):
@@ -444,8 +446,8 @@ async def test_odd_changes_make_no_difference(store: Store, store_url: str) -> N
         stream = store.connection.keys.changes
         entries = [fields for _, fields in await redis.xrange(stream)]
         odd: list[dict[Any, Any]] = [
-            *entries,  # all again
-            *reversed(entries),  # backwards
+            *entries,  # each a second time
+            *reversed(entries),  # and in reverse order
             {"environment": "nosuch", "revision": 1, "digest": "x", "previous": "0-0"},
             {"environment": PRODUCTION, "revision": 10**20, "digest": "x", "previous": "0-0"},
             {"environment": PRODUCTION, "revision": "many", "previous": "0-0"},
@@ -455,7 +457,7 @@ async def test_odd_changes_make_no_difference(store: Store, store_url: str) -> N
         ]
         for fields in odd:
             await redis.xadd(stream, fields)
-        for id_ in (PRODUCTION, "nosuch"):  # in their place in the chain, and still no news
+        for id_ in (PRODUCTION, "nosuch"):  # with the right predecessor, but nothing has changed
             previous = (await store.changes.position()).change
             await redis.xadd(stream, {"environment": id_, "revision": 99, "digest": "x", "previous": previous})
         staging = await change(store, staging)
@@ -464,7 +466,7 @@ async def test_odd_changes_make_no_difference(store: Store, store_url: str) -> N
         assert watcher.counts.gaps >= 1
 
 
-async def test_a_second_watcher_sees_the_same(store: Store) -> None:
+async def test_a_watcher_that_starts_late_serves_the_same(store: Store) -> None:
     environments = [*await fill(store)]
     async with following(store) as (_, early):
         for _ in range(20):
@@ -474,25 +476,25 @@ async def test_a_second_watcher_sees_the_same(store: Store) -> None:
         assert late.documents == early.documents == await served_documents(store)
 
 
-# Promise 9: nobody else is touched
+# Other environments
 
 
-async def test_a_change_touches_no_other_environment(store: Store) -> None:
+async def test_a_change_publishes_no_other_environment(store: Store) -> None:
     environments = [small(f"e{number}", 1 + number) for number in range(10)]
     await asyncio.gather(*(store.environments.commit(environment, 0) for environment in environments))
     async with following(store) as (_, recorder):
-        zones, told = dict(recorder.zones), len(recorder.events)
+        zones, before = dict(recorder.zones), len(recorder.events)
         after = apply(environments[3], [DeleteInstance("api", "a1"), PutService("new")], NOW)
         await store.environments.commit(after, environments[3].revision)
         await until(lambda: recorder.zones[after.id].revision == after.revision)
-        assert recorder.events[told:] == [("publish", after.id)]
+        assert recorder.events[before:] == [("publish", after.id)]
         assert all(recorder.zones[id_] is zone for id_, zone in zones.items() if id_ != after.id)
 
 
-# Promise 10: coalescing
+# Many changes at once
 
 
-async def test_a_flood_of_changes_coalesces(start_server: StartServer) -> None:
+async def test_many_changes_at_once_are_published_together(start_server: StartServer) -> None:
     server = await start_server()
     store = Store(server.url)
     environments = [small(f"e{number}", 1 + number) for number in range(5)]
@@ -534,28 +536,28 @@ def renamed() -> Environment:
     return apply(small(PRODUCTION, 1), [PutService("api", rename="v2", overlap=10)], NOW)
 
 
-def answers(recorder: Recorder) -> bool:
+def answers_former_name(recorder: Recorder) -> bool:
     return recorder.zones[PRODUCTION].find(API) is not None
 
 
-async def test_a_former_name_ends_in_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_former_name_ends_when_its_time_is_over(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(changes_module, "CHANGES_WAIT", 0.05)
     await store.environments.commit(renamed(), 0)
     clock = Clock(NOW / 1000)
     async with following(store, clock) as (watcher, recorder):
-        assert answers(recorder)
+        assert answers_former_name(recorder)
         clock.now += 9.9
         compared = watcher.last_contact
         await until(lambda: watcher.last_contact != compared)
-        assert answers(recorder)
+        assert answers_former_name(recorder)
         clock.now += 0.1
-        await until(lambda: not answers(recorder))
+        await until(lambda: not answers_former_name(recorder))
         assert recorder.holds(renamed())  # the document is the same
         assert watcher.counts.published == 2
         assert recorder.zones[PRODUCTION].valid_until is None
 
 
-async def test_a_former_name_ends_in_time_though_the_store_is_gone(start_server: StartServer) -> None:
+async def test_a_former_name_ends_while_the_store_is_gone(start_server: StartServer) -> None:
     server = await start_server()
     store = Store(server.url)
     await store.environments.commit(renamed(), 0)
@@ -563,9 +565,9 @@ async def test_a_former_name_ends_in_time_though_the_store_is_gone(start_server:
     async with following(store, clock) as (watcher, recorder):
         server.kill()
         await until(lambda: not watcher.connected)
-        assert answers(recorder)
+        assert answers_former_name(recorder)
         clock.now += 10
-        await until(lambda: not answers(recorder))
+        await until(lambda: not answers_former_name(recorder))
         assert recorder.holds(renamed())
     await store.close()
 
@@ -573,10 +575,10 @@ async def test_a_former_name_ends_in_time_though_the_store_is_gone(start_server:
 async def test_a_former_name_that_has_ended_is_not_loaded(store: Store) -> None:
     await store.environments.commit(renamed(), 0)
     async with following(store, Clock(NOW / 1000 + 10)) as (_, recorder):
-        assert not answers(recorder)
+        assert not answers_former_name(recorder)
 
 
-# All at once
+# All faults together
 
 
 @pytest.mark.parametrize("interest", [None, "h1"])
@@ -605,7 +607,7 @@ async def test_after_any_faults_the_watcher_equals_the_store(
 
 
 class World:
-    """A store that all kinds of things happen to."""
+    """A store whose environments change, and to which all kinds of faults happen."""
 
     def __init__(self, store: Store, redis: Any, proxy: Proxy, chance: random.Random) -> None:
         self._store, self._redis, self._proxy, self._chance = store, redis, proxy, chance
@@ -613,15 +615,15 @@ class World:
         self._saved: dict[bytes, bytes] = {}
 
     async def step(self) -> None:
-        """One thing that happens: mostly commits."""
-        happenings = [self._commit] * 10 + [
-            self._delete, self._spoil, self._lose_changes, self._lose_some, self._say_nonsense, self._cut, self._save,
+        """One random event; most are commits."""
+        events = [self._commit] * 10 + [
+            self._delete, self._write_bad_document, self._lose_changes, self._trim_changes, self._append_malformed, self._cut, self._save,
             self._restore, self.mend,
         ]  # fmt: skip
-        await self._chance.choice(happenings)()
+        await self._chance.choice(events)()
 
     async def mend(self) -> None:
-        """Every document is right again."""
+        """Makes every document good again."""
         for id_ in await self._store.environments.index():
             written = await self._redis.get(self._store.connection.keys.environment(id_))
             if written == b"spoilt":
@@ -647,7 +649,7 @@ class World:
         if written not in (None, b"spoilt"):
             await self._store.environments.delete(document.decode(written or b""))
 
-    async def _spoil(self) -> None:
+    async def _write_bad_document(self) -> None:
         for id_, written in (await served_documents(self._store)).items():
             revision = (await self._store.environments.index())[id_].revision + 1
             if written != b"spoilt":
@@ -658,10 +660,10 @@ class World:
     async def _lose_changes(self) -> None:
         await self._redis.delete(self._store.connection.keys.changes)
 
-    async def _lose_some(self) -> None:
+    async def _trim_changes(self) -> None:
         await self._redis.xtrim(self._store.connection.keys.changes, 1, approximate=False)
 
-    async def _say_nonsense(self) -> None:
+    async def _append_malformed(self) -> None:
         await self._redis.xadd(
             self._store.connection.keys.changes, {"environment": "e1", "revision": "x", "previous": "0-0"}
         )
@@ -677,7 +679,7 @@ class World:
         await _restore(self._redis, self._store.connection.keys.prefix, self._saved)
 
 
-async def test_a_watcher_that_does_nothing_is_found_out(store: Store) -> None:
+async def test_a_watcher_that_does_nothing_fails_the_comparison(store: Store) -> None:
     """The negative control: the same comparison fails for a watcher that never runs."""
     await fill(store)
     watcher, recorder = Watcher(store, PLATFORM, Recorder()), Recorder()
