@@ -1,4 +1,4 @@
-"""What all tests share: real stores to run against, and what a machine lacks said out loud."""
+"""Fixtures of all tests: real stores. A test whose programs this machine lacks is skipped, with the reason."""
 
 from __future__ import annotations
 

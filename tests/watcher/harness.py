@@ -23,12 +23,12 @@ from zones.zone import Zone
 
 @dataclass
 class Recorder:
-    """A publisher that keeps what it is told, and in which order."""
+    """A publisher that records what it is given, and in which order."""
 
     zones: dict[EnvironmentId, Zone] = field(default_factory=dict)
     pending: dict[EnvironmentId, Zone] = field(default_factory=dict)
     events: list[tuple[str, str]] = field(default_factory=list)
-    heard: list[Hosts] = field(default_factory=list)
+    hosts: list[Hosts] = field(default_factory=list)
     is_loaded: bool = False
 
     def announce(self, zone: Zone) -> None:
@@ -53,7 +53,7 @@ class Recorder:
         self.events.append(("loaded", ""))
 
     def take_hosts(self, hosts: Hosts) -> None:
-        self.heard.append(hosts)
+        self.hosts.append(hosts)
         self.events.append(("hosts", str(hosts.revision)))
 
     def holds(self, *environments: Environment) -> bool:

@@ -513,7 +513,8 @@ async def test_many_changes_at_once_are_published_together(start_server: StartSe
                         await script(*commit_arguments(store, id_, revision, written, network), client=pipe)
                 assert all(outcome[0] == b"ok" for outcome in await pipe.execute())
         await until(lambda: recorder.holds(*environments))
-        assert watcher.counts.changes + 1 >= 5000 or watcher.counts.gaps
+        # A document that was read may be newer than the change that led to it, so the last changes can come later.
+        await until(lambda: watcher.counts.changes >= 5000 or watcher.counts.gaps)
         assert watcher.counts.published - published < 2500
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 65_536  # KiB
     await store.close()
@@ -617,8 +618,8 @@ class World:
     async def step(self) -> None:
         """One random event; most are commits."""
         events = [self._commit] * 10 + [
-            self._delete, self._write_bad_document, self._lose_changes, self._trim_changes, self._append_malformed, self._cut, self._save,
-            self._restore, self.mend,
+            self._delete, self._write_bad_document, self._lose_changes, self._trim_changes, self._append_malformed,
+            self._cut, self._save, self._restore, self.mend,
         ]  # fmt: skip
         await self._chance.choice(events)()
 

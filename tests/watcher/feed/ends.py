@@ -22,7 +22,7 @@ from zones.model import Environment
 
 @asynccontextmanager
 async def agent(path: Path, *environments: Environment, loaded: bool = True) -> AsyncIterator[FeedServer]:
-    """An agent that has a way to all of ``environments``."""
+    """An agent that has published ``environments``."""
     server = FeedServer(path)
     await server.start()
     try:
@@ -54,13 +54,13 @@ async def resolver(
 
 @dataclass
 class Puppet:
-    """A resolver that says only what the test has it say."""
+    """A resolver that sends only what the test has it send."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
     async def receive(self) -> str:
-        """The next line; of a document, its revision alone. Empty where the agent has hung up."""
+        """The first three words of the next message. Empty if the agent has closed the connection."""
         async with asyncio.timeout(DEADLINE):
             with suppress(ConnectionError):
                 return " ".join((await self.reader.readline()).decode().split()[:3])
@@ -83,7 +83,7 @@ async def puppet(path: Path) -> AsyncIterator[Puppet]:
 
 
 async def publish(server: FeedServer, *environments: Environment) -> None:
-    """The agent hears of ``environments`` and has made the way to them."""
+    """Announces and publishes ``environments``, as an agent does once it has their routes."""
     for environment in environments:
         server.announce(environment)
     await asyncio.gather(*(server.publish(environment) for environment in environments))

@@ -73,7 +73,7 @@ async def test_many_and_large_documents(server: FeedServer, path: Path, monkeypa
 
 
 async def test_a_revision_is_published_while_a_newer_one_stays_pending(server: FeedServer, path: Path) -> None:
-    """Of the newer one nobody is told "no" for a moment: it is coming all the time."""
+    """The newer one stays pending all the time, so no client is told "no such name" for a name in it."""
     async with resolver(path, server) as (follower, recorder), puppet(path) as it:
         await publish_confirmed(server, it, production(1))
         for revision in (2, 3):
@@ -104,7 +104,7 @@ async def publish_confirmed(server: FeedServer, it: Puppet, environment: Environ
 
 
 async def test_a_pending_revision_ends_when_another_is_published(server: FeedServer, path: Path) -> None:
-    """Also where the one that comes instead is older: a store restored from a copy."""
+    """Also if the one that is published is older, as in a store that was restored from a copy."""
     async with resolver(path, server) as (follower, recorder):
         await publish(server, production(7))
         server.announce(production(8))
@@ -134,7 +134,7 @@ async def test_an_environment_that_is_only_pending_can_be_withdrawn(server: Feed
 
 
 async def test_an_environment_created_again_is_withdrawn_first(server: FeedServer, path: Path) -> None:
-    """Both at once, so that the feed has no time to tell of one before the other."""
+    """Both at once, so that the feed has no time to send one before the other."""
     async with resolver(path, server) as (_, recorder):
         await publish(server, production(7))
         server.withdraw(PRODUCTION)
