@@ -1,4 +1,4 @@
-"""What the tests of the composition root share."""
+"""Fixtures of all tests of the composition root."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def logging_as_before() -> Iterator[None]:
-    """Undoes what a command that serves, run in this process, has changed of its logging."""
+    """Restores the logging of this process, which a command that serves has changed."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield

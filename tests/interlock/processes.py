@@ -1,4 +1,4 @@
-"""Real processes for tests: started, waited for by what they print, looked for by what they hold open."""
+"""Real processes for tests: started, waited for by their output, found by their working directory."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from tests.waiting import scaled
 
 ROOT = Path(__file__).parents[2]
 NOBODY = 65534
-DEADLINE = scaled(20.0)  # seconds; a loaded machine is slow, and only a failing test waits this long
+DEADLINE = scaled(20.0)  # seconds; long, because a busy machine is slow; only a failing test waits this long
 
 
 class Running:
-    """A process that was started: what it printed, what it logged, and how it ended."""
+    """A process that was started, with its output, its log and its exit status."""
 
     def __init__(self, process: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
         self.pid = process.pid
@@ -39,28 +39,28 @@ class Running:
         self._errors = errors
 
     def read_until(self, pattern: str) -> str:
-        """What it has printed, when the line that ``pattern`` is found in is whole. Fails if it ends before."""
+        """Its output so far, once that has a whole line with ``pattern`` in it. Fails if the process ends before."""
         deadline = time.monotonic() + DEADLINE
         while not re.search(f"{pattern}.*\n", self.output):
             more = self.read_more(max(0.0, deadline - time.monotonic()))
             assert more, f"{pattern!r} was not printed:\n{self.output}\n{self.errors}"
         return self.output
 
-    def read_more(self, patience: float = 0.0) -> bool:
-        """Whether it has printed something more, within ``patience`` seconds."""
+    def read_more(self, timeout: float = 0.0) -> bool:
+        """Whether it prints more within ``timeout`` seconds."""
         assert self._process.stdout is not None
-        readable, _, _ = select.select([self._process.stdout], [], [], patience)
+        readable, _, _ = select.select([self._process.stdout], [], [], timeout)
         more = os.read(self._process.stdout.fileno(), 1 << 16).decode() if readable else ""
         self.output += more
         return bool(more)
 
     @property
     def errors(self) -> str:
-        """What it wrote to standard error so far."""
+        """Its standard error so far."""
         return os.pread(self._errors.fileno(), 1 << 20, 0).decode()
 
     def end(self, number: signal.Signals) -> int:
-        """Sends it a signal and gives its exit status (below zero: the signal that ended it)."""
+        """Sends it a signal and gives its exit status, which is below zero for a signal that ended it."""
         self._process.send_signal(number)
         return self.wait()
 
@@ -70,7 +70,7 @@ class Running:
 
 @contextmanager
 def started(*command: str, environ: Mapping[str, str] | None = None) -> Iterator[Running]:
-    """``command`` running; killed at the end if it has not ended by itself."""
+    """``command`` while the block runs; killed at the end of the block if it still runs."""
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, cwd=ROOT, env=_clean(environ)) as process,
@@ -116,11 +116,11 @@ def interlock(*arguments: str) -> tuple[str, ...]:
 
 
 def unprivileged(*command: str) -> tuple[str, ...]:
-    """``command`` as a user who may read all files, for a Python below /root is one, and change none."""
+    """``command`` as a user who may read all files, since Python may be below /root, and change none."""
     if os.getuid():
         return command
     if not shutil.which("setpriv"):
-        pytest.skip("no setpriv on this machine, to become an ordinary user with: install the package util-linux")
+        pytest.skip("no setpriv on this machine, to run a command as an ordinary user: install the package util-linux")
     capabilities = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
     return ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *capabilities, *command)
 
@@ -128,12 +128,12 @@ def unprivileged(*command: str) -> tuple[str, ...]:
 def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + DEADLINE
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "the condition did not hold in time"
         time.sleep(0.01)
 
 
 def stores_in(directory: Path) -> list[int]:
-    """The processes whose working directory is the embedded store's in the state directory ``directory``."""
+    """The ids of the processes whose working directory is that of the embedded store in ``directory``."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():

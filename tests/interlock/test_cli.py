@@ -1,4 +1,4 @@
-"""The command line by itself: what is wrong is one line that says so, and help, settings and completion are there."""
+"""The command line alone: a mistake is one line, and help, settings and completion work."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 from click.testing import CliRunner
 
 from interlock import cli
-from interlock.commands.output import cell
 from interlock.settings.table import PROGRAMS, settings_of
 from tests.interlock.processes import interlock, run
 
@@ -139,14 +138,3 @@ def test_completion(words: str, expected: set[str]) -> None:
     environ = {"_INTERLOCK_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
     offered = CliRunner().invoke(cli.interlock, prog_name="interlock", env=environ).output
     assert {line.partition(",")[2] for line in offered.splitlines()} == expected
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [
-        (None, "-"), ([], "-"), ("", "-"), (True, "yes"), (False, "no"), (0, "0"), (["a", "b"], "a b"),
-        ({"name": "http", "number": 80, "protocol": "tcp"}, "http:80/tcp"), ("a\x1b[31m\n", "a\\x1b[31m\\n"),
-    ],
-)  # fmt: skip
-def test_cells(value: object, shown: str) -> None:
-    assert cell(value) == shown

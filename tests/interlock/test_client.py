@@ -1,4 +1,4 @@
-"""The API client, against a real HTTP server that says what the case wants."""
+"""The client of the admin API, against a real HTTP server that gives the reply of each case."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from interlock.settings.sources import read_settings
 
 
 class Scripted(ThreadingHTTPServer):
-    """Answers every request with ``reply`` (status, headers, body) and keeps what it was sent."""
+    """Answers every request with ``reply`` (status, headers, body), and records the requests."""
 
     reply: tuple[int, dict[str, str], bytes] = (200, {}, b"{}")
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.seen: list[tuple[str, str, dict[str, str], bytes]] = []
+        self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
 
     @property
     def url(self) -> str:
@@ -35,7 +35,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def handle_any(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.server.seen.append((self.command, self.path, dict(self.headers), body))
+        self.server.requests.append((self.command, self.path, dict(self.headers), body))
         status, headers, content = self.server.reply
         self.send_response(status)
         for name, value in headers.items():
@@ -63,7 +63,7 @@ def test_a_request_carries_token_path_and_body(server: Scripted) -> None:
     server.reply = (201, {}, b'{"id": "a1"}')
     made = Client(server.url, "secret").put("environments", "a/b", "services", "api", body={"ports": []})
     assert made == {"id": "a1"}
-    ((method, path, headers, body),) = server.seen
+    ((method, path, headers, body),) = server.requests
     assert (method, path) == ("PUT", "/v1/environments/a%2Fb/services/api")
     assert headers["Authorization"] == "Bearer secret"
     assert headers["Content-Type"] == "application/json"
@@ -73,7 +73,7 @@ def test_a_request_carries_token_path_and_body(server: Scripted) -> None:
 def test_a_query_and_an_empty_reply(server: Scripted) -> None:
     server.reply = (204, {}, b"")
     assert Client(server.url, "secret").get("explain", query={"name": "a b"}) is None
-    assert server.seen[0][1] == "/v1/explain?name=a+b"
+    assert server.requests[0][1] == "/v1/explain?name=a+b"
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_refusal_is_one_line(server: Scripted, reply: tuple[int, bytes], said:
         Client(server.url, "secret").get("environments")
     assert str(refused.value) == said
     assert refused.value.status == reply[0]
-    assert len(server.seen) == 1  # the token goes nowhere else
+    assert len(server.requests) == 1  # the token goes nowhere else
 
 
 def test_no_proxy_sees_the_token(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,13 +100,13 @@ def test_no_proxy_sees_the_token(server: Scripted, monkeypatch: pytest.MonkeyPat
     assert Client(server.url, "secret").get("environments") == {}
 
 
-def test_what_is_no_api_is_said_to_be_none(server: Scripted) -> None:
+def test_a_reply_that_is_not_an_apis(server: Scripted) -> None:
     server.reply = (200, {}, b"hello")
     with pytest.raises(ApiUnreachable, match="does not answer as an API"):
         Client(server.url, "secret").get("environments")
 
 
-def test_nobody_there() -> None:
+def test_no_server_listens() -> None:
     with pytest.raises(ApiUnreachable, match=r"http://127.0.0.1:9 does not answer: Connection refused"):
         Client("http://127.0.0.1:9", "secret").get("environments")
 

@@ -37,11 +37,11 @@ DEADLINE = 30.0  # seconds until a container answers, or has ended
 
 # crun refuses cgroups of both versions at once, so the second one is hidden from it.
 _ENTER = ("unshare", "--mount", "sh", "-c", 'umount /sys/fs/cgroup/unified 2>/dev/null; exec "$@"', "sh")
-# The runtime directory's place is not ours to choose freely: podman's sockets below it have short names at most.
+# The runtime directory must have a short path, because of podman's sockets below it.
 _STORAGE = ("--root", str(CACHE / "containers"), "--runroot", "/run/interlock-tests")
 _PODMAN = ("podman", *_STORAGE, "--runtime", "crun", "--cgroup-manager", "cgroupfs", "--events-backend", "none")
 _RUN = ("--cgroups", "disabled", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
-# What says where packages are found; the rest of pip's settings is this machine's own affair.
+# The settings of pip that say where packages are found; the others are not passed on.
 _PIP_KEYS = frozenset(
     {"cert", "client-cert", "extra-index-url", "find-links", "index-url", "no-index", "proxy", "timeout"}
 )
@@ -53,7 +53,7 @@ class CannotBuild(Exception):
 
 
 def why_not() -> str:
-    """What keeps this machine from building and running images; empty if nothing does."""
+    """Why this machine cannot build and run images; empty if it can."""
     with contextlib.suppress(OSError):
         if "\nID=debian\n" in "\n" + Path("/etc/os-release").read_text():
             if os.getuid() != 0:
@@ -65,7 +65,7 @@ def why_not() -> str:
 
 @contextlib.contextmanager
 def cache() -> Iterator[None]:
-    """Holds the cache, so that two runs of the tests on a machine take turns."""
+    """Locks the cache, so that two runs of the tests on one machine do not use it at once."""
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -93,12 +93,14 @@ def build_image() -> float:
             timeout=BUILD_DEADLINE,
         )
     assert result.returncode == 0, f"the image does not build:\n{result.stdout[-4000:]}\n{result.stderr[-4000:]}"
-    podman("image", "prune", "--force", "--filter", "until=24h", check=False)  # of layers that no build has used since
+    podman(
+        "image", "prune", "--force", "--filter", "until=24h", check=False
+    )  # removes layers that no build has used since
     return time.monotonic() - began
 
 
 def image_config() -> dict[str, Any]:
-    """How the image says that it is to be run."""
+    """The configuration of the image."""
     (found,) = json.loads(podman("image", "inspect", IMAGE).stdout)
     config: dict[str, Any] = found["Config"]
     return config | {"Size": found["Size"]}
@@ -117,7 +119,7 @@ def volume() -> Iterator[str]:
 
 @contextlib.contextmanager
 def network() -> Iterator[str]:
-    """The path of a network namespace of its own, with a loopback on which anyone may listen on port 53."""
+    """The path of a network namespace of its own, with a loopback on which any user may listen on port 53."""
     name = f"interlock-tests-{secrets.token_hex(4)}"
     _run(["ip", "netns", "add", name], check=True)
     try:
@@ -185,7 +187,7 @@ class Container:
 
     @property
     def log(self) -> str:
-        """All that it has written so far."""
+        """Its output so far."""
         return Path(self._log.name).read_text()
 
     @property
@@ -206,7 +208,7 @@ class Container:
         return _run(["nsenter", "--mount", "--target", str(self.process.pid), *_PODMAN, *arguments], check=False)
 
     def dig(self, *arguments: str) -> str:
-        """What dig prints, asked from inside of its network namespace."""
+        """The output of dig, run in its network namespace."""
         command = ["nsenter", "--net", "--target", str(self.pid), "dig", "+time=2", "+tries=1", *arguments]
         return _run(command, check=False).stdout
 
@@ -214,7 +216,7 @@ class Container:
         """Waits until ``wanted()`` is true and gives it; fails, with the log, if the container ends or time is up."""
         deadline = time.monotonic() + DEADLINE
         while time.monotonic() < deadline and self.process.poll() is None:
-            with contextlib.suppress(subprocess.CalledProcessError):  # not there yet
+            with contextlib.suppress(subprocess.CalledProcessError):  # it may not exist yet
                 if found := wanted():
                     return found
             time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""What deploy/, the Dockerfile, the Makefile and the documentation say, held against what the product takes."""
+"""The files of deploy/, the Dockerfile, the Makefile and the documentation, compared with what the product accepts."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ PAGES = [
     for path in sorted(ROOT.rglob("*.md"))
     if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
 ]
-# Of 100, by systemd's reckoning of what a unit could still do; without a sandbox it is 96. The agent's work is its
-# host's network and the namespaces of workloads, which weighs half of that.
+# Of 100, as systemd rates what a unit could still do; without a sandbox it is 96. The agent must change its host's
+# network and the namespaces of workloads, which makes half of that.
 EXPOSURE, EXPOSURE_OF_AGENT = 20, 45
-# Where packages come from is each machine's own affair. In pieces, so that this file does not name them either.
+# Each machine has its own package index, so no file names one. In pieces, so that this file does not either.
 REGISTRIES = ["pypi" + ".org", "python" + "hosted.org", "proxy.golang" + ".org", "npmjs" + ".org", "crates" + ".io"]
 INDEX_OPTION = re.compile(r"--(?:extra-)?index-url|--trusted-host|--find-links")
 
@@ -49,15 +49,15 @@ def test_systemd_understands_the_unit(unit: Path, tmp_path: Path) -> None:
 
 @needs_systemd
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
-def test_the_unit_may_do_little(unit: Path, tmp_path: Path) -> None:
+def test_the_unit_is_sandboxed(unit: Path, tmp_path: Path) -> None:
     exposure = EXPOSURE_OF_AGENT if unit.stem == "interlock-agent" else EXPOSURE
     result = _analyze("security", "--offline=true", f"--threshold={exposure}", str(_runnable(unit, tmp_path)))
     assert result.returncode == 0, result.stdout
 
 
 @needs_systemd
-def test_a_unit_that_is_wrong_is_found(tmp_path: Path) -> None:
-    """The negative control of the two above."""
+def test_a_wrong_unit_fails_both(tmp_path: Path) -> None:
+    """The negative control of the two tests above."""
     wrong = tmp_path / "wrong.service"
     wrong.write_text("[Service]\nType=notify\nExecStart=/bin/true\nProtectSytem=strict\n")
     assert wrong.name in _analyze("verify", "--man=no", str(wrong)).stderr

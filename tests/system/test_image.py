@@ -1,4 +1,4 @@
-"""The image is built as a user builds it, run as deploy/ runs it, and asked as its clients ask it."""
+"""The image: built as a user builds it, run as deploy/ runs it, and queried as its clients query it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(bool(reason := containers.why_not()), reason=f"i
 API = "api.railway.internal"
 ADDRESSES = re.compile(r"(fd12:[0-9a-f:]+\n)+")
 UID = "10053"
-LARGEST = 60 << 20  # octets on top of the base: half of it is there for what is to come
+LARGEST = 60 << 20  # octets on top of the base image, twice what it has now
 END_DEADLINE = 10.0  # seconds from SIGTERM; after ten, Docker's default, an engine sends SIGKILL
 
 
@@ -35,13 +35,13 @@ def image() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def up(image: str) -> Iterator[Container]:
-    """`interlock up --demo`, with nothing that it may write to but its volume."""
+    """`interlock up --demo` in a container that can write only to its volume."""
     with Container("up", ["up", "--demo"]) as container:
         _wait_for_addresses(container)
         yield container
 
 
-def test_it_says_how_it_is_to_be_run(image: str) -> None:
+def test_its_configuration(image: str) -> None:
     config = containers.image_config()
     assert config["User"] == "interlock"
     assert config["StopSignal"] == "SIGTERM"
@@ -56,7 +56,7 @@ def test_it_is_small(image: str) -> None:
     assert containers.image_config()["Size"] - base < LARGEST
 
 
-def test_nothing_that_builds_is_left_in_it(image: str) -> None:
+def test_it_has_no_build_tools(image: str) -> None:
     look = "import glob, shutil; print(shutil.which('gcc'), glob.glob('/opt/interlock/**/pip*', recursive=True))"
     with Container("look", ["-c", look], "--entrypoint", "/opt/interlock/bin/python") as container:
         assert container.process.wait(containers.DEADLINE) == 0, container.log
@@ -84,7 +84,7 @@ def test_its_health_check_passes(up: Container) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_it_is_nobody_and_may_do_nothing(up: Container) -> None:
+def test_it_is_unprivileged(up: Container) -> None:
     status = dict(line.split(":\t", 1) for line in Path(f"/proc/{up.pid}/status").read_text().splitlines())
     assert set(status["Uid"].split()) == set(status["Gid"].split()) == {UID}
     assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
@@ -110,7 +110,7 @@ def test_sigterm_ends_it_and_its_data_stays(image: str) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("redis-server"), reason="not installed: redis-server (tests/setup installs it)")
-def test_its_parts_run_apart_on_a_redis_of_their_own(image: str, tmp_path: Path) -> None:
+def test_resolver_and_admin_run_in_containers_of_their_own(image: str, tmp_path: Path) -> None:
     """As compose.yaml has it: a store with a password, a resolver and an admin API, each in a container of its own."""
     url = "INTERLOCK_REDIS_URL=redis://:sesame@127.0.0.1:6379/0"
     with contextlib.ExitStack() as stack:

@@ -1,7 +1,7 @@
-"""The units of deploy/ under a real systemd: a small Debian is booted, a script in it does what deploy/README.md says.
+"""The units of deploy/ under a real systemd: a small Debian boots, and a script in it follows deploy/README.md.
 
-The product in it is the image's. The machine is made once and kept in the cache; what is written to it while it runs
-is gone afterwards.
+The product in it is copied from the image. The machine is made once and kept in the cache. Files that are written while
+it runs are discarded.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from tests.system.containers import CACHE, ROOT, CannotBuild
 
 MACHINE = CACHE / f"machine-{containers.SUITE}"
 PACKAGES = "systemd-sysv,dbus,python3,redis-server,bind9-dnsutils,procps,iproute2,nftables,wireguard-go"
-BOOT_DEADLINE = 90.0  # seconds; the script inside takes some ten
+BOOT_DEADLINE = 90.0  # seconds; the script inside takes some ten of them
 
-# Should the machine hang, or we: all that is in it ends with the first process of this namespace.
-_ENDED_WITH_US = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+# Should the machine or this process hang, every process of the machine ends with the first one of this namespace.
+_IN_PID_NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 
-# A step prints its name, then what the test of that name judges. It goes on after a failure.
+# A step prints its name, then the output that its test checks. The script goes on after a failure.
 SCRIPT = r"""
     exec >/results/steps 2>&1
     export PATH=$PATH:/opt/interlock/bin
@@ -50,22 +50,22 @@ SCRIPT = r"""
     systemctl start interlock-up; show up ActiveState
     step up_answers
     fill up >/results/up; ask
-    step up_is_nobody
+    step up_is_unprivileged
     grep -E '^(Uid|CapEff|NoNewPrivs|Seccomp):' "/proc/$(show up MainPID)/status"
     step up_stops
     systemctl stop interlock-up; show up Result; show up ExecMainStatus; pgrep -c valkey-server
 
     systemctl start redis-server
     settings INTERLOCK_REDIS_URL=redis://127.0.0.1:6379/0
-    step parts_start
+    step programs_start
     systemctl start interlock-admin interlock-resolver; show admin ActiveState; show resolver ActiveState
-    step parts_answer
+    step programs_answer
     fill admin >/results/admin; ask
-    step parts_are_nobody
+    step programs_are_unprivileged
     grep -E '^(CapEff|NoNewPrivs|Seccomp):' "/proc/$(show admin MainPID)/status"
-    step killed_comes_back
+    step killed_is_restarted
     kill -9 "$(show resolver MainPID)"; sleep 2; ask; show resolver NRestarts
-    step parts_stop
+    step programs_stop
     systemctl stop interlock-admin interlock-resolver; show admin Result; show resolver Result
 
     ip netns add web
@@ -81,7 +81,7 @@ SCRIPT = r"""
     interlock attach -e production --service api --instance w1 --netns web | cut -d ' ' -f 2-
     step mesh_answers
     inside w1.api
-    step agent_may_do_little
+    step agent_has_few_capabilities
     grep -E '^(CapEff|NoNewPrivs|Seccomp):' "/proc/$(show agent MainPID)/status"
     step agent_is_replaced
     before=$(pgrep wireguard-go); systemctl restart interlock-agent
@@ -95,7 +95,7 @@ SCRIPT = r"""
     rm -r /etc/systemd/system/interlock-resolver.service.d; systemctl daemon-reload
 
     settings INTERLOCK_DNS_LISTEN=nowhere INTERLOCK_REDIS_URL=redis://127.0.0.1:6379/0
-    step wrong_setting_is_not_tried_again
+    step wrong_setting_is_not_restarted
     systemctl start interlock-resolver; sleep 2; show resolver NRestarts; show resolver ExecMainStatus
 
     journalctl --no-pager -b -u 'interlock-*' >/results/journal 2>&1
@@ -121,7 +121,7 @@ pytestmark = pytest.mark.skipif(bool(reason := why_not()), reason=f"no machine c
 
 @pytest.fixture(scope="module")
 def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """What each step of the script printed."""
+    """The output of each step of the script, by lines."""
     results = tmp_path_factory.mktemp("results")
     with containers.cache():
         try:
@@ -149,8 +149,8 @@ def test_up_answers(steps: dict[str, list[str]]) -> None:
     _check_address(steps["up_answers"])
 
 
-def test_up_is_nobody(steps: dict[str, list[str]]) -> None:
-    status = _status(steps["up_is_nobody"])
+def test_up_is_unprivileged(steps: dict[str, list[str]]) -> None:
+    status = _status(steps["up_is_unprivileged"])
     assert int(status["Uid"].split()[0]) > 60000  # systemd's range of dynamic users (systemd.exec(5))
     assert int(status["CapEff"], 16) == 1 << 10  # CAP_NET_BIND_SERVICE (capabilities(7))
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
@@ -160,28 +160,28 @@ def test_up_stops_and_its_store_with_it(steps: dict[str, list[str]]) -> None:
     assert steps["up_stops"] == ["success", "0", "0"]
 
 
-def test_the_parts_start(steps: dict[str, list[str]]) -> None:
-    assert steps["parts_start"] == ["active", "active"]
+def test_the_programs_start(steps: dict[str, list[str]]) -> None:
+    assert steps["programs_start"] == ["active", "active"]
 
 
-def test_the_parts_answer(steps: dict[str, list[str]]) -> None:
-    _check_address(steps["parts_answer"])
+def test_the_programs_answer(steps: dict[str, list[str]]) -> None:
+    _check_address(steps["programs_answer"])
 
 
 def test_the_admin_api_has_no_capability(steps: dict[str, list[str]]) -> None:
-    status = _status(steps["parts_are_nobody"])
+    status = _status(steps["programs_are_unprivileged"])
     assert int(status["CapEff"], 16) == 0
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
 
 
-def test_a_resolver_that_was_killed_comes_back(steps: dict[str, list[str]]) -> None:
-    *found, restarts = steps["killed_comes_back"]
+def test_a_resolver_that_was_killed_is_restarted(steps: dict[str, list[str]]) -> None:
+    *found, restarts = steps["killed_is_restarted"]
     _check_address(found)
     assert restarts == "1"
 
 
-def test_the_parts_stop(steps: dict[str, list[str]]) -> None:
-    assert steps["parts_stop"] == ["success", "success"]
+def test_the_programs_stop(steps: dict[str, list[str]]) -> None:
+    assert steps["programs_stop"] == ["success", "success"]
 
 
 def test_a_host_joins_the_mesh(steps: dict[str, list[str]]) -> None:
@@ -194,7 +194,7 @@ def test_a_workload_is_attached_and_answered(steps: dict[str, list[str]]) -> Non
 
 
 def test_the_agent_has_few_of_roots_capabilities(steps: dict[str, list[str]]) -> None:
-    status = _status(steps["agent_may_do_little"])
+    status = _status(steps["agent_has_few_capabilities"])
     allowed = {0, 1, 3, 12, 19, 21}  # CHOWN, DAC_OVERRIDE, FOWNER, NET_ADMIN, SYS_PTRACE, SYS_ADMIN (capabilities(7))
     assert int(status["CapEff"], 16) == sum(1 << number for number in allowed)
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
@@ -214,8 +214,8 @@ def test_a_host_that_leaves_leaves_nothing(steps: dict[str, list[str]]) -> None:
     assert steps["mesh_stops"] == ["success"]
 
 
-def test_a_wrong_setting_is_not_tried_again(steps: dict[str, list[str]]) -> None:
-    assert steps["wrong_setting_is_not_tried_again"][-2:] == ["0", "78"]
+def test_a_wrong_setting_is_not_restarted(steps: dict[str, list[str]]) -> None:
+    assert steps["wrong_setting_is_not_restarted"][-2:] == ["0", "78"]
 
 
 def _check_address(lines: list[str]) -> None:
@@ -239,7 +239,7 @@ def _make_machine() -> None:
 
 
 def _boot(results: Path) -> str:
-    """Boots the machine and runs the script in it until it powers off; gives what was on its console."""
+    """Boots the machine, which runs the script and powers off; gives the output of its console."""
     (results / "script").write_text(textwrap.dedent(SCRIPT))
     (results / "script.service").write_text(textwrap.dedent(SCRIPT_UNIT))
     (results / "etc").mkdir()
@@ -254,7 +254,7 @@ def _boot(results: Path) -> str:
         results / "interlock": "/opt/interlock",
     }
     command = [
-        *_ENDED_WITH_US, "systemd-nspawn", "--quiet", "--boot", f"--directory={MACHINE}", "--volatile=overlay",
+        *_IN_PID_NAMESPACE, "systemd-nspawn", "--quiet", "--boot", f"--directory={MACHINE}", "--volatile=overlay",
         "--private-network", "--register=no", "--keep-unit", "--console=read-only", f"--machine={MACHINE.name}",
         *(f"--bind-ro={source}:{target}" for source, target in bound.items()),
         "--bind=/dev/net/tun", f"--bind={results}:/results", f"--bind={results / 'etc'}:/etc/interlock",

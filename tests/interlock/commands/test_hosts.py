@@ -51,4 +51,4 @@ async def test_one_that_there_is_not(store: Store) -> None:
         for command in ("drain", "undrain", "forget"):
             status, out, err = await run(api, command, "h9")
             assert (status, out, err.count("\n")) == (1, "", 1)
-            assert "no host 'h9' is registered: its agent does that, at its start" in err
+            assert "no host 'h9' is registered: its agent does that when it starts" in err

@@ -1,4 +1,4 @@
-"""``interlock peer``: keys that fit, files that are whole, and nothing lost where something fails in the middle."""
+"""``interlock peer``: keys that belong together, complete files, and no loss where a step in the middle fails."""
 
 from __future__ import annotations
 
@@ -103,10 +103,21 @@ async def test_the_file_is_printed_with_the_key_that_fits_and_a_code(peer: Comma
     assert max(map(len, printed[printed.index("\n# for") :].splitlines())) <= 80
 
 
+@contextmanager
+def umask(bits: int) -> Iterator[None]:
+    """The permissions that new files lack meanwhile."""
+    before = os.umask(bits)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
 async def test_it_is_a_file_for_this_user_alone_that_wg_quick_takes(peer: Commands, tmp_path: Path) -> None:
     path = tmp_path / "laptop.conf"
-    os.umask(os.umask(0))
-    assert await peer.done("add", "laptop", "--output", str(path)) == f"wrote {path}\n"
+    with umask(0):
+        printed = await peer.done("add", "laptop", "--output", str(path))
+    assert printed == f"wrote {path}\n"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert os.listdir(tmp_path) == ["laptop.conf"]
     text = path.read_text()
@@ -123,12 +134,12 @@ async def test_without_a_code(peer: Commands) -> None:
 
 
 async def test_for_programs(peer: Commands, tmp_path: Path) -> None:
-    told = json.loads(await peer.done("add", "laptop", "--json", "--no-qr"))
-    assert (told["id"], told["gateway"], told["public_key"]) == ("laptop", "h1", await peer.key())
-    assert private_key(told["config"]).public == told["public_key"]
+    answer = json.loads(await peer.done("add", "laptop", "--json", "--no-qr"))
+    assert (answer["id"], answer["gateway"], answer["public_key"]) == ("laptop", "h1", await peer.key())
+    assert private_key(answer["config"]).public == answer["public_key"]
     path = str(tmp_path / "phone.conf")
-    told = json.loads(await peer.done("add", "phone", "--json", "--output", path))
-    assert (told["file"], "config" in told) == (path, False)
+    answer = json.loads(await peer.done("add", "phone", "--json", "--output", path))
+    assert (answer["file"], "config" in answer) == (path, False)
 
 
 async def test_with_a_key_that_is_elsewhere(peer: Commands) -> None:

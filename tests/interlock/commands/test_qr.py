@@ -1,4 +1,4 @@
-"""QR codes, read again: as segno's matrix, and by a reader that is not ours."""
+"""QR codes as they are drawn: compared with segno's matrix, and read by another program."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ TEXTS = ["x", "[Interface]\nPrivateKey = a+/=\n", "y" * 425]
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=len)
-def test_drawn_as_it_is(text: str) -> None:
+def test_the_drawing_is_segnos_matrix(text: str) -> None:
     rows = dots(draw(text))
     code = [list(row) for row in segno.make_qr(text, error="l").matrix_iter(border=4)]
     assert rows[: len(code)] == code
@@ -52,5 +52,5 @@ def test_drawn_as_it_is(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=len)
-def test_read_again(text: str) -> None:
+def test_another_program_reads_the_text(text: str) -> None:
     assert read(draw(text)) == text

@@ -1,4 +1,4 @@
-"""Metrics: what the parts have counted, as a scrape reads it."""
+"""Metrics: the values that a scrape reads."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_queries_and_their_latency() -> None:
     assert found[key("interlock_query_seconds_sum")] == pytest.approx(100.00008)
 
 
-def test_names_on_their_way() -> None:
+def test_queries_that_wait_for_a_pending_zone() -> None:
     names = names_of(Store("unix:///nowhere"))
     names.resolver.counts.held_pending = 5
     names.resolver.counts.pending_timeouts = 2
@@ -79,7 +79,7 @@ def test_names_on_their_way() -> None:
     assert found[key("interlock_queries_pending_timeouts_total")] == 2
 
 
-def test_the_agent_in_the_place_of_a_store() -> None:
+def test_a_resolver_that_follows_an_agent() -> None:
     names = ResolverParts.of(read_settings({"agent_dir": "/nowhere", "upstream": ["none"]}, {}), None, [])
     sources = sources_of(names)
     assert not any("store" in name or name == "interlock_zone_age_seconds" for name, _ in scrape(*sources))

@@ -1,4 +1,4 @@
-"""How watcher and resolver are put together: where it listens, whom it asks, who belongs where."""
+"""The parts of a resolver: its addresses, its upstreams, and the source of its zones."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ import pytest
 
 from interlock.parts import resolver
 from interlock.parts.resolver import ResolverParts
-from interlock.programs.demo import demo_bindings
 from interlock.settings.setting import Raw
 from interlock.settings.sources import read_settings
-from interlock.settings.values import parse_binding, parse_qname
 from store.store import Store
 from support.endpoints import Endpoint
 from watcher.feed.follower import Follower
 from watcher.watcher import Watcher
-from zones.names import Name
 
 
 def built(flags: dict[str, Raw]) -> ResolverParts:
@@ -35,7 +32,7 @@ def resolv_conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_upstreams_are_those_of_the_host_unless_others_are_named(resolv_conf: Path) -> None:
+def test_upstreams_are_the_hosts_unless_others_are_configured(resolv_conf: Path) -> None:
     resolv_conf.write_text("nameserver 192.0.2.1\nnameserver 2001:db8::1\nsearch example\n")
     assert upstreams({}) == {"192.0.2.1:53", "[2001:db8::1]:53"}
     assert upstreams({"upstream": ["192.0.2.9:5353", "corp.example=192.0.2.8"]}) == {"192.0.2.9:5353", "192.0.2.8:53"}
@@ -50,19 +47,19 @@ def test_upstreams_are_those_of_the_host_unless_others_are_named(resolv_conf: Pa
         ("127.0.0.1:1053", {"127.0.0.1:53", "127.0.0.53:53"}),
     ],
 )
-def test_it_does_not_ask_itself(resolv_conf: Path, listen: str, expected: set[str]) -> None:
+def test_it_does_not_forward_to_itself(resolv_conf: Path, listen: str, expected: set[str]) -> None:
     resolv_conf.write_text("nameserver fd12::10\nnameserver 127.0.0.1\nnameserver 127.0.0.53\n")
     assert upstreams({"dns_listen": [listen]}) == expected
 
 
-def test_a_host_without_nameservers_has_nobody_to_ask(resolv_conf: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_nameservers_it_does_not_forward(resolv_conf: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert upstreams({}) == set()
     assert [record.getMessage() for record in caplog.records] == ["no_upstreams"]
     resolv_conf.write_text("")
     assert upstreams({}) == set()
 
 
-def test_an_address_that_nobody_asked_for_may_be_missing(
+def test_a_default_address_may_be_missing(
     resolv_conf: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     resolv_conf.write_text("")
@@ -71,27 +68,6 @@ def test_an_address_that_nobody_asked_for_may_be_missing(
     assert [record.getMessage() for record in caplog.records] == ["address_left_out"]
     asked_for: dict[str, Raw] = {"dns_listen": ["127.0.0.1:1053", "[::1]:1053"]}
     assert len(built(asked_for).resolver._listen) == 2
-
-
-def test_the_demo_is_this_machines_unless_that_is_somebody_elses() -> None:
-    theirs = (parse_binding("127.0.0.1=mine"), parse_binding("10.0.0.0/8=other"))
-    assert [str(binding) for binding in demo_bindings(theirs)] == [
-        "127.0.0.1/32=mine", "10.0.0.0/8=other", "::1/128=demo",
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("api", "api.railway.internal."),
-        ("api.", "api."),
-        ("a1.api", "a1.api."),
-        ("api.railway.internal", "api.railway.internal."),
-        (".", "."),
-    ],
-)
-def test_a_single_label_is_below_the_zone(text: str, expected: str) -> None:
-    assert str(parse_qname(text, Name.parse("railway.internal"))) == expected
 
 
 def test_without_a_store_it_follows_the_agent_of_this_host(resolv_conf: Path) -> None:

@@ -1,4 +1,4 @@
-"""The embedded store: a real server, its parent's end, its own end, and what keeps it from starting."""
+"""The embedded store: a real server that ends with its parent, crashes, is restarted, or cannot start."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from interlock.process.embedded import EmbeddedStore
 from interlock.process.state_dir import locked, make_state_directory
 from store.store import Store
 from tests import worlds
-from tests.interlock.processes import NOBODY, python, run, started, stores_in, unprivileged, wait_until
+from tests.interlock.keeper import keeper
+from tests.interlock.processes import run, started, stores_in, wait_until
 
 SERVERS = [None, "redis-server"]
 
@@ -34,24 +35,20 @@ def server(request: pytest.FixtureRequest) -> str | None:
     return chosen
 
 
-def keeper(directory: Path, server: str | None = None) -> tuple[str, ...]:
-    return python("-m", "tests.interlock.keeper", str(directory), *([server] if server else []))
-
-
 @asynccontextmanager
 async def running(directory: Path, server: str | None = None) -> AsyncIterator[tuple[Store, asyncio.Task[None]]]:
     """A client of a store that runs in ``directory``, and the task that runs it."""
     ready = asyncio.Event()
     with locked(directory) as lock:
-        kept = EmbeddedStore(directory, lock, server)
-        task = asyncio.create_task(kept.run(ready.set))
-        store = Store(kept.url)
+        embedded_store = EmbeddedStore(directory, lock, server)
+        task = asyncio.create_task(embedded_store.run(ready.set))
+        store = Store(embedded_store.url)
         try:
             waiting = asyncio.create_task(ready.wait())
             await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
             if not ready.is_set():
-                await task  # which raises
+                await task  # raises its error
             yield store, task
         finally:
             await store.close()
@@ -59,7 +56,7 @@ async def running(directory: Path, server: str | None = None) -> AsyncIterator[t
             await asyncio.wait({task})
 
 
-async def test_what_was_written_is_there_after_a_restart(tmp_path: Path, server: str | None) -> None:
+async def test_written_data_is_there_after_a_restart(tmp_path: Path, server: str | None) -> None:
     async with running(tmp_path, server) as (store, _task):
         await store.environments.commit(worlds.production(), 0)
     assert not stores_in(tmp_path)
@@ -80,7 +77,7 @@ async def test_only_this_user_can_reach_it(tmp_path: Path) -> None:
     assert modes == {"lock": 0o600, "store": 0o700, "store.log": 0o600, "store.sock": 0o600}
 
 
-async def test_a_crash_is_told_with_its_reason(tmp_path: Path) -> None:
+async def test_a_crash_is_reported_with_its_reason(tmp_path: Path) -> None:
     async with running(tmp_path) as (_store, task):
         (pid,) = stores_in(tmp_path)
         os.kill(pid, signal.SIGKILL)
@@ -100,7 +97,7 @@ def test_it_does_not_outlive_a_parent_that_is_killed(tmp_path: Path, server: str
         assert not Path(f"/proc/{pid}/exe").exists()
 
 
-def test_a_second_one_is_refused_and_the_next_is_not(tmp_path: Path) -> None:
+def test_a_second_store_is_refused_until_the_first_has_ended(tmp_path: Path) -> None:
     with started(*keeper(tmp_path)) as first:
         first.read_until("ready")
         second = run(*keeper(tmp_path))
@@ -114,8 +111,8 @@ def test_a_second_one_is_refused_and_the_next_is_not(tmp_path: Path) -> None:
             third.read_until("ready")
 
 
-def test_a_store_that_is_still_ending_keeps_the_next_one_out(tmp_path: Path) -> None:
-    # The server holds the lock that it inherited, so a killed parent's files are not taken over while they are in use.
+def test_a_store_that_is_still_ending_holds_the_lock(tmp_path: Path) -> None:
+    # The server holds the inherited lock, so no other process uses the files of a killed parent while the server does.
     with started(*keeper(tmp_path)) as process:
         process.read_until("ready")
         inode = (tmp_path / "lock").stat().st_ino
@@ -124,7 +121,7 @@ def test_a_store_that_is_still_ending_keeps_the_next_one_out(tmp_path: Path) -> 
         assert inode in held
 
 
-def test_a_child_whose_parent_died_before_it_could_ask_ends_itself() -> None:
+def test_a_child_whose_parent_ended_before_prctl_ends_itself() -> None:
     child = subprocess.run(["true"], preexec_fn=embedded._end_with_parent(parent=-1), check=False)
     assert child.returncode == 1
 
@@ -144,7 +141,7 @@ def _break_append_only_file(directory: Path) -> None:
     file.write_bytes(content)
 
 
-async def test_a_broken_file_is_told_in_the_servers_words(tmp_path: Path, server: str | None) -> None:
+async def test_a_broken_file_is_reported_with_the_servers_last_line(tmp_path: Path, server: str | None) -> None:
     async with running(tmp_path, server) as (store, _task):
         await store.environments.commit(worlds.production(), 0)
     _break_append_only_file(tmp_path)
@@ -163,7 +160,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
         ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk], capture_output=True, text=True, check=False
     )
     if mount.returncode:
-        pytest.skip(f"no file system of one's own can be mounted here: {mount.stderr.strip()}")
+        pytest.skip(f"no file system can be mounted here: {mount.stderr.strip()}")
     subprocess.run(["dd", "if=/dev/zero", f"of={disk}/filler", "bs=1k"], capture_output=True, check=False)
     yield disk
     subprocess.run(["umount", disk], check=True)
@@ -181,28 +178,12 @@ async def test_a_path_too_long_for_a_socket(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("server", ["/nonexistent/valkey-server", "no-such-program", "/etc/passwd"])
-def test_a_server_that_is_not_there(tmp_path: Path, server: str) -> None:
+def test_a_missing_server_program(tmp_path: Path, server: str) -> None:
     with pytest.raises(EmbeddedStoreFailed, match=f"there is no program '{server}'"):
         EmbeddedStore(tmp_path, -1, server)
 
 
-async def test_a_program_that_is_no_store(tmp_path: Path) -> None:
+async def test_a_program_that_is_not_a_store(tmp_path: Path) -> None:
     with pytest.raises(EmbeddedStoreFailed, match="ended with status 0; its last log line is: nothing"):
         async with running(tmp_path, "/bin/true"):
             pass
-
-
-def test_a_state_directory_that_is_a_file(tmp_path: Path) -> None:
-    (tmp_path / "state").write_text("")
-    with pytest.raises(StateDirectoryUnusable, match="cannot be used: File exists: correct that, or choose another"):
-        make_state_directory(tmp_path / "state")
-
-
-def test_a_state_directory_that_is_somebody_elses(tmp_path: Path) -> None:
-    command = unprivileged(*keeper(Path("/usr")))
-    refused = run(*command)
-    user = os.getuid() or NOBODY
-    assert refused.stderr == (
-        f"StateDirectoryUnusable: state directory /usr cannot be used: user {user} may not write to it:"
-        " correct that, or choose another with --state-dir\n"
-    )

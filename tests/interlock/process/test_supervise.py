@@ -1,4 +1,4 @@
-"""Supervision: parts start in order, come back when they crash, and end in the opposite order."""
+"""Supervision: parts start in order, are restarted when they crash, and stop in reverse order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEADLINE = scaled(5.0)  # seconds
 
 
 class Recorded:
-    """Parts that note what happens to them; ``crash`` ends the one that runs under a name."""
+    """Makes parts that record their starts and ends; ``crash`` ends the part with a name."""
 
     def __init__(self) -> None:
         self.events: list[str] = []
@@ -48,7 +48,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def test_parts_start_in_order_and_end_in_the_opposite_one() -> None:
+async def test_parts_start_in_order_and_stop_in_reverse() -> None:
     recorded = Recorded()
     supervisor = Supervisor([recorded.part("store"), recorded.part("resolver")])
     await supervisor.start()
@@ -64,7 +64,7 @@ async def test_parts_start_in_order_and_end_in_the_opposite_one() -> None:
         (None, "the part ended by itself", False),
     ],
 )
-async def test_a_crash_is_logged_and_counted_and_the_part_comes_back(
+async def test_a_crash_is_logged_and_counted_and_the_part_is_restarted(
     error: Exception | None, reason: str, traced: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     recorded = Recorded()
@@ -97,7 +97,7 @@ async def test_a_part_that_cannot_start_ends_the_start() -> None:
     assert recorded.events == ["store starts", "store ends"]
 
 
-async def test_patience_grows() -> None:
+async def test_the_delay_between_restarts_grows() -> None:
     starts: list[float] = []
 
     async def crash(ready: Callable[[], None]) -> None:
@@ -114,7 +114,7 @@ async def test_patience_grows() -> None:
     assert gaps[3] >= 0.02 * 8 / 2  # jitter takes half at most
 
 
-async def test_a_start_can_be_given_up() -> None:
+async def test_a_start_can_be_cancelled() -> None:
     hung = asyncio.Event()
 
     async def hang(_ready: Callable[[], None]) -> None:
@@ -131,7 +131,9 @@ async def test_a_start_can_be_given_up() -> None:
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "slow"]
 
 
-async def test_a_part_that_fails_while_it_ends_does_not_keep_the_others(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_others_stop_when_a_part_fails_while_it_stops(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     recorded = Recorded()
 
     async def stumble(ready: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""`interlock resolver` and `interlock admin` as processes of their own, on a store that comes and goes."""
+"""`interlock resolver` and `interlock admin` as processes of their own, on a store that starts and stops."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ NAME = Name.parse("api.railway.internal")
 
 
 @dataclass(frozen=True, slots=True)
-class Away:
-    """A store at ``url`` that is there only while it is `back`."""
+class AbsentStore:
+    """A store at ``url`` that runs only inside a block of `running`."""
 
     binary: str
     directory: Path
@@ -33,20 +33,20 @@ class Away:
     def url(self) -> str:
         return f"unix://{self.directory}/store.sock"
 
-    def back(self) -> running_server:
+    def running(self) -> running_server:
         return running_server(self.binary, self.directory)
 
 
 @pytest.fixture(params=["valkey", "redis"])
-def server(request: pytest.FixtureRequest, tmp_path: Path) -> Away:
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> AbsentStore:
     binary = str(get_binary_path()) if request.param == "valkey" else shutil.which("redis-server")
     if binary is None:
         pytest.skip("no redis-server on this machine: install the package of that name")
-    return Away(binary, tmp_path)
+    return AbsentStore(binary, tmp_path)
 
 
 @pytest.fixture
-def resolver(server: Away, tmp_path: Path) -> Iterator[Running]:
+def resolver(server: AbsentStore, tmp_path: Path) -> Iterator[Running]:
     command = interlock(
         "resolver", "--redis", server.url, "--state-dir", str(tmp_path), "--dns-listen", "127.0.0.1:0",
         "--ops-listen", "127.0.0.1:0", "--bind", "127.0.0.1=shop", "--upstream", "none",
@@ -57,7 +57,7 @@ def resolver(server: Away, tmp_path: Path) -> Iterator[Running]:
 
 
 @pytest.fixture
-def admin(server: Away, tmp_path: Path) -> Iterator[Running]:
+def admin(server: AbsentStore, tmp_path: Path) -> Iterator[Running]:
     state = str(tmp_path / "admin")
     with started(*interlock("admin", "--redis", server.url, "--state-dir", state, "--api-listen", "127.0.0.1:0")) as it:
         wait_until(lambda: event(it, "ready") is not None)
@@ -85,22 +85,22 @@ def rcode(process: Running) -> str:
     return ask(("127.0.0.1", int(match[1])), NAME, RRType.AAAA).rcode
 
 
-def test_a_resolver_without_its_store_says_so_and_waits_for_it(server: Away, resolver: Running) -> None:
-    status, told = get(f"{http(resolver)}/readyz?verbose")
+def test_a_resolver_without_its_store_reports_it(server: AbsentStore, resolver: Running) -> None:
+    status, text = get(f"{http(resolver)}/readyz?verbose")
     assert status == 503
-    assert "[-]names not loaded yet: does the store answer?" in told
+    assert "[-]names not loaded yet: does the store answer?" in text
     assert get(f"{http(resolver)}/livez") == (200, "ok\n")
-    assert rcode(resolver) == "SERVFAIL"  # never NXDOMAIN, for nothing is known yet
+    assert rcode(resolver) == "SERVFAIL"  # never NXDOMAIN, since no zone is known yet
     unavailable = event(resolver, "store_unavailable")
     assert unavailable is not None
     assert server.url in str(unavailable["reason"])
-    with server.back():
+    with server.running():
         wait_until(lambda: get(f"{http(resolver)}/readyz") == (200, "ok\n"))
         assert rcode(resolver) == "REFUSED"  # bound to an environment that does not exist
     assert "Traceback" not in resolver.errors
 
 
-def test_an_admin_api_without_its_store_says_so_and_waits_for_it(server: Away, admin: Running, tmp_path: Path) -> None:
+def test_an_admin_api_without_its_store_reports_it(server: AbsentStore, admin: Running, tmp_path: Path) -> None:
     ours = ("--state-dir", str(tmp_path / "admin"), "--api", http(admin))
     status, _out, err = run_here("env", "list", *ours)
     assert status == 1
@@ -108,17 +108,17 @@ def test_an_admin_api_without_its_store_says_so_and_waits_for_it(server: Away, a
     assert err.count("\n") == 1
     assert get(f"{http(admin)}/readyz")[0] == 503
     assert len(re.findall("store_unavailable", admin.errors)) == 1
-    with server.back():
+    with server.running():
         wait_until(lambda: get(f"{http(admin)}/readyz")[0] == 200)
         assert run_here("env", "create", "shop", *ours)[0] == 0
     assert "Traceback" not in admin.errors
 
 
-def test_what_one_commits_the_other_answers_and_goes_on_answering(
-    server: Away, resolver: Running, admin: Running, tmp_path: Path
+def test_the_resolver_answers_what_the_admin_api_commits_and_goes_on_without_the_store(
+    server: AbsentStore, resolver: Running, admin: Running, tmp_path: Path
 ) -> None:
     ours = ("--state-dir", str(tmp_path / "admin"), "--api", http(admin))
-    with server.back():
+    with server.running():
         wait_until(lambda: get(f"{http(admin)}/readyz")[0] == 200)
         assert run_here("env", "create", "shop", *ours)[0] == 0
         assert run_here("service", "put", "api", "-e", "shop", *ours)[0] == 0
@@ -128,7 +128,7 @@ def test_what_one_commits_the_other_answers_and_goes_on_answering(
         assert 'interlock_environment_revision{environment="shop"} 3' in get(f"{http(resolver)}/metrics")[1]
     wait_until(lambda: "interlock_store_connected 0" in get(f"{http(resolver)}/metrics")[1])
     assert rcode(resolver) == "NOERROR"
-    assert get(f"{http(resolver)}/readyz")[0] == 200  # answers are as good as they were
+    assert get(f"{http(resolver)}/readyz")[0] == 200  # its answers go on
     assert resolver.end(signal.SIGTERM) == 0
     assert admin.end(signal.SIGTERM) == 0
 

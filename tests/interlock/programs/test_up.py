@@ -1,4 +1,4 @@
-"""`interlock up` as a user meets it: a real process, its real ports, and what it leaves behind."""
+"""`interlock up` as its users run it: a real process, real ports, and the files that it leaves."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ LISTEN = ("--dns-listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0", "--upstr
 
 @dataclass(frozen=True, slots=True)
 class Up:
-    """A running `interlock up`, and ways to speak to it."""
+    """A running `interlock up`, with methods that use it."""
 
     process: Running
     state: Path
@@ -66,7 +66,7 @@ class Up:
         return out
 
     def refused(self, *arguments: str) -> str:
-        """What the client command says about why it failed, in one line."""
+        """The one line that the client command prints when it fails."""
         status, out, err = run_here(*arguments, "--state-dir", str(self.state), "--api", self.api)
         assert (status, out, err.count("\n")) == (1, "", 1)
         return err
@@ -88,12 +88,12 @@ def up(state: Path, *arguments: str, environ: dict[str, str] | None = None, demo
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    """One process for all tests that leave it as it is."""
+    """One process for all tests that do not change it."""
     with up(tmp_path_factory.mktemp("demo"), "--bind", "127.0.0.1=demo", "--log-format", "json") as running:
         yield running
 
 
-def test_the_first_words_work(demo: Up) -> None:
+def test_what_the_welcome_says_works(demo: Up) -> None:
     token = (demo.state / "admin.token").read_text().strip()
     assert token in demo.welcome
     assert str(demo.state / "admin.token") in demo.welcome
@@ -105,7 +105,7 @@ def test_the_first_words_work(demo: Up) -> None:
     assert "postgres.railway.internal." in demo.ask("db").records[0]
 
 
-def test_what_it_keeps_is_private(demo: Up) -> None:
+def test_its_files_are_private(demo: Up) -> None:
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in demo.state.iterdir()}
     assert modes == {
         "admin.token": 0o600, "lock": 0o600, "store": 0o700, "store.log": 0o600, "store.sock": 0o600,
@@ -171,7 +171,7 @@ def test_a_session_of_commands(demo: Up) -> None:
     assert "shop" not in demo.call("env", "list")
 
 
-def test_long_lists_are_whole(demo: Up, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_lists_have_all_pages(demo: Up, monkeypatch: pytest.MonkeyPatch) -> None:
     from interlock import client
 
     monkeypatch.setattr(client, "PAGE", 1)
@@ -191,7 +191,7 @@ def test_long_lists_are_whole(demo: Up, monkeypatch: pytest.MonkeyPatch) -> None
         (("instance", "put", "nosuch", "a", "-e", "demo"), "no service 'nosuch'"),
         (("record", "put", "db", "CNAME", "relative", "-e", "demo"), "is not an absolute name"),
         (("explain", "api", "-e", "nosuch"), "there is no environment 'nosuch'"),
-        (("env", "list", "--token", "wrong"), "the token is not, or no longer, valid"),
+        (("env", "list", "--token", "wrong"), "the token is not valid, or no longer"),
     ],
 )
 def test_what_the_api_refuses_is_one_line(demo: Up, arguments: tuple[str, ...], said: str) -> None:
@@ -200,8 +200,8 @@ def test_what_the_api_refuses_is_one_line(demo: Up, arguments: tuple[str, ...], 
 
 def test_query_asks_the_server(demo: Up) -> None:
     server = "{}:{}".format(*demo.dns)
-    told = json.loads(run_here("query", "api", "--server", server, "--json")[1])
-    assert (told["rcode"], len(told["records"])) == ("NOERROR", 2)
+    answer = json.loads(run_here("query", "api", "--server", server, "--json")[1])
+    assert (answer["rcode"], len(answer["records"])) == ("NOERROR", 2)
     assert "status: NXDOMAIN" in run_here("query", "nosuch", "A", "--tcp", "--server", server)[1]
 
 
@@ -209,11 +209,11 @@ def test_tail_shows_look_ups(demo: Up) -> None:
     command = interlock("tail", "--json", "--name", "tailed.railway.internal", "--state-dir", str(demo.state))
     with started(*command) as tail:
 
-        def seen() -> bool:
+        def has_printed() -> bool:
             demo.ask("tailed")
             return tail.read_more()
 
-        wait_until(seen)
+        wait_until(has_printed)
         line = json.loads(tail.read_until("tailed").splitlines()[0])
         assert (line["name"], line["rcode"], line["environment"]) == ("tailed.railway.internal.", "NXDOMAIN", "demo")
 
@@ -224,7 +224,7 @@ def test_logs_are_json_and_hold_no_secret(demo: Up) -> None:
     assert (demo.state / "admin.token").read_text().strip() not in demo.process.errors
 
 
-def test_another_one_on_the_same_directory_is_refused(demo: Up) -> None:
+def test_a_second_process_on_the_same_directory_is_refused(demo: Up) -> None:
     second = run(*interlock("up", *LISTEN, "--state-dir", str(demo.state)))
     assert (second.returncode, second.stdout) == (1, "")
     assert second.stderr == (
@@ -234,7 +234,7 @@ def test_another_one_on_the_same_directory_is_refused(demo: Up) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_drains_and_ends_all(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_stops_all_parts(tmp_path: Path, number: signal.Signals) -> None:
     with up(tmp_path) as running:
         assert stores_in(tmp_path)
         assert running.process.end(number) == 0
@@ -255,12 +255,12 @@ def test_it_has_its_data_after_a_kill(tmp_path: Path) -> None:
     with up(tmp_path) as again:
         assert "kept" in again.call("env", "list")
         assert sorted(again.ask("api").records) == sorted(address)
-        # The demo is loaded again and changes nothing; the token is the old one, and is not shown again.
+        # Loading the demo again changes nothing; the token is the same, and is not shown again.
         assert json.loads(again.call("env", "get", "demo", "--json"))["revision"] == 2
         assert (tmp_path / "admin.token").read_text().strip() not in again.welcome
 
 
-def test_a_store_that_crashes_comes_back_and_answers_go_on(tmp_path: Path) -> None:
+def test_a_store_that_crashes_is_restarted_and_answers_go_on(tmp_path: Path) -> None:
     with up(tmp_path) as running:
         (pid,) = stores_in(tmp_path)
         os.kill(pid, signal.SIGKILL)
@@ -301,7 +301,7 @@ def test_an_ordinary_user_can_run_it(tmp_path: Path) -> None:
         assert process.end(signal.SIGTERM) == 0
 
 
-def test_a_directory_that_is_somebody_elses_is_one_line() -> None:
+def test_another_users_directory_is_one_line() -> None:
     ended = run(*unprivileged(*interlock("up", *LISTEN, "--state-dir", "/usr")))
     assert (ended.returncode, ended.stdout) == (1, "")
     assert re.fullmatch(r"interlock: state directory /usr cannot be used: .* may not write to it: .*\n", ended.stderr)
@@ -316,7 +316,7 @@ def test_a_token_that_others_may_read_is_refused(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_the_service_manager_is_told(tmp_path: Path) -> None:
+def test_the_service_manager_is_notified(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(20)
@@ -328,7 +328,7 @@ def test_the_service_manager_is_told(tmp_path: Path) -> None:
             assert manager.recv(100) == b"STOPPING=1"
 
 
-def test_without_the_demo_nobody_belongs_anywhere(tmp_path: Path) -> None:
+def test_without_the_demo_clients_are_refused(tmp_path: Path) -> None:
     with started(*interlock("up", *LISTEN, "--log-format", "json", "--state-dir", str(tmp_path))) as process:
         assert "--demo" in process.read_until("Ctrl-C")
         listening = next(line for line in process.errors.splitlines() if "dns_listening" in line)

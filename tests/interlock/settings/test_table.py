@@ -1,4 +1,4 @@
-"""Settings: where a value comes from, which counts, and what is said about a wrong one."""
+"""Settings: the sources of a value, which of them counts, and the error for a wrong value."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "interlock.toml"
 
 
-def test_later_sources_count_more(file: Path) -> None:
+def test_a_flag_overrides_a_variable_and_a_variable_the_file(file: Path) -> None:
     file.write_text('api-listen = "127.0.0.1:1"\nlog-level = "error"\nzone = "one.test"\n')
     settings = read({"log_level": "debug"}, {"INTERLOCK_LOG_LEVEL": "warning", "INTERLOCK_ZONE": "two.test"}, str(file))
     assert str(settings.api_listen) == "127.0.0.1:1"
@@ -236,5 +236,5 @@ def test_an_unknown_variable_is_a_mistake() -> None:
         "_INTERLOCK_COMPLETE",
     ],
 )
-def test_what_kubernetes_says_of_its_services_is_no_mistake(variable: str) -> None:
+def test_the_variables_that_kubernetes_sets_for_services_are_ignored(variable: str) -> None:
     read(environ={variable: "tcp://10.0.0.1:53"})

@@ -1,0 +1,64 @@
+"""Readiness: which checks a process has, and what makes each of them fail."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from admin.resources.operations import Probe
+from interlock.observe.readiness import Readiness, host_ready, store_answers, store_connected, zones_loaded
+from interlock.parts.resolver import ResolverParts
+from interlock.parts.store_probe import StoreProbe
+from interlock.process.supervise import Supervisor
+from interlock.settings.sources import read_settings
+from store.store import Store
+
+STORE = "unix:///nowhere"
+
+
+def test_a_part_is_ready_while_it_serves() -> None:
+    supervisor = Supervisor([], restarts={"watcher": 2, "admin": 0}, down={"watcher"})
+    assert Readiness(supervisor)() == {
+        "watcher": Probe(False, "it has crashed and is about to be started again"),
+        "admin": Probe(True, "it has crashed and is about to be started again"),
+    }
+    supervisor.down.clear()
+    assert Readiness(supervisor)()["watcher"].ok
+
+
+def test_a_resolver_is_ready_once_it_has_loaded_and_stays_ready() -> None:
+    resolver = ResolverParts.of(read_settings({"upstream": ["none"]}, {}), Store(STORE), [])
+    readiness = Readiness(Supervisor([]), zones_loaded(resolver))
+    assert readiness() == {"names": Probe(False, "not loaded yet: does the store answer?")}
+    resolver.resolver.loaded()
+    assert not resolver.watcher.connected
+    assert readiness()["names"].ok
+
+
+def test_a_resolver_with_an_agent_names_the_agent() -> None:
+    resolver = ResolverParts.of(read_settings({"agent_dir": "/nowhere", "upstream": ["none"]}, {}), None, [])
+    (probe,) = Readiness(Supervisor([]), zones_loaded(resolver))().values()
+    assert probe == Probe(False, "not loaded yet: does the agent of this host answer?")
+
+
+def test_a_writer_is_ready_while_its_watcher_is_connected() -> None:
+    resolver = ResolverParts.of(read_settings({"upstream": ["none"]}, {}), Store(STORE), [])
+    readiness = Readiness(Supervisor([]), store_connected(resolver.watcher))
+    assert readiness() == {"store_connection": Probe(False, "the store does not answer")}
+    resolver.watcher.connected = True
+    assert readiness()["store_connection"].ok
+
+
+def test_a_writer_without_a_watcher_is_ready_while_its_probe_succeeds() -> None:
+    probe = StoreProbe(Store(STORE))
+    readiness = Readiness(Supervisor([]), store_answers(probe))
+    assert readiness() == {"store_connection": Probe(False, "the store has not been asked yet")}
+    probe.reason = ""
+    assert readiness()["store_connection"].ok
+
+
+def test_an_agent_is_ready_while_workloads_can_be_attached() -> None:
+    operations = SimpleNamespace(obstacles="no resolver is connected")
+    readiness = Readiness(Supervisor([]), host_ready(operations))
+    assert readiness() == {"host": Probe(False, "no resolver is connected")}
+    operations.obstacles = ""
+    assert readiness()["host"].ok

