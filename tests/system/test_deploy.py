@@ -206,9 +206,11 @@ def _interpolate(value: str) -> str:
 
 
 def _command_lines(text: str) -> Iterator[str]:
-    """The commands of a page: its indented lines and the fenced ones, without what follows a # or a |."""
+    """The commands of a page: its indented lines and those in fences, each up to a # or a |."""
+    is_fenced = False
     for line in text.splitlines():
-        if line.startswith(("    ", "make ", "interlock ", "$ ")):
+        is_fenced ^= line.lstrip().startswith("```")
+        if is_fenced or line.startswith("    "):
             yield re.split(r"\s[#|]", line.strip().removeprefix("$ "))[0].replace("…", "")
 
 
