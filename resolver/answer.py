@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from resolver.special import answer_special
 from resolver.wire.messages import CLASS_IN, ErrorCode, ExtendedError, Forward, Query, Rcode, Reply
@@ -49,9 +49,11 @@ class Found(Enum):
     """The name was not looked up, because too many CNAMEs had been followed before."""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One name that was looked at on the way to an answer, and what was found there."""
+class Step(NamedTuple):
+    """One name that was looked at on the way to an answer, and what was found there.
+
+    It is a tuple because one is made for each name of each query that is not in the packet cache.
+    """
 
     name: Name
     found: Found
@@ -138,6 +140,10 @@ def _conclude(query: Query, zone: Zone, steps: Sequence[Step], rotation: int) ->
     *followed, last = steps
     chain = [step.node.rrsets[RRType.CNAME] for step in followed if step.node]  # each goes into the answer [14]
     match last.found:
+        case Found.NODE | Found.ALIAS:  # the last step is never an alias that was followed
+            assert last.apex
+            assert last.node
+            return _positive(query, zone, last.apex, last.node, chain, rotation)
         case Found.OUTSIDE:
             return _answer_outside(query, zone, last.name, chain)
         case Found.NOTHING:
@@ -147,10 +153,6 @@ def _conclude(query: Query, zone: Zone, steps: Sequence[Step], rotation: int) ->
             assert last.apex
             text = f"private networking is switched off for environment {zone.id!r}"
             return _negative(zone, last.apex, Rcode.NXDOMAIN, chain, ExtendedError(ErrorCode.BLOCKED, text))
-        case Found.NODE | Found.ALIAS:  # the last step is never an alias that was followed
-            assert last.apex
-            assert last.node
-            return _positive(query, zone, last.apex, last.node, chain, rotation)
         case Found.LOOP:
             error = ExtendedError(ErrorCode.OTHER, f"more than {MAX_CHAIN} CNAME records in a row: is there a loop?")
             return Reply(Rcode.SERVFAIL, error=error)
