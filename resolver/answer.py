@@ -164,7 +164,7 @@ def _answer_outside(query: Query, zone: Zone, qname: Name, chain: list[RRset]) -
     if reply := answer_special(query, qname):
         return replace(reply, answer=(*chain, *reply.answer))
     if zone.environment.isolated:
-        error = ExtendedError(ErrorCode.BLOCKED, f"environment {zone.id!r} is isolated: it asks nobody outside")
+        error = ExtendedError(ErrorCode.BLOCKED, f"environment {zone.id!r} is isolated: it forwards nothing")
         return _negative(zone, ROOT, Rcode.NXDOMAIN, chain, error)
     return Forward(query, qname, tuple(chain))
 

@@ -26,7 +26,7 @@ class Flag:
 
 
 def is_truncated(packet: bytes) -> bool:
-    """Whether the reply ``packet`` says that more would have been said over TCP."""
+    """Whether the reply ``packet`` is truncated (TC): the whole answer can be had over TCP."""
     return len(packet) >= HEADER.size and bool(HEADER.unpack_from(packet)[1] & Flag.TC)
 
 

@@ -14,19 +14,27 @@ from zones.records import RRType
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A reply in words: its rcode, its answers and the targets of its CNAMEs in presentation form, and whether AA."""
+    """A reply in words."""
 
     rcode: str
+
     answers: tuple[str, ...]
+    """The records of the answer section, in presentation form."""
+
     aliases: tuple[str, ...]
+    """The targets of the CNAMEs among them."""
+
     authoritative: bool
+    """The AA bit."""
+
     text: str
+    """The whole message as dig would show it."""
 
 
 def summarize(packet: bytes) -> Summary:
-    """What the reply ``packet`` says, for a person who wants to know.
+    """The reply ``packet`` in words, for a person.
 
-    Where dnslib cannot read a record, such as a name that is not UTF-8, only the header is told.
+    Where dnslib cannot read a record, such as a name that is not UTF-8, the summary has only what the header says.
     """
     flags = HEADER.unpack_from(packet)[1]
     try:

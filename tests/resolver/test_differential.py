@@ -68,7 +68,7 @@ def zone_file(zone: Zone) -> str:
     for name in [ZONE, *names(), f"long.{ZONE}"]:
         node = zone.find(Name.parse(name))
         if node and node.origin not in FOLLOWS:
-            # A service without instances exists all the same: a record that nobody asks for says so to Knot.
+            # A service without instances exists all the same: a record that no test asks for makes it exist for Knot.
             lines += [str(rrset) for rrset in node.rrsets.values()] or [rf"{name} 5 IN TYPE65281 \# 0"]
     return "\n".join(dict.fromkeys(line for text in lines for line in text.splitlines())) + "\n"
 

@@ -1,4 +1,4 @@
-"""Whoever watches sees each look-up as it was answered; nobody else pays for it."""
+"""A watcher sees each query as it was answered."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def lines(queue: asyncio.Queue[Line]) -> list[Line]:
     return [queue.get_nowait() for _ in range(queue.qsize())]
 
 
-async def test_each_look_up_is_told_as_it_was_answered() -> None:
+async def test_each_query_is_logged_as_it_was_answered() -> None:
     async with serving(PRODUCTION, STAGING) as resolver:
         await ask_some(resolver)  # nobody watches yet
         queue = resolver.querylog.watch(Filter())
@@ -99,7 +99,7 @@ async def test_under_load_some_are_passed_over_and_counted(monkeypatch: pytest.M
         assert queue.qsize() == 1
 
 
-async def test_a_name_that_is_no_text_is_told_too() -> None:
+async def test_a_name_that_is_no_text_is_logged_too() -> None:
     async with serving(PRODUCTION) as resolver:
         queue = resolver.querylog.watch(Filter())
         packet = bytearray(query("xxx"))

@@ -1,4 +1,4 @@
-"""What every test here also proves: nothing goes wrong unseen in the event loop."""
+"""What every test here also proves: nothing goes wrong unnoticed in the event loop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OF_THE_LIAR = (
 
 @pytest.fixture(autouse=True)
 def no_silent_errors(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """asyncio tells of exceptions that nobody has taken, and of tasks that were forgotten, in its log."""
+    """asyncio logs exceptions that were not retrieved, and tasks that were never awaited."""
     yield
     errors = [
         record.getMessage()

@@ -84,7 +84,7 @@ USELESS = (
     failure("foreign", "names that were not asked for"),
     failure("loop", "a loop of them"),
 )
-"""What is no answer: somebody else is asked, and if there is nobody the client is told so."""
+"""Responses that are no answer: another upstream is asked; without one, the client gets a failure with its reason."""
 
 
 @pytest.mark.parametrize("case", [*GOOD, *USELESS], ids=str)
@@ -150,7 +150,7 @@ async def check(client: Client, case: Case, transport: Transport) -> None:
         assert answer.answer
         answer = await client.ask(name, transport=Transport.TCP)
     assert dns.rcode.to_text(answer.rcode()) == case.rcode
-    assert told(answer) == case.answer
+    assert rdata_of(answer) == case.answer
     assert [(rrset.name.to_text(), rrset.rdtype) for rrset in answer.authority] == (
         [(case.soa, dns.rdatatype.SOA)] if case.soa else []
     )
@@ -160,7 +160,7 @@ async def check(client: Client, case: Case, transport: Transport) -> None:
     assert case.error in error_text(answer)
 
 
-def told(answer: dns.message.Message) -> tuple[str, ...]:
+def rdata_of(answer: dns.message.Message) -> tuple[str, ...]:
     return tuple(rdata.to_text() for rrset in answer.answer for rdata in rrset)
 
 
@@ -176,12 +176,12 @@ class TestSize:
             for _ in range(2):  # from the upstream, then from the cache
                 answer = await client.ask(label, payload=payload)
                 assert len(answer.to_wire()) <= payload
-                given = told(answer)
+                given = rdata_of(answer)
                 assert given == (expected if fits else expected[: len(given)])
                 assert len(given) > 20 or fits
                 assert bool(answer.flags & dns.flags.TC) is not fits
                 whole = await client.ask(label, payload=payload, transport=Transport.TCP)
-                assert told(whole) == expected
+                assert rdata_of(whole) == expected
                 assert not whole.flags & dns.flags.TC
             assert client.forwarder.counts.misses == 1
 
@@ -189,7 +189,7 @@ class TestSize:
         async with lying() as liar, forwarding(liar) as client:
             for transport in Transport:
                 answer = await client.ask("chain", payload=None, transport=transport)
-                assert told(answer) == data(CHAIN)[-2:]
+                assert rdata_of(answer) == data(CHAIN)[-2:]
                 assert len(answer.to_wire()) <= 512
                 assert not answer.flags & dns.flags.TC
             assert liar.count() == 1
@@ -199,7 +199,7 @@ class TestSize:
             answer = await client.ask("large", payload=None)
             assert 400 < len(answer.to_wire()) <= 512
             assert answer.flags & dns.flags.TC
-            assert told(answer) == data(LARGE)[: len(answer.answer[0])]
+            assert rdata_of(answer) == data(LARGE)[: len(answer.answer[0])]
 
     async def test_the_chain_is_as_long_as_the_scenario_says(self) -> None:
         async with lying() as liar, forwarding(liar) as client:
@@ -208,21 +208,21 @@ class TestSize:
 
 
 class TestNames:
-    """What a client is told is what was said, whatever its type and letters."""
+    """The client gets what the upstream answered, whatever its type and letters."""
 
     async def test_compressed_data_is_whole_in_our_reply(self) -> None:
         async with lying() as liar, forwarding(liar) as client:
-            assert told(await client.ask("mail", "MX")) == ("10 mail.liar.example.", "20 mail2.liar.example.")
+            assert rdata_of(await client.ask("mail", "MX")) == ("10 mail.liar.example.", "20 mail2.liar.example.")
 
     async def test_letters_make_no_other_question(self) -> None:
         async with lying() as liar, forwarding(liar) as client:
             for name in ("sMaLL", "small", "SMALL"):
-                assert told(await client.ask(name)) == ADDRESS
+                assert rdata_of(await client.ask(name)) == ADDRESS
             assert liar.count() == 1
 
     async def test_any_is_answered_with_what_is_there(self) -> None:
         async with lying() as liar, forwarding(liar) as client:
-            assert told(await client.ask("small", "ANY")) == ADDRESS
+            assert rdata_of(await client.ask("small", "ANY")) == ADDRESS
 
 
 async def test_slow_is_slow_for_the_first_only() -> None:
@@ -237,5 +237,5 @@ async def test_a_forged_answer_is_counted() -> None:
     async with lying() as liar, forwarding(liar) as client:
         await client.ask("wrongfirst")
         assert client.forwarder.pool.forged == 2
-        assert SMALL[0].endswith(told(await client.ask("guesses"))[0])
+        assert SMALL[0].endswith(rdata_of(await client.ask("guesses"))[0])
         assert {asked.transport for asked in liar.asked if asked.name.startswith("guesses")} == set(Transport)

@@ -1,4 +1,4 @@
-"""What upstreams are asked, counted where they are: one flight, what is remembered, who is asked first, who never."""
+"""What upstreams are asked, counted at the upstreams: questions in flight, the cache, which upstream is asked first."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from resolver.wire.messages import ErrorCode, Transport
 from tests import worlds
 from tests.resolver.forward.liar import SERVFAIL, lying, nxdomain, says, silent, small
 from tests.resolver.forward.shell import Client, Clock, forwarding, isolated, world
-from tests.resolver.forward.test_answers import ADDRESS, told
+from tests.resolver.forward.test_answers import ADDRESS, rdata_of
 from tests.resolver.messages import error_text, query
 from tests.resolver.servers import DEADLINE
 from tests.resolver.test_server import until
@@ -39,24 +39,26 @@ def extended(answer: dns.message.Message) -> list[int]:
     return [option.code for option in answer.options if isinstance(option, dns.edns.EDEOption)]
 
 
-class TestOneFlight:
-    async def test_a_hundred_who_ask_the_same_at_once_are_one_query(self) -> None:
+class TestInFlight:
+    """Equal questions at once are one question to an upstream."""
+
+    async def test_a_hundred_clients_that_ask_the_same_at_once_are_one_query(self) -> None:
         asyncio.get_running_loop().set_debug(False)  # or the clients, who share it, take most of their second
         async with lying() as liar, forwarding(liar) as client:
             asked = [client.ask("late", transport=list(Transport)[number % 2]) for number in range(100)]
-            assert {told(answer) for answer in await asyncio.gather(*asked)} == {ADDRESS}
+            assert {rdata_of(answer) for answer in await asyncio.gather(*asked)} == {ADDRESS}
             assert liar.count() == 1
             counts = client.forwarder.counts
             assert counts.misses == 1
             assert counts.joined > 20
             assert counts.joined + counts.hits == 99  # the last of the clients come when it is known
 
-    async def test_who_goes_away_does_not_end_it_for_the_others(self) -> None:
+    async def test_a_client_that_goes_away_does_not_end_it_for_the_others(self) -> None:
         async with lying() as liar, forwarding(liar) as client:
             gone = asyncio.ensure_future(client.ask("late", transport=Transport.TCP))
             await until(lambda: liar.count() == 1)
             gone.cancel()
-            assert told(await client.ask("late")) == ADDRESS
+            assert rdata_of(await client.ask("late")) == ADDRESS
             assert liar.count() == 1
 
     async def test_two_queries_from_one_port_with_one_id_each_get_their_own_answer(self) -> None:
@@ -90,7 +92,7 @@ class TestCache:
             assert liar.count() == 2
 
     @pytest.mark.parametrize(("label", "seconds"), [("nxdomain", 60), ("nodata", 60), ("briefno", 10)])
-    async def test_a_no_holds_as_long_as_its_soa_says(self, label: str, seconds: int) -> None:
+    async def test_a_denial_is_cached_for_as_long_as_its_soa_says(self, label: str, seconds: int) -> None:
         clock = Clock()
         async with lying() as liar, forwarding(liar, clock=clock) as client:
             first = await client.ask(label)
@@ -121,17 +123,17 @@ class TestCache:
             assert 1 <= cache.FAILURE <= 5
             clock.now += cache.FAILURE
             liar.always = small
-            assert told(await client.ask("small")) == ADDRESS
+            assert rdata_of(await client.ask("small")) == ADDRESS
 
     async def test_a_failure_never_takes_the_place_of_an_answer(self) -> None:
         clock = Clock()
         async with lying() as liar, forwarding(liar, clock=clock) as client:
-            assert told(await client.ask("brief")) == ADDRESS
+            assert rdata_of(await client.ask("brief")) == ADDRESS
             liar.always = servfail
             clock.now += 11
             for _ in range(3):
                 answer = await client.ask("brief")
-                assert told(answer) == ADDRESS
+                assert rdata_of(answer) == ADDRESS
                 assert answer.answer[0].ttl == cache.STALE_TTL
                 assert extended(answer) == [ErrorCode.STALE_ANSWER]
                 assert client.took < 0.2
@@ -168,7 +170,7 @@ class TestCache:
             liar.always = servfail
             clock.now += 9.5
             for _ in range(5):
-                assert told(await client.ask("brief")) == ADDRESS
+                assert rdata_of(await client.ask("brief")) == ADDRESS
                 await until(lambda: not client.forwarder.in_flight)
             assert client.forwarder.counts.prefetched == 1
 
@@ -199,18 +201,18 @@ class TestStale:
             for transport in Transport:
                 answer = await client.ask(label, transport=transport)
                 assert dns.rcode.to_text(answer.rcode()) == rcode
-                assert told(answer) == told(before)
+                assert rdata_of(answer) == rdata_of(before)
                 assert {rrset.ttl for rrset in (*answer.answer, *answer.authority)} == {cache.STALE_TTL}
                 assert extended(answer) == [code]
                 assert client.took < forwarder.STALE_AFTER + 0.3
             await until(lambda: not client.forwarder.in_flight)
             await client.ask(label)
-            assert client.took < 0.1  # the failure is remembered, so nobody waits for another one
+            assert client.took < 0.1  # the failure is cached, so no client waits for another one
             liar.always = None
             clock.now += cache.FAILURE
             assert not extended(await client.ask(label))
 
-    async def test_who_is_slow_is_waited_for_only_so_long(self) -> None:
+    async def test_a_slow_upstream_is_waited_for_only_so_long(self) -> None:
         clock = Clock()
         async with lying() as liar, forwarding(liar, clock=clock) as client:
             liar.always = small
@@ -218,10 +220,10 @@ class TestStale:
             liar.always = None
             clock.now += HOUR
             answer = await client.ask("slow")
-            assert (told(answer), extended(answer)) == (ADDRESS, [ErrorCode.STALE_ANSWER])
+            assert (rdata_of(answer), extended(answer)) == (ADDRESS, [ErrorCode.STALE_ANSWER])
             assert forwarder.STALE_AFTER <= client.took < forwarder.STALE_AFTER + 0.3
             await until(lambda: not client.forwarder.in_flight)
-            assert not extended(await client.ask("slow"))  # the flight went on and brought the answer
+            assert not extended(await client.ask("slow"))  # the look-up went on and brought the answer
 
     async def test_after_a_day_it_is_forgotten(self) -> None:
         clock = Clock()
@@ -232,10 +234,10 @@ class TestStale:
             assert (await client.ask("brief")).rcode() == dns.rcode.SERVFAIL
 
 
-class TestWhoIsAsked:
+class TestOrderOfUpstreams:
     async def test_a_late_one_is_helped_by_another(self) -> None:
         async with lying() as slow, lying(always=small) as good, forwarding(slow, good) as client:
-            assert told(await client.ask("slow")) == ADDRESS
+            assert rdata_of(await client.ask("slow")) == ADDRESS
             assert client.took < 0.5
             assert (slow.count(), good.count()) == (1, 1)
 
@@ -272,7 +274,7 @@ class TestWhoIsAsked:
             asked = asyncio.ensure_future(client.ask("small"))
             await until(lambda: liar.count() == 1)
             liar.always = None
-            assert told(await asked) == ADDRESS
+            assert rdata_of(await asked) == ADDRESS
             assert liar.count() == 2
 
     async def test_a_lone_slow_one_that_answers_has_not_failed(self) -> None:
@@ -304,7 +306,7 @@ class TestWhoIsAsked:
 
     @pytest.mark.parametrize("resolvers", [1, 2])
     async def test_a_circle_is_a_failure_and_no_storm(self, resolvers: int) -> None:
-        """Upstreams that are ourselves, or ask us: the question meets its own flight and ends with it."""
+        """Upstreams that are ourselves, or ask us: the question meets itself in flight and ends with it."""
         ports = [free_port() for _ in range(resolvers)]
         bindings = {**worlds.BINDINGS, ip_network("127.0.0.1/32"): worlds.PRODUCTION}  # our own queries are heard
         circle = []
@@ -335,7 +337,7 @@ class TestEnvironments:
         async with lying() as liar, forwarding(liar) as client:
             for _ in range(2):
                 for source in (worlds.PRODUCTION_SOURCE, worlds.STAGING_SOURCE):
-                    assert told(await client.ask("small", source=source)) == ADDRESS
+                    assert rdata_of(await client.ask("small", source=source)) == ADDRESS
             assert liar.count() == 2
 
     async def test_an_isolated_one_asks_nobody(self) -> None:
@@ -349,7 +351,7 @@ class TestEnvironments:
                     assert extended(answer) == [ErrorCode.BLOCKED]
                     assert "isolated" in error_text(answer)
             assert liar.count() == 0
-            assert told(await client.ask("small", source=worlds.STAGING_SOURCE)) == ADDRESS
+            assert rdata_of(await client.ask("small", source=worlds.STAGING_SOURCE)) == ADDRESS
 
     async def test_isolation_holds_at_once_and_also_for_what_is_cached(self) -> None:
         production, staging = world()
@@ -358,7 +360,7 @@ class TestEnvironments:
             client.resolver.publish(isolated(production))
             assert (await client.ask("small")).rcode() == dns.rcode.NXDOMAIN
             client.resolver.publish(production)
-            assert told(await client.ask("small")) == ADDRESS
+            assert rdata_of(await client.ask("small")) == ADDRESS
             assert liar.count() == 1
 
     @pytest.mark.parametrize("transport", Transport)
@@ -395,24 +397,26 @@ class TestLimits:
             many = asyncio.gather(*(client.ask(f"late-{number}") for number in range(8)))
             other = client.ask("late-other", source=worlds.STAGING_SOURCE)
             answers, fine = await asyncio.gather(many, other)
-            assert told(fine) == ADDRESS
+            assert rdata_of(fine) == ADDRESS
             refused = [answer for answer in answers if answer.rcode() == dns.rcode.SERVFAIL]
             assert len(refused) == client.forwarder.counts.refused == 3
             assert "try again" in error_text(refused[0])
-            assert told(await client.ask("small")) == ADDRESS
+            assert rdata_of(await client.ask("small")) == ADDRESS
 
     async def test_all_clients_cannot_take_more_than_there_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(forwarder, "MOST_IN_FLIGHT", 5)
         async with lying() as liar, forwarding(liar) as client:
             answers = await asyncio.gather(*(client.ask(f"late-{number % 8}") for number in range(16)))
-            assert sum(told(answer) == ADDRESS for answer in answers) == 10  # who joins a flight takes no room
+            assert (
+                sum(rdata_of(answer) == ADDRESS for answer in answers) == 10
+            )  # a client that joins a question in flight takes no room
             assert client.forwarder.counts.refused == 6
 
     async def test_no_more_wait_than_memory_is_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(forwarder, "MOST_WAITING", 5)
         async with lying() as liar, forwarding(liar) as client:
             answers = await asyncio.gather(*(client.ask("late") for _ in range(9)))
-            assert sum(told(answer) == ADDRESS for answer in answers) == 5
+            assert sum(rdata_of(answer) == ADDRESS for answer in answers) == 5
             assert liar.count() == 1
 
     async def test_who_is_refused_still_gets_what_is_stale(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -546,7 +550,7 @@ class TestStopping:
             async with forwarding(liar) as client:
                 asked = asyncio.ensure_future(client.ask("late", transport=transport))
                 await until(lambda: liar.count() == 1)
-            assert told(await asked) == ADDRESS
+            assert rdata_of(await asked) == ADDRESS
 
     @pytest.mark.parametrize("label", ["small", "late"])
     async def test_who_asks_no_more_still_gets_its_answers(self, label: str) -> None:

@@ -14,7 +14,7 @@ from resolver.wire.messages import Transport
 from tests.resolver.forward.daemons import KNOT_ZONE, running_knot, running_unbound
 from tests.resolver.forward.liar import CHAIN, LARGE, lying, small
 from tests.resolver.forward.shell import Client, forwarding
-from tests.resolver.forward.test_answers import data, told
+from tests.resolver.forward.test_answers import data, rdata_of
 from tests.resolver.messages import error_text
 
 
@@ -60,7 +60,7 @@ async def test_what_clients_are_told(
         for _ in range(2):
             answer = await ask_whole(client, f"{name}.{KNOT_ZONE}", rtype, transport)
             assert dns.rcode.to_text(answer.rcode()) == rcode
-            given = told(answer)
+            given = rdata_of(answer)
             assert (tuple(sorted(given)) if name == "large" else given) == expected
             assert bool(answer.authority) is not bool(expected)
             assert not answer.additional
@@ -94,7 +94,7 @@ async def test_signatures_are_passed_on_and_so_is_what_unbound_thinks_of_them(un
 async def test_where_an_authority_ends_others_go_on(knot: str) -> None:
     async with lying(always=small) as rest, forwarding(f"{KNOT_ZONE}={knot}", rest) as client:
         answer = await client.ask(f"leads.{KNOT_ZONE}")
-        assert told(answer) == ("elsewhere.example.", "192.0.2.1")
+        assert rdata_of(answer) == ("elsewhere.example.", "192.0.2.1")
         assert [asked.name for asked in rest.asked] == ["elsewhere.example."]
     async with forwarding(f"{KNOT_ZONE}={knot}") as client:
         for name, reason in (("leads", "there is none"), ("www.sub", "a referral to other servers")):

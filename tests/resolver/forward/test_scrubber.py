@@ -1,4 +1,4 @@
-"""From what an upstream said to what a client is told."""
+"""From an upstream's response to the reply for the client."""
 
 from __future__ import annotations
 

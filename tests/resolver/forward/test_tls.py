@@ -13,7 +13,7 @@ from resolver.forward.upstream import Routes
 from resolver.wire.messages import Transport
 from tests.resolver.forward.liar import LARGE, Liar, lying, small
 from tests.resolver.forward.shell import forwarding
-from tests.resolver.forward.test_answers import ADDRESS, data, told
+from tests.resolver.forward.test_answers import ADDRESS, data, rdata_of
 from tests.resolver.messages import error_text
 
 NAME = "dns.example"
@@ -40,8 +40,8 @@ def serving(authority: trustme.CA, *names: str) -> ssl.SSLContext:
 @pytest.mark.parametrize("transport", Transport)
 async def test_all_is_asked_over_tls(authority: trustme.CA, trusting: ssl.SSLContext, transport: Transport) -> None:
     async with lying(tls=serving(authority, NAME)) as liar, forwarding(written(liar, NAME), tls=trusting) as client:
-        assert told(await client.ask("small", transport=transport)) == ADDRESS
-        assert told(await client.ask("large", transport=Transport.TCP)) == data(LARGE)
+        assert rdata_of(await client.ask("small", transport=transport)) == ADDRESS
+        assert rdata_of(await client.ask("large", transport=Transport.TCP)) == data(LARGE)
         assert {asked.transport for asked in liar.asked} == {Transport.TCP}
         signed = await client.ask("signed", flags=dns.flags.AD)
         assert signed.flags & dns.flags.AD
@@ -49,7 +49,7 @@ async def test_all_is_asked_over_tls(authority: trustme.CA, trusting: ssl.SSLCon
 
 async def test_an_address_can_be_the_name_of_a_certificate(authority: trustme.CA, trusting: ssl.SSLContext) -> None:
     async with lying(tls=serving(authority, "127.0.0.1")) as liar, forwarding(written(liar), tls=trusting) as client:
-        assert told(await client.ask("small")) == ADDRESS
+        assert rdata_of(await client.ask("small")) == ADDRESS
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ async def test_one_that_hangs_in_its_handshake_is_helped_by_another(
         lying(always=small, tls=serving(authority, NAME)) as good,
         forwarding(written(mute, NAME), written(good, NAME), tls=trusting) as client,
     ):
-        assert told(await client.ask("small")) == ADDRESS
+        assert rdata_of(await client.ask("small")) == ADDRESS
         assert mute.count() == 0
 
 

@@ -1,4 +1,4 @@
-"""How upstreams are written, which of them a name is asked of, and who goes first."""
+"""The notation of upstreams, which of them a name is asked of, and which one first."""
 
 from __future__ import annotations
 
