@@ -50,17 +50,17 @@ class AckStore:
         A host without a lease does not lag, nor does one that has no member of ``id_`` any more: neither will
         acknowledge.
         """
-        if not (asked := list(hosts)):
+        if not (wanted := list(hosts)):
             return frozenset()
         with self._connection.client() as redis:
             async with redis.pipeline(transaction=True) as pipe:
                 pipe.hget(self._keys.environments, id_)
-                pipe.hmget(self._keys.acks(id_), asked)
-                pipe.mget([self._keys.lease(host) for host in asked])
+                pipe.hmget(self._keys.acks(id_), wanted)
+                pipe.mget([self._keys.lease(host) for host in wanted])
                 entry, acknowledged, leases = await pipe.execute()
         behind = frozenset(
             host
-            for host, has, lease in zip(asked, acknowledged, leases, strict=True)
+            for host, has, lease in zip(wanted, acknowledged, leases, strict=True)
             if lease is not None and int(has or 0) < revision
         )
         members = decode_entry(entry).hosts if entry else None

@@ -105,7 +105,7 @@ class EnvironmentStore:
                     args=[id_, expected, entry.revision, digest, str(network), written, hosts, epoch, CHANGES_KEPT],
                 )
         except Unavailable:
-            # The server may have made the commit though its reply was lost: the index tells.
+            # The server may have made the commit though its reply was lost: the index says so.
             if await self._holds(id_, entry):
                 return
             raise

@@ -26,7 +26,7 @@ class NetworkTaken(StoreError):
 
 
 class HostChanged(StoreError):
-    """Somebody else has changed the host first: read it again and decide again."""
+    """Another client has changed the host first: read it again and decide again."""
 
 
 class KeyTaken(StoreError):

@@ -88,7 +88,7 @@ class HostStore:
         return int(detail)
 
     async def change(self, id_: str, change: Callable[[Host], Host]) -> tuple[int, Host] | None:
-        """Replaces the host ``id_`` by what ``change`` makes of it; reads it again if somebody else was faster.
+        """Replaces the host ``id_`` by what ``change`` makes of it; reads it again if another client was first.
 
         Returns the revision of all hosts and the new host, or None if ``id_`` is not registered. Raises as `register`
         does.
@@ -115,11 +115,11 @@ class HostStore:
 
     async def live(self, hosts: Iterable[str]) -> frozenset[str]:
         """Those of ``hosts`` that have a lease."""
-        if not (asked := list(hosts)):
+        if not (wanted := list(hosts)):
             return frozenset()
         with self._connection.client() as redis:
-            leases = await redis.mget([self._keys.lease(host) for host in asked])
-        return frozenset(host for host, lease in zip(asked, leases, strict=True) if lease is not None)
+            leases = await redis.mget([self._keys.lease(host) for host in wanted])
+        return frozenset(host for host, lease in zip(wanted, leases, strict=True) if lease is not None)
 
     async def _write(self, id_: str, written: bytes, before: bytes = b"") -> tuple[bytes, bytes]:
         keys = self._keys

@@ -1,4 +1,4 @@
-"""The index: one line for each environment, which tells whether it has changed and which hosts it concerns.
+"""The index: one line for each environment, with its revision, its digest and the hosts that it concerns.
 
     <revision> <digest> <hosts>     an environment; the hosts as "h1,h2", or "-" for none
     <revision> <digest>             an environment that a release without hosts wrote
@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 DELETED = "deleted"  # the digest of a deleted environment
-NO_HOSTS = "-"  # a list of no hosts: an empty text could not be told from a missing one
+NO_HOSTS = "-"  # a list of no hosts: an empty list would look like a missing one
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class IndexEntry:
 def decode_entry(value: bytes) -> IndexEntry:
     """The index entry of the line ``value``.
 
-    A line that nobody of us wrote becomes an entry that equals none that is served, so the document is read.
+    A line of another form becomes an entry that equals none that is served, so the watcher reads the document.
     """
     text = value.decode("latin-1")
     revision, _, rest = text.partition(" ")

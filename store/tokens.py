@@ -15,7 +15,7 @@ class Token(msgspec.Struct, frozen=True):
     id: str
     """Names the token in the API."""
     environment: str
-    """The one environment that the token gives access to."""
+    """The one environment to which the token gives access."""
     name: str
     """The name that its creator gave it."""
     created: int

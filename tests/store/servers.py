@@ -38,7 +38,7 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> Server:
-        """Starts it and returns when it answers, be it only to say that it is loading or wants a password."""
+        """Starts it and returns when it answers, even if only to say that it is loading or wants a password."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=subprocess.STDOUT)  # noqa: ASYNC220 quick
         deadline = time.monotonic() + DEADLINE
@@ -77,7 +77,7 @@ class Server:
 
 
 class Proxy:
-    """A TCP proxy before a server's unix socket that fails in the way that is asked of it."""
+    """A TCP proxy before a server's unix socket that fails as a test wants it to."""
 
     def __init__(self, target: Path) -> None:
         self._target = target
@@ -158,7 +158,7 @@ async def opened(url: str, prefix: str = "test:") -> AsyncIterator[Store]:
 
 @asynccontextmanager
 async def redis_of(url: str) -> AsyncIterator[Any]:
-    """A plain client of the server at ``url``, for what nobody should do to a store."""
+    """A plain client of the server at ``url``, for what only tests should do to a store."""
     client = connect(url, timeout=DEADLINE)
     try:
         yield client
@@ -168,7 +168,7 @@ async def redis_of(url: str) -> AsyncIterator[Any]:
 
 @asynccontextmanager
 async def inside(store: Store, url: str) -> AsyncIterator[tuple[Any, Keys]]:
-    """A plain client of ``store``'s server, and the keys that it holds."""
+    """A plain client of ``store``'s server, and the names of the keys there."""
     async with redis_of(url) as redis:
         yield redis, store.connection.keys
 

@@ -46,7 +46,7 @@ async def test_a_host_without_a_lease_does_not_lag(store: Store, store_url: str)
 
 
 async def test_a_host_that_lost_its_last_member_does_not_lag(store: Store) -> None:
-    """It will never have the revision that it is asked for, and answers nothing of the environment any more."""
+    """It will never program the revision, and it serves nothing of the environment any more."""
     environment = await three_hosts(store)
     left = apply(environment, [DeleteInstance("api", "on-h2")], worlds.NOW)
     await store.environments.commit(left, environment.revision)
@@ -86,7 +86,7 @@ async def test_several_environments_are_acknowledged_at_once(store: Store) -> No
 
 
 async def test_an_older_revision_can_be_acknowledged(store: Store) -> None:
-    """After a data set was restored from a copy, that is what there is."""
+    """After a data set was restored from a copy, the newest revision is an older one."""
     await three_hosts(store)
     for revision in (7, 2):
         await store.acks.acknowledge("h1", {PRODUCTION: revision})

@@ -91,7 +91,7 @@ async def test_fifty_writers_at_once_lose_no_update(store: Store) -> None:
             try:
                 await store.environments.commit(apply(environment, [PutService(name)], worlds.NOW), revision)
             except RevisionConflict:
-                await asyncio.sleep(random.uniform(0, 0.2))  # as clients do who meet
+                await asyncio.sleep(random.uniform(0, 0.2))  # as clients do after a conflict
                 continue
             return tries
         raise AssertionError
@@ -106,7 +106,7 @@ async def test_fifty_writers_at_once_lose_no_update(store: Store) -> None:
 
 
 async def test_no_reader_sees_part_of_a_commit(store: Store, store_url: str) -> None:
-    """Promise 3. The reader takes index, document and stream in three ways, while two writers commit."""
+    """Two readers compare the index, the documents and the stream with each other, while two writers commit."""
     torn: list[object] = []
     seen: set[int] = set()
 
@@ -132,7 +132,7 @@ async def test_no_reader_sees_part_of_a_commit(store: Store, store_url: str) -> 
                         torn.append((id_, entry, told))
                     seen.add(entry.revision if entry else 0)
                 position = (await other.changes.position()).change
-                index = await other.environments.index()  # read after the stream: never behind it
+                index = await other.environments.index()  # read after the stream, so it cannot be older
                 torn.extend(
                     (change, index)
                     for change in (await other.changes.read_after("0-0") if position != "0-0" else [])
@@ -258,7 +258,7 @@ async def test_an_environment_created_again_counts_on(store: Store) -> None:
 async def test_a_change_names_the_hosts_that_have_a_member_and_those_that_had_one(store: Store) -> None:
     environment = build("production", 1)
     commits: list[tuple[list[Edit], str, str]] = [
-        # edits, members after them, who hears of it
+        # edits, hosts with a member after them, hosts that the change names
         ([PutService("api"), PutInstance("api", "a1")], "", ""),
         ([PutInstance("api", "a1", host="h1"), PutInstance("api", "a2", host="h2")], "h1 h2", "h1 h2"),
         ([PutPeer("laptop", worlds.public_key(1), "h3")], "h1 h2 h3", "h1 h2 h3"),

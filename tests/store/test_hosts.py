@@ -48,7 +48,7 @@ async def test_registering_the_same_again_changes_nothing(store: Store) -> None:
 
 
 TAKEN: dict[str, tuple[dict[str, Any], dict[str, Any], type[StoreError], str]] = {
-    # what: (the fields of the host that is there, those of the one that comes, error, fragment of the message)
+    # what: (fields of the registered host, fields of the new one, error, fragment of the message)
     "key": ({}, {"public_key": worlds.public_key(1)}, KeyTaken, "host 'h1' has this public key"),
     "key that is to be another's": (
         {"next_public_key": worlds.public_key(9)},
@@ -69,7 +69,7 @@ TAKEN: dict[str, tuple[dict[str, Any], dict[str, Any], type[StoreError], str]] =
 
 @pytest.mark.parametrize("what", TAKEN)
 async def test_a_key_or_an_endpoint_of_another_host_is_refused(store: Store, what: str) -> None:
-    """Be that other alive or not: none of them has a lease here."""
+    """Whether that other host is alive does not matter: none has a lease here."""
     theirs, ours, error, fragment = TAKEN[what]
     await store.hosts.register(make_host(1, **theirs))
     await store.hosts.register(make_host(2))
@@ -145,7 +145,7 @@ async def test_a_host_whose_document_is_bad_is_named(
     assert found.hosts == {"h1": make_host(1), "h2": make_host(2)}
     assert list(found.unreadable) == ["h9"]
     assert fragment in found.unreadable["h9"]
-    await store.hosts.register(make_host(9))  # it mends itself
+    await store.hosts.register(make_host(9))  # its own agent mends the document
     assert (await store.hosts.read()).hosts["h9"] == make_host(9)
 
 

@@ -10,7 +10,7 @@ from tests.store.servers import inside
 from tests.worlds import PRODUCTION
 
 INDEX = {
-    # what an entry may say, by this release, by one before there were hosts, or by nobody's
+    # lines of this release, of one without hosts, and of no release
     b"3 abc -": IndexEntry(3, "abc", frozenset()),
     b"3 abc h1": IndexEntry(3, "abc", frozenset({"h1"})),
     b"3 abc h1,h2": IndexEntry(3, "abc", frozenset({"h1", "h2"})),

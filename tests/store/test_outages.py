@@ -30,7 +30,7 @@ SECRET = "s3cr3t"
 
 
 async def every_call(store: Store) -> list[BaseException | object]:
-    """What each method of ``store`` gives."""
+    """What each method of ``store`` returns or raises."""
     environment, host = build("production", 1), Host("h1", "192.0.2.1:1", worlds.public_key(1))
     token = Token("t", "*", "n", 1)
     calls = [
@@ -118,10 +118,10 @@ async def answers(store: Store) -> None:
 
 
 async def test_a_call_that_is_cancelled_ends(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever it is doing just then: connecting, sending, or waiting for changes."""
+    """Whether it is connecting, sending, or waiting for changes."""
     monkeypatch.setattr(
         changes_module, "CHANGES_WAIT", 0.1
-    )  # how long it may go on, where the library forgets the cancellation
+    )  # so long may it go on where the library swallows the cancellation
     for steps in range(50):
         async with opened(store_url) as store:
             call = asyncio.create_task(store.changes.read_after("0-0"))

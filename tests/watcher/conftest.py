@@ -1,4 +1,4 @@
-"""Settings of the watcher under which its tests need not wait."""
+"""Settings that make the watcher act quickly."""
 
 from __future__ import annotations
 

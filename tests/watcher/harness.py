@@ -57,7 +57,7 @@ class Recorder:
         self.events.append(("hosts", str(hosts.revision)))
 
     def holds(self, *environments: Environment) -> bool:
-        """Whether exactly ``environments`` are served, as they are."""
+        """Whether exactly ``environments`` are served, each at this revision."""
         return self.documents == {environment.id: document.encode(environment) for environment in environments}
 
     @property
@@ -90,7 +90,7 @@ async def following(
 
 
 async def served_documents(store: Store) -> dict[EnvironmentId, bytes]:
-    """What a watcher of ``store`` should serve: by its documents alone."""
+    """The documents that a watcher of ``store`` should serve."""
     index = await store.environments.index()
     read = await store.environments.documents(index) if index else {}
     return {id_: written for id_, (_entry, written) in read.items() if written is not None}

@@ -1,4 +1,4 @@
-"""A zone the slow and simple way: every name written out into one table, then looked up as RFC 1034 and 4592 say.
+"""A zone, made in the slow and simple way: one table of all names, with look-ups as RFC 1034 and 4592 say.
 
 It shares with `zones.zone` nothing but the model, so that the two can be held against each other.
 """
@@ -50,7 +50,7 @@ def tabulate(platform: Platform, environment: Environment, now: int) -> Table:
 
 
 def find(table: Table, qname: Name, apex: Name) -> dict[str, set[str]] | None:
-    """The data at ``qname`` by type, wildcards included; None where the name does not exist."""
+    """The data at ``qname`` by type, wildcards included; None if the name does not exist."""
     if qname in table:
         return table[qname]
     if qname.below(apex) is None:

@@ -1,4 +1,4 @@
-"""Random edits and environments: few names, so that they meet."""
+"""Random edits and environments: few names, so that edits often concern the same one."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def test_an_address_reads_as_it_writes(number: int) -> None:
 @pytest.mark.parametrize(
     "text", ["", "::g", "1.2.3.4", "fd12::1/128", "fe80::1%eth0", ":::", "fd12::1\0", "\udcff", " ::1"]
 )
-def test_what_is_not_an_address_is_refused(text: str) -> None:
+def test_a_text_that_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(Invalid, match="is not an IPv6 address"):
         Address.parse(text)
 
@@ -122,11 +122,11 @@ PEER_ADDRESSES = {
 
 
 @pytest.mark.parametrize(("text", "expected"), PEER_ADDRESSES.items())
-def test_where_peers_are(text: str, expected: bool) -> None:
+def test_which_addresses_peers_have(text: str, expected: bool) -> None:
     assert is_peer_address(NETWORK, Address.parse(text)) is expected
 
 
-def test_outside_is_outside() -> None:
+def test_an_address_outside_a_network_is_not_in_it() -> None:
     for text in ("fd12:5b1e:90c5::", "fd12:5b1e:90c3:ffff:ffff:ffff:ffff:ffff", "::", "ffff::"):
         assert not contains(NETWORK, Address.parse(text))
 

@@ -107,7 +107,7 @@ def test_any_octets_are_a_document_or_are_refused(octets: bytes) -> None:
 
 
 @given(st.data())
-def test_a_damaged_document_is_right_or_is_refused(data: st.DataObject) -> None:
+def test_a_damaged_document_is_valid_or_is_refused(data: st.DataObject) -> None:
     damaged = bytearray(document.encode(worlds.staging()))
     for _ in range(data.draw(st.integers(1, 3))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
@@ -119,7 +119,7 @@ def test_a_damaged_document_is_right_or_is_refused(data: st.DataObject) -> None:
     assert document.decode(document.encode(environment)) == environment
 
 
-def test_a_type_that_no_document_has_is_a_mistake_of_ours() -> None:
+def test_a_type_that_documents_cannot_hold_is_a_programming_error() -> None:
     with pytest.raises(NotImplementedError):
         document.encode_value(object())
     with pytest.raises(NotImplementedError):

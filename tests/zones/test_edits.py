@@ -103,13 +103,13 @@ def test_edits_add_up_to_one_revision() -> None:
     assert str(after.services["web"].subnet) == "fd12:0:1:2::/64"
 
 
-def test_what_is_so_already_is_no_change() -> None:
+def test_an_edit_made_twice_changes_nothing() -> None:
     before = build("production", 1, *WORLD)
     assert apply(before, WORLD, NOW) is before
     assert apply(before, [], NOW) is before
 
 
-def test_what_an_edit_does_not_name_stays() -> None:
+def test_fields_that_an_edit_does_not_set_stay() -> None:
     after = build(
         "production", 1, *WORLD, PutService("api"), PutInstance("api", "a1", state=State.DRAINING), SetEnabled(False)
     )
@@ -169,7 +169,7 @@ MISSING: list[tuple[Callable[[Environment], object], str]] = [
 
 
 @pytest.mark.parametrize(("get", "fragment"), MISSING)
-def test_what_is_missing_is_named(get: Callable[[Environment], object], fragment: str) -> None:
+def test_an_edit_of_what_is_missing_says_what(get: Callable[[Environment], object], fragment: str) -> None:
     with pytest.raises(Missing, match=fragment):
         get(build("production", 1, *WORLD))
 
@@ -221,7 +221,7 @@ RENAMES: list[tuple[str, list[Edit], dict[str, dict[str, int]]]] = [
 
 
 @pytest.mark.parametrize(("what", "changes", "expected"), RENAMES)
-def test_a_rename(what: str, changes: list[Edit], expected: dict[str, dict[str, int]]) -> None:
+def test_renames(what: str, changes: list[Edit], expected: dict[str, dict[str, int]]) -> None:
     after = build("production", 1, PutService("api"), PutInstance("api", "a1"), *changes)
     ends = {
         name: {old: (until - NOW) // SECOND for old, until in old.items()} for name, old in former_names(after).items()
@@ -251,7 +251,7 @@ def test_a_former_name_that_has_ended_is_forgotten_by_the_next_edit() -> None:
 
 
 @given(st.lists(st.lists(edits, min_size=1, max_size=3), max_size=25))
-def test_any_run_of_edits_keeps_an_environment_right(commits: list[list[Edit]]) -> None:
+def test_any_edits_keep_an_environment_valid(commits: list[list[Edit]]) -> None:
     environment = build("production", 0x5B1E90C4)
     gone: set[Address] = set()
     for step, commit in enumerate(commits):
@@ -286,7 +286,7 @@ def _check_addresses(before: Environment, after: Environment, gone: set[Address]
 
 
 def _addresses(environment: Environment) -> dict[Address, tuple[str, str]]:
-    """Address → its service's subnet, which a rename leaves alone, and the instance's id; or the peer's id alone."""
+    """Address → its service's subnet, which a rename does not change, and the instance's id; or the peer's id alone."""
     instances = {
         instance.address: (str(service.subnet), id_)
         for service in environment.services.values()

@@ -1,4 +1,4 @@
-"""Hosts: what cannot be one, and who has a member of an environment."""
+"""Hosts: which values are refused, and which hosts have a member of an environment."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEY = public_key(1)
 HOST = Host("h1", "192.0.2.1:51820", KEY)
 
 
-# Who has a member
+# Hosts with a member
 
 
 def test_the_hosts_of_an_environment() -> None:

@@ -1,4 +1,4 @@
-"""WireGuard public keys: which texts are one."""
+"""WireGuard public keys: which texts are keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model: what cannot be built, and what the refusal says."""
+"""The model: which values are refused, and with which message."""
 
 from __future__ import annotations
 
@@ -222,12 +222,12 @@ BAD: dict[str, tuple[Callable[[], object], type[ZonesError], str, str]] = {
 
 
 @pytest.mark.parametrize("what", GOOD)
-def test_what_is_right_can_be_built(what: str) -> None:
+def test_a_valid_value_can_be_made(what: str) -> None:
     assert GOOD[what]()
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_what_is_wrong_cannot(what: str) -> None:
+def test_an_invalid_value_is_refused(what: str) -> None:
     make, error, field, fragment = BAD[what]
     with pytest.raises(ZonesError, match=fragment) as refused:
         make()

@@ -1,4 +1,4 @@
-"""The compiled zone: which names exist, with what, and why."""
+"""The compiled zone: which names exist, with which data, and from what they come."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ NAMES: list[tuple[str, Origin | None, dict[str, list[str]]]] = [
 
 
 @pytest.mark.parametrize(("text", "origin", "expected"), NAMES)
-def test_names(text: str, origin: Origin | None, expected: dict[str, list[str]]) -> None:
+def test_each_name_of_a_zone(text: str, origin: Origin | None, expected: dict[str, list[str]]) -> None:
     node = find(zone_of(*WORLD), text)
     assert (node.origin if node else None, data(node) or {}) == (origin, expected)
 
@@ -167,7 +167,7 @@ def test_every_set_is_named_as_it_was_asked_for(text: str) -> None:
         assert len(set(rrset.rdatas)) == len(rrset.rdatas)
 
 
-def test_times_to_live() -> None:
+def test_ttls() -> None:
     zone = zone_of(*WORLD)
     ttls = {
         text: [rrset.ttl for rrset in node.rrsets.values()]
@@ -184,7 +184,7 @@ def test_times_to_live() -> None:
     assert zone.soa(zone.apex).ttl == NEGATIVE_TTL == 1
 
 
-def test_only_a_part_of_equal_addresses_is_an_answer() -> None:
+def test_only_addresses_of_instances_may_be_answered_in_part() -> None:
     zone = zone_of(*WORLD)
     partial = {
         text: node.rrsets[RRType.AAAA].any_part
@@ -327,7 +327,7 @@ def test_a_former_name_answers_until_it_ends() -> None:
         assert [name for name in names if find(zone, name)] == known
         assert zone.valid_until == (until and NOW + until * SECOND)
         assert [member.name for member in zone.members].count("v3") == len(known)
-        assert len((data(find(zone, "_services")) or {})["TXT"]) == 2  # each service once
+        assert len((data(find(zone, "_services")) or {})["TXT"]) == 2  # each service is listed once
         for name in known:
             assert data(find(zone, f"_http._tcp.{name}")) == {
                 "SRV": [f"0 10 8080 a1.v3.{APEX}", f"0 10 8080 a2.v3.{APEX}"]
@@ -338,7 +338,7 @@ def test_a_former_name_answers_until_it_ends() -> None:
     assert former.origin is Origin.FORMER_NAME
 
 
-def test_a_former_name_given_away_answers_for_its_new_service() -> None:
+def test_a_former_name_that_another_service_takes_answers_for_that_service() -> None:
     zone = zone_of(*WORLD, PutService("api", rename="v2"), PutService("api"), PutInstance("api", "new"))
     assert data(find(zone, "api")) == {"AAAA": [f"{NETWORK}:3::1"]}
     assert find(zone, "a1.api") is None
@@ -408,7 +408,7 @@ def test_any_name_is_found_or_not(labels: list[bytes], below: str) -> None:
     assert node is None or isinstance(node, Node)
 
 
-def test_the_oracle_tells_right_from_wrong() -> None:
+def test_the_oracle_finds_a_difference() -> None:
     """The negative control: a zone of another revision of the environment is not what the oracle says."""
     before = build("production", 0x5B1E90C4, *WORLD)
     zone = compiled(apply(before, [DeleteInstance("api", "a1")], NOW))

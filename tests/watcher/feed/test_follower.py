@@ -89,7 +89,7 @@ async def test_what_an_agent_does_not_name_when_it_is_back_is_withdrawn(path: Pa
 
 
 async def test_a_network_that_has_another_owner_when_the_agent_is_back(path: Path) -> None:
-    """A store that was flushed meanwhile gives networks anew; what had it before is gone, if not by name."""
+    """A store that was flushed gives its networks to new environments. The old one is withdrawn unnamed."""
     heir = build("heir", 1, PutService("web"))
     async with resolver(path) as (follower, recorder):
         async with agent(path, production()):

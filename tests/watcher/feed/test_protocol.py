@@ -1,4 +1,4 @@
-"""The messages of the feed: their lines, and lines that are none."""
+"""The messages of the feed: their lines, and lines that are no message."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ async def test_a_withdrawal_ends_the_wait_of_a_publication(server: FeedServer, p
 
 
 async def test_an_environment_that_was_withdrawn_is_not_published(server: FeedServer, path: Path) -> None:
-    """The agent publishes when it has made the way, and may have heard of the end meanwhile."""
+    """The agent publishes when it has made the routes; meanwhile the environment may have been deleted."""
     async with resolver(path, server) as (_, recorder):
         await publish(server, production(), staging())
         server.withdraw(PRODUCTION)
