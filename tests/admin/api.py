@@ -1,4 +1,4 @@
-"""The API under test: the real application on a real port, and what asks it."""
+"""The API under test: the real application on a real port, and a client of it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from zones.names import EnvironmentId, Name
 ROOT = make_token()
 PORT = {"name": "http", "number": 8080, "protocol": "tcp"}
 E = "/v1/environments/production"
-NOBODY = ""  # as a token: send none
+NO_TOKEN = ""  # sends no Authorization header
 
 
 def make_key(number: int) -> PublicKey:
@@ -42,7 +42,7 @@ def make_host(number: int, **fields: Any) -> Host:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back; ``body`` is decoded where it is JSON."""
+    """A reply; ``body`` is decoded if it is JSON."""
 
     status: int
     headers: Mapping[str, str]
@@ -50,7 +50,7 @@ class Answer:
 
     @property
     def problem(self) -> str:
-        """The sort of problem, as in the end of its type."""
+        """The kind of problem: the end of its type."""
         assert self.headers["Content-Type"].startswith("application/problem+json"), self
         assert self.body["status"] == self.status
         assert self.body["title"]
@@ -60,7 +60,7 @@ class Answer:
 
 
 class Api:
-    """One process's API on a port of the loopback, and a client with the root token."""
+    """The API of one process on a port of the loopback interface, and a client with the root token."""
 
     def __init__(self, store: Store, limits: Limits | None = None) -> None:
         self.store = store

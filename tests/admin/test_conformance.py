@@ -1,7 +1,7 @@
-"""The API against its own description: schemathesis asks what a person would not think of.
+"""The API against its own description: schemathesis sends requests that a person would not think of.
 
-Every answer must be one that the description declares, in status, content type and schema, and none a fault of the
-server; what breaks the description must be refused; what needs a token must not be had without one.
+Every reply must be one that the description declares, in status, content type and schema, and none a fault of the
+server; a request that breaks the description must be refused, and one that needs a token must fail without it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from admin.http.limits import Limits
 from store.store import Store
 from tests.admin.api import ROOT, Api, make_host
 
-SEED = "20240513"  # the same questions each time, so that a failure can be looked into
+SEED = "20240513"  # the same requests each time, so that a failure can be repeated
 DEADLINE = 60.0  # seconds
 LEASE = int(DEADLINE * 1000)  # milliseconds
 NO_LIMIT = Limits(rate=1e9, burst=1e9, anonymous_rate=1e9, anonymous_burst=1e9)
@@ -27,20 +27,20 @@ NO_LIMIT = Limits(rate=1e9, burst=1e9, anonymous_rate=1e9, anonymous_burst=1e9)
 # Not all rules can be written in a schema (a CNAME stands alone), so a body that fits it may still be refused.
 EXCEPT = "positive_data_acceptance"
 
-# So few names that many requests meet something that is there.
+# So few names that many requests are about something that exists.
 NAMES = {
     "environment": ["production", "staging"], "service": ["api", "web"], "instance": ["a1", "a2"], "name": ["db"],
     "peer": ["laptop", "phone"], "host": ["h1", "h2"],
 }  # fmt: skip
 
 
-async def test_as_it_is_described(production: Api, tmp_path: Path) -> None:
+async def test_the_api_does_what_its_description_says(production: Api, tmp_path: Path) -> None:
     async with Api(production.store, NO_LIMIT) as api:
         await ask(tmp_path, f"http://127.0.0.1:{api.port}/openapi.json", "--max-examples", "8")
         assert_all_were_met(api, {200, 201, 204, 400, 401, 404, 405, 415})
 
 
-async def test_with_names_that_are_there(store: Store, tmp_path: Path) -> None:
+async def test_with_names_that_exist(store: Store, tmp_path: Path) -> None:
     async with Api(store, NO_LIMIT) as api:
         description = tmp_path / "openapi.json"
         description.write_text(json.dumps(narrowed((await api.get("/openapi.json")).body)))
@@ -55,7 +55,7 @@ async def test_with_names_that_are_there(store: Store, tmp_path: Path) -> None:
         assert_all_were_met(api, {200, 201, 204, 400, 404, 409})
 
 
-async def test_it_would_find_an_answer_that_is_not_described(store: Store, tmp_path: Path) -> None:
+async def test_it_finds_a_reply_that_is_not_described(store: Store, tmp_path: Path) -> None:
     async with Api(store, NO_LIMIT) as api:
         document = (await api.get("/openapi.json")).body
         del document["paths"]["/v1/environments"]["get"]["responses"]["200"]

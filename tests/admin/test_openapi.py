@@ -1,4 +1,4 @@
-"""The API's description: valid, whole, and fit for those who generate clients from it."""
+"""The API's description: valid, complete, and fit for generators of clients."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from admin.http.problems import KINDS, UNEXPECTED
 from admin.openapi import describe
 from admin.routes import BATCH_EDITS, PATH_PARAMETERS, ROUTES
-from tests.admin.api import NOBODY, Api
+from tests.admin.api import NO_TOKEN, Api
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +29,11 @@ def test_valid(document: Any) -> None:
 
 
 async def test_served_without_a_token(api: Api, document: Any) -> None:
-    served = await api.get("/openapi.json", token=NOBODY)
+    served = await api.get("/openapi.json", token=NO_TOKEN)
     assert (served.status, served.body) == (200, document)
 
 
-def test_every_route_is_in_it_under_a_name_of_its_own(document: Any) -> None:
+def test_every_route_is_in_it_under_a_unique_name(document: Any) -> None:
     operations = [(path, method) for path, methods in document["paths"].items() for method in methods]
     assert operations == [(route.path, route.method.lower()) for route in grouped()]
     names = [operation["operationId"] for methods in document["paths"].values() for operation in methods.values()]

@@ -1,4 +1,4 @@
-"""The store gone: 503 with what to do, health still told, and all well again when it is back."""
+"""The store is down: 503 with what to do, and health checks still answer; all is well again when it is back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The file of an external peer: golden texts, and what its commands do where they are run."""
+"""The configuration of an external peer: golden texts, and what its commands do on a machine that runs them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_private_key_takes_its_place(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "<html>", "PrivateKey = a\nPrivateKey = b\n"])
-def test_what_has_no_place_for_a_key(text: str) -> None:
+def test_a_text_without_a_place_for_a_key(text: str) -> None:
     with pytest.raises(ValueError, match="no configuration of a peer"):
         with_private_key(text, "c2VjcmV0")
 
@@ -111,10 +111,10 @@ MACHINES = [
 ]
 
 
-@pytest.mark.parametrize(("programs", "told", "warned"), MACHINES)
-def test_names_are_set_up_with_what_there_is(tmp_path: Path, programs: dict[str, str], told: str, warned: str) -> None:
+@pytest.mark.parametrize(("programs", "printed", "warned"), MACHINES)
+def test_its_commands_set_up_names(tmp_path: Path, programs: dict[str, str], printed: str, warned: str) -> None:
     up = hook("PostUp", programs, tmp_path)
-    assert (up.returncode, up.stdout) == (0, told), up.stderr
+    assert (up.returncode, up.stdout) == (0, printed), up.stderr
     assert up.stderr.endswith(warned)
     down = hook("PostDown", programs, tmp_path)
     assert (down.returncode, down.stderr) == (0, "")
@@ -143,7 +143,7 @@ PRIVATE_KEY = "YGFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWE="
 NAMESPACES = "interlock-peer"
 
 
-def test_wg_quick_takes_out_what_is_its_own(tmp_path: Path) -> None:
+def test_wg_quick_strips_its_own_lines(tmp_path: Path) -> None:
     text = with_private_key(WG_QUICK, PRIVATE_KEY)
     own = ("Address", "MTU", "PostUp", "PostDown")
     left = [line for line in text.splitlines() if not line.startswith(own)]

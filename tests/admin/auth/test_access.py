@@ -11,7 +11,7 @@ from admin.auth.access import Access
 from admin.auth.tokens import make_token
 from admin.http.route import Route
 from admin.routes import ROUTES
-from tests.admin.api import NOBODY, ROOT, Api, E, make_host, make_key
+from tests.admin.api import NO_TOKEN, ROOT, Api, E, make_host, make_key
 
 OWN, OTHER, NONE = "production", "staging", "nosuch"  # the tenant's environment, another, one that does not exist
 INSIDE_OF_IT: list[dict[str, Any]] = [
@@ -71,7 +71,7 @@ async def test_every_route_by_every_token(production: Api, route: Route) -> None
             assert answer.headers["WWW-Authenticate"].startswith('Bearer realm="interlock"')
         return answer.status
 
-    for token in (NOBODY, make_token(), "not one of ours"):
+    for token in (NO_TOKEN, make_token(), "not one of ours"):
         assert await ask(OWN, token) == (200 if route.access is Access.OPEN else 401)
     assert {environment: await ask(environment, tenant) for environment in (OWN, OTHER, NONE)} == tenant_statuses(route)
     for environment in (OWN, OTHER):
@@ -108,10 +108,10 @@ CHALLENGES = [
 
 @pytest.mark.parametrize(("headers", "challenge"), CHALLENGES)
 async def test_the_challenge(api: Api, headers: dict[str, str], challenge: str) -> None:
-    refused = await api.get("/v1/environments", token=NOBODY, headers=headers)
+    refused = await api.get("/v1/environments", token=NO_TOKEN, headers=headers)
     assert (refused.problem, refused.headers["WWW-Authenticate"]) == ("unauthenticated", challenge)
 
 
 async def test_the_scheme_is_written_in_any_case(production: Api) -> None:
-    answer = await production.get(E, token=NOBODY, headers={"Authorization": f"bearer {ROOT}"})
+    answer = await production.get(E, token=NO_TOKEN, headers={"Authorization": f"bearer {ROOT}"})
     assert answer.status == 200

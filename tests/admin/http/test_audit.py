@@ -1,4 +1,4 @@
-"""The audit log: one line for every write, with how it ended, and never a secret."""
+"""The audit log: one line for every write, with its outcome, and never a secret."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from admin.http.limits import Limits
 from store.environments import EnvironmentStore
 from store.store import Store
-from tests.admin.api import NOBODY, ROOT, Api, E
+from tests.admin.api import NO_TOKEN, ROOT, Api, E
 
 FIELDS = ("actor", "method", "path", "environment", "revision", "outcome", "status", "source")
 
@@ -41,7 +41,7 @@ async def test_a_line_for_every_write(api: Api, log: pytest.LogCaptureFixture) -
     assert audited(log) == [("root", "PUT", E, "production", None, "invalid", 400, here)]
     await api.put(E, {}, headers={"If-Match": '"9"'})
     assert audited(log) == [("root", "PUT", E, "production", None, "precondition-failed", 412, here)]
-    await api.put(E, {}, token=NOBODY)
+    await api.put(E, {}, token=NO_TOKEN)
     assert audited(log) == [("anonymous", "PUT", E, "production", None, "unauthenticated", 401, here)]
     await api.post(f"{E}/batch", {"edits": [{"op": "put-service", "name": "api"}]})
     assert audited(log) == [("root", "POST", f"{E}/batch", "production", 2, "done", 200, here)]
@@ -58,7 +58,7 @@ async def test_a_line_for_every_write(api: Api, log: pytest.LogCaptureFixture) -
     assert audited(log) == [("root", "DELETE", E, "production", 4, "done", 204, here)]
 
 
-async def test_no_line_for_a_read_or_for_what_is_no_route(production: Api, log: pytest.LogCaptureFixture) -> None:
+async def test_no_line_for_a_read_or_for_an_unknown_route(production: Api, log: pytest.LogCaptureFixture) -> None:
     log.clear()
     await production.get(E)
     await production.put("/nosuch", {})
@@ -69,7 +69,7 @@ async def test_no_line_for_a_read_or_for_what_is_no_route(production: Api, log: 
 async def test_a_flood_writes_no_lines(store: Store, log: pytest.LogCaptureFixture) -> None:
     async with Api(store, Limits(anonymous_rate=0.01, anonymous_burst=2)) as api:
         for _ in range(5):
-            await api.put(E, {}, token=NOBODY)
+            await api.put(E, {}, token=NO_TOKEN)
     assert len(audited(log)) == 2
 
 
@@ -85,7 +85,7 @@ async def test_no_log_line_holds_a_secret(production: Api, log: pytest.LogCaptur
         assert secret not in logged
 
 
-async def test_a_fault_of_ours_is_logged_under_its_reference(
+async def test_a_fault_of_the_server_is_logged_under_its_reference(
     api: Api, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_: object) -> None:

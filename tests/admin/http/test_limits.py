@@ -1,4 +1,4 @@
-"""How often one may ask: the buckets by a clock of our own, then the API by its answers."""
+"""Rate limits: the buckets by a clock of the test, then the API by its replies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from admin.http.limits import Buckets, Limits
 from admin.http.middleware import _source_network
 from store.environments import EnvironmentStore
 from store.store import Store
-from tests.admin.api import NOBODY, PORT, Api, E
+from tests.admin.api import NO_TOKEN, PORT, Api, E
 
 # (seconds, client) → how long it has to wait; two a second, a burst of three
 SCRIPT = [
@@ -18,7 +18,7 @@ SCRIPT = [
     (0.0, "a", 0.0),
     (0.0, "a", 0.0),
     (0.0, "a", 0.5),
-    (0.0, "b", 0.0),  # one client's haste is not another's
+    (0.0, "b", 0.0),  # each client has its own bucket
     (0.25, "a", 0.25),
     (0.5, "a", 0.0),
     (0.5, "a", 0.5),
@@ -35,7 +35,7 @@ def test_a_bucket_by_the_clock() -> None:
         assert buckets.take(client, now) == pytest.approx(wait), (now, client)
 
 
-def test_the_table_is_bounded_and_forgets_who_was_longest_away() -> None:
+def test_the_table_is_bounded_and_drops_the_client_idle_for_longest() -> None:
     buckets = Buckets(rate=1.0, burst=1.0, tracked_clients=3)
     for client in ("a", "b", "c"):
         assert buckets.take(client, 0.0) == 0.0
@@ -46,7 +46,7 @@ def test_the_table_is_bounded_and_forgets_who_was_longest_away() -> None:
     assert buckets.take("b", 0.0) == 0.0
 
 
-def test_whoever_has_one_ipv6_address_has_the_whole_64() -> None:
+def test_the_addresses_of_one_ipv6_64_share_a_bucket() -> None:
     assert _source_network("2001:db8::1") == _source_network("2001:db8::ffff:1") != _source_network("2001:db8:0:1::1")
     assert _source_network("192.0.2.1") != _source_network("192.0.2.2")
 
@@ -54,7 +54,7 @@ def test_whoever_has_one_ipv6_address_has_the_whole_64() -> None:
 SLOW = Limits(rate=0.01, burst=8.0, anonymous_rate=0.01, anonymous_burst=3.0)
 
 
-async def test_a_token_that_asks_too_often(store: Store) -> None:
+async def test_too_many_requests_with_one_token(store: Store) -> None:
     async with Api(store, SLOW) as api:
         await api.put(E, {})
         await api.put(f"{E}/services/api", {"ports": [PORT]})
@@ -68,17 +68,17 @@ async def test_a_token_that_asks_too_often(store: Store) -> None:
         assert (await api.get(f"{E}/services/web", token=tenant)).status == 404, "nothing was written"
 
 
-async def test_an_address_that_tries_tokens(store: Store) -> None:
+async def test_too_many_requests_without_a_valid_token(store: Store) -> None:
     async with Api(store, SLOW) as api:
         await api.put(E, {})
         tenant = await api.make_token()
-        statuses = [(await api.get(E, token=token)).status for token in (NOBODY, "x", "y", "z")]
+        statuses = [(await api.get(E, token=token)).status for token in (NO_TOKEN, "x", "y", "z")]
         assert statuses == [401, 401, 401, 429]
         assert (await api.get("/nosuch")).status == 429
         assert (await api.get(E)).status == 200, "root is not locked out"
         assert (await api.get(E, token=tenant)).status == 200
         for path in ("/livez", "/readyz", "/metrics", "/openapi.json"):
-            assert (await api.get(path, token=NOBODY)).status == 200
+            assert (await api.get(path, token=NO_TOKEN)).status == 200
 
 
 async def test_a_request_that_takes_too_long(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +91,7 @@ async def test_a_request_that_takes_too_long(store: Store, monkeypatch: pytest.M
     assert (refused.status, refused.problem, refused.headers["Retry-After"]) == (503, "timed-out", "1")
 
 
-async def test_a_time_out_that_is_not_ours_is_no_excuse(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_time_out_of_something_else_is_a_fault(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(*_: object) -> None:
         raise TimeoutError
 

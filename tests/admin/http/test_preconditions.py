@@ -11,7 +11,7 @@ READS = [E, f"{E}/services", f"{E}/services/api", f"{E}/services/api/instances",
 
 
 @pytest.mark.parametrize("path", READS)
-async def test_a_reader_that_has_it_gets_nothing(production: Api, path: str) -> None:
+async def test_a_reader_that_has_the_revision_gets_304(production: Api, path: str) -> None:
     first = await production.get(path)
     assert first.headers["ETag"] == '"4"'
     for condition, status in (('"4"', 304), ('W/"4"', 304), ('"3", "4"', 304), ("*", 304), ('"3"', 200)):

@@ -92,11 +92,11 @@ REFUSED: list[tuple[list[dict[str, Any]], int, str | None]] = [
 
 
 @pytest.mark.parametrize(("edits", "status", "field"), REFUSED)
-async def test_one_bad_edit_and_none_is_made(
+async def test_no_edit_is_made_if_one_is_bad(
     production: Api, edits: list[dict[str, Any]], status: int, field: str | None
 ) -> None:
     good = {"op": "put-service", "name": "web"}
-    if edits:  # the bad one comes after a good one, and the place is told
+    if edits:  # the bad one comes before or after a good one, and the field names its place
         edits = [*edits, good] if "edits[0]" in (field or "") else [good, *edits]
     refused = await production.post(f"{E}/batch", {"edits": edits})
     assert (refused.status, refused.body.get("field")) == (status, field), refused.body

@@ -67,7 +67,7 @@ async def test_head_is_get_without_a_body(production: Api) -> None:
     assert head.headers["Content-Length"] == got.headers["Content-Length"]
 
 
-async def test_deleted_and_made_again_it_counts_on_and_has_another_network(production: Api) -> None:
+async def test_created_again_after_deletion_it_has_a_new_network_and_the_next_revision(production: Api) -> None:
     before = await production.get(E)
     deleted = await production.delete(E)
     assert (deleted.status, deleted.body, deleted.headers["ETag"]) == (204, "", '"5"')
@@ -91,7 +91,7 @@ async def test_deletion_ends_its_tokens_and_no_others(production: Api) -> None:
     assert (await production.get("/v1/environments/staging", token=theirs)).status == 200
 
 
-async def test_one_made_again_is_closed_to_tokens_that_a_crash_left_behind(production: Api) -> None:
+async def test_created_again_it_is_closed_to_tokens_that_a_crash_left_behind(production: Api) -> None:
     await production.delete(E)
     await production.store.tokens.add("left behind", Token("t1", "production", "old", 0))
     await production.put(E, {})

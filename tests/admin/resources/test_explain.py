@@ -1,4 +1,4 @@
-"""Explanations: the question is checked here, the answer is the resolver's."""
+"""Explanations: the API checks the question, and the resolver explains."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.admin.api import Api
 EXPLAIN = "/v1/explain"
 
 
-async def test_asked_and_answered(production: Api) -> None:
+async def test_a_question_is_passed_on_and_the_explanation_shown(production: Api) -> None:
     for query in ("name=API.railway.internal&type=srv", "name=api.railway.internal."):
         answer = await production.get(f"{EXPLAIN}?environment=production&{query}")
         assert (answer.status, answer.body) == (200, {"rcode": "NOERROR", "stages": []})

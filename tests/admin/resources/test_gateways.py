@@ -44,6 +44,6 @@ def test_the_same_peer_is_given_the_same() -> None:
 
 
 @pytest.mark.parametrize("live", [set(), DRAINING, {"gone"}])
-def test_there_is_none(live: set[str]) -> None:
+def test_no_host_is_fit(live: set[str]) -> None:
     with pytest.raises(Conflict, match="none is both alive and not draining"):
         choose_gateway("laptop", worlds.build("production", 7), HOSTS, live)

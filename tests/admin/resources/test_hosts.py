@@ -1,4 +1,4 @@
-"""Hosts: shown as they have registered, drained, and forgotten once they are gone."""
+"""Hosts: shown as their agents have registered them, drained, and forgotten once they are gone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def test_listed_by_page_with_whether_they_live(hosted: Api) -> None:
     assert ([(host["id"], host["live"]) for host in last["hosts"]], last["next"]) == ([("h4", False)], None)
 
 
-async def test_there_are_none(api: Api) -> None:
+async def test_no_hosts(api: Api) -> None:
     assert (await api.get(HOSTS)).body == {"hosts": [], "unreadable": [], "next": None, "revision": 0}
 
 
@@ -41,7 +41,7 @@ async def test_shown(hosted: Api) -> None:
     assert "ETag" not in shown.headers
 
 
-async def test_drained_and_that_ended(hosted: Api) -> None:
+async def test_a_drain_begins_and_ends(hosted: Api) -> None:
     await hosted.store.hosts.register(make_host(1, region="eu", next_public_key=make_key(0xB1)))
     for draining, revision in ((True, 6), (True, 6), (False, 7)):
         changed = await hosted.put(f"{HOSTS}/h1", {"draining": draining})
@@ -62,7 +62,7 @@ async def test_forgotten_once_it_is_gone(hosted: Api) -> None:
 
 
 @pytest.mark.parametrize(("method", "body"), [("GET", None), ("PUT", {"draining": True}), ("DELETE", None)])
-async def test_one_that_there_is_not(hosted: Api, method: str, body: Any) -> None:
+async def test_an_unknown_host(hosted: Api, method: str, body: Any) -> None:
     for host in ("h9", "H%201"):
         answer = await hosted.send(method, f"{HOSTS}/{host}", body)
         assert (answer.problem, answer.body["field"]) == ("missing", "host")
@@ -73,12 +73,12 @@ async def test_one_that_there_is_not(hosted: Api, method: str, body: Any) -> Non
     ("body", "field"),
     [({"draining": 1}, "draining"), ({"draining": None}, "draining"), ({"endpoint": "x"}, "endpoint")],
 )
-async def test_what_is_its_agents_to_say_cannot_be_put(hosted: Api, body: Any, field: str) -> None:
+async def test_what_the_agent_sets_cannot_be_put(hosted: Api, body: Any, field: str) -> None:
     refused = await hosted.put(f"{HOSTS}/h1", body)
     assert (refused.status, refused.body["field"]) == (400, field)
 
 
-async def test_one_that_cannot_be_read_is_named_and_can_be_forgotten(hosted: Api) -> None:
+async def test_an_unreadable_host_is_listed_and_can_be_forgotten(hosted: Api) -> None:
     store = hosted.store
     await store.connection.redis.hset(store.connection.keys.hosts, "broken", b"{}")
     await store.hosts.renew_lease("broken", 60_000)
@@ -89,7 +89,7 @@ async def test_one_that_cannot_be_read_is_named_and_can_be_forgotten(hosted: Api
     assert (await hosted.get(HOSTS)).body["unreadable"] == []
 
 
-async def test_what_names_a_forgotten_host_stays(hosted: Api) -> None:
+async def test_an_instance_on_a_forgotten_host_stays(hosted: Api) -> None:
     await hosted.put(f"{E}/services/api/instances/a1", {"host": "h4"})
     assert (await hosted.delete(f"{HOSTS}/h4")).status == 204
     assert (await hosted.get(f"{E}/services/api/instances/a1")).body["host"] == "h4"

@@ -22,7 +22,7 @@ async def test_created_as_the_design_shows(api: Api) -> None:
     }
 
 
-async def test_what_is_left_out_stays_and_null_takes_away(production: Api) -> None:
+async def test_what_is_left_out_stays_and_null_removes(production: Api) -> None:
     address = (await production.get(f"{S}/instances/a1")).body["address"]
     for body, expected in (
         ({"state": "draining"}, ("draining", "eu", None, 5)),

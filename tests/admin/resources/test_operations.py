@@ -1,4 +1,4 @@
-"""Alive, ready, metrics: beside the API and alone; and what the API counts of itself."""
+"""Health and metrics: beside the API and alone; and what the API counts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from admin.resources.operations import Probe, operations_app
-from tests.admin.api import NOBODY, Api, E
+from tests.admin.api import NO_TOKEN, Api, E
 
 READY = {"store": Probe(ok=True), "zones": Probe(ok=True)}
 NOT_READY = {
@@ -40,13 +40,13 @@ async def test_alone(probes: dict[str, Probe], path: str, status: int, text: str
 
 async def test_beside_the_api_without_a_token(api: Api) -> None:
     api.probes = NOT_READY
-    ready = await api.get("/readyz?verbose", token=NOBODY)
+    ready = await api.get("/readyz?verbose", token=NO_TOKEN)
     assert (ready.status, ready.body) == (503, CASES[-1][3])
-    assert (await api.get("/livez", token=NOBODY)).body == "ok\n"
-    assert (await api.get("/metrics", token=NOBODY)).body == "up 1\n"
+    assert (await api.get("/livez", token=NO_TOKEN)).body == "ok\n"
+    assert (await api.get("/metrics", token=NO_TOKEN)).body == "up 1\n"
 
 
-async def test_a_probe_that_fails_is_a_fault_and_no_traceback() -> None:
+async def test_a_probe_that_raises_is_a_500_without_its_traceback() -> None:
     def fail() -> dict[str, Probe]:
         raise RuntimeError("an inner secret")
 

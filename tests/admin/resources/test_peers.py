@@ -1,4 +1,4 @@
-"""External peers: added, given another key or gateway, cut off; and the file that sets one up."""
+"""External peers: added, given another key or gateway, cut off; and the configuration of one."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def test_one_machine_in_two_environments(hosted: Api) -> None:
     assert len(networks) == 2
 
 
-# What stands in the way; laptop is there already, with h1 as its gateway
+# Refused requests; laptop exists already, with h1 as its gateway
 REFUSED: list[tuple[str, Any, int, str, str]] = [
     (LAPTOP, {"public_key": "nonsense"}, 400, "public_key", "32 octets in base64"),
     (LAPTOP, {"public_key": KEY[:-2] + "F="}, 400, "public_key", "32 octets in base64"),
@@ -125,13 +125,13 @@ async def test_listed_by_page(hosted: Api) -> None:
     assert ([peer["id"] for peer in last["peers"]], last["next"]) == (["phone"], None)
 
 
-# The file
+# The configuration
 
 
 @pytest.mark.parametrize(
     ("query", "names"), [("", "PostUp = "), ("?form=wg-quick", "PostUp = "), ("?form=app", "DNS = ")]
 )
-async def test_the_file(hosted: Api, query: str, names: str) -> None:
+async def test_the_configuration(hosted: Api, query: str, names: str) -> None:
     peer = (await hosted.put(LAPTOP, {"public_key": KEY, "gateway": "h1"})).body
     shown = await hosted.get(f"{LAPTOP}/config{query}")
     assert shown.status == 200
@@ -142,7 +142,7 @@ async def test_the_file(hosted: Api, query: str, names: str) -> None:
     assert f"\n{names}" in shown.body
 
 
-async def test_the_file_is_that_of_the_gateway_as_it_is_now(hosted: Api) -> None:
+async def test_the_configuration_follows_the_gateway(hosted: Api) -> None:
     await hosted.put(LAPTOP, {"public_key": KEY, "gateway": "h4"})
     await hosted.store.hosts.register(make_host(4, next_public_key=make_key(0xB4)))
     await hosted.put(LAPTOP, {"gateway": "h2"})
@@ -154,6 +154,6 @@ async def test_the_file_is_that_of_the_gateway_as_it_is_now(hosted: Api) -> None
     assert "no longer registered: give the peer another" in refused.body["detail"]
 
 
-async def test_a_form_that_there_is_not(hosted: Api) -> None:
+async def test_an_unknown_form(hosted: Api) -> None:
     refused = await hosted.get(f"{LAPTOP}/config?form=pdf")
     assert (refused.status, refused.body["field"]) == (400, "form")

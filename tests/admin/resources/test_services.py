@@ -46,12 +46,12 @@ async def test_renamed_the_old_name_goes_on_for_the_overlap(production: Api, wor
 
 
 @pytest.mark.parametrize(("overlap", "kept"), [({}, ["api"]), ({"overlap_seconds": 0}, [])])
-async def test_an_overlap_of_its_own_choice(production: Api, overlap: dict[str, Any], kept: list[str]) -> None:
+async def test_the_overlap_may_be_nothing(production: Api, overlap: dict[str, Any], kept: list[str]) -> None:
     renamed = await production.put(f"{E}/services/api", {"rename": "web", **overlap})
     assert [former["name"] for former in renamed.body["former_names"]] == kept
 
 
-async def test_a_rename_may_be_asked_for_again(production: Api) -> None:
+async def test_a_rename_may_be_repeated(production: Api) -> None:
     """A client that lost the answer sends the same again, and it is no error."""
     first = await production.put(f"{E}/services/api", {"rename": "web"})
     again = await production.put(f"{E}/services/api", {"rename": "web"})
