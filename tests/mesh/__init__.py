@@ -1,5 +1,7 @@
-"""The mesh: real hosts, as far as their kernel knows, with the product on them."""
+"""Tests of the mesh: hosts made of namespaces, with the product on them."""
 
 import pytest
 
-pytest.register_assert_rewrite("tests.mesh.talking", "tests.mesh.traffic")  # so that their failures say as much
+pytest.register_assert_rewrite(
+    "tests.mesh.talking", "tests.mesh.traffic"
+)  # so that pytest explains their failed assertions

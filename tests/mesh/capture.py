@@ -1,4 +1,4 @@
-"""Packets as they pass a link: all are looked at, and those are kept that have no business there."""
+"""Packets that pass a link: a capture reads all, and keeps those that the test does not expect there."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from typing import Self
 
 from tests.namespaces import Namespace
 
-# What may be on an underlay, as tcpdump(8) takes it. WireGuard is UDP from or to its port with one of its messages in
-# it: an octet of type, from 1 to 4, and three that are zero (its paper, §5.4). Of "and" and "or" none binds closer.
+# What may be on an underlay, in tcpdump's syntax, where "and" and "or" have the same precedence. A WireGuard packet is
+# UDP from or to its port, and begins with an octet of type, from 1 to 4, and three zeros (its paper, §5.4).
 _MESSAGE = "({0} >= 1 and {0} <= 4 and {1} = 0 and {2} = 0)"
 _MESSAGES = (_MESSAGE.format("udp[8]", "udp[9]", "udp[10:2]"), _MESSAGE.format("ip6[48]", "ip6[49]", "ip6[50:2]"))
 WIREGUARD = "(udp port 51820 and ((ip and {}) or (ip6 and {})))".format(*_MESSAGES)
-# And what links say for themselves: ARP, neighbour discovery (RFC 4861), multicast listeners (RFC 3810).
+# And what links send by themselves: ARP, neighbour discovery (RFC 4861), multicast listeners (RFC 3810).
 _NEIGHBOURS = "(ip6[6] = 58 and ip6[40] >= 133 and ip6[40] <= 137)"
 _LISTENERS = "(ip6[6] = 0 and ip6[40] = 58 and ip6[48] = 143)"
 LINK = f"(arp or {_NEIGHBOURS} or {_LISTENERS})"
 
 _SOL_PACKET, _SO_ATTACH_FILTER = 263, 26
 _PACKET_STATISTICS, _PACKET_IGNORE_OUTGOING = 6, 23  # <linux/if_packet.h>
-_STATISTICS = struct.Struct("II")  # seen, dropped
+_STATISTICS = struct.Struct("II")  # packets received, packets dropped
 _INSTRUCTION, _PROGRAM = struct.Struct("HBBI"), struct.Struct("HL")  # <linux/filter.h>
 _ETHERNET = 14
-_SNAP = 256  # octets of a packet that are looked at
-_TURN = 0.2  # seconds that a reader waits for a packet before it looks whether it is to end
+_SNAP = 256  # octets that are read of each packet
+_POLL_INTERVAL = 0.2  # seconds that a reader waits for a packet before it checks whether it must end
 _IPV4, _IPV6 = 0x0800, 0x86DD
 _TCP, _UDP, _ICMPV6 = 6, 17, 58
 
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """A packet on ``link``: what it is by the number of its protocol, and between whom."""
+    """A packet on ``link``: its protocol, addresses and ports (0 if it has none)."""
 
     link: str
     kind: str
@@ -48,38 +48,39 @@ class Packet:
 
 
 class Capture:
-    """Keeps in ``kept`` what comes in at ``link`` of ``space``, or at any of its links, but what is in ``passed_over``.
+    """Keeps in ``kept`` the packets that come in at ``link`` of ``space``, or without ``link`` at all of its links.
 
-    ``passed_over`` is an expression of tcpdump's. It ends with its with-statement, and is whole only then.
+    Packets that match ``ignored``, an expression of tcpdump's, are left out. ``kept`` is complete once the
+    with-statement has ended.
     """
 
-    def __init__(self, space: Namespace, link: str = "", passed_over: str = "") -> None:
+    def __init__(self, space: Namespace, link: str = "", ignored: str = "") -> None:
         self.kept: list[Packet] = []
         self._sock = space.capture(link)
         self._sock.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
-        if passed_over:
-            _filter(self._sock, f"not ({passed_over})")
+        if ignored:
+            _filter(self._sock, f"not ({ignored})")
         self._is_over = False
         self._thread = threading.Thread(target=self._read)
 
     def __enter__(self) -> Self:
         self._drain()
-        self.kept.clear()  # of before the filter was there
+        self.kept.clear()  # these came before the filter was in place
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ends it when all that has passed is read. Fails if that was not all."""
+        """Ends the capture once all packets so far are read. Fails if the kernel dropped some unread."""
         self._is_over = True
         self._thread.join()
         _, dropped = _STATISTICS.unpack(self._sock.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, _STATISTICS.size))
         self._sock.close()
-        assert not dropped, f"{dropped} packets went by unread"
+        assert not dropped, f"{dropped} packets were dropped unread"
 
     def _read(self) -> None:
         while True:
             is_last = self._is_over
-            if select.select([self._sock], [], [], 0 if is_last else _TURN)[0]:
+            if select.select([self._sock], [], [], 0 if is_last else _POLL_INTERVAL)[0]:
                 self._drain()
             if is_last:
                 return
@@ -92,7 +93,7 @@ class Capture:
 
 
 def read(frame: bytes, link: str) -> Packet:
-    """What the Ethernet ``frame``, or its beginning, is."""
+    """The packet in the Ethernet ``frame``, of which the beginning is enough."""
     ether_type = int.from_bytes(frame[12:_ETHERNET], "big")
     data = frame[_ETHERNET:]
     if ether_type == _IPV4 and len(data) >= 20:
@@ -114,8 +115,10 @@ def _packet(link: str, protocol: int, source: bytes, destination: bytes, rest: b
 
 
 def _filter(sock: socket.socket, expression: str) -> None:
-    """Has the kernel give ``sock`` nothing but what ``expression`` is about."""
-    told = subprocess.run(["tcpdump", "-y", "EN10MB", "-ddd", expression], capture_output=True, text=True, check=True)
-    count, *lines = told.stdout.split("\n")
+    """Makes the kernel pass only packets that match ``expression`` to ``sock``."""
+    compiled = subprocess.run(
+        ["tcpdump", "-y", "EN10MB", "-ddd", expression], capture_output=True, text=True, check=True
+    )
+    count, *lines = compiled.stdout.split("\n")
     code = ctypes.create_string_buffer(b"".join(_INSTRUCTION.pack(*map(int, line.split())) for line in lines if line))
     sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _PROGRAM.pack(int(count), ctypes.addressof(code)))

@@ -1,4 +1,4 @@
-"""What all tests of the mesh share: one mesh of four hosts, for they take seconds to start, and programs that talk."""
+"""Fixtures of all tests of the mesh: one mesh of four hosts, which take seconds to start, and the test programs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HOSTS = ("h1", "h2", "h3", "h4")
 
 @pytest.fixture(scope="package")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
-    """Four hosts, ready. Tests add environments of their own, and leave the hosts as they found them."""
+    """Four hosts that are ready. Each test adds its own environments, and leaves the hosts as it found them."""
     _needs_hosts()
     with meshes.running(tmp_path_factory.mktemp("mesh")) as mesh:
         mesh.add(*HOSTS)
@@ -25,12 +25,12 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
 
 @pytest.fixture(scope="package")
 def programs() -> dict[str, Build]:
-    """The program that talks, with each C library."""
+    """The test program, built with each C library."""
     _needs_hosts()
     try:
         return talking.programs()
     except Unavailable as error:
-        pytest.skip(f"no program that talks: {error}")
+        pytest.skip(f"the test program cannot be built: {error}")
 
 
 def _needs_hosts() -> None:

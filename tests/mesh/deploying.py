@@ -1,4 +1,4 @@
-"""Deploys: a new workload is attached on one host, and at once, and only once, one on another connects to its name."""
+"""Deploys: a new workload is attached on one host, and at once a client on another host connects to its name, once."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from dataclasses import dataclass
 from tests.clients.builds import Build
 from tests.mesh.members import instance_name
 from tests.mesh.mesh import Node
-from tests.mesh.talking import Said, Talker, Times, talking
+from tests.mesh.talking import ConnectionTimes, Reply, Talker, talking
 from tests.mesh.topology import Workload
 
-PATIENCE = 1000  # ms for the connection: look-up, handshake and an octet, none of which is tried again
+CONNECT_TIMEOUT = 1000  # ms for the connection: look-up, handshake and an octet; the client repeats none of them
 
 
 @dataclass(frozen=True, slots=True)
 class Deploy:
-    """``attached`` and ``reached`` are milliseconds since the request to attach: its answer, and the first octet back.
+    """One deploy, and the first connection after it. The programs on both ends were running before.
 
-    The programs on both ends were running before. ``steps`` are the agent's own, ``found`` what the client says.
+    ``attached`` and ``reached`` are milliseconds from the request to attach to its answer, and to the first octet that
+    the client received. ``steps`` has the agent's own times, in milliseconds; ``found`` what the client reports.
     """
 
     name: str
@@ -28,15 +29,15 @@ class Deploy:
     attached: float
     reached: float
     steps: Mapping[str, float]
-    found: Times | Said
+    found: ConnectionTimes | Reply
 
     @property
     def is_reached(self) -> bool:
         """Whether the first connection was to the new workload, and succeeded."""
-        return isinstance(self.found, Times) and self.found.address == self.workload.address
+        return isinstance(self.found, ConnectionTimes) and self.found.address == self.workload.address
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.found if isinstance(self.found, Times) else self.found.text}"
+        return f"{self.name}: {self.found if isinstance(self.found, ConnectionTimes) else self.found.text}"
 
 
 @contextmanager
@@ -51,9 +52,9 @@ def deployed(
     *,
     barrier: bool = True,
 ) -> Iterator[Deploy]:
-    """A deploy on ``node``, whose ``name`` (the instance's if not given) ``client`` then connects to.
+    """A deploy on ``node``; then ``client`` connects to ``name``, by default the instance's.
 
-    The workload is detached and gone at the end. Raises `agent.control.client.Refusal` and `NoAgent`.
+    The workload is detached and removed at the end. Raises `agent.control.client.Refusal` and `NoAgent`.
     """
     name = name or instance_name(service, instance)
     workload = node.workload()
@@ -63,10 +64,10 @@ def deployed(
             began = time.monotonic()
             node.attach(environment, service, instance, workload, barrier=barrier)
             attached = time.monotonic()
-            found = client.tcp(name, patience=PATIENCE)
+            found = client.tcp(name, timeout=CONNECT_TIMEOUT)
             ended = time.monotonic()
             try:
-                steps = workload.place["steps"]
+                steps = workload.attach_answer["steps"]
                 yield Deploy(name, workload, (attached - began) * 1000, (ended - began) * 1000, steps, found)
             finally:
                 node.detach(environment, service, instance)

@@ -1,4 +1,4 @@
-"""Instances that are attached, with programs in them that talk: what the tests look at the mesh through."""
+"""Environments with attached instances in which the test program runs: the tests look at the mesh through them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ S = TypeVar("S")
 ZONE = "railway.internal"
 
 Layout = Mapping[str, Mapping[str, str]]
-"""By service and instance: the host."""
+"""The host of each instance, by service and instance."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """An instance that is attached. ``talkers`` are by C library; ``server`` serves, and can be asked beside them."""
+    """An attached instance. ``talkers`` are clients in it, by C library; ``server`` serves, and is a client as well."""
 
     node: Node
     environment: str
@@ -37,7 +37,7 @@ class Member:
 
     @property
     def name(self) -> str:
-        """Its name, whole: musl does not look for one with a dot in it below the search domain."""
+        """Its full name: musl does not append the search domain to a name with a dot."""
         return instance_name(self.service, self.id)
 
     @property
@@ -46,44 +46,44 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
-    """An environment with its members."""
+class PopulatedEnvironment:
+    """An environment whose instances are attached."""
 
     id: str
     network: IPv6Network
     members: list[Member]
 
     def pairs(self) -> Iterator[tuple[Member, Member]]:
-        """All pairs of two, in both directions."""
+        """All pairs of two members, in both directions."""
         return ((one, other) for one in self.members for other in self.members if one is not other)
 
 
 @contextmanager
-def settled(
+def populated(
     mesh: Mesh,
     environment: str,
     layout: Layout,
     programs: Mapping[str, Build],
     attach: Callable[[Node, str, str, str], Workload] = Node.attach,
-) -> Iterator[Settled]:
-    """A new environment with ``layout``, each instance attached by ``attach``; all of it gone at the end."""
+) -> Iterator[PopulatedEnvironment]:
+    """A new environment with the instances of ``layout``, attached by ``attach``; all of it is removed at the end."""
     network = mesh.environment(environment, *layout)
-    places = [(mesh.nodes[host], service, id_) for service, ids in layout.items() for id_, host in ids.items()]
+    wanted = [(mesh.nodes[host], service, id_) for service, ids in layout.items() for id_, host in ids.items()]
     with ExitStack() as stack:
         stack.callback(mesh.client.delete, "environments", environment)
 
-        def settle(place: tuple[Node, str, str]) -> Member:
-            node, service, id_ = place
+        def attach_member(instance: tuple[Node, str, str]) -> Member:
+            node, service, id_ = instance
             workload = attach(node, environment, service, id_)
             stack.callback(workload.remove)
             stack.callback(node.detach, environment, service, id_)
             talkers = {library: stack.enter_context(talking(workload, build)) for library, build in programs.items()}
-            # Half of them are served by one library, half by the other.
+            # One half of the servers is built with one library, one half with the other.
             server = stack.enter_context(talking(workload, programs[("glibc", "musl")[len(id_ + service) % 2]]))
             server.serve()
             return Member(node, environment, service, id_, workload, talkers, server)
 
-        yield Settled(environment, network, at_once(settle, places))
+        yield PopulatedEnvironment(environment, network, at_once(attach_member, wanted))
 
 
 def instance_name(service: str, instance: str) -> str:
@@ -92,7 +92,7 @@ def instance_name(service: str, instance: str) -> str:
 
 
 def at_once(function: Callable[[S], T], items: Iterable[S]) -> list[T]:
-    """What ``function`` gives for each of ``items``, all of them called at the same time."""
-    given = list(items)
-    with ThreadPoolExecutor(max(1, len(given))) as threads:
-        return list(threads.map(function, given))
+    """The results of ``function`` for each of ``items``; all calls run at the same time."""
+    arguments = list(items)
+    with ThreadPoolExecutor(max(1, len(arguments))) as threads:
+        return list(threads.map(function, arguments))

@@ -1,11 +1,11 @@
-"""The product on the hosts of an underlay: an agent and a resolver on each, and what they all lean on beside it.
+"""The product on the hosts of an underlay: an agent and a resolver on each, and beside it the store and the admin API.
 
     the machine      store (a unix socket), admin API (its loopback)
     underlay
        └─ host       interlock agent (root), interlock resolver (nobody), wireguard-go
             └─ workload   attached by the agent
 
-Hosts reach the store by its socket, not by the underlay, so all that is to be seen there is WireGuard.
+Hosts reach the store by its socket, not over the underlay, so the underlay must carry WireGuard only.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from tests.mesh.topology import ROOT, Host, Underlay, Workload, underlay
 
 T = TypeVar("T")
 
-DEADLINE = 20.0  # seconds; what is waited for comes within one or two, unless the machine is busy
+DEADLINE = 20.0  # seconds; the tests' conditions come true within one or two, unless the machine is busy
 WIREGUARD = 51820  # the port of every host
 GROUP = "nogroup"  # of the resolvers, which run as nobody
 AGENT_DIRECTORY = "/run/interlock"
 _AGENT_OPS, _RESOLVER_OPS = 8083, 8082
-_TURN = 0.01
+_POLL_INTERVAL = 0.01
 
 
 class Program:
-    """A program that runs until it is told to end, and can be started again. Its log goes on. ``popen`` starts it."""
+    """A program that can be started, ended and started again by ``popen``. All its runs append to one log."""
 
     def __init__(self, command: Sequence[str], log: Path, popen: Callable[..., subprocess.Popen[bytes]]) -> None:
         self._command, self._path, self._popen = command, log, popen
@@ -75,13 +75,13 @@ class Program:
 
     @property
     def log(self) -> str:
-        """All that it has said, in all its lives."""
+        """The log of all its runs."""
         return self._path.read_text() if self._path.exists() else ""
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        """The events called ``name`` in its log."""
+        """The events ``name`` in its log."""
         whole = self.log.rpartition("\n")[0].splitlines()
-        return [told for line in whole if line.startswith("{") and (told := json.loads(line))["event"] == name]
+        return [event for line in whole if line.startswith("{") and (event := json.loads(line))["event"] == name]
 
 
 class Node:
@@ -91,7 +91,7 @@ class Node:
         self.name, self.host, self.region = host.name, host, region
         self.endpoint = f"{host.v4}:{WIREGUARD}" if host.number % 2 else f"[{host.v6}]:{WIREGUARD}"
         self.state = directory / f"state-{self.name}"
-        """The agent's directory, on a disk that outlives the host's power."""
+        """The agent's state directory. It outlives a power failure of the host."""
         self.agent = Program(self._agent(store), directory / f"agent-{self.name}.log", host.popen)
         self.resolver = Program(self._resolver(), directory / f"resolver-{self.name}.log", host.popen)
 
@@ -141,8 +141,8 @@ class Node:
     # The agent
 
     def ask(self, op: str, **fields: Any) -> dict[str, Any]:
-        """What the agent answers to one request. Raises `agent.control.client.Refusal` and `NoAgent`."""
-        # Its file system has the socket; through /proc, so the path is short enough for one.
+        """The agent's answer to one request. Raises `agent.control.client.Refusal` and `NoAgent`."""
+        # The socket is in the host's file system. By way of /proc its path is short enough for a unix socket.
         return ask(Path(f"{self.host.root}{AGENT_DIRECTORY}"), {"op": op, **fields})
 
     def attach(
@@ -151,14 +151,16 @@ class Node:
         """Attaches ``workload``, or a new one, by the agent's socket; gives it. ``more`` are fields of the request."""
         workload = workload or self.workload()
         given = {"netns": workload.path, "resolv_conf": str(workload.resolv_conf), **more}
-        workload.place = self.ask("attach", environment=environment, service=service, instance=instance, **given)
+        workload.attach_answer = self.ask(
+            "attach", environment=environment, service=service, instance=instance, **given
+        )
         return workload
 
     def detach(self, environment: str, service: str, instance: str) -> bool:
         """Detaches by the agent's socket; False if it was not attached."""
         return bool(self.ask("detach", environment=environment, service=service, instance=instance)["gone"])
 
-    # What else can be asked
+    # Commands and metrics
 
     def interlock(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """The product's command, run on the host."""
@@ -179,7 +181,7 @@ class Mesh:
         self.nodes: dict[str, Node] = {}
         self._directory = directory
         self.store = running_server(str(get_binary_path()), directory)
-        self.restore_store()
+        self.start_store()
         self.admin = Program(self._admin(), directory / "admin.log", _popen)
         self.admin.start()
         self.client = self._client()
@@ -219,7 +221,7 @@ class Mesh:
         return Node(host, "eu" if host.number % 2 else "us", self.store.url, self._directory)
 
     def remove(self, node: Node) -> None:
-        """Switches off a host that is no more one of the platform."""
+        """Switches off a host that is to leave the platform."""
         self.nodes.pop(node.name, None)
         node.host.kill()
 
@@ -230,30 +232,30 @@ class Mesh:
             self.client.put("environments", id_, "services", service, body={})
         return IPv6Network(made["network"])
 
-    def lose_store(self) -> None:
+    def kill_store(self) -> None:
         """Kills the store."""
         self.store.__exit__()
 
-    def restore_store(self) -> None:
-        """Starts it again, with what is on its disk."""
+    def start_store(self) -> None:
+        """Starts the store again, with the data on its disk."""
         self.store.__enter__()
 
-    def until_whole(self) -> None:
-        """Returns when every host is ready and finds nothing wrong."""
+    def until_healthy(self) -> None:
+        """Returns when every host is ready and reports no problem."""
         for node in self.nodes.values():
             node.until_ready()
         until(lambda: not self.problems(), lambda: f"something is wrong: {self.problems()}")
 
     def problems(self) -> list[str]:
-        """What the hosts find wrong."""
+        """The problems that the hosts report."""
         return [f"{node.name}: {problem}" for node in self.nodes.values() for problem in node.ask("mesh")["problems"]]
 
     def drops(self) -> int:
-        """How many packets the hosts have dropped, as far as they know; they look every few seconds."""
+        """How many packets the hosts report as dropped; they read the counters every few seconds."""
         return sum(sum(node.ask("mesh")["drops"].values()) for node in self.nodes.values())
 
     def interlock(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """The product's command, run on the machine, with the admin API as its target."""
+        """The product's command, run on the machine, for the admin API."""
         environ = _environ({"INTERLOCK_API": self.client.url, "INTERLOCK_TOKEN": self.client.token})
         result = subprocess.run(
             interlock(*arguments), capture_output=True, text=True, env=environ, cwd=ROOT, timeout=DEADLINE
@@ -263,9 +265,9 @@ class Mesh:
         return result
 
     def close(self) -> None:
-        """Ends the API and the store; the hosts are the underlay's to end."""
+        """Ends the API and the store; the underlay ends the hosts."""
         self.admin.kill()
-        self.lose_store()
+        self.kill_store()
 
 
 @contextmanager
@@ -279,14 +281,14 @@ def running(directory: Path) -> Iterator[Mesh]:
             mesh.close()
 
 
-def until(condition: Callable[[], T], what: str | Callable[[], str], patience: float = DEADLINE) -> T:
-    """What ``condition`` gives, as soon as it is true. Fails after ``patience`` seconds, and says ``what``."""
-    deadline = time.monotonic() + patience
+def until(condition: Callable[[], T], what: str | Callable[[], str], seconds: float = DEADLINE) -> T:
+    """The result of ``condition``, as soon as it is true. Fails after ``seconds``, with the message ``what``."""
+    deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, (
-            f"waited {patience:.0f} s in vain: {what if isinstance(what, str) else what()}"
+            f"waited {seconds:.0f} s in vain: {what if isinstance(what, str) else what()}"
         )
-        time.sleep(_TURN)
+        time.sleep(_POLL_INTERVAL)
     return found
 
 

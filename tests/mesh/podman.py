@@ -1,6 +1,6 @@
 """Debian's podman on a host of the mesh, with CNI networks, and containers of two C libraries without any registry.
 
-What a container needs is put into its image by hand: the program that talks and, if it is linked to one, its C library.
+The tests build the images themselves. An image has the test program and, if that is linked to one, its C library.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from tests.clients.builds import Build
 from tests.mesh.mesh import Node
-from tests.mesh.talking import PORT, Said, read_answer
+from tests.mesh.talking import PORT, Reply, read_answer
 
 PLUGIN = Path(sys.executable).with_name("interlock-cni")
 PLUGINS = Path("/usr/lib/cni")  # Debian's place for those of containernetworking-plugins
@@ -39,7 +39,7 @@ RUN = ("--cgroups", "disabled", "--ulimit", "nofile=1024:1024", "--ulimit", "npr
 
 
 def why_not() -> str:
-    """What keeps this machine from running containers; empty if nothing does."""
+    """Why this machine cannot run containers; empty if it can."""
     missing = sorted({package for command, package in NEEDED.items() if not shutil.which(command)})
     return f"not installed: {', '.join(missing)} (tests/setup installs them)" if missing else ""
 
@@ -51,20 +51,20 @@ class Container:
     podman: Podman
     id: str
 
-    def talk(self, *words: object) -> Said:
-        """What the program that talks answers, run anew inside."""
+    def talk(self, *words: object) -> Reply:
+        """The answer of the test program to one request, in a new process inside."""
         result = self.podman.run("exec", self.id, "/talk", *map(str, words))
         return read_answer(result.stdout, " ".join(map(str, words)))
 
     @property
     def resolv_conf(self) -> dict[str, set[str]]:
-        """What its resolv.conf says, by keyword."""
+        """The values in its resolv.conf, by keyword."""
         path = self.podman.run("inspect", "--format", "{{.ResolvConfPath}}", self.id).stdout.strip()
-        said: dict[str, set[str]] = {}
+        values_by_keyword: dict[str, set[str]] = {}
         for line in self.podman.node.host.run(["cat", path]).stdout.splitlines():
             keyword, *values = line.split()
-            said.setdefault(keyword, set()).update(values)
-        return said
+            values_by_keyword.setdefault(keyword, set()).update(values)
+        return values_by_keyword
 
     @property
     def addresses(self) -> list[str]:
@@ -85,12 +85,12 @@ class Podman:
         self._networks.mkdir()
 
     def add_network(self, name: str, *plugins: Mapping[str, Any]) -> None:
-        """A network that these plugins make, one behind the other."""
+        """Adds a network that these plugins make, one after the other."""
         conflist = {"cniVersion": "1.0.0", "name": name, "plugins": plugins}
         (self._networks / f"{name}.conflist").write_text(json.dumps(conflist))
 
     def add_image(self, name: str, program: Build) -> None:
-        """An image with ``program`` in it as ``/talk``, and nothing but what that needs."""
+        """Adds an image that has ``program`` as ``/talk``, and only what the program needs."""
         path = Path(program.command[0])
         linked = subprocess.run(["ldd", path], capture_output=True, text=True).stdout
         archive = self._directory / f"{name}.tar"
@@ -115,16 +115,23 @@ class Podman:
         return self.node.host.run([*self._command(), *arguments], check=check)
 
     def _command(self) -> Sequence[str]:
-        places = ("--root", str(self._directory / "storage"), "--runroot", "/run/podman", "--tmpdir", "/run/libpod")
+        directories = (
+            "--root",
+            str(self._directory / "storage"),
+            "--runroot",
+            "/run/podman",
+            "--tmpdir",
+            "/run/libpod",
+        )
         engine = ("--runtime", "crun", "--cgroup-manager", "cgroupfs")
-        return ("env", f"CONTAINERS_CONF={self._conf}", "podman", *places, *engine)
+        return ("env", f"CONTAINERS_CONF={self._conf}", "podman", *directories, *engine)
 
 
 @contextlib.contextmanager
 def on(node: Node, directory: Path) -> Iterator[Podman]:
     """podman on ``node`` for the length of a with-statement."""
     directory.mkdir()
-    node.host.run(["mount", "-t", "cgroup2", "none", "/sys/fs/cgroup"])  # crun insists on some
+    node.host.run(["mount", "-t", "cgroup2", "none", "/sys/fs/cgroup"])  # crun needs one
     try:
         yield Podman(node, directory)
     finally:

@@ -1,4 +1,4 @@
-"""Asks the resolver from inside of a workload, all the time, and keeps every answer: so that a wrong one is seen."""
+"""Sends queries from inside a workload all the time, and keeps every answer, so that no wrong one is missed."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ import dns.rdatatype
 from tests.mesh.topology import Workload
 
 RESOLVER = ("fd12::10", 53)
-_PAUSE = 0.004  # seconds between two questions
-_LAST = 2.0  # seconds after the last question until it counts as unanswered; the resolver holds one for 1.5 at most
+_QUERY_INTERVAL = 0.004  # seconds between two queries
+_LAST_REPLY_DEADLINE = 2.0  # seconds after the last query; the resolver holds a query back for 1.5 s at most
 _ALLOWED = ("NOERROR", "NXDOMAIN", "SERVFAIL")
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was answered when ``name`` was asked for: the rcode, and the addresses."""
+    """An answer to a query for ``name``: its rcode and addresses."""
 
     name: str
     rcode: str
@@ -35,15 +35,15 @@ class Answer:
 
 
 class Prober:
-    """Asks for AAAA of names one after the other, for the length of a with-statement.
+    """Queries AAAA of names one after the other, for the length of a with-statement.
 
-    ``names`` gives those of the next round.
+    ``names`` gives the names of the next round.
     """
 
     def __init__(self, workload: Workload, names: Callable[[], Sequence[str]]) -> None:
         self.answers: Counter[Answer] = Counter()
         self.unanswered = 0
-        """Questions without an answer; some have none where the resolver is killed."""
+        """How many queries had no answer. There are some if a test kills the resolver."""
         self._names = itertools.chain.from_iterable(iter(names, ()))
         self._asked: dict[int, str] = {}
         self._workload = workload
@@ -63,8 +63,8 @@ class Prober:
         self._sock.close()
         self.unanswered = len(self._asked)
 
-    def wrong(self, known: Mapping[str, Collection[str]]) -> list[str]:
-        """The answers that say anything but one of the ``known`` addresses of their name, or that there is none."""
+    def wrong_answers(self, known: Mapping[str, Collection[str]]) -> list[str]:
+        """The wrong answers, a line each. Right ones have only ``known`` addresses of their name, or none."""
         return [
             f"{answer.name}: {answer.rcode} {sorted(answer.addresses)}, {count} times"
             for answer, count in self.answers.items()
@@ -77,12 +77,12 @@ class Prober:
                 break
             self._asked[number] = name
             query = dns.message.make_query(name, "AAAA", id=number, use_edns=False)
-            with contextlib.suppress(OSError):  # nobody listens there just now
+            with contextlib.suppress(OSError):  # the resolver was killed and does not listen
                 self._sock.send(query.to_wire())
-            self._receive(time.monotonic() + _PAUSE)
-        deadline = time.monotonic() + _LAST
+            self._receive(time.monotonic() + _QUERY_INTERVAL)
+        deadline = time.monotonic() + _LAST_REPLY_DEADLINE
         while self._asked and time.monotonic() < deadline:
-            self._receive(min(deadline, time.monotonic() + _PAUSE))
+            self._receive(min(deadline, time.monotonic() + _QUERY_INTERVAL))
 
     def _receive(self, until: float) -> None:
         while (left := until - time.monotonic()) > 0:

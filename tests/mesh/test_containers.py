@@ -1,4 +1,4 @@
-"""Containers in the mesh: the CNI plugin's commands with a real agent behind them, and podman, which runs it."""
+"""Containers in the mesh: the CNI plugin's commands with a real agent, and podman, which runs the plugin."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from tests.mesh.topology import Workload
 
 CONTAINER = "657f26d8469cd253b0350398278372dae09af07fe283fdf7f22a44449aa9c543"
 ENVIRONMENT = "containers"
-STRANGERS = "strangers"
+OTHER_ENVIRONMENT = "other-containers"
 DNS = {"nameservers": ["fd12::10"], "search": ["railway.internal"], "options": ["ndots:1"]}
 MEBI = 1 << 20
 
 
 @pytest.fixture(scope="module")
 def environment(mesh: Mesh) -> Iterator[str]:
-    """An environment with the services api and web; beside it there is one of strangers."""
+    """An environment with the services api and web; beside it there is another one with api."""
     mesh.environment(ENVIRONMENT, "api", "web")
-    mesh.environment(STRANGERS, "api")
+    mesh.environment(OTHER_ENVIRONMENT, "api")
     yield ENVIRONMENT
     mesh.client.delete("environments", ENVIRONMENT)
-    mesh.client.delete("environments", STRANGERS)
+    mesh.client.delete("environments", OTHER_ENVIRONMENT)
 
 
 class Caller:
@@ -95,7 +95,9 @@ def instances(client: Client, service: str = "api") -> dict[str, Any]:
 # The commands, with a real agent
 
 
-def test_add_twice(mesh: Mesh, cni: Caller, workload: Workload, programs: dict[str, Build]) -> None:
+def test_add_attaches_the_container_and_a_second_add_gives_the_same_result(
+    mesh: Mesh, cni: Caller, workload: Workload, programs: dict[str, Build]
+) -> None:
     status, result = cni("ADD")
     assert status == 0, result
     assert cni("ADD") == (0, result)
@@ -105,8 +107,8 @@ def test_add_twice(mesh: Mesh, cni: Caller, workload: Workload, programs: dict[s
     assert [one["address"] for one in result["ips"]] == [f"{instance['address']}/128"]
     assert result["dns"] == DNS
     inside = json.loads(workload.run(["ip", "-j", "address", "show", "dev", "railnet0"]).stdout)[0]
-    told = result["interfaces"][result["ips"][0]["interface"]]
-    assert told == {"name": "railnet0", "mac": inside["address"], "mtu": inside["mtu"], "sandbox": cni.netns}
+    interface = result["interfaces"][result["ips"][0]["interface"]]
+    assert interface == {"name": "railnet0", "mac": inside["address"], "mtu": inside["mtu"], "sandbox": cni.netns}
     (route,) = json.loads(workload.run(["ip", "-j", "-6", "route", "show", "fd12::/16"]).stdout)
     assert [{"dst": route["dst"], "gw": route["gateway"]}] == result["routes"]
 
@@ -115,8 +117,8 @@ def test_add_twice(mesh: Mesh, cni: Caller, workload: Workload, programs: dict[s
         assert talker.lookup("api").words[1:] == (instance["address"],)
 
 
-def test_del_twice(mesh: Mesh, cni: Caller, workload: Workload) -> None:
-    assert cni("DEL") == (0, None)  # of what was never there
+def test_del_detaches_the_container_and_a_second_del_succeeds(mesh: Mesh, cni: Caller, workload: Workload) -> None:
+    assert cni("DEL") == (0, None)  # of a container that was never attached
     assert cni("ADD")[0] == 0
     for _ in range(2):
         assert cni("DEL") == (0, None)
@@ -124,7 +126,7 @@ def test_del_twice(mesh: Mesh, cni: Caller, workload: Workload) -> None:
         assert "railnet0" not in workload.run(["ip", "link"]).stdout
 
 
-def test_del_of_a_container_whose_namespace_is_gone(mesh: Mesh, cni: Caller, workload: Workload) -> None:
+def test_del_succeeds_after_the_namespace_is_gone(mesh: Mesh, cni: Caller, workload: Workload) -> None:
     assert cni("ADD")[0] == 0
     workload.remove()
     for _ in range(2):
@@ -132,13 +134,13 @@ def test_del_of_a_container_whose_namespace_is_gone(mesh: Mesh, cni: Caller, wor
         assert instances(mesh.client) == {}
 
 
-def test_check_twice(cni: Caller, workload: Workload) -> None:
+def test_check_succeeds_for_an_attached_container_also_twice(cni: Caller, workload: Workload) -> None:
     _, result = cni("ADD")
     for _ in range(2):
         assert cni("CHECK", prevResult=result) == (0, None)
 
 
-def test_check_sees_what_is_broken_and_add_mends_it(cni: Caller, workload: Workload) -> None:
+def test_check_reports_what_is_broken_and_add_repairs_it(cni: Caller, workload: Workload) -> None:
     _, result = cni("ADD")
     workload.run(["ip", "address", "flush", "dev", "railnet0", "scope", "global"])
     for _ in range(2):
@@ -149,7 +151,7 @@ def test_check_sees_what_is_broken_and_add_mends_it(cni: Caller, workload: Workl
     assert cni("CHECK", prevResult=result) == (0, None)
 
 
-def test_check_of_a_container_that_is_not_attached(cni: Caller) -> None:
+def test_check_fails_for_a_container_that_is_not_attached(cni: Caller) -> None:
     _, result = cni("ADD")
     cni("DEL")
     for _ in range(2):
@@ -158,7 +160,7 @@ def test_check_of_a_container_that_is_not_attached(cni: Caller) -> None:
         assert "not attached" in text
 
 
-def test_gc_detaches_what_the_runtime_does_not_know(mesh: Mesh, node: Node, environment: str) -> None:
+def test_gc_detaches_the_containers_that_the_runtime_does_not_know(mesh: Mesh, node: Node, environment: str) -> None:
     callers = {
         f"{network}-{name}": Caller(node, node.workload(), f"{network}-{name}", network)
         for network in ("one", "other")
@@ -175,26 +177,26 @@ def test_gc_detaches_what_the_runtime_does_not_know(mesh: Mesh, node: Node, envi
     assert instances(mesh.client) == {}
 
 
-def test_status(cni: Caller) -> None:
+def test_status_succeeds_for_a_host_that_is_ready(cni: Caller) -> None:
     for _ in range(2):
         assert cni("STATUS") == (0, None)
 
 
-def test_status_of_a_host_that_is_drained_and_of_one_without_a_resolver(mesh: Mesh, node: Node, cni: Caller) -> None:
+def test_status_fails_for_a_drained_host_and_for_a_host_without_a_resolver(mesh: Mesh, node: Node, cni: Caller) -> None:
     mesh.interlock("host", "drain", node.name)
-    until(lambda: cni("STATUS")[0], "it says that it takes what is new")
+    until(lambda: cni("STATUS")[0], "it still accepts containers")
     assert cni.fails("STATUS") == (ErrorCode.UNAVAILABLE, "the host is being drained")
     mesh.interlock("host", "undrain", node.name)
-    until(lambda: cni("STATUS") == (0, None), "it takes nothing new")
+    until(lambda: cni("STATUS") == (0, None), "it accepts no containers")
     node.resolver.kill()
-    until(lambda: cni("STATUS")[0], "it does not miss its resolver")
+    until(lambda: cni("STATUS")[0], "it does not notice that its resolver is gone")
     code, text = cni.fails("STATUS")
     assert (code, "no resolver is connected" in text) == (ErrorCode.LIMITED_CONNECTIVITY, True)
     node.resolver.start()
     node.until_ready()
 
 
-def test_an_agent_that_is_restarted_is_waited_for(mesh: Mesh, node: Node, cni: Caller) -> None:
+def test_add_waits_for_an_agent_that_is_restarted(mesh: Mesh, node: Node, cni: Caller) -> None:
     node.agent.kill()
     code, _ = cni.fails("STATUS")
     assert code == ErrorCode.UNAVAILABLE
@@ -208,7 +210,7 @@ def test_an_agent_that_is_restarted_is_waited_for(mesh: Mesh, node: Node, cni: C
 
 
 @pytest.mark.parametrize(
-    ("config", "code", "told"),
+    ("config", "code", "named"),
     [
         ({"environment": "nowhere"}, ErrorCode.MISSING, "nowhere"),
         ({"service": "nothing"}, ErrorCode.MISSING, "nothing"),
@@ -216,17 +218,17 @@ def test_an_agent_that_is_restarted_is_waited_for(mesh: Mesh, node: Node, cni: C
         ({"build": True}, ErrorCode.REFUSED, "build"),
     ],
 )
-def test_what_cannot_be_attached(
-    mesh: Mesh, cni: Caller, workload: Workload, config: dict[str, Any], code: ErrorCode, told: str
+def test_add_says_why_a_container_cannot_be_attached(
+    mesh: Mesh, cni: Caller, workload: Workload, config: dict[str, Any], code: ErrorCode, named: str
 ) -> None:
     for _ in range(2):
         assert (error := cni.fails("ADD", **config))[0] == code, error
-        assert told in error[1]
+        assert named in error[1]
     assert instances(mesh.client) == {}
     assert "railnet0" not in workload.run(["ip", "link"]).stdout
 
 
-def test_an_instance_of_another_host_is_refused(mesh: Mesh, cni: Caller) -> None:
+def test_add_refuses_an_instance_that_another_host_has(mesh: Mesh, cni: Caller) -> None:
     assert cni("ADD")[0] == 0
     elsewhere = mesh.nodes["h2"]
     code, text = Caller(elsewhere, elsewhere.workload()).fails("ADD")
@@ -235,7 +237,7 @@ def test_an_instance_of_another_host_is_refused(mesh: Mesh, cni: Caller) -> None
     assert instances(mesh.client)[CONTAINER[:12]]["host"] == "h1"
 
 
-def test_a_link_of_that_name_is_left_alone(mesh: Mesh, cni: Caller, workload: Workload) -> None:
+def test_add_leaves_a_link_alone_that_has_the_name_already(mesh: Mesh, cni: Caller, workload: Workload) -> None:
     workload.namespace.ip(["link add railnet0 type veth peer name other0"])
     code, text = cni.fails("ADD")
     assert code == ErrorCode.REFUSED
@@ -244,7 +246,7 @@ def test_a_link_of_that_name_is_left_alone(mesh: Mesh, cni: Caller, workload: Wo
     assert "railnet0" in workload.run(["ip", "link"]).stdout
 
 
-def test_without_a_namespace_nothing_is_attached(mesh: Mesh, cni: Caller) -> None:
+def test_add_without_a_namespace_attaches_nothing(mesh: Mesh, cni: Caller) -> None:
     cni.netns = "/run/netns/no-such-one"
     code, text = cni.fails("ADD")
     assert code == ErrorCode.MISSING
@@ -262,17 +264,17 @@ def runtimes(
     """podman on two hosts, each with a network for the environment, one with a bridge as well, and both images."""
     if reason := podmans.why_not():
         pytest.skip(f"no containers: {reason}")
-    ours = {"type": PLUGIN.name, "environment": environment, "capabilities": {"aliases": True}}
+    plugin = {"type": PLUGIN.name, "environment": environment, "capabilities": {"aliases": True}}
     with ExitStack() as stack:
         made = []
         for number, name in enumerate(("h1", "h2"), 1):
             directory = tmp_path_factory.mktemp("podman") / name
             podman = stack.enter_context(podmans.on(mesh.nodes[name], directory))
-            podman.add_network("inside", ours)
-            podman.add_network("outside", {**ours, "environment": STRANGERS})
+            podman.add_network("inside", plugin)
+            podman.add_network("outside", {**plugin, "environment": OTHER_ENVIRONMENT})
             addresses = {"type": "host-local", "subnet": f"10.99.{number}.0/24", "dataDir": f"{directory}/addresses"}
             bridge = {"type": "bridge", "bridge": "cni0", "isGateway": True, "ipam": addresses}
-            podman.add_network("both", bridge, {**ours, "interface": "railnet0"})
+            podman.add_network("both", bridge, {**plugin, "interface": "railnet0"})
             for image, program in programs.items():
                 podman.add_image(image, program)
             made.append(podman)
@@ -288,33 +290,33 @@ def test_containers_reach_each_other_by_name(mesh: Mesh, runtimes: list[Podman],
     ):
         assert {**instances(mesh.client), **instances(mesh.client, "web")}.keys() == {api.id[:12], web.id[:12]}
         for container, other, name in ((api, web, "web"), (web, api, "api")):
-            # podman says some of it twice: once from the plugin's result, once from the namespace's file in /etc/netns.
+            # podman writes some lines twice: from the plugin's result, and from the namespace's file in /etc/netns.
             assert container.resolv_conf == {
                 "nameserver": set(DNS["nameservers"]), "search": set(DNS["search"]), "options": set(DNS["options"])
             }  # fmt: skip
-            for asked in (name, f"{name}.railway.internal", f"{other.id[:12]}.{name}.railway.internal"):
-                said = container.talk("tcp", asked, PORT, MEBI)
-                assert said.ok, said.text
-                assert [said.words[0]] == other.addresses
+            for full_name in (name, f"{name}.railway.internal", f"{other.id[:12]}.{name}.railway.internal"):
+                reply = container.talk("tcp", full_name, PORT, MEBI)
+                assert reply.ok, reply.text
+                assert [reply.words[0]] == other.addresses
             assert container.talk("udp", name, PORT).ok
             assert not container.talk("lookup", "nobody.railway.internal").ok
     for service in ("api", "web"):
         assert instances(mesh.client, service) == {}
 
 
-def test_containers_of_strangers_are_out_of_reach(mesh: Mesh, runtimes: list[Podman]) -> None:
+def test_containers_of_another_environment_cannot_be_reached(mesh: Mesh, runtimes: list[Podman]) -> None:
     left, right = runtimes
     with (
         left.container("musl", "inside", "--network-alias", "web") as web,
         right.container("glibc", "outside", "--network-alias", "api") as stranger,
     ):
-        assert web.talk("lookup", "api").stage == "lookup"  # it exists here, too, and has no instance
+        assert web.talk("lookup", "api").stage == "lookup"  # the service exists here too, but has no instance
         assert stranger.talk("lookup", "api").words[1:] == tuple(stranger.addresses)
         for one, other in ((web, stranger), (stranger, web)):
             assert one.talk("tcp", other.addresses[0], PORT, 1, 500).stage == "connect"
 
 
-def test_a_container_can_have_a_bridge_as_well(mesh: Mesh, runtimes: list[Podman]) -> None:
+def test_a_container_can_have_a_bridge_too(mesh: Mesh, runtimes: list[Podman]) -> None:
     left, right = runtimes
     with (
         left.container("musl", "both", "--network-alias", "api") as api,
@@ -326,18 +328,18 @@ def test_a_container_can_have_a_bridge_as_well(mesh: Mesh, runtimes: list[Podman
     assert instances(mesh.client) == {}
 
 
-def test_a_container_of_no_service_is_not_started(mesh: Mesh, runtimes: list[Podman]) -> None:
+def test_a_container_without_a_service_is_not_started(mesh: Mesh, runtimes: list[Podman]) -> None:
     result = runtimes[0].run("run", "--rm", "--network", "inside", *podmans.RUN, "musl", "/talk", check=False)
     assert result.returncode
     assert re.search(r"which service\?", result.stderr)
 
 
-def test_a_container_that_is_killed_is_answered_for_no_more(mesh: Mesh, runtimes: list[Podman]) -> None:
+def test_the_name_of_a_killed_container_is_no_longer_answered(mesh: Mesh, runtimes: list[Podman]) -> None:
     left, right = runtimes
     with (
         left.container("musl", "inside", "--network-alias", "api") as api,
         right.container("musl", "inside", "--network-alias", "web") as web,
     ):
         left.run("kill", api.id)
-        until(lambda: not instances(mesh.client), "the instance of a container that was killed is still there")
+        until(lambda: not instances(mesh.client), "the instance of the killed container is still in the store")
         assert web.talk("lookup", "api").text.startswith("lookup")

@@ -1,4 +1,4 @@
-"""The first connection after a deploy succeeds: two hundred of two hundred, and not by chance."""
+"""The first connection after a deploy succeeds: two hundred of two hundred, and because of the barrier."""
 
 from __future__ import annotations
 
@@ -15,32 +15,38 @@ import pytest
 
 from tests.clients.builds import Build
 from tests.mesh.deploying import Deploy, deployed
-from tests.mesh.members import Layout, Settled, settled
+from tests.mesh.members import Layout, PopulatedEnvironment, populated
 from tests.mesh.mesh import Mesh, Node
 
 DEPLOYS = 200
 SERVICES = 20
 SLOW_DEPLOYS = 20
-DELAY = 0.2  # seconds that another host is behind; much longer than it takes to connect
+DELAY = 0.2  # seconds that the client's host is behind; much longer than a connection takes
 
-# A client on each host, which is what makes every host one that must be ready. Nothing else is in the environment.
+# A client on each host: so every host has a member of the environment, and a deploy must wait for all of them.
 CLIENTS: Layout = {"client": {"c1": "h1", "c2": "h2", "c3": "h3", "c4": "h4"}}
 
 
 @pytest.fixture(scope="module")
-def clients(mesh: Mesh, programs: dict[str, Build]) -> Iterator[Settled]:
-    with settled(mesh, "deploys", CLIENTS, programs) as environment:
+def clients(mesh: Mesh, programs: dict[str, Build]) -> Iterator[PopulatedEnvironment]:
+    with populated(mesh, "deploys", CLIENTS, programs) as environment:
         for number in range(SERVICES):
             mesh.client.put("environments", environment.id, "services", f"s{number}", body={})
         yield environment
 
 
 def deploy_all(
-    mesh: Mesh, clients: Settled, programs: dict[str, Build], count: int, *, barrier: bool, delay: float = 0.0
+    mesh: Mesh,
+    clients: PopulatedEnvironment,
+    programs: dict[str, Build],
+    count: int,
+    *,
+    barrier: bool,
+    delay: float = 0.0,
 ) -> list[Deploy]:
-    """So many deploys, on all hosts in turn, to services that have had no instance just before.
+    """``count`` deploys, on all hosts in turn, to services that had no instance just before.
 
-    The client is on another host each time, with one C library and then the other. With a ``delay`` its host is behind.
+    The client is on another host each time, and its C library changes. Its host is ``delay`` seconds behind.
     """
     builds = sorted(programs.items())
     made = []
@@ -62,7 +68,7 @@ def deploy_all(
 
 @contextmanager
 def behind(node: Node, seconds: float) -> Iterator[None]:
-    """Holds up the agent of ``node`` for the first ``seconds``."""
+    """Stops the agent of ``node`` for ``seconds``."""
     if not seconds:
         yield
         return
@@ -76,7 +82,11 @@ def behind(node: Node, seconds: float) -> Iterator[None]:
 
 
 def test_the_first_connection_after_a_deploy_succeeds(
-    mesh: Mesh, clients: Settled, programs: dict[str, Build], capsys: pytest.CaptureFixture[str], tmp_path: Path
+    mesh: Mesh,
+    clients: PopulatedEnvironment,
+    programs: dict[str, Build],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     overdue = sum(node.metrics()["interlock_barriers_overdue_total"] for node in mesh.nodes.values())
     deploys = deploy_all(mesh, clients, programs, DEPLOYS, barrier=True)
@@ -89,19 +99,23 @@ def test_the_first_connection_after_a_deploy_succeeds(
         print(f"\n{results.read_text()}\nkept in {results}")
 
 
-def test_a_host_that_is_behind_is_waited_for(mesh: Mesh, clients: Settled, programs: dict[str, Build]) -> None:
+def test_an_attach_waits_for_a_host_that_is_behind(
+    mesh: Mesh, clients: PopulatedEnvironment, programs: dict[str, Build]
+) -> None:
     deploys = deploy_all(mesh, clients, programs, SLOW_DEPLOYS, barrier=True, delay=DELAY)
     assert [str(deploy) for deploy in deploys if not deploy.is_reached] == []
 
 
-def test_who_does_not_wait_is_not_reached(mesh: Mesh, clients: Settled, programs: dict[str, Build]) -> None:
-    """The control: the same deploys, but nobody waits for anybody."""
+def test_without_the_barrier_some_first_connections_fail(
+    mesh: Mesh, clients: PopulatedEnvironment, programs: dict[str, Build]
+) -> None:
+    """The negative control: the same deploys, but the agent does not wait for other hosts."""
     deploys = deploy_all(mesh, clients, programs, SLOW_DEPLOYS, barrier=False, delay=DELAY)
     assert [deploy for deploy in deploys if not deploy.is_reached] != []
 
 
 def report(deploys: list[Deploy]) -> str:
-    """How long it took, for a reader; times of a test machine prove nothing."""
+    """The times of ``deploys`` as text. Nothing is asserted of them, for they depend on the machine."""
     lines = [f"{len(deploys)} deploys, each from the request to attach (programs run already), in milliseconds"]
     parts = {"attached": [deploy.attached for deploy in deploys], "first octet": [deploy.reached for deploy in deploys]}
     for name in deploys[0].steps:

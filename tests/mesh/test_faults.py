@@ -1,4 +1,4 @@
-"""Whatever is killed, or changed by hand: connections live on, no answer is wrong, and all is mended."""
+"""Programs are killed, and the system is changed manually: connections go on, no answer is wrong, all is repaired."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 from agent.control.client import NoAgent
 from tests.clients.builds import Build
 from tests.mesh.deploying import deployed
-from tests.mesh.members import Layout, Member, Settled, instance_name, settled
+from tests.mesh.members import Layout, Member, PopulatedEnvironment, instance_name, populated
 from tests.mesh.mesh import Mesh, Node, until
-from tests.mesh.talking import Times
+from tests.mesh.talking import ConnectionTimes
 from tests.mesh.topology import Workload
 from tests.mesh.traffic import SERVICE, Traffic
 
@@ -22,21 +22,21 @@ LAYOUT: Layout = {"web": {"w1": "h1", "w2": "h2", "w3": "h3", "w4": "h4"}, SERVI
 
 
 @pytest.fixture
-def environment(mesh: Mesh, programs: dict[str, Build]) -> Iterator[Settled]:
-    with settled(mesh, "faults", LAYOUT, programs) as environment:
+def environment(mesh: Mesh, programs: dict[str, Build]) -> Iterator[PopulatedEnvironment]:
+    with populated(mesh, "faults", LAYOUT, programs) as environment:
         yield environment
 
 
-def all_but(environment: Settled, *hosts: str) -> list[Member]:
+def all_but(environment: PopulatedEnvironment, *hosts: str) -> list[Member]:
     return [member for member in environment.members if member.node.name not in hosts]
 
 
-def check_whole(mesh: Mesh, environment: Settled, programs: dict[str, Build]) -> None:
-    """Everybody reaches everybody, what was there before and what comes now."""
-    mesh.until_whole()
+def check_all_reach_all(mesh: Mesh, environment: PopulatedEnvironment, programs: dict[str, Build]) -> None:
+    """All members reach each other, and new deploys on every host are reached."""
+    mesh.until_healthy()
     for one, other in environment.pairs():
         found = one.server.tcp(other.name)
-        assert isinstance(found, Times), f"{one.name} to {other.name}: {found.text}"
+        assert isinstance(found, ConnectionTimes), f"{one.name} to {other.name}: {found.text}"
     for place, client in zip(environment.members, reversed(environment.members), strict=True):
         with deployed(place.node, environment.id, SERVICE, place.node.name, client.server, programs["glibc"]) as deploy:
             assert deploy.is_reached, str(deploy)
@@ -45,7 +45,9 @@ def check_whole(mesh: Mesh, environment: Settled, programs: dict[str, Build]) ->
 # Killed
 
 
-def test_an_agent_is_killed(mesh: Mesh, environment: Settled, programs: dict[str, Build]) -> None:
+def test_traffic_and_deploys_go_on_while_an_agent_is_killed(
+    mesh: Mesh, environment: PopulatedEnvironment, programs: dict[str, Build]
+) -> None:
     with Traffic(environment, environment.members, all_but(environment, "h2"), programs["musl"]) as traffic:
         traffic.until_deployed(3)
         mesh.nodes["h2"].agent.kill()
@@ -54,37 +56,39 @@ def test_an_agent_is_killed(mesh: Mesh, environment: Settled, programs: dict[str
         mesh.nodes["h2"].until_ready()
         traffic.until_deployed(3)
     traffic.check()
-    check_whole(mesh, environment, programs)
+    check_all_reach_all(mesh, environment, programs)
 
 
-def test_an_agent_is_killed_over_an_attachment_and_the_next_one_finishes_it(
-    mesh: Mesh, environment: Settled, programs: dict[str, Build]
+def test_an_attach_that_a_killed_agent_had_begun_is_finished_by_the_next_agent(
+    mesh: Mesh, environment: PopulatedEnvironment, programs: dict[str, Build]
 ) -> None:
     node, other, workload = mesh.nodes["h2"], mesh.nodes["h3"], mesh.nodes["h2"].workload()
     try:
-        os.kill(other.agent.pid, signal.SIGSTOP)  # so that it has to wait
-        waiting = threading.Thread(target=lambda: _attach_in_vain(node, environment, workload))
+        os.kill(other.agent.pid, signal.SIGSTOP)  # so that the attach has to wait for it
+        waiting = threading.Thread(target=lambda: _attach_without_answer(node, environment, workload))
         waiting.start()
-        until(lambda: "attaching" in _phases(node), "it was not begun")
+        until(lambda: "attaching" in _phases(node), "the attach was not begun")
         node.agent.kill()
         waiting.join()
         os.kill(other.agent.pid, signal.SIGCONT)
         node.agent.start()
         node.until_ready()
-        until(lambda: _phases(node) == ["attached", "attached"], lambda: f"it was not taken up again: {_phases(node)}")
+        until(lambda: _phases(node) == ["attached", "attached"], lambda: f"the attach was not resumed: {_phases(node)}")
         begun = instance_name(SERVICE, "begun")
         client = next(member for member in environment.members if member.node is other)
-        told = client.server.lookup(begun)
-        assert told.ok, told.text
+        found = client.server.lookup(begun)
+        assert found.ok, found.text
         assert client.server.icmp(begun).ok
     finally:
         node.detach(environment.id, SERVICE, "begun")
         workload.remove()
-    check_whole(mesh, environment, programs)
+    check_all_reach_all(mesh, environment, programs)
 
 
-def test_a_resolver_is_killed(mesh: Mesh, environment: Settled, programs: dict[str, Build]) -> None:
-    members = [*all_but(environment, "h1", "h2", "h4"), *all_but(environment, "h3")]  # the names are asked for on h3
+def test_traffic_and_deploys_go_on_while_a_resolver_is_killed(
+    mesh: Mesh, environment: PopulatedEnvironment, programs: dict[str, Build]
+) -> None:
+    members = [*all_but(environment, "h1", "h2", "h4"), *all_but(environment, "h3")]  # the queries are sent on h3
     with Traffic(environment, members, all_but(environment, "h3"), programs["musl"]) as traffic:
         traffic.until_deployed(3)
         mesh.nodes["h3"].resolver.kill()
@@ -93,27 +97,29 @@ def test_a_resolver_is_killed(mesh: Mesh, environment: Settled, programs: dict[s
         mesh.nodes["h3"].until_ready()
         traffic.until_deployed(3)
     traffic.check()
-    assert traffic.prober.unanswered  # it was the one that was killed
-    check_whole(mesh, environment, programs)
+    assert traffic.prober.unanswered  # the resolver that was queried was the one that was killed
+    check_all_reach_all(mesh, environment, programs)
 
 
-def test_the_store_is_killed(mesh: Mesh, environment: Settled, programs: dict[str, Build]) -> None:
+def test_traffic_goes_on_and_deploys_are_refused_while_the_store_is_killed(
+    mesh: Mesh, environment: PopulatedEnvironment, programs: dict[str, Build]
+) -> None:
     with Traffic(environment, environment.members, environment.members, programs["musl"]) as traffic:
         traffic.until_deployed(3)
-        mesh.lose_store()
+        mesh.kill_store()
         traffic.until_refused()
         for one, other in environment.pairs():
             found = one.server.lookup(other.name)
             assert found.words[1:] == (other.address,), found.text
-        mesh.restore_store()
+        mesh.start_store()
         traffic.until_deployed(3)
     traffic.check(refusals=True)
     assert all(reason.startswith("unavailable: ") for reason in traffic.refused)
-    check_whole(mesh, environment, programs)
+    check_all_reach_all(mesh, environment, programs)
 
 
-def test_a_host_loses_its_power(mesh: Mesh, programs: dict[str, Build]) -> None:
-    with settled(mesh, "power", LAYOUT, programs) as environment:
+def test_traffic_and_deploys_go_on_when_a_host_loses_its_power(mesh: Mesh, programs: dict[str, Build]) -> None:
+    with populated(mesh, "power", LAYOUT, programs) as environment:
         rest = all_but(environment, "h4")
         (dead,) = all_but(environment, "h1", "h2", "h3")
         with Traffic(environment, rest, rest, programs["musl"]) as traffic:
@@ -126,16 +132,16 @@ def test_a_host_loses_its_power(mesh: Mesh, programs: dict[str, Build]) -> None:
             dead.node.until_ready()
             traffic.until_deployed(3)
         traffic.check()
-        # Its workloads have gone with it, and so have their names.
+        # Its workloads are gone, and so must be their names.
         until(lambda: not rest[0].server.lookup(dead.name).ok, f"{dead.name} is still answered")
         environment.members.remove(dead)
-        mesh.until_whole()
+        mesh.until_healthy()
         for client in rest:
             with deployed(dead.node, environment.id, SERVICE, "again", client.server, programs["glibc"]) as deploy:
                 assert deploy.is_reached, str(deploy)
 
 
-# Changed by hand
+# Manual changes
 
 
 def _drop_peer(node: Node, other: Node) -> None:
@@ -189,16 +195,16 @@ def _set_down(node: Node, _other: Node) -> None:
 
 
 def _kill_tunnel(node: Node, _other: Node) -> None:
-    # The one of this host: there are no others in its namespace. After another change it may not be there yet.
+    # pidof finds only this host's, by its process namespace. After an earlier change it may not run again yet.
     kill = ["sh", "-c", "kill -KILL $(pidof wireguard-go)"]
     until(lambda: node.host.run(kill, check=False).returncode == 0, "there is no wireguard-go to be killed")
 
 
-BY_HAND: dict[str, Callable[[Node, Node], None]] = {
+MANUAL_CHANGES: dict[str, Callable[[Node, Node], None]] = {
     "a peer is removed": _drop_peer,
     "a peer is allowed nothing": _allow_nothing,
     "a peer is allowed everything": _allow_everything,
-    "another port is listened on": _change_port,
+    "the device listens on another port": _change_port,
     "all rules are flushed": _flush_rules,
     "one chain is flushed": _flush_chain,
     "the pins are flushed": _drop_members,
@@ -212,7 +218,7 @@ BY_HAND: dict[str, Callable[[Node, Node], None]] = {
 
 
 def state(node: Node) -> dict[str, list[str]]:
-    """What the system of ``node`` says of our device, links and rules; not what changes by itself."""
+    """The device, links and rules of ``node`` as its system shows them, without what changes by itself."""
     commands = {
         "peers": "wg show interlock0 allowed-ips; wg show interlock0 listen-port; wg show interlock0 public-key",
         "rules": "nft --stateless list ruleset",
@@ -234,26 +240,26 @@ def difference(before: dict[str, list[str]], after: dict[str, list[str]]) -> lis
     ]
 
 
-@pytest.mark.parametrize("change", BY_HAND)
-def test_what_is_changed_by_hand_is_mended(mesh: Mesh, environment: Settled, change: str) -> None:
+@pytest.mark.parametrize("change", MANUAL_CHANGES)
+def test_a_manual_change_is_repaired(mesh: Mesh, environment: PopulatedEnvironment, change: str) -> None:
     node, other = mesh.nodes["h1"], mesh.nodes["h2"]
-    mesh.until_whole()
+    mesh.until_healthy()
     has_device = ["wg", "show", "interlock0"]
     until(lambda: node.host.run(has_device, check=False).returncode == 0, "there is no device to begin with")
     before, repairs = state(node), node.metrics()["interlock_mesh_repairs_total"]
     with Traffic(environment, environment.members) as traffic:
-        BY_HAND[change](node, other)
+        MANUAL_CHANGES[change](node, other)
         until(
             lambda: node.metrics()["interlock_mesh_repairs_total"] > repairs and state(node) == before,
-            lambda: f"not mended: {difference(before, state(node))}",
+            lambda: f"not repaired: {difference(before, state(node))}",
         )
     traffic.check()
     for one, two in environment.pairs():
         found = one.server.tcp(two.name)
-        assert isinstance(found, Times), f"{one.name} to {two.name}: {found.text}"
+        assert isinstance(found, ConnectionTimes), f"{one.name} to {two.name}: {found.text}"
 
 
-def _attach_in_vain(node: Node, environment: Settled, workload: Workload) -> None:
+def _attach_without_answer(node: Node, environment: PopulatedEnvironment, workload: Workload) -> None:
     with pytest.raises(NoAgent):
         node.attach(environment.id, SERVICE, "begun", workload)
 

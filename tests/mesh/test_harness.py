@@ -1,6 +1,6 @@
-"""Proof that what the tests of the mesh look through sees: here nothing is the product, and what must not be there is.
+"""Negative controls of the mesh's test tools: without the product, they see what must not be there.
 
-Two hosts, each with a workload, and a way between them made by hand: with WireGuard, and without.
+Two hosts, each with a workload, and routes between them that the test makes: with WireGuard, and without.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import pytest
 from tests.clients.builds import Build
 from tests.mesh import topology
 from tests.mesh.capture import LINK, WIREGUARD, Capture
-from tests.mesh.talking import Times, talking
+from tests.mesh.talking import ConnectionTimes, talking
 from tests.mesh.topology import Underlay, Workload
 
 MEBI = 1 << 20
-STRANGER = "fd12:2:2::1"
+SPOOFED_SOURCE = "fd12:2:2::1"
 
 pytestmark = pytest.mark.skipif(bool(topology.why_not()), reason=f"no mesh of hosts: {topology.why_not()}")
 
@@ -30,11 +30,11 @@ def underlay() -> Iterator[Underlay]:
 
 @pytest.fixture(scope="module")
 def workloads(underlay: Underlay) -> list[Workload]:
-    """Two, on two hosts that are routers and no more."""
+    """Two workloads, on two hosts that only route."""
     hosts = [underlay.host(name) for name in ("left", "right")]
     made = [host.workload() for host in hosts]
     for number, (host, other, workload) in enumerate(zip(hosts, reversed(hosts), made, strict=True), 1):
-        workload.place = {"address": f"fd12:1:1::{number}"}
+        workload.attach_answer = {"address": f"fd12:1:1::{number}"}
         host.namespace.ip(
             [
                 f"link add rail0 type veth peer name railnet0 netns {workload.namespace.name}",
@@ -56,43 +56,45 @@ def workloads(underlay: Underlay) -> list[Workload]:
 
 
 @pytest.mark.parametrize("library", ["glibc", "musl"])
-def test_workloads_talk(workloads: list[Workload], programs: dict[str, Build], library: str) -> None:
+def test_the_program_connects_over_tcp_udp_and_icmp(
+    workloads: list[Workload], programs: dict[str, Build], library: str
+) -> None:
     left, right = workloads
     with talking(left, programs[library]) as talker, talking(right, programs[library]) as server:
         server.serve()
         times = talker.tcp(right.address, octets=MEBI)
-        assert isinstance(times, Times), times
+        assert isinstance(times, ConnectionTimes), times
         assert talker.udp(right.address).ok
         assert talker.icmp(right.address).ok
         talker.hold(right.address)
         held = talker.release()
         assert not held.broken
         refused = talker.tcp(right.address, port=1)
-        assert not isinstance(refused, Times)
+        assert not isinstance(refused, ConnectionTimes)
         assert refused.stage == "connect"
 
 
-def test_what_is_not_wireguard_is_seen_on_the_underlay(
+def test_a_capture_has_packets_on_the_underlay_that_are_not_wireguard(
     underlay: Underlay, workloads: list[Workload], programs: dict[str, Build]
 ) -> None:
     left, right = workloads
-    capture = Capture(underlay.namespace, passed_over=f"{WIREGUARD} or {LINK}")
+    capture = Capture(underlay.namespace, ignored=f"{WIREGUARD} or {LINK}")
     with capture, talking(left, programs["glibc"]) as talker:
-        talker.udp(right.address, port=51820)  # on its port, and yet no message of it
+        talker.udp(right.address, port=51820)  # on WireGuard's port, but not a WireGuard message
     assert {packet.kind for packet in capture.kept} == {"udp", "icmpv6 1"}
 
 
-def test_a_spoofed_packet_is_seen_where_it_arrives(workloads: list[Workload], programs: dict[str, Build]) -> None:
+def test_a_capture_has_spoofed_packets_where_they_arrive(workloads: list[Workload], programs: dict[str, Build]) -> None:
     left, right = workloads
     with ExitStack() as stack:
         capture = stack.enter_context(Capture(right.namespace, "railnet0", LINK))
         talker = stack.enter_context(talking(left, programs["glibc"]))
-        assert talker.spoof(STRANGER, right.address).words == ("9",)
-    spoofed = [packet.kind for packet in capture.kept if str(packet.source) == STRANGER]
+        assert talker.spoof(SPOOFED_SOURCE, right.address).words == ("9",)
+    spoofed = [packet.kind for packet in capture.kept if str(packet.source) == SPOOFED_SOURCE]
     assert sorted(spoofed) == ["icmpv6 128"] * 3 + ["tcp"] * 3 + ["udp"] * 3
 
 
-def test_wireguard_is_known_on_the_underlay(
+def test_a_capture_ignores_wireguard_on_the_underlay(
     underlay: Underlay, workloads: list[Workload], programs: dict[str, Build]
 ) -> None:
     left, right = workloads
@@ -115,10 +117,10 @@ def test_wireguard_is_known_on_the_underlay(
         host.run(["wg", "set", "wg0", "listen-port", "51820", "private-key", "/dev/stdin", *peer], text=keys[number])
         host.namespace.ip(["link set wg0 up", f"route replace {other.address} dev wg0"])
     before = underlay.carried()
-    capture = Capture(underlay.namespace, passed_over=f"{WIREGUARD} or {LINK}")
+    capture = Capture(underlay.namespace, ignored=f"{WIREGUARD} or {LINK}")
     with capture, talking(left, programs["glibc"]) as talker, talking(right, programs["musl"]) as server:
         server.serve()
-        assert isinstance(talker.tcp(right.address, octets=MEBI), Times)
+        assert isinstance(talker.tcp(right.address, octets=MEBI), ConnectionTimes)
     assert capture.kept == []
     assert underlay.carried() > before + 2 * MEBI
     assert left.host.run(["sh", "-c", "ls /run/wireguard"]).stdout.split() == ["wg0.sock"]

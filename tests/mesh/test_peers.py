@@ -1,4 +1,4 @@
-"""An external peer: a machine that has nothing of the product but the file that `interlock peer add` printed.
+"""An external peer: a machine without the product, but with the file that `interlock peer add` printed.
 
 It has WireGuard, its wg-quick(8), and openresolv, as Debian has them.
 """
@@ -15,18 +15,18 @@ import pytest
 from tests.clients import builds
 from tests.clients.builds import Build, Unavailable
 from tests.mesh.capture import LINK, WIREGUARD, Capture
-from tests.mesh.members import Layout, Settled, settled
+from tests.mesh.members import Layout, PopulatedEnvironment, populated
 from tests.mesh.mesh import Mesh, until
-from tests.mesh.talking import PORT, Said, talk_once
+from tests.mesh.talking import PORT, Reply, talk_once
 from tests.mesh.topology import Host
 
 LAYOUT: Layout = {"web": {"w1": "h1", "w2": "h2"}, "db": {"d3": "h3"}}
 OTHERS: Layout = {"only": {"o2": "h2", "o4": "h4"}}
 GATEWAY = "h2"
 OCTETS = 100_000
-SHORT = 300  # ms that are waited for what must not come
+NO_REPLY_TIMEOUT = 300  # ms to wait for a reply that must not come
 
-# What the package would have installed, where it would be.
+# Puts the files of the package openresolv where its installation would.
 _PUT_IN_PLACE = """
 set -e
 for place in sbin lib; do mount -t overlay -o "lowerdir=$0/$place:/$place" overlay "/$place"; done
@@ -35,20 +35,20 @@ cp "$0/etc/resolvconf.conf" /etc/
 
 
 @pytest.fixture(scope="module")
-def environment(mesh: Mesh, programs: dict[str, Build]) -> Iterator[Settled]:
-    with settled(mesh, "peers", LAYOUT, programs) as environment:
+def environment(mesh: Mesh, programs: dict[str, Build]) -> Iterator[PopulatedEnvironment]:
+    with populated(mesh, "peers", LAYOUT, programs) as environment:
         yield environment
 
 
 @pytest.fixture(scope="module")
-def others(mesh: Mesh, programs: dict[str, Build]) -> Iterator[Settled]:
-    with settled(mesh, "others", OTHERS, programs) as environment:
+def others(mesh: Mesh, programs: dict[str, Build]) -> Iterator[PopulatedEnvironment]:
+    with populated(mesh, "others", OTHERS, programs) as environment:
         yield environment
 
 
 @pytest.fixture
-def laptop(mesh: Mesh, environment: Settled) -> Iterator[Host]:
-    """A machine on the underlay on which `interlock peer add`, and what it printed, has been put to use."""
+def laptop(mesh: Mesh, environment: PopulatedEnvironment) -> Iterator[Host]:
+    """A machine on the underlay that runs wg-quick with the file of `interlock peer add`."""
     if shutil.which("wg-quick") is None:
         pytest.skip("no wg-quick: install the package wireguard-tools")
     try:
@@ -69,64 +69,74 @@ def laptop(mesh: Mesh, environment: Settled) -> Iterator[Host]:
         machine.kill()
 
 
-def reach_all(laptop: Host, program: Build, target: str) -> list[Said]:
-    """What comes of trying ``target`` over UDP, ICMP and TCP."""
-    requests = (("udp", target, PORT, SHORT), ("icmp", target, SHORT), ("tcp", target, PORT, OCTETS, 5 * SHORT))
+def reach_all(laptop: Host, program: Build, target: str) -> list[Reply]:
+    """The replies to tries of ``target`` over UDP, ICMP and TCP."""
+    requests = (
+        ("udp", target, PORT, NO_REPLY_TIMEOUT),
+        ("icmp", target, NO_REPLY_TIMEOUT),
+        ("tcp", target, PORT, OCTETS, 5 * NO_REPLY_TIMEOUT),
+    )
     return [talk_once(laptop, program, *request) for request in requests]
 
 
-def test_it_reaches_the_services_by_name_and_nothing_else(
-    mesh: Mesh, environment: Settled, others: Settled, laptop: Host, programs: dict[str, Build]
+def test_an_external_peer_reaches_its_environment_by_name_and_nothing_else(
+    mesh: Mesh,
+    environment: PopulatedEnvironment,
+    others: PopulatedEnvironment,
+    laptop: Host,
+    programs: dict[str, Build],
 ) -> None:
     until(lambda: talk_once(laptop, programs["musl"], "lookup", "web").ok, "no name is known there")
     with ExitStack() as stack:
-        underlay = stack.enter_context(Capture(mesh.underlay.namespace, passed_over=f"{WIREGUARD} or {LINK}"))
+        underlay = stack.enter_context(Capture(mesh.underlay.namespace, ignored=f"{WIREGUARD} or {LINK}"))
         for program in programs.values():
             for member in environment.members:
                 found = reach_all(laptop, program, member.name)
-                assert [said.words[0] for said in found if said.ok] == [member.address] * 3, found
-            everything = {member.address for member in environment.members if member.service == "web"}
-            assert set(talk_once(laptop, program, "lookup", "web").words[1:]) == everything
+                assert [reply.words[0] for reply in found if reply.ok] == [member.address] * 3, found
+            web_addresses = {member.address for member in environment.members if member.service == "web"}
+            assert set(talk_once(laptop, program, "lookup", "web").words[1:]) == web_addresses
 
         captures = [stack.enter_context(Capture(member.workload.namespace)) for member in others.members]
         peer = laptop.run(["wg", "show", "office", "peers"]).stdout.strip()
         dropped, sent = mesh.drops(), 0
         for is_honest in (True, False):
-            if not is_honest:  # it sends there what it has no business with, and in the names of others
+            if not is_honest:  # it sends packets to other environments, and with source addresses of others
                 laptop.run(["wg", "set", "office", "peer", peer, "allowed-ips", "fd12::/16"])
                 laptop.namespace.ip(["route replace fd12::/16 dev office"])
             for member in others.members:
                 assert not talk_once(laptop, programs["musl"], "lookup", member.name).ok
-                assert not any(said.ok for said in reach_all(laptop, programs["glibc"], member.address))
+                assert not any(reply.ok for reply in reach_all(laptop, programs["glibc"], member.address))
                 for source in (environment.members[0].address, others.members[0].address):
                     spoofed = talk_once(laptop, programs["glibc"], "spoof", source, member.address, PORT)
                     sent += 0 if is_honest else int(spoofed.words[0])
             check_host_is_closed(mesh, environment, laptop, programs["glibc"])
     assert sent
-    # What it sent in the names of others WireGuard itself has dropped; the rest was for us to drop.
+    # WireGuard itself has dropped the packets with other source addresses; the firewall must drop the rest.
     until(lambda: mesh.drops() > dropped, "nothing was dropped")
     assert [packet for capture in captures for packet in capture.kept] == []
     assert underlay.kept == []
 
 
-def check_host_is_closed(mesh: Mesh, environment: Settled, laptop: Host, program: Build) -> None:
+def check_host_is_closed(mesh: Mesh, environment: PopulatedEnvironment, laptop: Host, program: Build) -> None:
     """Of its gateway it reaches the resolver, and no other port."""
     resolver = str(environment.network.network_address + 0x10)
     listening = mesh.nodes[GATEWAY].host.call(lambda: socket.create_server(("::", PORT), family=socket.AF_INET6))
     with listening:
-        assert not any(said.ok for said in reach_all(laptop, program, resolver))
+        assert not any(reply.ok for reply in reach_all(laptop, program, resolver))
 
 
-def test_it_is_reached_by_the_services(environment: Settled, laptop: Host, programs: dict[str, Build]) -> None:
+def test_services_reach_the_external_peer(
+    environment: PopulatedEnvironment, laptop: Host, programs: dict[str, Build]
+) -> None:
     until(lambda: talk_once(laptop, programs["musl"], "lookup", "web").ok, "no name is known there")
-    told = laptop.run(["ip", "-6", "-oneline", "address", "show", "dev", "office", "scope", "global"]).stdout
-    address = told.split()[3].removesuffix("/128")
+    shown = laptop.run(["ip", "-6", "-oneline", "address", "show", "dev", "office", "scope", "global"]).stdout
+    address = shown.split()[3].removesuffix("/128")
     for member in environment.members:
         assert member.server.icmp(address).ok, member.name
 
 
-def test_once_it_is_removed_it_reaches_nothing(
-    mesh: Mesh, environment: Settled, laptop: Host, programs: dict[str, Build]
+def test_a_removed_peer_reaches_nothing(
+    mesh: Mesh, environment: PopulatedEnvironment, laptop: Host, programs: dict[str, Build]
 ) -> None:
     until(lambda: talk_once(laptop, programs["musl"], "lookup", "web").ok, "no name is known there")
     gateway, key = mesh.nodes[GATEWAY], laptop.run(["wg", "show", "office", "public-key"]).stdout.strip()
@@ -136,8 +146,8 @@ def test_once_it_is_removed_it_reaches_nothing(
     with ExitStack() as stack:
         captures = [stack.enter_context(Capture(member.workload.namespace)) for member in environment.members]
         for member in environment.members:
-            assert not any(said.ok for said in reach_all(laptop, programs["glibc"], member.address))
+            assert not any(reply.ok for reply in reach_all(laptop, programs["glibc"], member.address))
         assert not talk_once(laptop, programs["musl"], "lookup", "web").ok
     assert [packet for capture in captures for packet in capture.kept] == []
     laptop.run(["wg-quick", "down", "office"])
-    mesh.until_whole()
+    mesh.until_healthy()

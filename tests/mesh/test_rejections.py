@@ -1,7 +1,7 @@
-"""What the store holds and no system may be given is kept out, and named; nobody else notices.
+"""Hosts and documents that must not be applied: agents reject them, report them, and apply all others.
 
-The admin API and the agents write nothing of the kind, and the store's scripts refuse a part of it; so here it is
-written straight to the store.
+The admin API and the agents never write such data, and the store's scripts refuse a part of it; so these tests write
+it to the store directly.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from store.index import IndexEntry
 from store.keys import Keys
 from store.store import Store
 from tests.clients.builds import Build
-from tests.mesh.members import Layout, Settled, settled
+from tests.mesh.members import Layout, PopulatedEnvironment, populated
 from tests.mesh.mesh import Mesh, Node, until
-from tests.mesh.talking import Times
+from tests.mesh.talking import ConnectionTimes
 from tests.mesh.topology import V4
 from tests.mesh.traffic import Traffic
 from tests.store.servers import redis_of
@@ -39,15 +39,15 @@ LAYOUT: Layout = {"web": {"w1": "h1", "w2": "h2", "w3": "h3", "w4": "h4"}}
 
 
 @pytest.fixture
-def environment(mesh: Mesh, programs: dict[str, Build]) -> Iterator[Settled]:
-    with settled(mesh, "rejections", LAYOUT, programs) as environment:
+def environment(mesh: Mesh, programs: dict[str, Build]) -> Iterator[PopulatedEnvironment]:
+    with populated(mesh, "rejections", LAYOUT, programs) as environment:
         yield environment
 
 
-def check_all_reach_all(environment: Settled) -> None:
+def check_all_reach_all(environment: PopulatedEnvironment) -> None:
     for one, other in environment.pairs():
         found = one.server.tcp(other.name)
-        assert isinstance(found, Times), f"{one.name} to {other.name}: {found.text}"
+        assert isinstance(found, ConnectionTimes), f"{one.name} to {other.name}: {found.text}"
 
 
 def test_an_agent_with_the_key_of_another_host_does_not_start(mesh: Mesh) -> None:
@@ -56,15 +56,17 @@ def test_an_agent_with_the_key_of_another_host_does_not_start(mesh: Mesh) -> Non
         thief.state.mkdir(mode=0o700)
         shutil.copy(victim.state / "wireguard.key", thief.state)
         thief.agent.start()
-        until(lambda: not thief.agent.is_running, "it goes on")
-        said = thief.agent.log.splitlines()[-1]
-        assert said.startswith(f"interlock: host {victim.name!r} has this public key")
+        until(lambda: not thief.agent.is_running, "it still runs")
+        message = thief.agent.log.splitlines()[-1]
+        assert message.startswith(f"interlock: host {victim.name!r} has this public key")
     finally:
         mesh.remove(thief)
-    mesh.until_whole()
+    mesh.until_healthy()
 
 
-def test_two_hosts_with_one_key(mesh: Mesh, environment: Settled) -> None:
+def test_a_host_with_the_key_of_another_is_rejected_and_reported_by_all(
+    mesh: Mesh, environment: PopulatedEnvironment
+) -> None:
     owner = mesh.nodes["h2"]
     thief = Host("thief", f"{V4}99:51820", owner.ask("mesh")["public_key"])
     instances = ("environments", environment.id, "services", "web", "instances")
@@ -74,16 +76,16 @@ def test_two_hosts_with_one_key(mesh: Mesh, environment: Settled) -> None:
         try:
             for node in mesh.nodes.values():
                 reason = f"its public key is that of {'this host' if node is owner else 'another host'}"
-                until_told(node, f"rejected: host thief: {reason}")
+                until_reported(node, f"rejected: host thief: {reason}")
                 assert {"what": "host thief", "reason": reason}.items() <= node.agent.events("rejected")[-1].items()
                 assert node.metrics()["interlock_mesh_rejected"] == 1
-                # The key is still its owner's, and leads to no address that the other one claims.
+                # The peer with this key is still its owner, and gets no address of the other host.
                 assert address not in node.host.run(["wg", "show", "interlock0", "allowed-ips"]).stdout
             check_all_reach_all(environment)
         finally:
             mesh.client.delete(*instances, "stolen")
     traffic.check()
-    mesh.until_whole()
+    mesh.until_healthy()
 
 
 def _claim_twice(services: Any) -> str:
@@ -98,19 +100,21 @@ def _claim_outside(services: Any) -> str:
 
 
 @pytest.mark.parametrize("spoil", [_claim_twice, _claim_outside], ids=["claimed twice", "outside its environment"])
-def test_an_address_that_cannot_be(mesh: Mesh, environment: Settled, spoil: Callable[[Any], str]) -> None:
+def test_a_document_with_an_impossible_address_is_quarantined_and_reported(
+    mesh: Mesh, environment: PopulatedEnvironment, spoil: Callable[[Any], str]
+) -> None:
     with Traffic(environment, environment.members) as traffic, spoilt_document(mesh, environment.id, spoil) as address:
         for node in mesh.nodes.values():
-            until_told(node, address)
+            until_reported(node, address)
             assert address in node.agent.events("document_quarantined")[-1]["reason"]
             assert node.metrics()["interlock_environments_quarantined"] == 1
-        check_all_reach_all(environment)  # by the document before it
+        check_all_reach_all(environment)  # the last good document is still applied
     traffic.check()
-    mesh.until_whole()
+    mesh.until_healthy()
 
 
-def until_told(node: Node, text: str) -> None:
-    """Returns when ``text`` is in what who asks ``node`` for its mesh is told."""
+def until_reported(node: Node, text: str) -> None:
+    """Returns when `interlock mesh` on ``node`` shows ``text``."""
     until(
         lambda: text in node.interlock("mesh").stdout, lambda: f"{text!r} is not in:\n{node.interlock('mesh').stdout}"
     )
@@ -118,13 +122,13 @@ def until_told(node: Node, text: str) -> None:
 
 @contextmanager
 def written_host(mesh: Mesh, host: Host) -> Iterator[None]:
-    """Has the store hold ``host``, whoever has its key."""
+    """Writes ``host`` to the store, also if another host has its key."""
     touching = Host("bystander", f"{V4}98:51820", PrivateKey.generate().public)
 
     async def write(store: Store) -> None:
         async with redis_of(mesh.store.url) as redis:
             await redis.hset(KEYS.hosts, host.id, encode_host(host))
-        await store.hosts.register(touching)  # all hosts are read when one of them has changed
+        await store.hosts.register(touching)  # agents read all hosts when one of them was changed
 
     async def forget(store: Store) -> None:
         await store.hosts.forget(host.id)
@@ -139,25 +143,25 @@ def written_host(mesh: Mesh, host: Host) -> Iterator[None]:
 
 @contextmanager
 def spoilt_document(mesh: Mesh, id_: str, spoil: Callable[[Any], str]) -> Iterator[str]:
-    """Has the store hold a newer document of an environment that cannot be; gives what ``spoil`` says of it."""
+    """Writes a newer document of an environment to the store that ``spoil`` has made invalid; gives its result."""
     environment = EnvironmentId(id_)
 
     async def spoil_it(store: Store) -> tuple[str, Environment]:
         revision, before = await store.environments.read(environment)
         assert before is not None
-        told = json.loads(document.encode(before))
-        told["revision"] = revision + 1
-        said = spoil(told["services"])
-        written = json.dumps(told).encode()
+        fields = json.loads(document.encode(before))
+        fields["revision"] = revision + 1
+        address = spoil(fields["services"])
+        written = json.dumps(fields).encode()
         entry = IndexEntry(revision + 1, document.digest(written), hosts_of(before))
         await store.environments._write(environment, before.network, revision, entry, written)
-        return said, replace(before, revision=revision + 2)
+        return address, replace(before, revision=revision + 2)
 
-    said, mended = _do(mesh, spoil_it)
+    address, repaired = _do(mesh, spoil_it)
     try:
-        yield said
+        yield address
     finally:
-        _do(mesh, lambda store: store.environments.commit(mended, mended.revision - 1))
+        _do(mesh, lambda store: store.environments.commit(repaired, repaired.revision - 1))
 
 
 def _do(mesh: Mesh, what: Callable[[Store], Awaitable[T]]) -> T:

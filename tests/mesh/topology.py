@@ -1,4 +1,4 @@
-"""Hosts, as far as their kernel knows: namespaces of network, mounts and processes, joined by a bridge.
+"""Hosts of the mesh, made of namespaces for network, mounts and processes, and joined by a bridge.
 
     underlay ── a bridge in a namespace of its own
        └─ host ── eth0 with 192.0.2.N and 2001:db8::N; /run, /etc, /proc of its own; ends with its first process
@@ -60,7 +60,7 @@ _ENTER_WORKLOAD = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
 
 
 def why_not() -> str:
-    """What keeps this machine from running a mesh; empty if nothing does."""
+    """Why this machine cannot run a mesh; empty if it can."""
     if os.getuid() != 0:
         return "not root, and namespaces need it"
     if not Path("/dev/net/tun").exists():
@@ -89,7 +89,7 @@ class Host:
         self.boot()
 
     def boot(self) -> None:
-        """Makes it new: an empty host with nothing in it but its addresses on the underlay."""
+        """Starts it as an empty host that has nothing but its addresses on the underlay."""
         self.namespace = namespaces.make(PREFIX, self.name)
         self._plug_in()
         with tempfile.TemporaryDirectory(prefix="interlock-mesh-") as scratch:
@@ -131,8 +131,8 @@ class Host:
     def is_up(self) -> bool:
         return self._init.poll() is None
 
-    def places(self, network: Namespace | None = None) -> list[tuple[Path, int]]:
-        """Its namespaces, with ``network`` for its own network."""
+    def namespace_paths(self, network: Namespace | None = None) -> list[tuple[Path, int]]:
+        """The paths of its namespaces and their kinds. ``network`` takes the place of its own network namespace."""
         of_init = Path(f"/proc/{self._init.pid}/ns")
         return [
             ((network or self.namespace).path, CLONE_NEWNET),
@@ -142,20 +142,20 @@ class Host:
 
     def call(self, function: Callable[[], T]) -> T:
         """What ``function`` returns when it is called inside: its sockets are there, and its paths."""
-        return call_inside(self.places(), function)
+        return call_inside(self.namespace_paths(), function)
 
     def run(
         self, command: Sequence[str], *, check: bool = True, text: str | None = None
     ) -> subprocess.CompletedProcess[str]:
         """``command``, run to its end inside, with ``text`` as its input."""
-        return _run(self.places(), command, check, text)
+        return _run(self.namespace_paths(), command, check, text)
 
     def popen(
         self, command: Sequence[str], log: IO[bytes], environ: Mapping[str, str] | None = None
     ) -> subprocess.Popen[bytes]:
-        """``command``, started inside; what it says goes to ``log``."""
+        """``command``, started inside; its output goes to ``log``."""
         return self.start(
-            self.places(),
+            self.namespace_paths(),
             lambda: subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -168,10 +168,10 @@ class Host:
         )
 
     def start(
-        self, places: list[tuple[Path, int]], popen: Callable[[], subprocess.Popen[bytes]]
+        self, namespace_paths: list[tuple[Path, int]], popen: Callable[[], subprocess.Popen[bytes]]
     ) -> subprocess.Popen[bytes]:
-        """What ``popen`` starts in ``places`` of this host."""
-        child = call_inside(places, popen)
+        """Starts a process by ``popen`` in ``namespace_paths``; the process ends with this host."""
+        child = call_inside(namespace_paths, popen)
         self._children.append(child)
         return child
 
@@ -182,17 +182,17 @@ class Host:
         return made
 
     def unplug(self) -> None:
-        """Pulls its cable."""
+        """Pulls its network cable."""
         self._underlay.namespace.ip([f"link set {self.port} down"])
 
     def plug(self) -> None:
-        """Puts its cable back."""
+        """Plugs its network cable in again."""
         self._underlay.namespace.ip([f"link set {self.port} up"])
 
     def kill(self) -> None:
-        """Its power fails: all that runs in it or in its workloads is gone at once, and its network with it."""
+        """Its power fails: all processes in it and in its workloads are gone at once, and so is its network."""
         self._init.kill()
-        # A first process has not ended before all others of its namespace are waited for, and these are our children.
+        # The first process ends only once all others of its namespace were waited for; this process is their parent.
         for child in self._children:
             child.wait()
         self._children.clear()
@@ -201,7 +201,7 @@ class Host:
             workload.remove()
         self._workloads.clear()
         self.namespace.remove()
-        # The kernel takes its time with a namespace; nobody is to wait for a host that is half there.
+        # The kernel removes a namespace with a delay. Without its cable, the host is off the underlay at once.
         with contextlib.suppress(RuntimeError):
             self._underlay.namespace.ip([f"link delete {self.port}"])
 
@@ -215,19 +215,19 @@ class Workload:
         self._directory = tempfile.TemporaryDirectory(prefix="interlock-mesh-")
         self.resolv_conf = Path(self._directory.name) / "resolv.conf"
         self.resolv_conf.write_text("# not attached\n")
-        self.place: Mapping[str, Any] = {}
-        """What the agent said of it when it was attached, see `Node.attach`."""
+        self.attach_answer: Mapping[str, Any] = {}
+        """The agent's answer when it was attached; see `Node.attach`."""
         namespace.ip(["link set lo up"])
 
     @property
     def path(self) -> str:
-        """Its network namespace, the way that it is named to the agent."""
+        """The path of its network namespace, as the agent needs it."""
         return str(self.namespace.path)
 
     @property
     def address(self) -> str:
         """The address that it was attached with."""
-        address: str = self.place["address"]
+        address: str = self.attach_answer["address"]
         return address
 
     def call(self, function: Callable[[], T]) -> T:
@@ -238,12 +238,12 @@ class Workload:
         self, command: Sequence[str], resolv_conf: Path | None = None, *, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """``command``, run to its end inside, with the workload's resolv.conf, as it is now, or another."""
-        return _run(self.host.places(self.namespace), self._entering(command, resolv_conf), check)
+        return _run(self.host.namespace_paths(self.namespace), self._entering(command, resolv_conf), check)
 
     def popen(self, command: Sequence[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
         """``command``, started inside, with pipes as its input and output. It ends with its host."""
         return self.host.start(
-            self.host.places(self.namespace),
+            self.host.namespace_paths(self.namespace),
             lambda: subprocess.Popen(
                 self._entering(command, None),
                 stdin=subprocess.PIPE,
@@ -264,7 +264,7 @@ class Workload:
 
 
 class Underlay:
-    """What the hosts are joined by. Nothing else is on it."""
+    """The network that joins the hosts. Nothing else is on it."""
 
     def __init__(self) -> None:
         self.namespace = namespaces.make(PREFIX, "underlay")
@@ -285,10 +285,10 @@ class Underlay:
         return made
 
     def carried(self) -> int:
-        """How many octets the hosts have sent over it so far."""
+        """The number of octets that the hosts have sent over it so far."""
         command = ["ip", "-netns", self.namespace.name, "-json", "-statistics", "link", "show", "master", "br0"]
-        told = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
-        return sum(port["stats64"]["rx"]["bytes"] for port in told)
+        ports = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+        return sum(port["stats64"]["rx"]["bytes"] for port in ports)
 
     def close(self) -> None:
         """Removes all of it."""
@@ -315,10 +315,10 @@ def _start_init(scratch: str) -> subprocess.Popen[bytes]:
 
 
 def _run(
-    places: list[tuple[Path, int]], command: Sequence[str], check: bool, text: str | None = None
+    namespace_paths: list[tuple[Path, int]], command: Sequence[str], check: bool, text: str | None = None
 ) -> subprocess.CompletedProcess[str]:
     result = call_inside(
-        places,
+        namespace_paths,
         lambda: subprocess.run(
             command, input=text or "", capture_output=True, text=True, check=False, cwd=ROOT, timeout=DEADLINE
         ),

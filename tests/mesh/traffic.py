@@ -1,7 +1,7 @@
-"""What goes on while something happens: connections that are held, names that are asked for, deploys that are made.
+"""Traffic during a test: connections that stay open, queries for names, and deploys.
 
-Whatever happens, three things hold, and `Traffic.check` sees to them: no connection is lost, no answer is wrong, and
-whoever connects right after a deploy that succeeded is connected.
+Whatever the test does to the mesh, `Traffic.check` demands three things: no connection is lost, no answer is wrong, and
+the first connection after every deploy that succeeded is established.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Self
 from agent.control.client import Refusal
 from tests.clients.builds import Build
 from tests.mesh.deploying import Deploy, deployed
-from tests.mesh.members import Member, Settled, instance_name
+from tests.mesh.members import Member, PopulatedEnvironment, instance_name
 from tests.mesh.mesh import Node, until
 from tests.mesh.prober import Prober
-from tests.mesh.talking import Held, Talker
+from tests.mesh.talking import HeldConnection, Talker
 
 SERVICE = "deployed"
-"""The service that is deployed; it is to be there."""
+"""The service of the deploys. The environment must have it."""
 
 _serials = count()
 
@@ -28,21 +28,21 @@ _serials = count()
 class Traffic:
     """Traffic of ``environment`` for the length of a with-statement.
 
-    Each of ``members`` holds a connection to the next one. Deploys are made on the hosts of ``deployers``, and it is
-    they who connect; without them there are none. The names are asked for in the first of ``members``. Their servers
-    are free to be asked meanwhile.
+    Each of ``members`` keeps a connection to the next one. Deploys are made on the hosts of ``deployers`` in turn, and
+    ``deployers`` connect to them; without ``deployers`` there are no deploys. The queries come from the first of
+    ``members``. The tests may use the members' servers meanwhile.
     """
 
     def __init__(
         self,
-        environment: Settled,
+        environment: PopulatedEnvironment,
         members: Sequence[Member],
         deployers: Sequence[Member] = (),
         build: Build | None = None,
     ) -> None:
         self.deploys: list[Deploy] = []
         self.refused: list[str] = []
-        self.held: dict[str, Held] = {}
+        self.held: dict[str, HeldConnection] = {}
         self._environment, self._members, self._deployers, self._build = environment, members, deployers, build
         self._serial, self._number = next(_serials), 0
         self.prober = Prober(members[0].workload, self._names)
@@ -66,7 +66,7 @@ class Traffic:
         self.prober.__exit__()
 
     def until_deployed(self, more: int) -> None:
-        """Returns when so many more deploys have been made."""
+        """Returns when ``more`` further deploys have been made."""
         wanted = len(self.deploys) + more
         until(lambda: len(self.deploys) >= wanted or self._fault, lambda: f"no deploys; refused: {self.refused}")
         assert self._fault is None, self._fault
@@ -78,26 +78,26 @@ class Traffic:
         assert self._fault is None, self._fault
 
     def check(self, *, refusals: bool = False) -> None:
-        """Fails unless all went well, once it is over. With ``refusals``, deploys may have been refused."""
+        """Fails unless all went well; to be called at the end. With ``refusals``, deploys may have been refused."""
         assert self._fault is None, self._fault
         assert {between: held for between, held in self.held.items() if held.broken or not held.count} == {}
-        assert self.prober.wrong(self._known()) == []
+        assert self.prober.wrong_answers(self._known()) == []
         assert [str(deploy) for deploy in self.deploys if not deploy.is_reached] == []
         assert refusals or self.refused == []
 
     @property
     def longest_gap(self) -> float:
-        """Milliseconds: the longest that any of the connections was interrupted."""
+        """The longest interruption of any of the connections, in milliseconds."""
         return max(held.longest_gap for held in self.held.values())
 
     def _ring(self) -> list[tuple[Member, Member]]:
         return list(zip(self._members, [*self._members[1:], self._members[0]], strict=True))
 
     def _names(self) -> list[str]:
-        # Of the deploys, the one that has just gone, the one that is being made, and one that there is not yet.
+        # Of the deploys: the one that was just removed, the one that is being made, and the next one.
         recent = range(max(0, self._number - 1), self._number + 2)
-        ours = [member.name for member in self._environment.members]
-        return [*ours, *(instance_name(SERVICE, self._id(number)) for number in recent)]
+        members = [member.name for member in self._environment.members]
+        return [*members, *(instance_name(SERVICE, self._id(number)) for number in recent)]
 
     def _id(self, number: int) -> str:
         return f"t{self._serial}-{number}"
@@ -105,17 +105,17 @@ class Traffic:
     def _known(self) -> dict[str, set[str]]:
         """The addresses that each name ever had.
 
-        Nobody is told the address of a deploy that was refused halfway; what was answered under its name is its own if
-        it is of its service, and nobody else's.
+        A deploy that was refused halfway had an address that this test never learned. So an answer under its name
+        counts as right if it is always the same address, and no other name's.
         """
         known = {member.name: {member.address} for member in self._environment.members}
         known |= {deploy.name: {deploy.workload.address} for deploy in self.deploys}
         taken = {address for addresses in known.values() for address in addresses}
-        seen: dict[str, set[str]] = {}
+        answered: dict[str, set[str]] = {}
         for answer in self.prober.answers:
             if answer.name not in known:
-                seen.setdefault(answer.name, set()).update(answer.addresses - taken)
-        return known | {name: addresses for name, addresses in seen.items() if len(addresses) == 1}
+                answered.setdefault(answer.name, set()).update(answer.addresses - taken)
+        return known | {name: addresses for name, addresses in answered.items() if len(addresses) == 1}
 
     def _deploy_all(self) -> None:
         try:
@@ -123,9 +123,9 @@ class Traffic:
                 if self._is_over.is_set():
                     return
                 self._number = number
-                place = self._deployers[number % len(self._deployers)]
+                deployer = self._deployers[number % len(self._deployers)]
                 client = self._deployers[(number + 1) % len(self._deployers)].talkers["musl"]
-                self._deploy(place.node, self._id(number), client)
+                self._deploy(deployer.node, self._id(number), client)
         except BaseException as error:  # noqa: BLE001 handed over to the thread that waits
             self._fault = error
 

@@ -1,7 +1,7 @@
 """The CNI plugin as runtimes start it, a process for each command, on the agent's real socket.
 
-Behind the socket stands a desk instead of the agent: it knows what is attached, and does nothing else. What comes of it
-in a real network is in tests/mesh/test_containers.py.
+A fake agent answers on the socket: it keeps what is attached, and changes no network. tests/mesh/test_containers.py
+tests the plugin with a real agent.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ANSWER = {
 }  # fmt: skip
 DNS = {"nameservers": ["fd12::10"], "search": ["railway.internal"], "options": ["ndots:1"]}
 ROUTES = [{"dst": "fd12::/16", "gw": "fe80::1"}]
-BRIDGED: dict[str, Any] = {  # what the bridge plugin leaves behind
+BRIDGED: dict[str, Any] = {  # the result of the bridge plugin
     "cniVersion": "1.0.0",
     "interfaces": [{"name": "cni0", "mac": "02:00:00:00:00:09"}, {"name": "eth0", "sandbox": NETNS}],
     "ips": [{"address": "10.88.0.2/16", "gateway": "10.88.0.1", "interface": 1}],
@@ -50,17 +50,17 @@ BRIDGED: dict[str, Any] = {  # what the bridge plugin leaves behind
 }
 
 
-class Desk:
-    """Answers as an agent does: ``attached`` by the containers' names. ``failure`` is raised where there is one."""
+class FakeAgent:
+    """Answers as an agent does. ``attached`` is by container; ``failure``, if set, is raised for every request."""
 
     def __init__(self) -> None:
         self.attached: dict[str, Attachment] = {}
-        self.asked: list[Request] = []
+        self.requests: list[Request] = []
         self.failure: AgentError | None = None
         self.status = {"host": "h1", "ready": True, "reason": "", "limited": False}
 
     async def handle(self, request: Request) -> Mapping[str, Any]:
-        self.asked.append(request)
+        self.requests.append(request)
         if self.failure:
             raise self.failure
         match request:
@@ -112,8 +112,8 @@ class Runtime:
     def config(self, **settings: Any) -> dict[str, Any]:
         """The network's configuration."""
         names = {"cniVersion": "1.1.0", "name": "production", "type": "interlock-cni"}
-        ours = {"environment": "production", "service": "api", "agentDir": str(self.directory)}
-        return without_none({**names, **ours, **settings})
+        required = {"environment": "production", "service": "api", "agentDir": str(self.directory)}
+        return without_none({**names, **required, **settings})
 
 
 def without_none(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,14 +121,14 @@ def without_none(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def desk() -> Desk:
-    return Desk()
+def agent() -> FakeAgent:
+    return FakeAgent()
 
 
 @pytest_asyncio.fixture
-async def cni_(desk: Desk, tmp_path: Path) -> AsyncIterator[Runtime]:
-    """The plugin, with a desk to ask."""
-    server = ControlServer(tmp_path / CONTROL_SOCKET, desk.handle)
+async def cni_(agent: FakeAgent, tmp_path: Path) -> AsyncIterator[Runtime]:
+    """The plugin, with a fake agent."""
+    server = ControlServer(tmp_path / CONTROL_SOCKET, agent.handle)
     await server.start()
     yield Runtime(tmp_path)
     await server.stop()
@@ -151,21 +151,21 @@ async def test_add_gives_a_result_for_the_newest_version(cni_: Runtime) -> None:
 
 
 @pytest.mark.parametrize(("version", "more"), [("0.3.1", {"version": "6"}), ("0.4.0", {"version": "6"}), ("1.0.0", {})])
-async def test_add_gives_older_versions_what_they_know(cni_: Runtime, version: str, more: dict[str, str]) -> None:
+async def test_add_gives_a_result_for_each_older_version(cni_: Runtime, version: str, more: dict[str, str]) -> None:
     status, result = await cni_("ADD", {"cniVersion": version})
     assert (status, result["cniVersion"]) == (0, version)
     assert result["ips"] == [{"address": "fd12:1:1:1::1/128", "gateway": "fe80::1", "interface": 1, **more}]
     assert not any("mtu" in one for one in result["interfaces"])
 
 
-async def test_add_twice_gives_the_same(cni_: Runtime, desk: Desk) -> None:
+async def test_a_second_add_gives_the_same_result(cni_: Runtime, agent: FakeAgent) -> None:
     assert await cni_("ADD") == await cni_("ADD")
-    assert len(desk.attached) == 1
+    assert len(agent.attached) == 1
 
 
-async def test_add_asks_for_just_this(cni_: Runtime, desk: Desk) -> None:
+async def test_add_sends_the_agent_an_attach_request(cni_: Runtime, agent: FakeAgent) -> None:
     await cni_("ADD", {"region": "eu"})
-    assert desk.asked == [
+    assert agent.requests == [
         Attach(
             environment="production", service="api", instance="657f26d8469c", netns=NETNS, interface="eth0",
             region="eu", container=f"production/{CONTAINER}/eth0",
@@ -173,7 +173,7 @@ async def test_add_asks_for_just_this(cni_: Runtime, desk: Desk) -> None:
     ]  # fmt: skip
 
 
-async def test_behind_other_plugins_it_adds_to_their_result(cni_: Runtime) -> None:
+async def test_add_behind_other_plugins_extends_their_result(cni_: Runtime) -> None:
     config = {"cniVersion": "1.0.0", "interface": "railnet0", "prevResult": BRIDGED}
     status, result = await cni_("ADD", config)
     assert status == 0
@@ -192,7 +192,7 @@ async def test_behind_other_plugins_it_adds_to_their_result(cni_: Runtime) -> No
     assert await cni_("DEL", {**config, "prevResult": result}) == (0, None)
 
 
-async def test_check_twice(cni_: Runtime) -> None:
+async def test_check_succeeds_for_an_attached_container_also_twice(cni_: Runtime) -> None:
     _, result = await cni_("ADD")
     for _ in range(2):
         assert await cni_("CHECK", {"prevResult": result}) == (0, None)
@@ -206,7 +206,7 @@ async def test_check_lets_later_plugins_add_to_the_result(cni_: Runtime) -> None
 
 
 @pytest.mark.parametrize(
-    ("part", "index", "key", "value", "told"),
+    ("part", "index", "key", "value", "named"),
     [
         ("interfaces", 1, "mac", "02:00:00:00:00:77", "02:00:00:00:00:02"),
         ("interfaces", 1, "sandbox", "/run/netns/other", NETNS),
@@ -216,78 +216,80 @@ async def test_check_lets_later_plugins_add_to_the_result(cni_: Runtime) -> None
     ],
 )
 async def test_check_compares_with_the_result_of_add(
-    cni_: Runtime, part: str, index: int, key: str, value: str, told: str
+    cni_: Runtime, part: str, index: int, key: str, value: str, named: str
 ) -> None:
     _, result = await cni_("ADD")
     result[part][index][key] = value
     status, error = await cni_("CHECK", {"prevResult": result})
     assert (status, error["code"]) == (1, ErrorCode.FAILED)
-    assert told in error["msg"]
+    assert named in error["msg"]
     assert part in error["msg"]
 
 
-async def test_del_twice_and_for_a_container_that_never_was(cni_: Runtime, desk: Desk) -> None:
+async def test_del_succeeds_twice_and_for_a_container_that_was_never_attached(cni_: Runtime, agent: FakeAgent) -> None:
     await cni_("ADD")
-    assert len(desk.attached) == 1
+    assert len(agent.attached) == 1
     for _ in range(2):
         assert await cni_("DEL") == (0, None)
-        assert desk.attached == {}
+        assert agent.attached == {}
     assert await cni_("DEL", CNI_CONTAINERID="never") == (0, None)
 
 
-async def test_del_needs_no_namespace_and_no_names(cni_: Runtime, desk: Desk) -> None:
+async def test_del_needs_no_namespace_and_no_names(cni_: Runtime, agent: FakeAgent) -> None:
     await cni_("ADD")
     assert await cni_("DEL", {"environment": None, "service": None}, CNI_NETNS=None, CNI_ARGS="x") == (0, None)
-    assert desk.attached == {}
+    assert agent.attached == {}
 
 
-async def test_a_container_can_be_in_several_networks(cni_: Runtime, desk: Desk) -> None:
+async def test_a_container_can_be_in_several_networks(cni_: Runtime, agent: FakeAgent) -> None:
     await cni_("ADD")
     await cni_("ADD", {"name": "staging", "environment": "staging"}, CNI_IFNAME="eth1")
     assert await cni_("DEL") == (0, None)
-    assert list(desk.attached) == [f"staging/{CONTAINER}/eth1"]
+    assert list(agent.attached) == [f"staging/{CONTAINER}/eth1"]
 
 
-async def test_gc_leaves_what_is_valid_and_other_networks(cni_: Runtime, desk: Desk) -> None:
+async def test_gc_keeps_valid_attachments_and_those_of_other_networks(cni_: Runtime, agent: FakeAgent) -> None:
     for container in ("one", "two"):
         await cni_("ADD", CNI_CONTAINERID=container)
     await cni_("ADD", {"name": "production2"}, CNI_CONTAINERID="three")
     valid = {"cni.dev/valid-attachments": [{"containerID": "two", "ifname": "eth0"}]}
     for _ in range(2):
         assert await cni_("GC", valid, CNI_CONTAINERID=None, CNI_NETNS=None, CNI_IFNAME=None) == (0, None)
-        assert list(desk.attached) == ["production/two/eth0", "production2/three/eth0"]
+        assert list(agent.attached) == ["production/two/eth0", "production2/three/eth0"]
     assert await cni_("GC", {"cni.dev/valid-attachments": []}) == (0, None)
-    assert list(desk.attached) == ["production2/three/eth0"]
+    assert list(agent.attached) == ["production2/three/eth0"]
 
 
-async def test_version(cni_: Runtime) -> None:
-    told = {"cniVersion": "1.0.0", "supportedVersions": ["0.3.1", "0.4.0", "1.0.0", "1.1.0"]}
-    assert await cni_("VERSION", b'{"cniVersion": "1.0.0"}') == (0, told)
-    assert await cni_("VERSION", b'{"cniVersion": "9.9.9"}') == (0, {**told, "cniVersion": "9.9.9"})
+async def test_version_lists_the_supported_versions(cni_: Runtime) -> None:
+    expected = {"cniVersion": "1.0.0", "supportedVersions": ["0.3.1", "0.4.0", "1.0.0", "1.1.0"]}
+    assert await cni_("VERSION", b'{"cniVersion": "1.0.0"}') == (0, expected)
+    assert await cni_("VERSION", b'{"cniVersion": "9.9.9"}') == (0, {**expected, "cniVersion": "9.9.9"})
 
 
 # Readiness
 
 
-async def test_status(cni_: Runtime, desk: Desk) -> None:
+async def test_status_succeeds_if_containers_can_be_attached(cni_: Runtime, agent: FakeAgent) -> None:
     for _ in range(2):
         assert await cni_("STATUS", CNI_CONTAINERID=None, CNI_NETNS=None, CNI_IFNAME=None) == (0, None)
 
 
 @pytest.mark.parametrize(("limited", "code"), [(False, 50), (True, 51)])
-async def test_status_of_an_agent_that_cannot_attach(cni_: Runtime, desk: Desk, limited: bool, code: int) -> None:
-    desk.status |= {"ready": False, "reason": "the host is being drained", "limited": limited}
+async def test_status_fails_with_the_agents_reason_if_it_cannot_attach(
+    cni_: Runtime, agent: FakeAgent, limited: bool, code: int
+) -> None:
+    agent.status |= {"ready": False, "reason": "the host is being drained", "limited": limited}
     error = {"cniVersion": "1.1.0", "code": code, "msg": "the host is being drained"}
     assert await cni_("STATUS") == (1, error)
 
 
-async def test_status_without_an_agent(tmp_path: Path) -> None:
+async def test_status_without_an_agent_names_its_socket(tmp_path: Path) -> None:
     status, error = await Runtime(tmp_path)("STATUS")
     assert (status, error["code"]) == (1, 50)
     assert str(tmp_path / CONTROL_SOCKET) in error["msg"]
 
 
-# Who says which instance it is
+# Where the names of the instance are given
 
 LABELS = {"cni": {"labels": [{"key": "interlock.service", "value": "web"}, {"key": "app", "value": "x"}]}}
 ANNOTATIONS = {POD_ANNOTATIONS: {"interlock.service": "web", "interlock.instance": "w1"}}
@@ -310,12 +312,12 @@ ANNOTATIONS = {POD_ANNOTATIONS: {"interlock.service": "web", "interlock.instance
         ({"service": "web"}, {"CNI_CONTAINERID": f"default-{CONTAINER}"}, "web", "657f26d8469c"),
     ],
 )
-async def test_who_names_the_instance(
-    cni_: Runtime, desk: Desk, config: dict[str, Any], variables: dict[str, str], service: str, instance: str
+async def test_where_the_names_of_the_instance_are_given(
+    cni_: Runtime, agent: FakeAgent, config: dict[str, Any], variables: dict[str, str], service: str, instance: str
 ) -> None:
     status, result = await cni_("ADD", {"service": None, **config}, **variables)
     assert status == 0, result
-    (attachment,) = desk.attached.values()
+    (attachment,) = agent.attached.values()
     assert (attachment.environment, attachment.service, attachment.instance) == ("production", service, instance)
 
 
@@ -326,7 +328,7 @@ ARGS = {"CNI_ARGS": "INTERLOCK_ENVIRONMENT=staging"}
 
 
 @pytest.mark.parametrize(
-    ("command", "config", "variables", "code", "told"),
+    ("command", "config", "variables", "code", "named"),
     [
         ("ADD", {"cniVersion": "0.2.0"}, {}, 1, "0.2.0"),
         ("ADD", {"cniVersion": None}, {}, 1, "cniVersion"),
@@ -375,24 +377,24 @@ ARGS = {"CNI_ARGS": "INTERLOCK_ENVIRONMENT=staging"}
         ("GC", {"cni.dev/valid-attachments": ["one"]}, {}, 7, "cni.dev/valid-attachments"),
     ],
 )
-async def test_what_is_wrong_with_a_call_is_told(
+async def test_a_faulty_call_fails_with_the_code_and_names_the_fault(
     cni_: Runtime,
-    desk: Desk,
+    agent: FakeAgent,
     command: str,
     config: dict[str, Any] | bytes,
     variables: dict[str, str],
     code: int,
-    told: str,
+    named: str,
 ) -> None:
     other = Attach(environment="production", service="api", instance="other", netns=NETNS)
-    desk.attached["production/other/eth0"] = attachment_of(other)
+    agent.attached["production/other/eth0"] = attachment_of(other)
     first, second = [await cni_(command, config, **variables) for _ in range(2)]
     assert first == second
     status, error = first
     assert (status, error["code"]) == (1, code)
-    assert told in error["msg"]
+    assert named in error["msg"]
     assert error["cniVersion"] in VERSIONS
-    assert len(desk.attached) == 1
+    assert len(agent.attached) == 1
 
 
 @pytest.mark.parametrize(
@@ -402,36 +404,36 @@ async def test_what_is_wrong_with_a_call_is_told(
         ("ADD", NotNow("x"), 11),
     ],
 )
-async def test_what_the_agent_says_is_told(
-    cni_: Runtime, desk: Desk, command: str, failure: AgentError, code: int
+async def test_an_error_of_the_agent_becomes_the_plugins_error(
+    cni_: Runtime, agent: FakeAgent, command: str, failure: AgentError, code: int
 ) -> None:
-    desk.failure = failure
+    agent.failure = failure
     assert await cni_(command) == (1, {"cniVersion": "1.1.0", "code": code, "msg": "x"})
 
 
-def test_a_configuration_that_cannot_be_read() -> None:
+def test_a_closed_standard_input_is_an_error() -> None:
     command = ["sh", "-c", 'exec "$0" <&-', str(PLUGIN)]
     result = subprocess.run(command, env={"CNI_COMMAND": "ADD"}, capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (1, "")
     assert json.loads(result.stdout)["code"] == ErrorCode.UNREADABLE_INPUT
 
 
-async def test_build_workloads_are_told_to_the_agent_as_such(cni_: Runtime, desk: Desk) -> None:
-    desk.failure = Refused("build workloads are not attached")
+async def test_add_marks_build_workloads_in_its_request(cni_: Runtime, agent: FakeAgent) -> None:
+    agent.failure = Refused("build workloads are not attached")
     status, error = await cni_("ADD", {"build": True})
     assert (status, error["code"]) == (1, 100)
-    assert isinstance(desk.asked[0], Attach)
-    assert desk.asked[0].build
+    assert isinstance(agent.requests[0], Attach)
+    assert agent.requests[0].build
 
 
-async def test_without_an_agent_the_runtime_is_to_try_again(tmp_path: Path) -> None:
+async def test_add_without_an_agent_fails_with_try_again_later(tmp_path: Path) -> None:
     status, error = await Runtime(tmp_path)("ADD")
     assert (status, error["code"]) == (1, 11)
     assert str(tmp_path / CONTROL_SOCKET) in error["msg"]
     assert "interlock agent" in error["msg"]
 
 
-async def test_an_agent_that_is_being_restarted_is_waited_for(desk: Desk, tmp_path: Path) -> None:
+async def test_add_waits_for_an_agent_that_is_being_restarted(agent: FakeAgent, tmp_path: Path) -> None:
     path = tmp_path / CONTROL_SOCKET
     is_asked = asyncio.Event()
 
@@ -444,15 +446,15 @@ async def test_an_agent_that_is_being_restarted_is_waited_for(desk: Desk, tmp_pa
     adding = asyncio.create_task(Runtime(tmp_path)("ADD"))
     await is_asked.wait()
     dying.close()
-    server = ControlServer(path, desk.handle)
+    server = ControlServer(path, agent.handle)
     await server.start()
     status, result = await adding
     await server.stop()
     assert status == 0, result
-    assert len(desk.attached) == 1
+    assert len(agent.attached) == 1
 
 
-# Whatever it is given
+# Any input
 
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
@@ -478,7 +480,7 @@ _variables = st.dictionaries(
 
 
 @given(st.sampled_from([*cni.COMMANDS, "x"]), _configs, _variables)
-def test_whatever_it_is_given_it_answers_as_specified(
+def test_any_variables_and_configuration_get_a_result_or_an_error_as_specified(
     command: str, config: dict[str, Any], variables: dict[str, str]
 ) -> None:
     before, client.RESTART_DEADLINE = client.RESTART_DEADLINE, 0.0
@@ -490,12 +492,12 @@ def test_whatever_it_is_given_it_answers_as_specified(
         status, text = cni.run({"CNI_COMMAND": command, **variables}, io.BytesIO(json.dumps(config).encode()))
     finally:
         client.RESTART_DEADLINE = before
-    told = json.loads(text)
+    output = json.loads(text)
     assert (command == "VERSION") == (status == 0)
-    assert status == 0 or (told["code"] in {*ErrorCode} and told["msg"])
+    assert status == 0 or (output["code"] in {*ErrorCode} and output["msg"])
 
 
-def test_it_loads_nothing_heavy() -> None:
+def test_the_plugin_loads_no_slow_modules() -> None:
     script = "import sys, agent.cni.plugin; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert not {"asyncio", "click", "dataclasses", "logging", "msgspec", "pyroute2", "redis", "subprocess"} & set(

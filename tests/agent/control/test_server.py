@@ -1,4 +1,4 @@
-"""The local socket: a line in, a line out, and an answer to whatever comes in."""
+"""The control socket: each line in gets a line out, whatever it holds."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ async def serving(directory: Path) -> AsyncIterator[None]:
         await server.stop()
 
 
-async def asked(directory: Path, **request: Any) -> dict[str, Any]:
+async def send(directory: Path, **request: Any) -> dict[str, Any]:
     return await asyncio.to_thread(ask, directory, request, 5.0)
 
 
-async def test_it_answers_what_the_handler_says(tmp_path: Path) -> None:
+async def test_the_server_sends_the_answer_of_its_handler(tmp_path: Path) -> None:
     async with serving(tmp_path):
-        assert await asked(tmp_path, op="status") == {"host": "h1", "ready": True, "reason": ""}
-        assert await asked(tmp_path, op="attach", **WORKLOAD) == {"address": "fd12::1"}
+        assert await send(tmp_path, op="status") == {"host": "h1", "ready": True, "reason": ""}
+        assert await send(tmp_path, op="attach", **WORKLOAD) == {"address": "fd12::1"}
 
 
-async def test_it_is_for_root_alone(tmp_path: Path) -> None:
+async def test_only_root_may_connect(tmp_path: Path) -> None:
     async with serving(tmp_path):
         assert (tmp_path / "agent.sock").stat().st_mode & 0o777 == 0o600
 
@@ -80,14 +80,14 @@ async def test_it_is_for_root_alone(tmp_path: Path) -> None:
         ({}, "invalid", "op"),
     ],
 )
-async def test_what_it_does_not_do_is_said_in_a_line(
+async def test_a_request_that_fails_is_answered_with_its_kind_and_its_reason_in_one_line(
     tmp_path: Path, request_: dict[str, Any], kind: str, text: str
 ) -> None:
     async with serving(tmp_path):
         with pytest.raises(Refusal, match=text) as refused:
-            await asked(tmp_path, **request_)
+            await send(tmp_path, **request_)
         assert refused.value.kind == kind
-        assert await asked(tmp_path, op="status")
+        assert await send(tmp_path, op="status")
 
 
 async def test_garbage_is_answered_and_the_connection_goes_on(tmp_path: Path) -> None:
@@ -101,33 +101,33 @@ async def test_garbage_is_answered_and_the_connection_goes_on(tmp_path: Path) ->
         writer.close()
 
 
-async def test_a_line_without_an_end_is_cut_off(tmp_path: Path) -> None:
+async def test_a_line_that_is_too_long_ends_its_connection_only(tmp_path: Path) -> None:
     async with serving(tmp_path):
         reader, writer = await asyncio.open_unix_connection(str(tmp_path / "agent.sock"))
         writer.write(b"x" * (LONGEST_LINE + 100_000))
         with contextlib.suppress(ConnectionResetError):  # as it goes where not all that was sent was read
             assert await reader.read() == b""
         writer.close()
-        assert await asked(tmp_path, op="status")
+        assert await send(tmp_path, op="status")
 
 
-async def test_what_a_killed_agent_left_is_replaced_and_a_living_one_is_not(tmp_path: Path) -> None:
+async def test_the_socket_of_a_killed_agent_is_replaced_and_that_of_a_running_one_is_not(tmp_path: Path) -> None:
     left = socket.socket(socket.AF_UNIX)
     left.bind(str(tmp_path / "agent.sock"))
     left.close()
     async with serving(tmp_path):
         with pytest.raises(CannotStart, match="already"):
             await ControlServer(tmp_path / "agent.sock", handle).start()
-        assert await asked(tmp_path, op="status")
+        assert await send(tmp_path, op="status")
     assert not (tmp_path / "agent.sock").exists()
 
 
-async def test_who_asks_where_nobody_is_learns_what_to_do(tmp_path: Path) -> None:
+async def test_without_an_agent_the_clients_error_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(NoAgent, match="does 'interlock agent' run here"):
-        await asked(tmp_path, op="status")
+        await send(tmp_path, op="status")
 
 
-async def test_an_agent_that_hangs_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+async def test_the_client_gives_up_on_an_agent_that_does_not_answer(tmp_path: Path) -> None:
     async def hang(_request: Request) -> Mapping[str, Any]:
         await asyncio.sleep(60)
         return {}
@@ -139,6 +139,6 @@ async def test_an_agent_that_hangs_is_not_waited_for_for_ever(tmp_path: Path) ->
     await server.stop()
 
 
-def test_a_detach_names_one_of_two_things() -> None:
+def test_a_detach_names_a_workload_or_a_container() -> None:
     assert Detach(container="c1").container == "c1"
     assert Detach("e1", "api", "a1").instance == "a1"
