@@ -169,6 +169,56 @@ def test_links_lead_somewhere(path: Path) -> None:
             assert ((ROOT / path).parent / target).exists(), f"{path} links to {link}, which is not there"
 
 
+# The paths through the code, as docs/architecture.md draws them
+
+
+def paths() -> list[tuple[str, list[tuple[str, list[str]]]]]:
+    """Each path that is drawn as a table: its heading, and its files with the functions that are named there."""
+    text = (ROOT / "docs/architecture.md").read_text()
+    found = []
+    for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        rows = re.findall(r"^\| `([^`]+)` \| ([^|]*) \|", section, flags=re.MULTILINE)
+        if section.startswith("The path of"):
+            found.append(
+                (section.partition("\n")[0], [(path, re.findall(r"`([^`]+)`", names)) for path, names in rows])
+            )
+    return found
+
+
+def defined(source: str) -> set[str]:
+    """The functions of ``source``, and the methods as ``Class.method``."""
+    names = set()
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            names.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            methods = (one for one in node.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef))
+            names |= {f"{node.name}.{method.name}" for method in methods}
+    return names
+
+
+@pytest.mark.parametrize(("heading", "stops"), paths(), ids=lambda value: value if isinstance(value, str) else "")
+def test_a_path_enters_each_file_once_and_names_what_is_there(heading: str, stops: list[tuple[str, list[str]]]) -> None:
+    files = [path for path, _ in stops]
+    assert len(files) >= 4, f"{heading} has no table"
+    assert len(files) == len(set(files))
+    for path, names in stops:
+        if path.endswith(".py"):
+            assert names
+            assert set(names) <= defined((ROOT / path).read_text()), path
+        else:
+            assert (ROOT / path).is_file()
+
+
+def test_the_paths_of_a_query_a_put_a_commit_and_an_attach_are_drawn() -> None:
+    assert [heading for heading, _ in paths()] == [
+        "The path of a UDP query",
+        "The path of a record's PUT",
+        "The path of a commit to an answer",
+        "The path of an attach",
+    ]
+
+
 # The negative controls
 
 
@@ -194,3 +244,22 @@ def test_a_cycle_of_imports_is_seen() -> None:
 def test_a_missing_docstring_is_seen() -> None:
     assert without_docstring('"""M."""\ndef f():\n    "F."\ndef _g(): ...') == []
     assert without_docstring("def f(): ...\nclass C: ...") == ["the module", "f", "C"]
+
+
+# Prose
+
+
+@pytest.mark.parametrize("path", texts(), ids=str)
+def test_lines_of_prose_fit_120_columns(path: Path) -> None:
+    assert long_lines((ROOT / path).read_text()) == []
+
+
+def long_lines(text: str) -> list[str]:
+    """The lines of prose in ``text`` of more than 120 characters; rows of tables and code blocks may be longer."""
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    return [line for line in prose.splitlines() if len(line) > 120 and not line.startswith(("|", "    "))]
+
+
+def test_a_long_line_of_prose_is_seen() -> None:
+    long = "word " * 30
+    assert long_lines(f"short\n| {long} |\n    {long}\n```\n{long}\n```\n{long}") == [long]
