@@ -7,6 +7,7 @@ import platform
 import shlex
 import statistics
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,8 +34,14 @@ class Table:
         widths = [max(len(row[at]) for row in rows) for at in range(len(self.columns))]
         lines = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows]
         lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-        notes = "".join(f"- {note}\n" for note in self.notes)
+        notes = "".join(wrapped(f"- {note}") for note in self.notes)
         return f"### {self.title}\n\n`{self.command}`\n\n" + "\n".join(lines) + "\n" + (f"\n{notes}" if notes else "")
+
+
+def wrapped(text: str) -> str:
+    """``text``, a paragraph or an item of a list, as lines of prose that fit the page."""
+    indent = "  " if text.startswith("- ") else ""
+    return textwrap.fill(text, 118, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False) + "\n"
 
 
 def progress(text: str) -> None:
@@ -50,10 +57,10 @@ def own_command() -> str:
 def describe_machine() -> str:
     """The machine, on which all figures of a run depend."""
     load = ", ".join(f"{average:.2f}" for average in os.getloadavg())
-    return (
+    return wrapped(
         f"{time.strftime('%Y-%m-%d %H:%M')} · {_processor()}, {os.cpu_count()} cores · Linux {platform.release()}"
         f" · Python {platform.python_version()} · load average before the run {load}"
-    )
+    ).rstrip()
 
 
 def median(values: Sequence[float], form: str = ",.0f") -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import textwrap
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -103,7 +104,7 @@ def render(result: Result) -> str:
     notes = _Notes()
     parts = [_HEAD, _summary(result), "\n## Every look-up\n", _CELLS]
     parts += _tables(result, notes)
-    parts += ["\n", *(f"{number}. {text}.\n" for number, text in enumerate(notes.texts, 1))]
+    parts += ["\n", *(wrapped(f"{number}. {text}.", "   ") for number, text in enumerate(notes.texts, 1))]
     parts += [_slow(result), _controls(result), _not_to_be_had(result)]
     return "".join(parts)
 
@@ -165,8 +166,10 @@ def _time(milliseconds: float) -> str:
 def _slow(result: Result) -> str:
     titles = {scenario.key: scenario.title for scenario in SCENARIOS}
     slow = [
-        f"- {_label(client, result)}, {titles[key]}: {cell.milliseconds:.0f} ms; "
-        f"the server sent each reply within {max(1, round(cell.slowest_reply))} ms\n"
+        wrapped(
+            f"- {_label(client, result)}, {titles[key]}: {cell.milliseconds:.0f} ms; "
+            f"the server sent each reply within {max(1, round(cell.slowest_reply))} ms"
+        )
         for client, cells in result.cells.items()
         for key, cell in cells.items()
         if cell.passed and cell.milliseconds > SLOW and key != "outside-dead"
@@ -202,6 +205,11 @@ def _names(group: Collection[Client], clients: Collection[Client]) -> str:
 
 def _not_to_be_had(result: Result) -> str:
     lines = ["\n## Clients that were not run\n\n"]
-    lines += [f"- {client.name}: {reason}.\n" for client, reason in result.missing.items()]
-    lines += [f"- {name}: {reason}.\n" for name, reason in NOT_TO_BE_HAD.items()]
+    lines += [wrapped(f"- {client.name}: {reason}.") for client, reason in result.missing.items()]
+    lines += [wrapped(f"- {name}: {reason}.") for name, reason in NOT_TO_BE_HAD.items()]
     return "".join(lines)
+
+
+def wrapped(item: str, indent: str = "  ") -> str:
+    """``item`` of a list as lines that fit the page."""
+    return textwrap.fill(item, 118, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False) + "\n"
