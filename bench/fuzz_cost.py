@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from bench import ours, worlds
+from bench import product, worlds
 from bench.bursts import send_bursts
 from bench.client import AAAA, Client, pack_question, rcode
 from bench.options import Options
@@ -39,7 +39,7 @@ class _Cost:
 
 def run(options: Options) -> Iterator[Table]:
     """One table: a row for each kind of packet, columns for each server."""
-    names = [ours.NAME, *(name for name in options.peers if name in COMPARED)]
+    names = [product.NAME, *(name for name in options.peers if name in COMPARED)]
     costs = {name: _measure(name, options) for name in names}
     columns = ["packet"]
     for name in names:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from select import select
 
-from bench import ours, worlds
+from bench import product, worlds
 from bench.client import SERVFAIL, Client, has_answer, pack_question, rcode
 from bench.options import Options
 from bench.processes import BenchError, Process, cores, pinned
@@ -25,7 +25,7 @@ IDLE = 2.0  # seconds of queries after everything is loaded, to compare with; an
 ASK_EVERY = 0.001  # seconds between two queries of the first client
 ASK_LOADED_EVERY = 0.01  # seconds between two queries of the second client
 LISTEN = ("::1", "127.0.0.1")
-BINDINGS = {**ours.BINDINGS, "127.0.0.1/32": "missing"}
+BINDINGS = {**product.BINDINGS, "127.0.0.1/32": "missing"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +89,11 @@ def _measure(shape: Shape, options: Options) -> _Outcome:
     server_core, load_core = cores()
     directory = options.directory / f"load-{shape.environments}-{shape.total}"
     directory.mkdir()
-    with ours.running_store(directory) as url, pinned(load_core):
+    with product.running_store(directory) as url, pinned(load_core):
         began = time.monotonic()
         worlds.fill(url, worlds.environments(shape.environments, shape.services, shape.instances))
         filled = time.monotonic() - began
-        with ours.running_resolver(url, directory, server_core, LISTEN, BINDINGS) as (process, port):
+        with product.running_resolver(url, directory, server_core, LISTEN, BINDINGS) as (process, port):
             loading = _watch(process, port, until_loaded=True)
             cpu = process.cpu().total
             idle = _watch(process, port, until_loaded=False)
@@ -183,7 +183,7 @@ def _milliseconds(latencies: list[float], percent: float) -> str:
 def _memory_table(outcomes: list[_Outcome], instances: int, options: Options) -> Table:
     base, *full = outcomes
     rows = [
-        _memory_row(f"{ours.NAME}, {each.shape}", base.memory, each.memory, each.peak, each.shape.total)
+        _memory_row(f"{product.NAME}, {each.shape}", base.memory, each.memory, each.peak, each.shape.total)
         for each in full
     ]
     rows += [_measure_peer(name, instances, options) for name in options.peers]

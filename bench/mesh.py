@@ -202,10 +202,10 @@ async def _measure_device(backend: type[Userspace | Kernel]) -> list[Stage]:
         return found
 
     async def timed(what: str, action: Callable[[], Awaitable[T]], outcome: str = "") -> T:
-        wall, processor = time.perf_counter(), time.process_time()
+        started, processor = time.perf_counter(), time.process_time()
         result = await action()
         used = f"{(time.process_time() - processor) * 1000:,.1f} ms of the agent's processor time"
-        stages.append(Stage(what, time.perf_counter() - wall, "; ".join(filter(None, (used, outcome)))))
+        stages.append(Stage(what, time.perf_counter() - started, "; ".join(filter(None, (used, outcome)))))
         return result
 
     async def converge(what: str, wanted: Mapping[PublicKey, Peer]) -> None:

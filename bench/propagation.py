@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import ours, worlds
+from bench import product, worlds
 from bench.client import Client, pack_question, rcode
 from bench.options import Options
 from bench.processes import BenchError
@@ -96,29 +96,29 @@ def _cells(measured: list[_Propagation]) -> tuple[str, ...]:
 
 def _through_up(options: Options) -> list[_Propagation]:
     directory = _make(options.directory / "propagation-up")
-    with ours.running_up(directory) as (api, dns_port):
+    with product.running_up(directory) as (api, dns_port):
         return _write_by_api(dns_port, api, options.writes)
 
 
 def _through_parts(options: Options) -> list[_Propagation]:
     directory = _make(options.directory / "propagation-parts")
     with ExitStack() as stack:
-        url = stack.enter_context(ours.running_store(directory))
-        _process, dns_port = stack.enter_context(ours.running_resolver(url, directory))
-        api = stack.enter_context(ours.running_admin(url, directory))
+        url = stack.enter_context(product.running_store(directory))
+        _process, dns_port = stack.enter_context(product.running_resolver(url, directory))
+        api = stack.enter_context(product.running_admin(url, directory))
         return _write_by_api(dns_port, api, options.writes)
 
 
 def _through_store(options: Options) -> list[_Propagation]:
     directory = _make(options.directory / "propagation-store")
-    with ours.running_store(directory) as url:
+    with product.running_store(directory) as url:
         worlds.fill(url, [worlds.environment(SERVICES, 0)])
-        with ours.running_resolver(url, directory) as (process, port), asyncio.Runner() as runner:
+        with product.running_resolver(url, directory) as (process, port), asyncio.Runner() as runner:
             process.wait_until(lambda: _is_served(port))
             return _follow(port, _StoreWriter(url, runner).write, options.writes)
 
 
-def _write_by_api(dns_port: int, api: ours.Api, writes: int) -> list[_Propagation]:
+def _write_by_api(dns_port: int, api: product.Api, writes: int) -> list[_Propagation]:
     writer = _ApiWriter(api)
     writer.make_services()
     return _follow(dns_port, writer.write, writes)
@@ -164,7 +164,7 @@ def _make(directory: Path) -> Path:
 class _ApiWriter:
     """Writes as the program of a user does: JSON over one connection that is kept open."""
 
-    def __init__(self, api: ours.Api) -> None:
+    def __init__(self, api: product.Api) -> None:
         self._connection = http.client.HTTPConnection(api.host, api.port, timeout=ANSWER_DEADLINE)
         self._headers = {"Authorization": f"Bearer {api.token}", "Content-Type": "application/json"}
 

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench import ours, worlds
+from bench import product, worlds
 from bench.dnsperf import Loaded, put_load
 from bench.options import Options
 from bench.peers import PEERS
@@ -35,7 +35,7 @@ def _compare(options: Options, names: int) -> Table:
     served = worlds.environment(names, 1)
     queries = options.directory / f"queries-{names}"
     worlds.write_queries(queries, names)
-    servers = [*ours.LISTENING, *options.peers]
+    servers = [*product.LISTENING, *options.peers]
     rounds: dict[str, list[Loaded]] = {name: [] for name in servers}
     for number in range(options.rounds):
         # Another order in each round, so that a server does not always follow the same one.

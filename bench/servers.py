@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench import ours, worlds
+from bench import product, worlds
 from bench.peers import PEERS, running_peer
 from bench.processes import Process
 from zones.model import Environment
@@ -20,8 +20,8 @@ def started(name: str, directory: Path, core: int, served: Environment) -> Itera
         with running_peer(PEERS[name], directory, core, served) as server:
             yield server
         return
-    with ours.running_store(directory) as url:
+    with product.running_store(directory) as url:
         worlds.fill(url, [served])
-        with ours.running_resolver(url, directory, core, ours.LISTENING[name]) as (process, port):
-            ours.wait_until_serving(process, port, worlds.service_name(1))
+        with product.running_resolver(url, directory, core, product.LISTENING[name]) as (process, port):
+            product.wait_until_serving(process, port, worlds.service_name(1))
             yield process, port

@@ -94,7 +94,7 @@ class AgentParts:
     operations: Operations
     """Answers requests on the agent's socket: attach, detach, show the mesh, rotate the key, leave."""
     upkeep: Upkeep
-    """Attaches workloads again after a restart, and detaches those that are gone."""
+    """Resumes attachments that were interrupted or have lost their link, and marks those of a draining host."""
     socket: ControlServer
     """The agent's socket."""
     left: asyncio.Event

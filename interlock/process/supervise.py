@@ -107,7 +107,7 @@ class Supervisor:
 
 
 def _log_failure(name: str, reason: Exception, delay: float) -> None:
-    # An error of ours is one line; any other is a fault whose traceback is needed to find it.
+    # An error that Interlock foresaw is one line; any other is a fault, which is found by its traceback.
     trace = None if isinstance(reason, InterlockError) else reason
     fields = {"part": name, "reason": str(reason) or type(reason).__name__, "restart_in_seconds": delay}
     log.error("part_failed", extra=fields, exc_info=trace)

@@ -25,7 +25,7 @@ from zones.names import EnvironmentId, Name
 UP, RESOLVER, ADMIN, AGENT = "up", "resolver", "admin", "agent"  # the programs: the commands that serve
 PROGRAMS = (UP, RESOLVER, ADMIN, AGENT)
 
-DEFAULT = "default"  # the origin of a value that nobody set
+DEFAULT = "default"  # the origin of a value that no flag, variable or file sets
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("console", "json")
 WIREGUARD = ("auto", "kernel", "userspace")

@@ -1,4 +1,4 @@
-"""What the service manager is told, over real sockets of both kinds."""
+"""Notifications to the service manager, over real sockets of both kinds."""
 
 from __future__ import annotations
 

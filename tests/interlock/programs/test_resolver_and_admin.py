@@ -101,8 +101,8 @@ def test_a_resolver_without_its_store_reports_it(server: AbsentStore, resolver: 
 
 
 def test_an_admin_api_without_its_store_reports_it(server: AbsentStore, admin: Running, tmp_path: Path) -> None:
-    ours = ("--state-dir", str(tmp_path / "admin"), "--api", http(admin))
-    status, _out, err = run_here("env", "list", *ours)
+    target = ("--state-dir", str(tmp_path / "admin"), "--api", http(admin))
+    status, _out, err = run_here("env", "list", *target)
     assert status == 1
     assert err.startswith("interlock: The store cannot be reached: store unix://")
     assert err.count("\n") == 1
@@ -110,19 +110,19 @@ def test_an_admin_api_without_its_store_reports_it(server: AbsentStore, admin: R
     assert len(re.findall("store_unavailable", admin.errors)) == 1
     with server.running():
         wait_until(lambda: get(f"{http(admin)}/readyz")[0] == 200)
-        assert run_here("env", "create", "shop", *ours)[0] == 0
+        assert run_here("env", "create", "shop", *target)[0] == 0
     assert "Traceback" not in admin.errors
 
 
 def test_the_resolver_answers_what_the_admin_api_commits_and_goes_on_without_the_store(
     server: AbsentStore, resolver: Running, admin: Running, tmp_path: Path
 ) -> None:
-    ours = ("--state-dir", str(tmp_path / "admin"), "--api", http(admin))
+    target = ("--state-dir", str(tmp_path / "admin"), "--api", http(admin))
     with server.running():
         wait_until(lambda: get(f"{http(admin)}/readyz")[0] == 200)
-        assert run_here("env", "create", "shop", *ours)[0] == 0
-        assert run_here("service", "put", "api", "-e", "shop", *ours)[0] == 0
-        assert run_here("instance", "put", "api", "a1", "-e", "shop", *ours)[0] == 0
+        assert run_here("env", "create", "shop", *target)[0] == 0
+        assert run_here("service", "put", "api", "-e", "shop", *target)[0] == 0
+        assert run_here("instance", "put", "api", "a1", "-e", "shop", *target)[0] == 0
         wait_until(lambda: rcode(resolver) == "NOERROR")
         assert "interlock_commits_total 3" in get(f"{http(admin)}/metrics")[1]
         assert 'interlock_environment_revision{environment="shop"} 3' in get(f"{http(resolver)}/metrics")[1]

@@ -148,10 +148,10 @@ def test_a_session_of_commands(demo: Up) -> None:
     assert re.search(rf"c1 +{made['address']} +ready +eu +h1", demo.call("instance", "list", "cart", *shop))
     assert re.search(r"pay +CNAME +30 +cart\.railway\.internal\.", demo.call("record", "list", *shop))
 
-    told = demo.call("explain", "pay", *shop)
-    assert told.startswith("pay.railway.internal. AAAA in shop: NOERROR\n")
-    assert made["address"] in told
-    assert "✓ instances    1 of 2 instances ready; left out: c2 (starting)" in told
+    explanation = demo.call("explain", "pay", *shop)
+    assert explanation.startswith("pay.railway.internal. AAAA in shop: NOERROR\n")
+    assert made["address"] in explanation
+    assert "✓ instances    1 of 2 instances ready; left out: c2 (starting)" in explanation
     assert json.loads(demo.call("explain", "carts", *shop, "--json"))["rcode"] == "NXDOMAIN"
 
     demo.call("service", "rename", "cart", "basket", "--overlap", "60", *shop)
