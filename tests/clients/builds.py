@@ -241,8 +241,8 @@ def _run(command: list[str | Path], environ: Mapping[str, str] | None = None, cw
         raise Unavailable(f"{Path(command[0]).name}: {error}") from error
     if result.returncode:
         lines = (result.stderr.strip() or result.stdout.strip() or "failed").splitlines()
-        told = [line for line in lines if "error" in line.lower()] or lines[-1:]
-        raise Unavailable(f"{Path(command[0]).name}: {told[0]}")
+        complaints = [line for line in lines if "error" in line.lower()] or lines[-1:]
+        raise Unavailable(f"{Path(command[0]).name}: {complaints[0]}")
 
 
 def _output(command: list[str | Path], environ: Mapping[str, str] | None = None) -> str:

@@ -26,7 +26,7 @@ Question = tuple[str, str]
 
 @dataclass(slots=True)
 class Traffic:
-    """The queries of one look-up. ``repeated`` holds questions that were asked again though nothing had told to.
+    """The queries of one look-up. ``repeated`` are questions that were asked again, and no truncated reply asked for it.
 
     ``slowest`` is the longest that a UDP query waited for its reply, in milliseconds; ``waiting`` holds those that have
     none, with the time they were sent.
@@ -61,15 +61,15 @@ class Capture:
     def drain(self) -> Traffic:
         """What was seen since the last time."""
         traffic = Traffic()
-        told: set[Question] = set()
+        truncated: set[Question] = set()
         with contextlib.suppress(BlockingIOError):
             while True:
                 packet, control, _, _ = self._sock.recvmsg(65535, 64)
                 seconds, nanoseconds = _TIMESPEC.unpack(control[0][2][: _TIMESPEC.size])
-                self._read(packet, seconds + nanoseconds / 1e9, traffic, told)
+                self._read(packet, seconds + nanoseconds / 1e9, traffic, truncated)
         return traffic
 
-    def _read(self, packet: bytes, when: float, traffic: Traffic, told: set[Question]) -> None:
+    def _read(self, packet: bytes, when: float, traffic: Traffic, truncated: set[Question]) -> None:
         if len(packet) < _IPV6_HEADER + 8 or packet[0] >> 4 != 6:
             return
         source, destination, payload = packet[8:24], packet[24:40], packet[_IPV6_HEADER:]
@@ -77,15 +77,15 @@ class Capture:
         is_query = destination == self._server and destination_port == _DNS
         if packet[6] == _UDP and is_query:
             traffic.waiting.setdefault((source_port, payload[8:10]), when)
-            _note_query(payload[8:], traffic, traffic.udp, told)
+            _note_query(payload[8:], traffic, traffic.udp, truncated)
         elif packet[6] == _UDP and source == self._server and source_port == _DNS:
             asked = traffic.waiting.pop((destination_port, payload[8:10]), when)
             traffic.slowest = max(traffic.slowest, (when - asked) * 1000)
-            _note_reply(payload[8:], traffic, told)
+            _note_reply(payload[8:], traffic, truncated)
         elif packet[6] == _TCP and is_query:
-            self._read_segment(source_port, payload, traffic, told)
+            self._read_segment(source_port, payload, traffic, truncated)
 
-    def _read_segment(self, port: int, segment: bytes, traffic: Traffic, told: set[Question]) -> None:
+    def _read_segment(self, port: int, segment: bytes, traffic: Traffic, truncated: set[Question]) -> None:
         flags = segment[13]
         if flags & _SYN and not flags & _ACK:
             traffic.connections += 1
@@ -93,7 +93,7 @@ class Capture:
             return
         data = segment[(segment[12] >> 4) * 4 :]
         for message in self._streams[port].take(int.from_bytes(segment[4:8], "big"), data):
-            _note_query(message, traffic, traffic.tcp, told)
+            _note_query(message, traffic, traffic.tcp, truncated)
 
 
 class _Stream:
@@ -116,9 +116,9 @@ class _Stream:
         return messages
 
 
-def _note_query(message: bytes, traffic: Traffic, queries: list[Question], told: set[Question]) -> None:
+def _note_query(message: bytes, traffic: Traffic, queries: list[Question], truncated: set[Question]) -> None:
     question = _question(message)
-    if queries is traffic.tcp and told:
+    if queries is traffic.tcp and truncated:
         # TC asks for TCP, once for each question; glibc then asks both of its pair there.
         is_repeated = question in traffic.tcp
     else:
@@ -128,14 +128,14 @@ def _note_query(message: bytes, traffic: Traffic, queries: list[Question], told:
     queries.append(question)
 
 
-def _note_reply(message: bytes, traffic: Traffic, told: set[Question]) -> None:
+def _note_reply(message: bytes, traffic: Traffic, truncated: set[Question]) -> None:
     if len(message) < 12:
         return
     flags = int.from_bytes(message[2:4], "big")
     traffic.replies.append(dns.rcode.to_text(dns.rcode.Rcode(flags & 0xF)))
     if flags & dns.flags.TC:
         traffic.truncated += 1
-        told.add(_question(message))
+        truncated.add(_question(message))
 
 
 def _question(message: bytes) -> Question:

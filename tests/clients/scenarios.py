@@ -41,7 +41,7 @@ class Nothing:
 
 
 class Failure:
-    """The client is told that nobody knows."""
+    """The client learns that nobody knows."""
 
 
 Expectation = Found | Some | Records | Nothing | Failure
@@ -71,19 +71,19 @@ class Scenario:
 
 def fault(outcome: Outcome, expect: Expectation, *, connects: bool = False, is_vague: bool = False) -> str:
     """What is wrong with the result of ``outcome``; empty if it is right."""
-    told = f"{outcome.status} {' '.join(outcome.items[:4])}"[:160]
+    shown = f"{outcome.status} {' '.join(outcome.items[:4])}"[:160]
     match expect:
         case Found(items):
-            return "" if outcome.status == "ok" and _is_all(outcome.items, items, connects) else told
+            return "" if outcome.status == "ok" and _is_all(outcome.items, items, connects) else shown
         case Some(items, least):
             enough = 1 if connects else least
-            return "" if outcome.status == "ok" and _is_part(outcome.items, items, enough) else told
+            return "" if outcome.status == "ok" and _is_part(outcome.items, items, enough) else shown
         case Records():
-            return "" if outcome.status == "ok" and outcome.items and outcome.items[0] != "0" else told
+            return "" if outcome.status == "ok" and outcome.items and outcome.items[0] != "0" else shown
         case Nothing():
-            return "" if outcome.status == "none" else told
+            return "" if outcome.status == "none" else shown
         case Failure():
-            return "" if outcome.status == "fail" or (is_vague and outcome.status == "none") else told
+            return "" if outcome.status == "fail" or (is_vague and outcome.status == "none") else shown
 
 
 def _is_all(items: Iterable[str], wanted: tuple[str, ...], connects: bool) -> bool:

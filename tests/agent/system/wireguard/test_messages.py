@@ -1,4 +1,4 @@
-"""WireGuard's netlink messages: what is written is read by another implementation, and the other way round."""
+"""WireGuard's netlink messages: what is written here is read by another implementation, and the other way round."""
 
 from __future__ import annotations
 
@@ -62,8 +62,12 @@ def test_a_peer_is_set_with_all_that_it_has(endpoint: str, host: str, family: in
     [peer] = peers([SetPeer(key(1), endpoint, 25, (address(1, 1), address(1, 2)), replace=True)])
     assert key_of(peer) == key(1)
     assert peer.get_attr("WGPEER_A_FLAGS") == 2  # WGPEER_F_REPLACE_ALLOWEDIPS
-    told = peer.get_attr("WGPEER_A_ENDPOINT")
-    assert (told["family"], told["addr"], told["port"]) == (family, host, 51820)
+    found = peer.get_attr("WGPEER_A_ENDPOINT")
+    assert (found["family"], found["addr"], found["port"]) == (
+        family,
+        host,
+        51820,
+    )
     assert peer.get_attr("WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL") == 25
     assert allowed(peer) == [f"{address(1, 1)}/128", f"{address(1, 2)}/128"]
 
@@ -75,8 +79,8 @@ def test_what_is_not_given_is_not_said() -> None:
 
 def test_steps_are_taken_in_their_order() -> None:
     found = peers([DropPeer(key(1)), DropAddresses((address(1, 1),)), StartHandshake(key(2), 0), SetPeer(key(3))])
-    said = [(key_of(peer), peer.get_attr("WGPEER_A_FLAGS") or 0, allowed(peer)) for peer in found]
-    assert said == [
+    written = [(key_of(peer), peer.get_attr("WGPEER_A_FLAGS") or 0, allowed(peer)) for peer in found]
+    assert written == [
         (key(1), 1, []),
         (BLACKHOLE_PEER, 0, [f"{address(1, 1)}/128"]),
         (BLACKHOLE_PEER, 1, []),
@@ -106,11 +110,11 @@ def attribute(kind: int, value: bytes) -> bytes:
     return pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
-def said_allowed(one: bytes, mask: int = 128, family: int = socket.AF_INET6) -> bytes:
+def allowed_attribute(one: bytes, mask: int = 128, family: int = socket.AF_INET6) -> bytes:
     return attribute(0, attribute(3, bytes([mask])) + attribute(1, pack("=H", family)) + attribute(2, one))
 
 
-def said_peer(number: int, *blocks: bytes, **more: bytes) -> bytes:
+def peer_attribute(number: int, *blocks: bytes, **more: bytes) -> bytes:
     return attribute(0, attribute(1, raw(number)) + b"".join(more.values()) + attribute(9 | 0x8000, b"".join(blocks)))
 
 
@@ -123,10 +127,10 @@ def device(*peers_: bytes) -> bytes:
 
 
 def test_a_device_is_read_with_its_peers() -> None:
-    one = said_peer(
+    one = peer_attribute(
         1,
-        said_allowed(address(1, 1)),
-        said_allowed(address(1, 2)),
+        allowed_attribute(address(1, 1)),
+        allowed_attribute(address(1, 2)),
         endpoint=attribute(
             4, pack("=H", socket.AF_INET) + pack(">H", 51820) + socket.inet_aton("192.0.2.1") + bytes(8)
         ),
@@ -135,7 +139,7 @@ def test_a_device_is_read_with_its_peers() -> None:
         received=attribute(7, pack("=Q", 10)),
         sent=attribute(8, pack("=Q", 20)),
     )
-    tunnel = TunnelReader().read([device(one, said_peer(2))])
+    tunnel = TunnelReader().read([device(one, peer_attribute(2))])
     assert (tunnel.public_key, tunnel.port) == (PUBLIC, 51820)
     both = frozenset({address(1, 1), address(1, 2)})
     assert tunnel.peers[key(1)] == ActualPeer("192.0.2.1:51820", both, 25, 1_700_000_000.5, 10, 20)
@@ -144,22 +148,24 @@ def test_a_device_is_read_with_its_peers() -> None:
 
 def test_a_peer_goes_on_in_the_next_message() -> None:
     reader = TunnelReader()
-    said = [device(said_peer(1, said_allowed(address(1, 1)), sent=attribute(8, pack("=Q", 20))))]
-    said.append(attribute(8, said_peer(1, said_allowed(address(1, 2)))))
+    written = [device(peer_attribute(1, allowed_attribute(address(1, 1)), sent=attribute(8, pack("=Q", 20))))]
+    written.append(attribute(8, peer_attribute(1, allowed_attribute(address(1, 2)))))
     for _ in range(2):  # the second time from what is remembered
-        assert reader.read(said).peers == {key(1): ActualPeer(None, frozenset({address(1, 1), address(1, 2)}), sent=20)}
+        assert reader.read(written).peers == {
+            key(1): ActualPeer(None, frozenset({address(1, 1), address(1, 2)}), sent=20)
+        }
 
 
 @pytest.mark.parametrize(
     "more",
     [
-        said_allowed(bytes(address(1, 2)), mask=64),
-        said_allowed(socket.inet_aton("192.0.2.1"), mask=32, family=socket.AF_INET),
+        allowed_attribute(bytes(address(1, 2)), mask=64),
+        allowed_attribute(socket.inet_aton("192.0.2.1"), mask=32, family=socket.AF_INET),
     ],
     ids=["a network", "IPv4"],
 )
 def test_what_we_never_allow_is_foreign(more: bytes) -> None:
-    found = TunnelReader().read([device(said_peer(1, said_allowed(address(1, 1)), more))]).peers[key(1)]
+    found = TunnelReader().read([device(peer_attribute(1, allowed_attribute(address(1, 1)), more))]).peers[key(1)]
     assert found.is_foreign
     assert address(1, 1) in found.allowed_ips
 
@@ -167,8 +173,8 @@ def test_what_we_never_allow_is_foreign(more: bytes) -> None:
 def test_an_address_that_comes_or_goes_is_seen() -> None:
     reader, seen = TunnelReader(), []
     for at in ([1, 2], [1, 2], [2], [2, 3], []):
-        said = said_peer(1, *(said_allowed(address(1, one)) for one in at))
-        seen.append((reader.read([device(said)]).peers[key(1)].allowed_ips, {address(1, one) for one in at}))
+        written = peer_attribute(1, *(allowed_attribute(address(1, one)) for one in at))
+        seen.append((reader.read([device(written)]).peers[key(1)].allowed_ips, {address(1, one) for one in at}))
     assert [found for found, _ in seen] == [expected for _, expected in seen]
 
 
@@ -180,5 +186,5 @@ def test_any_octets_are_read_or_refused(octets: bytes) -> None:
 
 @given(st.lists(st.binary(min_size=16, max_size=16), unique=True, max_size=50))
 def test_any_addresses_are_read_as_they_were_said(some: list[bytes]) -> None:
-    found = TunnelReader().read([device(said_peer(1, *map(said_allowed, some)))]).peers[key(1)]
+    found = TunnelReader().read([device(peer_attribute(1, *map(allowed_attribute, some)))]).peers[key(1)]
     assert found == ActualPeer(None, frozenset(map(Address, some)))
