@@ -26,7 +26,7 @@ Question = tuple[str, str]
 
 @dataclass(slots=True)
 class Traffic:
-    """The queries of one look-up. ``repeated`` are questions that were asked again, and no truncated reply asked for it.
+    """The queries of one look-up. ``repeated`` are questions asked again though no truncated reply asked for it.
 
     ``slowest`` is the longest that a UDP query waited for its reply, in milliseconds; ``waiting`` holds those that have
     none, with the time they were sent.
