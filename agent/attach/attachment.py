@@ -1,4 +1,4 @@
-"""One workload as its host knows it: which instance it is, where it lives, and what is made for it."""
+"""One workload as its host knows it: which instance it is, its network namespace, and the names of what it gets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NAMED_NAMESPACE = re.compile(r"(?:/var)?/run/netns/([^/]+)")
 
 
 class Phase(Enum):
-    """How far an attachment is."""
+    """How far an attach or a detach has come."""
 
     ATTACHING = "attaching"
     ATTACHED = "attached"
@@ -27,27 +27,32 @@ class Phase(Enum):
 
 
 class Attachment(Struct, frozen=True, omit_defaults=True):
-    """A workload: which instance it is, the namespace that it lives in, and what was made for it.
-
-    ``netns`` is the path of its network namespace, ``interface`` its link in there. ``resolv_conf`` is the file that
-    was written for it, ``resolv_conf_before`` what that held. ``container`` is what its runtime calls it.
-    ``namespace`` tells its network namespace from a later one at the same path; None if a release
-    attached it that did not keep that.
-    """
+    """A workload that is attached, or is being attached or detached."""
 
     environment: EnvironmentId
     service: str
+    """The service's name when the workload was attached. The service may have been renamed since."""
     instance: str
+    """The id of the instance, unique within its service."""
     netns: str
+    """The path of the workload's network namespace."""
     interface: str
+    """The name of the workload's link, in its namespace."""
     phase: Phase
     address: Address | None = None
+    """The instance's address; None until its record is committed for the first time."""
     region: str | None = None
+    """The instance's region; None for the region of the host."""
     resolv_conf: str | None = None
+    """The path of the file that is written for the workload; None if none is."""
     resolv_conf_before: str | None = None
+    """What that file held before the attach; None if it did not exist, or held the same."""
     container: str | None = None
+    """The name that the CNI plugin gave the workload; None if it was attached in another way."""
     is_draining: bool = False
+    """Whether the instance is out of its service's answers, because the host is being drained."""
     namespace: NamespaceId | None = None
+    """What tells the network namespace from any later one at the same path; None if an older release attached it."""
 
     def __post_init__(self) -> None:
         names.check_environment_id(self.environment)
@@ -61,7 +66,7 @@ class Attachment(Struct, frozen=True, omit_defaults=True):
 
     @property
     def key(self) -> str:
-        """What tells it from all others of this host."""
+        """The key that identifies it among all attachments of this host."""
         return key_of(self.environment, self.service, self.instance)
 
     @property
@@ -90,7 +95,7 @@ class Attachment(Struct, frozen=True, omit_defaults=True):
 
 
 def key_of(environment: str, service: str, instance: str) -> str:
-    """What tells an attachment from all others of its host."""
+    """The key of an attachment, which identifies it among all of its host."""
     return f"{environment}.{service}.{instance}"
 
 

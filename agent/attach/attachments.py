@@ -30,7 +30,7 @@ class Attachments:
         self._known: dict[str, Attachment] = {}
 
     def load(self) -> None:
-        """Reads what is there. A file that cannot be read is named in the log and left where it is."""
+        """Reads the attachments from disk. A file that cannot be read is named in the log and left where it is."""
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             for path in sorted(self._directory.glob("*.json")):
@@ -62,7 +62,7 @@ class Attachments:
         return next((one for one in self._known.values() if one.container == container), None)
 
     async def put(self, attachment: Attachment) -> Attachment:
-        """Keeps ``attachment`` in the place of the one with its key; returns it once it is on disk."""
+        """Keeps ``attachment``, and forgets an older one with its key; returns it once it is on disk."""
         try:
             await asyncio.to_thread(self._write, attachment)
         except OSError as error:
@@ -72,7 +72,7 @@ class Attachments:
         return attachment
 
     async def change(self, attachment: Attachment, **fields: object) -> Attachment:
-        """Keeps ``attachment`` with other ``fields``; gives it."""
+        """Keeps ``attachment`` with these ``fields`` changed; gives it."""
         return await self.put(replace(attachment, **fields))
 
     async def remove(self, attachment: Attachment) -> None:
@@ -85,8 +85,8 @@ class Attachments:
 
     def _write(self, attachment: Attachment) -> None:
         path = self._path(attachment)
-        # That there is one is to outlive a power failure, for its record in the store does. A disk may take long for
-        # that, so it is asked no more than once, and the rename reaches it with the next commit of its journal.
+        # The attachment must survive a power failure, because its record in the store does. A flush may take long, so
+        # only the first write is flushed. The rename reaches the disk with the next commit of the journal.
         write_whole(path, _encoder.encode(attachment), 0o600, flush=not path.exists(), flush_folder=False)
 
     def _path(self, attachment: Attachment) -> Path:
