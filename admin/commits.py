@@ -1,8 +1,8 @@
 """How a request reads and changes an environment: one commit, under the preconditions that the client states.
 
-    commit_edits   the environment exists; edits change what is inside of it
-    commit_environment   the environment is created, or changed
-    commit_deletion   the environment and its tokens are deleted
+    commit_edits         changes what is inside of an environment that exists
+    commit_environment   creates an environment, or changes it
+    commit_deletion      deletes an environment and its tokens
 
 `store.writer` makes the commit, and repeats it where another writer was first. All functions raise
 `store.errors.Unavailable`, and those that commit also `store.errors.RevisionConflict` after too many attempts.

@@ -18,9 +18,10 @@ import pytest
 from admin.http.limits import Limits
 from store.store import Store
 from tests.admin.api import ROOT, Api, make_host
+from tests.waiting import scaled
 
 SEED = "20240513"  # the same requests each time, so that a failure can be repeated
-DEADLINE = 60.0  # seconds
+DEADLINE = scaled(60.0)  # seconds
 LEASE = int(DEADLINE * 1000)  # milliseconds
 NO_LIMIT = Limits(rate=1e9, burst=1e9, anonymous_rate=1e9, anonymous_burst=1e9)
 
