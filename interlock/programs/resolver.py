@@ -30,12 +30,10 @@ def run_resolver(settings: Settings) -> None:
 
 async def _serve(settings: Settings, url: str | None) -> None:
     store = Store(url, settings.redis_prefix) if url else None
-    resolver = ResolverParts.of(settings, store, settings.bind)
-    supervisor = Supervisor(list(resolver.parts))
+    dns = ResolverParts.of(settings, store, settings.bind)
+    supervisor = Supervisor(list(dns.parts))
     if settings.ops_listen:
-        readiness = Readiness(supervisor, zones_loaded(resolver))
-        metrics = Metrics(
-            supervisor_metrics(supervisor), resolver_metrics(resolver.resolver), watcher_metrics(resolver.watcher)
-        )
+        readiness = Readiness(supervisor, zones_loaded(dns))
+        metrics = Metrics(supervisor_metrics(supervisor), resolver_metrics(dns.resolver), watcher_metrics(dns.watcher))
         supervisor.parts.append(operations_part(settings.ops_listen, readiness, metrics.render).part)
     await serve(supervisor, store)

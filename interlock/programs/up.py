@@ -45,33 +45,33 @@ def run_up(settings: Settings) -> None:
 async def _serve(settings: Settings, url: str, first: Sequence[Part]) -> None:
     """Runs the parts of ``up`` on the store at ``url``, after the parts in ``first``."""
     store, token = Store(url, settings.redis_prefix), RootToken.of(settings)
-    resolver = ResolverParts.of(settings, store, demo_bindings(settings.bind) if settings.demo else settings.bind)
-    supervisor, counts = Supervisor([*first, *resolver.parts]), ApiCounts()
-    readiness = Readiness(supervisor, zones_loaded(resolver), store_connected(resolver.watcher))
+    dns = ResolverParts.of(settings, store, demo_bindings(settings.bind) if settings.demo else settings.bind)
+    supervisor, counts = Supervisor([*first, *dns.parts]), ApiCounts()
+    readiness = Readiness(supervisor, zones_loaded(dns), store_connected(dns.watcher))
     metrics = Metrics(
         supervisor_metrics(supervisor),
-        resolver_metrics(resolver.resolver),
-        watcher_metrics(resolver.watcher),
+        resolver_metrics(dns.resolver),
+        watcher_metrics(dns.watcher),
         admin_metrics(counts),
     )
     admin = admin_part(settings, store, token, counts, readiness, metrics.render)
     supervisor.parts.append(admin.part)
 
     async def welcome() -> None:
-        await resolver.loaded.wait()
+        await dns.loaded.wait()
         if settings.demo:
-            await _load_demo(Client(admin.url, token.text), settings.platform, resolver)
-        dns = reachable(*resolver.resolver.addresses[0])
+            await _load_demo(Client(admin.url, token.text), settings.platform, dns)
+        address = reachable(*dns.resolver.addresses[0])
         new_token = token.text if token.is_new else None
-        click.echo(Welcome(dns, admin.url, token.path, new_token, settings.platform, settings.demo))
+        click.echo(Welcome(address, admin.url, token.path, new_token, settings.platform, settings.demo))
 
     await serve(supervisor, store, welcome)
 
 
-async def _load_demo(client: Client, platform: Platform, resolver: ResolverParts) -> None:
+async def _load_demo(client: Client, platform: Platform, dns: ResolverParts) -> None:
     try:
         revision = await asyncio.to_thread(load_demo, client, platform)
-        await resolver.wait_for(DEMO, revision)
+        await dns.wait_for(DEMO, revision)
     except (InterlockError, TimeoutError) as error:
         reason = str(error) or "the resolver did not load the demo's commit in time"
         log.error("demo_not_loaded", extra={"reason": reason})
