@@ -40,3 +40,14 @@ class Store:
         """Returns when the store has answered."""
         with self.connection.client() as redis:
             await redis.ping()
+
+    async def begin_rewrite(self) -> None:
+        """Has the server begin to write its append-only file anew, from what it holds now."""
+        with self.connection.client() as redis:
+            await redis.bgrewriteaof()
+
+    async def is_rewriting(self) -> bool:
+        """Whether the server writes its append-only file anew, or is about to."""
+        with self.connection.client() as redis:
+            info = await redis.info("persistence")
+        return bool(info["aof_rewrite_in_progress"] or info["aof_rewrite_scheduled"])

@@ -16,6 +16,7 @@ import ctypes
 import logging
 import os
 import re
+import shlex
 import shutil
 import signal
 import threading
@@ -40,6 +41,9 @@ LOG_TAIL = 4096  # octets at the end of the log that are searched for its last l
 
 _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 _LOG_PREFIX = re.compile(r"^\d+:\w \d+ \w+ \d+ [\d:.]+ \S ")
+# Both lines are the same in Redis 7 and Valkey 9 (aof.c); of other releases the operator sees the line as it is.
+_TRUNCATED = re.compile(r"Truncating the AOF (?P<file>\S+) at offset (?P<offset>\d+)")
+_DAMAGED = re.compile(r"Bad file format reading the append only file (?P<file>[^\s:]+)")
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +62,8 @@ class EmbeddedStore:
         self._log = state_dir / "store.log"
         self._lock = lock
         self._binary = _find_binary(server)
+        self._log_from = 0  # where in the log the lines of the server that runs now begin
+        self._sizes: dict[str, int] = {}  # octets of each file of commits when that server started, by name
         if (length := len(os.fsencode(self.socket))) > LONGEST_SOCKET_PATH:
             raise EmbeddedStoreFailed(
                 f"the path of the store's socket {self.socket} has {length} octets, more than {LONGEST_SOCKET_PATH}:"
@@ -69,6 +75,8 @@ class EmbeddedStore:
         process = await self._spawn()
         try:
             await self._wait_for_answer(process)
+            if self._report_truncation():
+                await self._rewrite_file(process)
             log.info("store_started", extra={"pid": process.pid, "socket": str(self.socket)})
             ready()
             await process.wait()
@@ -81,7 +89,9 @@ class EmbeddedStore:
         assert threading.current_thread() is threading.main_thread()
         try:
             self._directory.mkdir(mode=PRIVATE, exist_ok=True)
+            self._sizes = {path.name: path.stat().st_size for path in self._files.glob("*")}
             with self._open_log() as output:
+                self._log_from = output.seek(0, os.SEEK_END)
                 return await asyncio.create_subprocess_exec(
                     *self._command(),
                     stdin=asyncio.subprocess.DEVNULL,
@@ -137,13 +147,74 @@ class EmbeddedStore:
         finally:
             await store.close()
 
+    @property
+    def _files(self) -> Path:
+        return self._directory / "appendonlydir"  # the server's default, `appenddirname`
+
+    def _report_truncation(self) -> bool:
+        """Logs it where the server has started without the end of its file, and so perhaps without some commits.
+
+        Returns whether it has.
+
+        An unfinished write at the end is usual after a power failure, and was not acknowledged. Only the operator can
+        tell that from a file that something else has cut.
+        """
+        found = list(_TRUNCATED.finditer(self._lines()))
+        for match in found:
+            file, offset = match["file"], int(match["offset"])
+            log.error(
+                "store_truncated",
+                extra={
+                    "file": str(self._files / file),
+                    "octets_left": offset,
+                    "octets_removed": self._sizes.get(file, offset) - offset,
+                    "reason": "the file of commits ends within one: that one is gone, with any that followed it. If"
+                    " more was lost than a write under way at a power failure, restore a backup of the state directory",
+                },
+            )
+        return bool(found)
+
+    async def _rewrite_file(self, process: asyncio.subprocess.Process) -> None:
+        """Has the server write its file anew, before anybody commits.
+
+        Redis 7.0 leaves the beginning of an unfinished transaction in a file that it has cut. The next start then takes
+        the commits after it for parts of that transaction: it applies half a commit, or loses those that followed.
+        """
+        store = Store(self.url)
+        try:
+            await store.begin_rewrite()
+            while process.returncode is None and await store.is_rewriting():  # noqa: ASYNC110 the server has no event
+                await asyncio.sleep(PING_EVERY)
+        except Unavailable as error:
+            log.error("store_not_rewritten", extra={"reason": str(error)})
+        finally:
+            await store.close()
+
     def _failure(self, process: asyncio.subprocess.Process) -> EmbeddedStoreFailed:
+        if match := _DAMAGED.search(self._lines()):
+            return self._damaged(self._files / match["file"])
         status = process.returncode or 0
         how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
         last_line = _last_line(self._log)
         return EmbeddedStoreFailed(
             f"the embedded store ended {how}; its last log line is: {last_line} (more in {self._log})"
         )
+
+    def _damaged(self, file: Path) -> EmbeddedStoreFailed:
+        # The server's own line names a program that is not installed. The server is that program, under its name.
+        check = shlex.join(["exec", "-a", "redis-check-aof", self._binary, "--fix", str(file)])
+        return EmbeddedStoreFailed(
+            f"the embedded store does not start, because {file} is damaged (more in {self._log}): put back a backup of"
+            f" {self._directory}; or copy that directory, and then remove all commits from the damaged one on with:"
+            f" bash -c {shlex.quote(check)}"
+        )
+
+    def _lines(self) -> str:
+        """What the server that runs now, or ran last, has logged."""
+        with contextlib.suppress(OSError), self._log.open("rb") as file:
+            file.seek(self._log_from)
+            return file.read(LARGE_LOG).decode("utf-8", "replace")
+        return ""
 
 
 def _find_binary(server: str | None) -> str:

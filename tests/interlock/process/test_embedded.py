@@ -23,6 +23,7 @@ from store.store import Store
 from tests import worlds
 from tests.interlock.keeper import keeper
 from tests.interlock.processes import run, started, stores_in, wait_until
+from zones.edits import PutService
 
 SERVERS = [None, "redis-server"]
 
@@ -141,15 +142,60 @@ def _break_append_only_file(directory: Path) -> None:
     file.write_bytes(content)
 
 
-async def test_a_broken_file_is_reported_with_the_servers_last_line(tmp_path: Path, server: str | None) -> None:
+async def test_a_damaged_file_is_reported_with_a_remedy_that_works(tmp_path: Path, server: str | None) -> None:
     async with running(tmp_path, server) as (store, _task):
         await store.environments.commit(worlds.production(), 0)
     _break_append_only_file(tmp_path)
-    with pytest.raises(
-        EmbeddedStoreFailed, match=r"status 1; its last log line is: Bad file format reading the append only file"
-    ):
+    with pytest.raises(EmbeddedStoreFailed, match=r"\.incr\.aof is damaged .* put back a backup") as failure:
         async with running(tmp_path, server):
             pass
+    remedy = str(failure.value).partition(" with: ")[2]
+    done = await asyncio.to_thread(
+        subprocess.run, remedy, shell=True, input="y\n", capture_output=True, text=True, check=False
+    )
+    assert "Successfully truncated" in done.stdout, done
+    async with running(tmp_path, server) as (store, _task):
+        await store.ping()
+
+
+async def test_a_file_that_was_cut_is_reported(
+    tmp_path: Path, server: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(tmp_path, server) as (store, _task):
+        for environment in (worlds.staging(), worlds.production()):
+            await store.environments.commit(environment, 0)
+    assert "store_truncated" not in caplog.messages
+    (file,) = (tmp_path / "store" / "appendonlydir").glob("*.incr.aof")
+    size = file.stat().st_size
+    os.truncate(file, size - 100)
+    async with running(tmp_path, server) as (store, _task):
+        index = await store.environments.index()
+    assert list(index) == [worlds.STAGING]
+    (record,) = (record for record in caplog.records if record.getMessage() == "store_truncated")
+    said = vars(record)
+    assert said["file"] == str(file)
+    assert 0 < said["octets_left"] < size - 100
+    assert said["octets_removed"] == size - 100 - said["octets_left"]
+
+
+@pytest.mark.parametrize("cut", range(10, 600, 80))
+async def test_commits_after_a_cut_are_not_lost_at_the_next_start(
+    tmp_path: Path, server: str | None, cut: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Redis 7.0 keeps the beginning of a transaction that was cut, and takes later commits for its end."""
+    async with running(tmp_path, server) as (store, _task):
+        for environment in (worlds.staging(), worlds.build("cut", 7, PutService("api"))):
+            await store.environments.commit(environment, 0)
+    (file,) = (tmp_path / "store" / "appendonlydir").glob("*.incr.aof")
+    os.truncate(file, file.stat().st_size - cut)
+    async with running(tmp_path, server) as (store, _task):
+        await store.environments.commit(worlds.production(), 0)
+        before = await store.environments.index()
+    assert list(before) == [worlds.STAGING, worlds.PRODUCTION]
+    caplog.clear()
+    async with running(tmp_path, server) as (store, _task):
+        assert await store.environments.index() == before
+    assert "store_truncated" not in caplog.messages  # once, not at each start
 
 
 @pytest.fixture
