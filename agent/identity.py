@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import platform
 from dataclasses import dataclass
 
 from agent.errors import CannotStart
+from agent.incarnation import load_incarnation
 from agent.keys import Keyring, PrivateKey
-from store.errors import Unavailable
+from store.errors import LeaseNotHeld, Unavailable
+from store.leases import Lease
 from store.store import Store
 from support.endpoints import Endpoint
 from zones.hosts import Host
+
+LEASE = 5.0  # seconds that other hosts wait for a host that has died
+RENEW_EVERY = 1.5  # seconds; two renewals may be lost
+CLAIM_EVERY = 0.2  # seconds between two attempts to take the lease of an agent that has just ended
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +31,20 @@ class Identity:
     """The host's document, as it is registered or is to be registered."""
     key: PrivateKey
     """The host's private key, which the device uses."""
+    incarnation: str
+    """What tells this agent from one with a copy of its state directory."""
+    is_admitted: bool
+    """Whether this agent may act as the host: it has held the lease, or its predecessor in this place has."""
+
+    @property
+    def lease(self) -> Lease:
+        """The claim of this agent to be the host."""
+        return Lease(self.host.id, self.incarnation)
+
+    @property
+    def where(self) -> str:
+        """Where this agent runs, for whoever reads that it claims to be the host."""
+        return f"{self.host.endpoint}, on the machine {platform.node()!r}"
 
     @property
     def id(self) -> str:
@@ -44,16 +65,18 @@ class Identity:
 async def load_identity(store: Store, keyring: Keyring, host: str, endpoint: str, region: str | None) -> Identity:
     """The identity of the host ``host``, from its keys and from what the store has of it. Raises `CannotStart`.
 
-    A rotation that the last agent did not finish is finished where the store has the new key, and undone where it does
+    Another agent that is this host and lives, as on a machine that was cloned, is waited for until its lease ends. A
+    rotation that the last agent did not finish is finished where the store has the new key, and undone where it does
     not. With the store away the keys are enough: the host starts, and registers later.
     """
+    incarnation, is_admitted = await load_incarnation(keyring.directory)
     key = await asyncio.to_thread(keyring.load)
     next_key = await asyncio.to_thread(keyring.next)
     known: Host | None = None
     try:
         known = (await store.hosts.read()).hosts.get(host)
         own_keys = (key.public, next_key and next_key.public)
-        if known and known.public_key not in own_keys and await store.hosts.live([host]):
+        if known and known.public_key not in own_keys and await store.leases.live([host]):
             raise CannotStart(f"host {host!r} lives already, at {known.endpoint}: give this one another --host")
     except Unavailable as error:
         log.warning("store_unavailable", extra={"reason": str(error)})
@@ -63,4 +86,35 @@ async def load_identity(store: Store, keyring: Keyring, host: str, endpoint: str
     elif next_key:
         await asyncio.to_thread(keyring.discard_next)
     is_draining = known.draining if known else False
-    return Identity(Host(host, endpoint, key.public, region=region, draining=is_draining), key)
+    identity = Identity(
+        Host(host, endpoint, key.public, region=region, draining=is_draining), key, incarnation, is_admitted
+    )
+    await _take_lease(store, identity)
+    return identity
+
+
+async def _take_lease(store: Store, identity: Identity) -> None:
+    """Takes the lease of the host. Raises `CannotStart` where another agent renews it."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + LEASE + RENEW_EVERY
+    while True:
+        try:
+            # Not able yet: nobody is to wait for this host before it can do what it is told.
+            await store.leases.renew(identity.lease, int(LEASE * 1000), is_able=False, where=identity.where)
+            identity.is_admitted = True
+            return
+        except Unavailable as error:
+            log.warning("store_unavailable", extra={"reason": str(error)})
+            return  # the registrar takes it once the store is back
+        except LeaseNotHeld as error:
+            if clock() >= deadline:
+                raise CannotStart(str(refused(identity, error))) from None
+        await asyncio.sleep(CLAIM_EVERY)
+
+
+def refused(identity: Identity, error: LeaseNotHeld) -> str:
+    """Why this agent is not the host, and what to do."""
+    return (
+        f"{error}: was this machine cloned, or its state directory copied? If so, remove the state directory here and"
+        f" give this host another --host than {identity.id!r}"
+    )

@@ -21,17 +21,16 @@ from msgspec.structs import replace
 from agent.announce.acknowledger import Acknowledger
 from agent.announce.barrier import Barrier
 from agent.errors import CannotStart, Failed, NotNow, Refused
-from agent.identity import Identity
+from agent.identity import LEASE, RENEW_EVERY, Identity, refused
+from agent.incarnation import remove_incarnation
 from agent.keys import Keyring
 from agent.mesh.mesh import Mesh
-from store.errors import EndpointTaken, KeyTaken, Unavailable
+from store.errors import EndpointTaken, KeyTaken, LeaseNotHeld, Unavailable
 from store.hosts import Hosts
 from store.keys import ALL_HOSTS
 from store.store import Store
 from zones.hosts import Host
 
-LEASE = 5.0  # seconds that other hosts wait for a host that has died
-RENEW_EVERY = 1.5  # seconds; two renewals may be lost
 ACKNOWLEDGE_EVERY = 30.0  # seconds; acknowledgements that the store has lost are sent again, as often as it is compared
 
 log = logging.getLogger(__name__)
@@ -61,6 +60,8 @@ class Registrar:
     """Whether a rotation is under way."""
     has_left: bool = False
     """Whether this host has left the mesh, and must not register again."""
+    rival: str = ""
+    """Where another agent runs that has claimed to be this host lately, and was refused; empty if there is none."""
     name_conflict: str = ""
     """That another host has registered under this host's id, and what to do; empty if none has."""
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -77,6 +78,8 @@ class Registrar:
                 self._set_problem(self.name_conflict)
             except Unavailable as error:
                 self._set_problem(str(error))
+            except LeaseNotHeld as error:
+                self._lose_lease(error)
             ready()
             if clock() >= acknowledge_at:
                 self.acknowledger.send_all_again()
@@ -108,6 +111,8 @@ class Registrar:
             return await self._rotate()
         except Unavailable as error:
             raise NotNow(f"{error}: the key in use stays; try again") from error
+        except LeaseNotHeld as error:
+            raise NotNow(f"{error}: the key in use stays: see 'interlock mesh'") from error
         finally:
             self.is_rotating = False
 
@@ -115,20 +120,39 @@ class Registrar:
         """Removes this host from the store, and its keys from the disk. Raises `NotNow`."""
         try:
             async with self._lock:
-                await self.store.hosts.forget(self.identity.id)
+                await self.store.hosts.forget(self.identity.id, self.identity.lease)
                 self.has_left = True
-        except Unavailable as error:
+        except (Unavailable, LeaseNotHeld) as error:
             raise NotNow(f"{error}: the host is still registered; try again") from error
         await asyncio.to_thread(self.keyring.remove)
+        await asyncio.to_thread(remove_incarnation, self.keyring.directory)
 
     async def _renew(self) -> None:
         if self.has_left:
             return  # else the host would register again at once
+        if self.name_conflict:
+            return  # the lease is for the host that took the name
+        await self._renew_lease()
         if not self.is_registered:
             await self._register()
-        if not (self.mesh.status.problem or self.name_conflict):
-            # Without the lease the other hosts do not wait for this one, which cannot apply what is published to it.
-            await self.store.hosts.renew_lease(self.identity.id, int(LEASE * 1000))
+            await self._renew_lease()
+
+    async def _renew_lease(self) -> None:
+        identity = self.identity
+        # The other hosts do not wait for one that cannot apply what is published to it. It keeps its lease even so.
+        is_able = self.is_registered and not self.mesh.status.problem
+        rival = await self.store.leases.renew(identity.lease, int(LEASE * 1000), is_able=is_able, where=identity.where)
+        if rival and rival != self.rival:
+            log.error("host_claimed_twice", extra={"host": identity.id, "where": rival})
+        self.rival = rival
+        if not identity.is_admitted:
+            identity.is_admitted = True
+            self.mesh.read_back_soon()
+
+    def _lose_lease(self, error: LeaseNotHeld) -> None:
+        """Another agent is this host."""
+        self.is_registered = False  # what the other has registered is corrected when this agent has the lease again
+        self._set_problem(refused(self.identity, error))
 
     async def _register(self) -> None:
         identity = self.identity
@@ -137,9 +161,9 @@ class Registrar:
             return replace(identity.host, draining=known.draining)
 
         try:
-            changed = await self.store.hosts.change(identity.id, change)
+            changed = await self.store.hosts.change(identity.id, change, identity.lease)
             if changed is None:
-                await self.store.hosts.register(identity.host)
+                await self.store.hosts.register(identity.host, lease=identity.lease)
             else:
                 identity.host = changed[1]
         except (KeyTaken, EndpointTaken) as error:
@@ -171,7 +195,9 @@ class Registrar:
 
     async def _change(self, **fields: Any) -> int:
         """Changes ``fields`` of this host's document, and returns the new revision of all hosts."""
-        changed = await self.store.hosts.change(self.identity.id, lambda known: replace(known, **fields))
+        changed = await self.store.hosts.change(
+            self.identity.id, lambda known: replace(known, **fields), self.identity.lease
+        )
         if changed is None:
             raise NotNow("this host was removed just now, and registers again: try again")
         revision, self.identity.host = changed
@@ -181,6 +207,15 @@ class Registrar:
         """Waits until all other live hosts have ``revision`` of the hosts; returns those that have not in time."""
         others = (await self.store.hosts.read()).hosts.keys() - {self.identity.id}
         return await self.barrier.wait(ALL_HOSTS, revision, others)
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong with the registration of this host, and what to do; one text for each."""
+        rival = self.rival and (
+            f"another agent claims to be host {self.identity.id}, at {self.rival}, and is refused: was the machine"
+            " cloned, or the state directory copied? remove the state directory there, and give it another --host"
+        )
+        return [text for text in (self.problem, rival) if text]
 
     def _set_problem(self, problem: str) -> None:
         if problem and problem != self.problem:

@@ -23,13 +23,15 @@ def describe(
     live: frozenset[str],
     acknowledged: Acknowledged,
     quarantined: Mapping[EnvironmentId, str],
+    registration: Iterable[str],
     clock: float,
     wall_clock: float,
 ) -> dict[str, Any]:
     """The report, ready for JSON.
 
-    ``live`` are the hosts with a lease; ``quarantined`` says for each environment whose newest document cannot be used
-    why. ``clock`` is the monotonic time, ``wall_clock`` Unix time, both in seconds.
+    ``live`` are the hosts that live and are able; ``quarantined`` says for each environment whose newest document
+    cannot be used why. ``registration`` is what is wrong with the registration of this host. ``clock`` is the monotonic
+    time, ``wall_clock`` Unix time, both in seconds.
     """
     silent = mesh.status.health.silent(clock)
     peers = mesh.status.actual.tunnel.peers if mesh.status.actual else {}
@@ -61,7 +63,7 @@ def describe(
             for one in attachments
         ],
         "drops": mesh.status.actual.firewall.drops if mesh.status.actual else {},
-        "problems": list(_problems(mesh, silent, by_key, live, acknowledged, quarantined)),
+        "problems": [*registration, *_problems(mesh, silent, by_key, live, acknowledged, quarantined)],
     }
 
 
@@ -126,4 +128,4 @@ def _absent(mesh: Mesh, live: frozenset[str]) -> Iterator[str]:
         if id_ not in mesh.published.hosts.hosts:
             yield f"host {id_} has instances but is not registered: start its agent, or remove its instances"
         elif id_ not in live:
-            yield f"host {id_} has no lease: its agent is not running, or cannot reach the store"
+            yield f"host {id_} is not live: its agent does not run, cannot reach the store, or cannot do its work"

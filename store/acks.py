@@ -11,9 +11,10 @@ from itertools import chain
 from store.connection import Connection
 from store.index import decode_entry
 from store.keys import ALL_HOSTS
+from store.leases import Lease, is_live, not_held
 from store.scripts import read_script
 
-ACKNOWLEDGE_SCRIPT = read_script("acknowledge_revisions", shared=("split_hosts",))
+ACKNOWLEDGE_SCRIPT = read_script("acknowledge_revisions", shared=("holds_lease", "split_hosts"))
 
 
 class AckStore:
@@ -24,19 +25,22 @@ class AckStore:
         self._keys = connection.keys
         self._acknowledge = connection.script(ACKNOWLEDGE_SCRIPT)
 
-    async def acknowledge(self, host: str, revisions: Mapping[str, int]) -> None:
-        """Records that the agent of ``host`` has programmed ``revisions``: environment id → revision.
+    async def acknowledge(self, lease: Lease, revisions: Mapping[str, int]) -> None:
+        """Records that the agent of the host that ``lease`` names has programmed ``revisions``: environment → revision.
 
-        Environments in which ``host`` has no member any more are passed over: nobody waits for ``host`` there.
+        Environments in which the host has no member any more are passed over: nobody waits for it there. Raises
+        `store.errors.LeaseNotHeld` unless ``lease`` is held.
         """
         if not revisions:
             return
         keys = self._keys
         with self._connection.client():
-            await self._acknowledge(
-                keys=[keys.environments, keys.hosts, *map(keys.acks, revisions)],
-                args=[host, ALL_HOSTS, *chain.from_iterable(revisions.items())],
+            taken = await self._acknowledge(
+                keys=[keys.environments, keys.hosts, keys.lease(lease.host), *map(keys.acks, revisions)],
+                args=[lease.host, ALL_HOSTS, lease.incarnation, *chain.from_iterable(revisions.items())],
             )
+        if not taken:
+            raise not_held(lease)
 
     async def read(self, id_: str) -> dict[str, int]:
         """Host id → the newest revision of ``id_`` that its agent has programmed."""
@@ -61,7 +65,7 @@ class AckStore:
         behind = frozenset(
             host
             for host, has, lease in zip(wanted, acknowledged, leases, strict=True)
-            if lease is not None and int(has or 0) < revision
+            if is_live(lease) and int(has or 0) < revision
         )
         members = decode_entry(entry).hosts if entry else None
         return behind if members is None else behind & members

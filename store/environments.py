@@ -13,13 +13,14 @@ from store.changes import CHANGES_KEPT
 from store.connection import Connection
 from store.errors import Corrupt, NetworkTaken, RevisionConflict, Unavailable
 from store.index import DELETED, IndexEntry, decode_entry, join_hosts
+from store.leases import Lease, not_held
 from store.scripts import read_script
 from zones import document
 from zones.hosts import hosts_of
 from zones.model import Environment
 from zones.names import EnvironmentId
 
-COMMIT_SCRIPT = read_script("commit_environment", shared=("split_hosts", "append_change"))
+COMMIT_SCRIPT = read_script("commit_environment", shared=("holds_lease", "split_hosts", "append_change"))
 
 
 class EnvironmentStore:
@@ -68,14 +69,15 @@ class EnvironmentStore:
             raise Corrupt(f"{self._keys.environment(id_)}: {error}") from error
         return environment.revision, environment
 
-    async def commit(self, environment: Environment, expected: int) -> None:
+    async def commit(self, environment: Environment, expected: int, lease: Lease | None = None) -> None:
         """Makes ``environment`` the newest revision, if the newest so far is ``expected`` (0: it never existed).
 
-        Raises `RevisionConflict` and `NetworkTaken`.
+        An agent commits with its ``lease``. Raises `RevisionConflict`, `NetworkTaken`, and `LeaseNotHeld` unless the
+        lease is held.
         """
         written = document.encode(environment)
         entry = IndexEntry(environment.revision, document.digest(written), hosts_of(environment))
-        await self._write(environment.id, environment.network, expected, entry, written)
+        await self._write(environment.id, environment.network, expected, entry, written, lease)
 
     async def delete(self, environment: Environment) -> int:
         """Deletes ``environment``, if it is still at its revision, and returns the revision of the deletion.
@@ -87,7 +89,13 @@ class EnvironmentStore:
         return entry.revision
 
     async def _write(
-        self, id_: EnvironmentId, network: IPv6Network, expected: int, entry: IndexEntry, written: bytes
+        self,
+        id_: EnvironmentId,
+        network: IPv6Network,
+        expected: int,
+        entry: IndexEntry,
+        written: bytes,
+        lease: Lease | None = None,
     ) -> None:
         keys, digest, hosts = self._keys, entry.digest or DELETED, join_hosts(entry.hosts or ())
         epoch = secrets.token_hex(8)
@@ -101,8 +109,20 @@ class EnvironmentStore:
                         keys.networks,
                         keys.changes,
                         keys.acks(id_),
+                        keys.lease(lease.host if lease else ""),
                     ],
-                    args=[id_, expected, entry.revision, digest, str(network), written, hosts, epoch, CHANGES_KEPT],
+                    args=[
+                        id_,
+                        expected,
+                        entry.revision,
+                        digest,
+                        str(network),
+                        written,
+                        hosts,
+                        epoch,
+                        CHANGES_KEPT,
+                        lease.incarnation if lease else "",
+                    ],
                 )
         except Unavailable:
             # The server may have made the commit though its reply was lost: the index says so.
@@ -110,6 +130,8 @@ class EnvironmentStore:
                 return
             raise
         match outcome:
+            case b"lease":
+                raise not_held(lease)
             case b"revision":
                 raise RevisionConflict(id_, expected, int(detail))
             case b"network":

@@ -29,6 +29,10 @@ class HostChanged(StoreError):
     """Another client has changed the host first: read it again and decide again."""
 
 
+class LeaseNotHeld(StoreError):
+    """The agent that asks does not hold the lease of its host: another agent does, or it has ended. Nothing changed."""
+
+
 class KeyTaken(StoreError):
     """Another host has this public key, as its current or its next one: make a new key pair."""
 

@@ -1,4 +1,4 @@
-"""Hosts in the store: each is one document, which its agent registers, and a lease, which says that the agent lives.
+"""Hosts in the store: each is one document, which its agent registers. That the agent lives, its lease says (`leases`).
 
 Nothing writes the document of a host but `HostStore.register` and `HostStore.forget`.
 """
@@ -6,20 +6,21 @@ Nothing writes the document of a host but `HostStore.register` and `HostStore.fo
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from store.changes import CHANGES_KEPT
 from store.connection import Connection
 from store.errors import EndpointTaken, HostChanged, KeyTaken, Unavailable
 from store.keys import ALL_HOSTS
+from store.leases import Lease, not_held
 from store.scripts import read_script
 from zones.errors import Invalid
 from zones.hosts import Host, decode_host, encode_host
 
 MAX_ATTEMPTS = 20  # to change a host; changes of hosts are rare, so more than a few attempts hardly ever happen
 
-CHANGE_SCRIPT = read_script("change_host", shared=("append_change",))
+CHANGE_SCRIPT = read_script("change_host", shared=("holds_lease", "append_change"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,11 @@ class Hosts:
 
 
 class HostStore:
-    """Reads and writes hosts and their leases. All methods raise `Unavailable`."""
+    """Reads and writes hosts. All methods raise `Unavailable`.
+
+    Those that take a ``lease`` raise `store.errors.LeaseNotHeld` unless it is held: an agent changes its own host with
+    it. Without one, an administrator asks.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -58,14 +63,16 @@ class HostStore:
                 unreadable[id_] = str(error)
         return Hosts(int(revision or 0), hosts, unreadable)
 
-    async def register(self, host: Host, before: Host | None = None) -> int:
+    async def register(self, host: Host, before: Host | None = None, lease: Lease | None = None) -> int:
         """Writes the document of ``host`` and returns the revision of all hosts. Doing it again changes nothing.
 
         With ``before``, it does so only if the store holds ``before`` until then, and raises `HostChanged` if not.
         Raises `KeyTaken` or `EndpointTaken` if another host, alive or not, has a key or the endpoint of ``host``.
         """
         try:
-            outcome, detail = await self._write(host.id, encode_host(host), encode_host(before) if before else b"")
+            outcome, detail = await self._write(
+                host.id, encode_host(host), encode_host(before) if before else b"", lease
+            )
         except Unavailable:
             # The server may have made the change though its reply was lost, as with a commit.
             found = await self.read()
@@ -73,6 +80,8 @@ class HostStore:
                 return found.revision
             raise
         match outcome:
+            case b"lease":
+                raise not_held(lease)
             case b"changed":
                 raise HostChanged(f"host {host.id!r} was changed by somebody else just now: look at it again")
             case b"key":
@@ -87,7 +96,9 @@ class HostStore:
                 )
         return int(detail)
 
-    async def change(self, id_: str, change: Callable[[Host], Host]) -> tuple[int, Host] | None:
+    async def change(
+        self, id_: str, change: Callable[[Host], Host], lease: Lease | None = None
+    ) -> tuple[int, Host] | None:
         """Replaces the host ``id_`` by what ``change`` makes of it; reads it again if another client was first.
 
         Returns the revision of all hosts and the new host, or None if ``id_`` is not registered. Raises as `register`
@@ -99,34 +110,25 @@ class HostStore:
                 return None
             after = change(before)
             try:
-                return await self.register(after, before), after
+                return await self.register(after, before, lease), after
             except HostChanged as changed:
                 last = changed
         raise last
 
-    async def forget(self, id_: str) -> None:
+    async def forget(self, id_: str, lease: Lease | None = None) -> None:
         """Removes the document and the lease of the host ``id_``. Environments that name the host stay as they are."""
-        await self._write(id_, b"")
+        outcome, _ = await self._write(id_, b"", lease=lease)
+        if outcome == b"lease":
+            raise not_held(lease)
 
-    async def renew_lease(self, host: str, milliseconds: int) -> None:
-        """Makes the lease of ``host`` end ``milliseconds`` from now."""
-        with self._connection.client() as redis:
-            await redis.set(self._keys.lease(host), "", px=milliseconds)
-
-    async def live(self, hosts: Iterable[str]) -> frozenset[str]:
-        """Those of ``hosts`` that have a lease."""
-        if not (wanted := list(hosts)):
-            return frozenset()
-        with self._connection.client() as redis:
-            leases = await redis.mget([self._keys.lease(host) for host in wanted])
-        return frozenset(host for host, lease in zip(wanted, leases, strict=True) if lease is not None)
-
-    async def _write(self, id_: str, written: bytes, before: bytes = b"") -> tuple[bytes, bytes]:
+    async def _write(
+        self, id_: str, written: bytes, before: bytes = b"", lease: Lease | None = None
+    ) -> tuple[bytes, bytes]:
         keys = self._keys
         with self._connection.client():
             outcome, detail = await self._change(
                 keys=[keys.epoch, keys.hosts, keys.hosts_revision, keys.changes, keys.lease(id_), keys.acks(ALL_HOSTS)],
-                args=[id_, written, secrets.token_hex(8), CHANGES_KEPT, before],
+                args=[id_, written, secrets.token_hex(8), CHANGES_KEPT, before, lease.incarnation if lease else ""],
             )
         return outcome, detail
 

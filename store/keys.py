@@ -45,6 +45,9 @@ class Keys:
     def lease(self, host: str) -> str:
         return f"{self.prefix}lease:{host}"
 
+    def claim(self, host: str) -> str:
+        return f"{self.prefix}claim:{host}"
+
     def environment(self, id_: str) -> str:
         return f"{self.prefix}environment:{id_}"
 

@@ -9,6 +9,7 @@ from store.connection import Connection
 from store.environments import EnvironmentStore
 from store.hosts import HostStore
 from store.keys import DEFAULT_PREFIX, Keys
+from store.leases import LeaseStore
 from store.tokens import TokenStore
 
 COMMAND_TIMEOUT = 2.0  # seconds; within what an API client waits, and far above any healthy reply
@@ -28,6 +29,7 @@ class Store:
         self.environments = EnvironmentStore(self.connection)
         self.changes = ChangeStream(self.connection, self._blocking)
         self.hosts = HostStore(self.connection)
+        self.leases = LeaseStore(self.connection)
         self.acks = AckStore(self.connection)
         self.tokens = TokenStore(self.connection)
 

@@ -18,6 +18,7 @@ from typing import Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 from store.errors import NetworkTaken, RevisionConflict
+from store.leases import Lease
 from store.store import Store
 from zones import edits
 from zones.edits import Edit, must_exist
@@ -67,9 +68,11 @@ class Writer:
     All methods raise `store.errors.Unavailable`, and `RevisionConflict` if another writer was first at every attempt.
     """
 
-    def __init__(self, store: Store, counts: WriteCounter | None = None) -> None:
+    def __init__(self, store: Store, counts: WriteCounter | None = None, lease: Lease | None = None) -> None:
+        """An agent writes with its ``lease``, without which `change` and `edit` raise `store.errors.LeaseNotHeld`."""
         self.counts = counts or WriterCounts()
         self._store = store
+        self._lease = lease
         self._locks: WeakValueDictionary[EnvironmentId, asyncio.Lock] = WeakValueDictionary()
 
     async def edit(self, id_: EnvironmentId, wanted: Sequence[Edit], now: int) -> Written:
@@ -94,7 +97,7 @@ class Writer:
                     # An environment of this id was deleted before. Should tokens of it have been left, they must not
                     # give access to the new one.
                     await self._remove_tokens(id_)
-                await self._store.environments.commit(after, revision)
+                await self._store.environments.commit(after, revision, self._lease)
                 self.counts.commits += 1
             return Written(before, after)
 

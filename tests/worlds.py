@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from store.leases import Lease
 from zones.addresses import Platform
 from zones.edits import Edit, PutInstance, PutRecord, PutService, SetEnabled, apply
 from zones.hosts import Host
@@ -35,6 +36,11 @@ PRODUCTION_SOURCE, STAGING_SOURCE, OUTSIDE_SOURCE, UNBOUND_SOURCE = "127.0.0.2",
 def public_key(number: int) -> PublicKey:
     """The ``number``-th public key, from 1, of machines that never run."""
     return PublicKey(b64encode(number.to_bytes(32, "big")).decode())
+
+
+def lease_of(host: str) -> Lease:
+    """The lease of the only agent that says it is ``host``."""
+    return Lease(host, "i1")
 
 
 def make_host(number: int, **fields: Any) -> Host:

@@ -28,7 +28,7 @@ async def assign_gateways(request: web.Request, wanted: Sequence[Edit]) -> list[
         return assigned
     store, environment = request.app[CONTEXT].store, await find_environment(request)
     hosts = (await store.hosts.read()).hosts
-    live = await store.hosts.live(hosts)
+    live = await store.leases.live(hosts)
     for position, edit in peer_edits:
         try:
             check_peer(edit, environment, hosts)

@@ -64,7 +64,7 @@ async def list_hosts(request: web.Request) -> web.Response:
     query, store = read_query(request, PageQuery), request.app[CONTEXT].store
     found = await store.hosts.read()
     page, following = cut_page(found.hosts.values(), lambda host: host.id, query)
-    live = await store.hosts.live(host.id for host in page)
+    live = await store.leases.live(host.id for host in page)
     hosts = tuple(_view(host, live=host.id in live) for host in page)
     return show(request, HostPage(hosts, tuple(sorted(found.unreadable)), following, found.revision))
 
@@ -90,7 +90,7 @@ async def delete_host(request: web.Request) -> web.Response:
     found = await store.hosts.read()
     if id_ not in found.unreadable:
         _require(id_, found.hosts.get(id_))
-        if id_ in await store.hosts.live([id_]):
+        if id_ in await store.leases.live([id_]):
             raise Conflict(
                 f"the host {id_!r} is alive, and would register again at once: run 'interlock host leave' there, or"
                 " stop its agent and wait for its lease to end",
@@ -101,7 +101,7 @@ async def delete_host(request: web.Request) -> web.Response:
 
 
 async def _show(request: web.Request, revision: int, host: Host) -> web.Response:
-    live = await request.app[CONTEXT].store.hosts.live([host.id])
+    live = await request.app[CONTEXT].store.leases.live([host.id])
     return show(request, HostReply(**asdict(_view(host, live=host.id in live)), revision=revision))
 
 

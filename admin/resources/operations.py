@@ -24,6 +24,8 @@ class Probe:
     """Whether it is ready."""
     reason: str = ""
     """Why it is not ready, in one line; ``""`` if it is."""
+    note: str = ""
+    """What is wrong though it is ready, in one line; ``""`` if nothing is."""
 
 
 Readiness = Callable[[], Mapping[str, Probe]]
@@ -89,4 +91,10 @@ def operations_app(*, readiness: Readiness, metrics: Metrics) -> web.Application
 
 
 def _line(name: str, probe: Probe) -> str:
-    return f"[+]{name} ok" if probe.ok else f"[-]{name} {' '.join(probe.reason.split()) or 'not ready'}"
+    if probe.ok:
+        return f"[+]{name} ok" + (f": {_in_one_line(probe.note)}" if probe.note else "")
+    return f"[-]{name} {_in_one_line(probe.reason) or 'not ready'}"
+
+
+def _in_one_line(text: str) -> str:
+    return " ".join(text.split())

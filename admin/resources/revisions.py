@@ -41,7 +41,7 @@ async def get_revision(request: web.Request) -> web.Response:
     store, members = request.app[CONTEXT].store, hosts_of(environment)
     acknowledged = await store.acks.read(id_)
     have = {host for host in members if acknowledged.get(host, 0) >= revision}
-    behind = await store.hosts.live(members - have)
+    behind = await store.leases.live(members - have)
     view = RevisionView(
         environment=id_,
         revision=revision,

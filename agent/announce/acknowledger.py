@@ -6,7 +6,8 @@ import asyncio
 import logging
 from dataclasses import dataclass, field
 
-from store.errors import Unavailable
+from store.errors import LeaseNotHeld, Unavailable
+from store.leases import Lease
 from store.store import Store
 
 RETRY = 0.5  # seconds until acknowledgements that the store did not take are sent again
@@ -20,14 +21,16 @@ class Acknowledger:
 
     store: Store
     """Where the acknowledgements go."""
-    me: str
-    """The id of this host."""
+    lease: Lease
+    """The claim of this agent to be its host."""
     acknowledged: dict[str, int] = field(default_factory=dict)
     """The revisions that the store has taken, by environment or `ALL_HOSTS`."""
     _pending: dict[str, int] = field(default_factory=dict)
     """The revisions that the next call will send."""
     _in_flight: dict[str, int] = field(default_factory=dict)
     """The revisions that a call is sending now."""
+    _problem: str = ""
+    """Why the store did not take the last call; empty if it did."""
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when there is something pending."""
 
@@ -58,13 +61,16 @@ class Acknowledger:
             self._wake.clear()
             self._in_flight, self._pending = self._pending, {}
             try:
-                await self.store.acks.acknowledge(self.me, self._in_flight)
-            except Unavailable as error:
-                log.warning("not_acknowledged", extra={"environments": len(self._in_flight), "reason": str(error)})
+                await self.store.acks.acknowledge(self.lease, self._in_flight)
+            except (Unavailable, LeaseNotHeld) as error:
+                if self._problem != str(error):  # once, not with every attempt
+                    log.warning("not_acknowledged", extra={"environments": len(self._in_flight), "reason": str(error)})
+                self._problem = str(error)
                 self._pending = {**self._in_flight, **self._pending}
                 self._wake.set()
                 await asyncio.sleep(RETRY)
             else:
                 self.acknowledged |= self._in_flight
+                self._problem = ""
             finally:
                 self._in_flight = {}

@@ -34,7 +34,7 @@ from agent.attach.step_times import StepTimes
 from agent.errors import AgentError, BadRequest, Failed, NotNow, NotThere, Refused
 from agent.mesh.mesh import Mesh
 from agent.system.namespaces import identify, is_own, opened
-from store.errors import Unavailable
+from store.errors import LeaseNotHeld, Unavailable
 from zones.errors import Missing
 from zones.hosts import hosts_of
 from zones.model import State
@@ -188,7 +188,7 @@ class Attacher:
         try:
             await self._remove_record(leaving)
             is_recorded = False
-        except Unavailable as error:
+        except (Unavailable, LeaseNotHeld) as error:
             log.warning("detach_unfinished", extra={"instance": str(leaving), "reason": str(error)})
             is_recorded = True
         await self.connections.remove(leaving)

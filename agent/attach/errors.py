@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from agent.errors import BadRequest, NotNow, NotThere, Refused
-from store.errors import RevisionConflict, Unavailable
+from store.errors import LeaseNotHeld, RevisionConflict, Unavailable
 from zones.errors import Invalid, Missing, ZonesError
 
 
@@ -17,6 +17,8 @@ def as_agent_errors() -> Iterator[None]:
         yield
     except Unavailable as error:
         raise NotNow(f"{error}: nothing that is attached changes meanwhile; try again") from error
+    except LeaseNotHeld as error:
+        raise NotNow(f"{error}: 'interlock mesh' says which agent is this host") from error
     except RevisionConflict as error:
         raise NotNow(f"{error}, and so it went several times: try again") from error
     except Missing as error:

@@ -55,7 +55,7 @@ class InstanceRecords:
                 return await self._put(attachment, state, dead)
             except _OnOtherHost as elsewhere:
                 owner = elsewhere.host
-            if await self.store.hosts.live([owner]):
+            if await self.store.leases.live([owner]):
                 raise Refused(f"{attachment} is attached to host {owner}, which lives: detach it there first")
             dead |= {owner}
 

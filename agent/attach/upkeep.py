@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent.attach.attacher import Attacher
 from agent.attach.attachment import Attachment, Phase
@@ -22,13 +22,17 @@ class Upkeep:
     """Keeps the attachments of ``attacher`` in step with their workloads and with the state of the host."""
 
     mesh: Mesh
+    """Has the links as they are."""
     attacher: Attacher
+    """Attaches and detaches."""
+    _reasons: dict[str, str] = field(default_factory=dict)
+    """Why an attachment could not be settled at the last look, by its key."""
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Works until cancelled; calls ``ready`` after each look at all attachments."""
         cut_off: set[str] | None = None
         while True:
-            if self.mesh.published.is_loaded:
+            if self.mesh.published.is_loaded and self.mesh.identity.is_admitted:
                 unfinished = {one.key for one in self.attacher.attachments if one.phase is not Phase.ATTACHED}
                 # Unfinished since before this agent started: no request of this agent is at work on it.
                 cut_off = unfinished if cut_off is None else cut_off & unfinished
@@ -50,4 +54,8 @@ class Upkeep:
             elif is_attached and attachment.is_draining != is_draining:
                 await self.attacher.set_draining(attachment, draining=is_draining)
         except AgentError as error:
-            log.warning("attachment_unsettled", extra={"instance": str(attachment), "reason": str(error)})
+            if self._reasons.get(attachment.key) != str(error):  # once, not with every look
+                log.warning("attachment_unsettled", extra={"instance": str(attachment), "reason": str(error)})
+            self._reasons[attachment.key] = str(error)
+        else:
+            self._reasons.pop(attachment.key, None)

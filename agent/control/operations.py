@@ -117,6 +117,11 @@ class Operations:
         ]
         return "; ".join(filter(None, reasons))
 
+    @property
+    def notes(self) -> str:
+        """What is wrong though workloads can be attached; empty if nothing is."""
+        return "; ".join(self.registrar.problems)
+
     def _status(self) -> dict[str, Any]:
         mesh, reason = self.mesh, self.obstacles
         # Limited: not only are new workloads refused, those that are attached may not work either.
@@ -126,7 +131,7 @@ class Operations:
     async def _show_mesh(self) -> dict[str, Any]:
         mesh = self.mesh
         try:
-            live = await self.store.hosts.live(mesh.published.hosts.hosts)
+            live = await self.store.leases.live(mesh.published.hosts.hosts)
             ids = (ALL_HOSTS, *mesh.published.environments)
             acknowledged = {id_: await self.store.acks.read(id_) for id_ in ids}
         except Unavailable as error:
@@ -134,7 +139,8 @@ class Operations:
         if mesh.status.actual:
             mesh.read_back_soon()
         attachments, quarantined = self.attacher.attachments, self.quarantined()
-        return describe(mesh, attachments, live, acknowledged, quarantined, time.monotonic(), time.time())
+        registration = self.registrar.problems
+        return describe(mesh, attachments, live, acknowledged, quarantined, registration, time.monotonic(), time.time())
 
     async def _leave(self) -> dict[str, Any]:
         mesh, attached = self.mesh, list(self.attacher.attachments)

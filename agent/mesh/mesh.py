@@ -30,7 +30,8 @@ everything that has come since the one before: a thousand commits during one pas
   peers are. When all is removed, it is removed last.
 - What a pass reports as ready is what it planned, not what has been published meanwhile.
 - Until all environments have been loaded, only the firewall's rules and the device itself are put right: the routes,
-  peers and set members of an earlier agent stay as they are.
+  peers and set members of an earlier agent stay as they are. So it is too until an agent that is new to this place has
+  had the host's lease: it may be a copy, whose handshakes would draw the traffic of the live host to it.
 - The same input again leads to no step. The actual state is computed from the agent's own steps until the next
   read-back, and every difference that a read-back finds is corrected, whoever caused it.
 - A pass that fails changes nothing of what is to be done: its changes are due again, the system is read before the next

@@ -91,7 +91,7 @@ class Reconciler:
         is_read_back = self.status.actual is None or self.read_back.is_due(time.monotonic())
         if is_read_back:
             await self._read()
-        if not self.published.is_loaded:
+        if not (self.published.is_loaded and self.identity.is_admitted):
             return
         # Taken before the plan: what is published during the pass is not in the plan, and must not be called ready.
         changes = self.published.take_changes()

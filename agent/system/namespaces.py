@@ -24,6 +24,8 @@ _NS_GET_NSTYPE = 0xB703  # <linux/nsfs.h>
 _SO_NETNS_COOKIE = 71  # <asm-generic/socket.h>
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
+OWN_NAMESPACE = "/proc/thread-self/ns/net"  # the network namespace that the agent runs in: the host's
+
 T = TypeVar("T")
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -59,7 +61,7 @@ def opened(path: str) -> Iterator[int]:
 
 def is_own(namespace: int) -> bool:
     """Whether ``namespace`` is the one that the agent runs in: the host's."""
-    ours = os.stat("/proc/thread-self/ns/net")
+    ours = os.stat(OWN_NAMESPACE)
     theirs = os.fstat(namespace)
     return (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino)
 

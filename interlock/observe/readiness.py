@@ -65,12 +65,18 @@ def store_answers(probe: AsksTheStore) -> Check:
 
 
 class HasObstacles(Protocol):
-    """An agent's operations; ``obstacles`` says what keeps workloads from being attached, and is empty otherwise."""
+    """An agent's operations.
+
+    ``obstacles`` says what keeps workloads from being attached, and is empty otherwise; ``notes`` what else is wrong.
+    """
 
     @property
     def obstacles(self) -> str: ...
 
+    @property
+    def notes(self) -> str: ...
+
 
 def host_ready(operations: HasObstacles) -> Check:
     """An agent is ready while workloads can be attached to its host."""
-    return lambda: ("host", Probe(not operations.obstacles, operations.obstacles))
+    return lambda: ("host", Probe(not operations.obstacles, operations.obstacles, operations.notes))

@@ -113,7 +113,7 @@ class AgentParts:
         attachments.load()
         keyring = Keyring(settings.state_dir)
         identity = await load_identity(store, keyring, host.host, host.endpoint, settings.region)
-        acknowledger, barrier = Acknowledger(store, identity.id), Barrier(store)
+        acknowledger, barrier = Acknowledger(store, identity.lease), Barrier(store)
         system = HostSystem(
             device_name=settings.device,
             mtu=await links.tunnel_mtu(identity.underlay),
@@ -131,7 +131,10 @@ class AgentParts:
             workloads=attachments.local_workloads,
         )
         registrar = Registrar(identity, store, keyring, mesh, barrier, acknowledger)
-        records, connections = InstanceRecords(store, Writer(store), identity), Connections(mesh, attachments)
+        records, connections = (
+            InstanceRecords(store, Writer(store, lease=identity.lease), identity),
+            Connections(mesh, attachments),
+        )
         attacher = Attacher(mesh, attachments, records, connections, barrier)
 
         def take_hosts(hosts: Hosts) -> None:

@@ -2,11 +2,16 @@
 -- more is passed over, and so is a host that was forgotten: nobody waits for such an acknowledgement, and one that
 -- comes late would stay in the store for ever.
 --
--- KEYS  1 environments  2 hosts  then acks:<id> for each id
--- ARGV  1 host  2 the id that stands for all hosts  then id, revision for each id
+-- KEYS  1 environments  2 hosts  3 lease:<host>  then acks:<id> for each id
+-- ARGV  1 host  2 the id that stands for all hosts  3 the incarnation that must hold the lease
+--       then id, revision for each id
+-- Returns 1 | 0 where the incarnation does not hold the lease
 
-for i = 3, #KEYS do
-  local id, revision = ARGV[2 * i - 3], ARGV[2 * i - 2]
+if not holds_lease(KEYS[3], ARGV[3]) then
+  return 0
+end
+for i = 4, #KEYS do
+  local id, revision = ARGV[2 * i - 4], ARGV[2 * i - 3]
   local concerned
   if id == ARGV[2] then
     concerned = redis.call('HEXISTS', KEYS[2], ARGV[1]) == 1
@@ -20,3 +25,4 @@ for i = 3, #KEYS do
     redis.call('HSET', KEYS[i], ARGV[1], revision)
   end
 end
+return 1

@@ -3,8 +3,12 @@
 -- KEYS  1 epoch  2 hosts  3 hosts:revision  4 changes  5 lease:<host>  6 acks:@hosts
 -- ARGV  1 host  2 document ('' forgets the host)  3 epoch to set if there is none  4 number of changes to keep
 --       5 the document that must be there before ('' for any or none)
--- Returns {'ok', revision} | {'changed', ''} | {'key', owner} | {'endpoint', owner}
+--       6 the incarnation that must hold the lease ('' for an administrator, who needs none)
+-- Returns {'ok', revision} | {'lease', ''} | {'changed', ''} | {'key', owner} | {'endpoint', owner}
 
+if ARGV[6] ~= '' and not holds_lease(KEYS[5], ARGV[6]) then
+  return {'lease', ''}
+end
 local before = redis.call('HGET', KEYS[2], ARGV[1])
 local wanted = ARGV[2] ~= '' and ARGV[2]
 if before == wanted then

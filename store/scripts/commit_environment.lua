@@ -1,11 +1,15 @@
 -- Writes one revision of one environment, or its deletion: all of it or nothing. Nothing else changes an environment.
 --
--- KEYS  1 epoch  2 environments  3 environment:<id>  4 networks  5 changes  6 acks:<id>
+-- KEYS  1 epoch  2 environments  3 environment:<id>  4 networks  5 changes  6 acks:<id>  7 lease:<host>
 -- ARGV  1 id  2 expected revision (0: never existed)  3 new revision  4 digest  5 network  6 document ('' deletes)
 --       7 hosts with a member of it ('h1,h2', '-' for none)  8 epoch to set if there is none
 --       9 number of changes to keep
--- Returns {'ok', stream id} | {'revision', actual} | {'network', owner}
+--       10 the incarnation that must hold the lease of the host that commits ('' for a control plane, which needs none)
+-- Returns {'ok', stream id} | {'lease', ''} | {'revision', actual} | {'network', owner}
 
+if ARGV[10] ~= '' and not holds_lease(KEYS[7], ARGV[10]) then
+  return {'lease', ''}
+end
 local entry = redis.call('HGET', KEYS[2], ARGV[1])
 local actual = entry and string.match(entry, '^%d+') or '0'
 if actual ~= ARGV[2] then

@@ -8,6 +8,7 @@ import pytest_asyncio
 
 from store.store import Store
 from tests.admin.api import PORT, Api, E, make_host
+from tests.worlds import lease_of
 
 LEASE = 60_000  # milliseconds; longer than any test
 
@@ -41,6 +42,6 @@ async def hosted(production: Api) -> Api:
     for number in (1, 2, 3, 4):
         await store.hosts.register(make_host(number, region="eu", draining=number == 3))
     for host in ("h1", "h2", "h3"):
-        await store.hosts.renew_lease(host, LEASE)
+        await store.leases.renew(lease_of(host), LEASE)
     assert (await production.put(f"{E}/services/api/instances/a1", {"host": "h2"})).status == 200
     return production

@@ -19,6 +19,7 @@ from admin.http.limits import Limits
 from store.store import Store
 from tests.admin.api import ROOT, Api, make_host
 from tests.waiting import scaled
+from tests.worlds import lease_of
 
 SEED = "20240513"  # the same requests each time, so that a failure can be repeated
 DEADLINE = scaled(60.0)  # seconds
@@ -49,7 +50,7 @@ async def test_with_names_that_exist(store: Store, tmp_path: Path) -> None:
             await api.put(f"/v1/environments/{environment}", {})
         for number in (1, 2):
             await store.hosts.register(make_host(number))
-        await store.hosts.renew_lease("h1", LEASE)
+        await store.leases.renew(lease_of("h1"), LEASE)
         options = ("--mode", "positive", "--phases", "fuzzing,stateful", "--max-examples", "40")
         not_deletion = ("--exclude-operation-id", "delete_environment")
         await ask(tmp_path, str(description), "--url", f"http://127.0.0.1:{api.port}", *options, *not_deletion)

@@ -12,6 +12,7 @@ from agent.identity import Identity, load_identity
 from agent.keys import NEXT_KEY, Keyring
 from store.store import Store
 from tests.agent.worlds import key
+from tests.worlds import lease_of
 from zones.hosts import Host
 
 ENDPOINT = "192.0.2.1:51820"
@@ -35,7 +36,7 @@ async def test_the_port_and_the_underlay_are_those_of_the_endpoint(store: Store,
 
 async def test_a_name_that_another_living_host_has_is_refused(store: Store, tmp_path: Path) -> None:
     await store.hosts.register(Host("h1", "192.0.2.9:51820", key(9)))
-    await store.hosts.renew_lease("h1", LONG)
+    await store.leases.renew(lease_of("h1"), LONG)
     with pytest.raises(CannotStart, match=r"'h1' lives already, at 192\.0\.2\.9:51820: give this one another --host"):
         await loaded(store, tmp_path)
 

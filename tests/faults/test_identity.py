@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from itertools import count
@@ -11,6 +14,7 @@ import pytest
 
 from agent.control.client import Refusal
 from tests.mesh.mesh import Mesh, Node, until
+from tests.mesh.test_membership import traces
 from tests.mesh.topology import Workload
 from tests.namespaces import Namespace
 
@@ -177,3 +181,112 @@ def test_an_attachment_of_a_release_that_did_not_keep_its_namespace(
     finally:
         node.detach(environment, "api", "a1")
         workload.remove()
+
+
+# Hosts
+
+
+@pytest.fixture
+def copy(hosts: Mesh) -> Iterator[Node]:
+    """A host on which nothing runs yet, that is to be given the state directory of ``h1`` and its id."""
+    node = hosts.boot(f"copy{next(_numbers)}", "h1")
+    yield node
+    hosts.remove(node)
+
+
+def has_ended(node: Node) -> bool:
+    return not node.agent.is_running
+
+
+def test_a_copy_of_a_live_host_is_refused_and_named_on_both(hosts: Mesh, environment: str, copy: Node) -> None:
+    node = hosts.nodes["h1"]
+    workload = node.attach(environment, "api", "a1")
+    try:
+        copied(node, copy)
+        copy.start()
+        until(lambda: has_ended(copy), "the copy goes on")
+        assert "another agent is the host 'h1', and lives: was this machine cloned" in copy.agent.log
+        assert "another --host than 'h1'" in copy.agent.log
+        assert [trace for trace in traces(copy) if not trace.startswith(f"file: {copy.state}")] == []
+
+        (claimed,) = node.agent.events("host_claimed_twice")
+        assert copy.endpoint in claimed["where"]
+        assert node.is_ready
+        assert copy.endpoint in node.readyz()
+        assert [problem for problem in node.ask("mesh")["problems"] if copy.endpoint in problem]
+
+        assert instances(hosts, environment) == {"a1": workload.address}
+        assert hosts.client.get("hosts", "h1")["endpoint"] == node.endpoint
+        assert workload.run(["ip", "-6", "route", "get", "fd12::10"]).returncode == 0
+    finally:
+        node.detach(environment, "api", "a1")
+        workload.remove()
+
+
+def test_a_copy_that_started_without_the_store_has_no_peers_and_is_refused_when_the_store_is_back(
+    hosts: Mesh, environment: str, copy: Node
+) -> None:
+    node = hosts.nodes["h1"]
+    workload = node.attach(environment, "api", "a1")
+    try:
+        copied(node, copy)
+        hosts.kill_store()
+        try:
+            copy.start()
+            until(lambda: copy.agent.events("not_renewed"), "it does not start without the store")
+        finally:
+            hosts.start_store()
+        node.until_ready()
+        until(lambda: copy.endpoint in node.readyz(), "the live host does not say so")
+        until(lambda: "another agent is the host 'h1'" in str(copy.ask("mesh")["problems"]), "the copy does not say so")
+        assert "another agent is the host 'h1'" in copy.ask("status")["reason"]
+        assert copy.host.run(["wg", "show", "interlock0", "peers"]).stdout == ""
+        with pytest.raises(Refusal):
+            copy.attach(environment, "api", "a2")
+        assert instances(hosts, environment) == {"a1": workload.address}
+        assert hosts.client.get("hosts", "h1")["endpoint"] == node.endpoint
+    finally:
+        node.detach(environment, "api", "a1")
+        workload.remove()
+
+
+def test_a_host_that_was_away_while_its_copy_started_is_refused_in_its_turn(hosts: Mesh, copy: Node) -> None:
+    node = hosts.nodes["h1"]
+    copied(node, copy)
+    os.kill(node.agent.pid, signal.SIGSTOP)
+    try:
+        copy.start()
+        copy.until_ready()  # the lease had ended
+    finally:
+        os.kill(node.agent.pid, signal.SIGCONT)
+    try:
+        until(lambda: not node.is_ready, "it does not notice")
+        assert "another agent is the host 'h1'" in node.ask("status")["reason"]
+        assert "another agent is the host 'h1'" in str(node.ask("mesh")["problems"])
+        assert "another agent is the host 'h1'" in node.agent.events("not_renewed")[-1]["reason"]
+        until(lambda: node.endpoint in str(copy.ask("mesh")["problems"]), "the copy does not say so")
+    finally:
+        copy.agent.kill()
+        node.until_ready()
+    assert hosts.client.get("hosts", "h1")["endpoint"] == node.endpoint
+
+
+def test_an_agent_that_is_killed_is_the_same_host_at_once(hosts: Mesh) -> None:
+    node = hosts.nodes["h1"]
+    before = (node.state / "incarnation.json").read_text()
+    refusals = len(node.agent.events("host_claimed_twice"))
+    for _ in range(3):
+        node.agent.kill()
+        node.agent.start()
+        node.until_ready()
+    assert (node.state / "incarnation.json").read_text() == before
+    assert len(node.agent.events("host_claimed_twice")) == refusals
+
+
+def copied(node: Node, copy: Node) -> None:
+    """Copies the state directory of ``node`` to ``copy``, whose kernel was booted on its own, as a clone's is."""
+    shutil.copytree(node.state, copy.state)
+    for path in copy.state.glob("attachments/*.json"):
+        kept = json.loads(path.read_text())
+        kept["namespace"]["boot"] = "another"
+        path.write_text(json.dumps(kept))

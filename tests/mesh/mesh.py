@@ -87,8 +87,9 @@ class Program:
 class Node:
     """A host with an agent and a resolver, in the region ``region``."""
 
-    def __init__(self, host: Host, region: str, store: str, directory: Path) -> None:
-        self.name, self.host, self.region = host.name, host, region
+    def __init__(self, host: Host, region: str, store: str, directory: Path, id_: str = "") -> None:
+        """``id_`` is the host id that the agent is given, where that is not the name of ``host``."""
+        self.name, self.host, self.region, self.id = host.name, host, region, id_ or host.name
         self.endpoint = f"{host.v4}:{WIREGUARD}" if host.number % 2 else f"[{host.v6}]:{WIREGUARD}"
         self.state = directory / f"state-{self.name}"
         """The agent's state directory. It outlives a power failure of the host."""
@@ -97,7 +98,7 @@ class Node:
 
     def _agent(self, store: str) -> tuple[str, ...]:
         return interlock(
-            "agent", "--host", self.name, "--endpoint", self.endpoint, "--region", self.region, "--redis", store,
+            "agent", "--host", self.id, "--endpoint", self.endpoint, "--region", self.region, "--redis", store,
             "--state-dir", str(self.state), "--agent-dir", AGENT_DIRECTORY, "--agent-group", GROUP,
             "--ops-listen", f"127.0.0.1:{_AGENT_OPS}", "--log-format", "json",
         )  # fmt: skip
@@ -166,6 +167,10 @@ class Node:
         """The product's command, run on the host."""
         return self.host.run(interlock(*arguments), check=check)
 
+    def readyz(self) -> str:
+        """What the agent's /readyz says, part by part."""
+        return self.host.call(lambda: _get(f"http://127.0.0.1:{_AGENT_OPS}/readyz?verbose"))
+
     def metrics(self) -> dict[str, float]:
         """The agent's metrics, by name with labels."""
         text = self.host.call(lambda: _get(f"http://127.0.0.1:{_AGENT_OPS}/metrics"))
@@ -215,10 +220,10 @@ class Mesh:
         self.nodes |= {node.name: node for node in made}
         return made
 
-    def boot(self, name: str) -> Node:
-        """A new host on which nothing runs yet. It is not one of `nodes`."""
+    def boot(self, name: str, id_: str = "") -> Node:
+        """A new host on which nothing runs yet. It is not one of `nodes`. See `Node` for ``id_``."""
         host = self.underlay.host(name)
-        return Node(host, "eu" if host.number % 2 else "us", self.store.url, self._directory)
+        return Node(host, "eu" if host.number % 2 else "us", self.store.url, self._directory, id_)
 
     def remove(self, node: Node) -> None:
         """Switches off a host that is to leave the platform."""

@@ -6,7 +6,7 @@ from store.keys import ALL_HOSTS
 from store.store import Store
 from tests import worlds
 from tests.store.servers import Proxy, StartServer, inside, opened
-from tests.worlds import LONG_LEASE, PRODUCTION, STAGING, build_on, make_host
+from tests.worlds import LONG_LEASE, PRODUCTION, STAGING, build_on, lease_of, make_host
 from zones.edits import DeleteInstance, PutInstance, SetEnabled, apply
 from zones.model import Environment
 from zones.names import EnvironmentId
@@ -18,7 +18,7 @@ async def three_hosts(store: Store) -> Environment:
     await store.environments.commit(environment, 0)
     for number in (1, 2, 3):
         await store.hosts.register(make_host(number))
-        await store.hosts.renew_lease(f"h{number}", LONG_LEASE)
+        await store.leases.renew(lease_of(f"h{number}"), LONG_LEASE)
     return environment
 
 
@@ -29,8 +29,8 @@ async def test_a_host_that_has_not_acknowledged_lags(store: Store) -> None:
     revision = (await three_hosts(store)).revision
     hosts = ["h1", "h2", "h3"]
     assert await store.acks.lagging(PRODUCTION, revision, hosts) == {"h1", "h2", "h3"}
-    await store.acks.acknowledge("h1", {PRODUCTION: revision})
-    await store.acks.acknowledge("h2", {PRODUCTION: revision - 1})
+    await store.acks.acknowledge(lease_of("h1"), {PRODUCTION: revision})
+    await store.acks.acknowledge(lease_of("h2"), {PRODUCTION: revision - 1})
     assert await store.acks.lagging(PRODUCTION, revision, hosts) == {"h2", "h3"}
     assert await store.acks.lagging(PRODUCTION, revision - 1, hosts) == {"h3"}
     assert await store.acks.lagging(PRODUCTION, revision + 1, ["h1"]) == {"h1"}
@@ -57,7 +57,7 @@ async def test_a_host_that_lost_its_last_member_does_not_lag(store: Store) -> No
 
 async def test_the_revision_of_all_hosts_is_acknowledged_too(store: Store) -> None:
     await three_hosts(store)
-    await store.acks.acknowledge("h1", {ALL_HOSTS: 3, PRODUCTION: 2})
+    await store.acks.acknowledge(lease_of("h1"), {ALL_HOSTS: 3, PRODUCTION: 2})
     assert await store.acks.lagging(ALL_HOSTS, 3, ["h1", "h2", "h3"]) == {"h2", "h3"}
     assert await store.acks.read(ALL_HOSTS) == {"h1": 3}
 
@@ -77,8 +77,8 @@ async def test_asking_which_hosts_lag_is_one_round_trip(start_server: StartServe
 async def test_several_environments_are_acknowledged_at_once(store: Store) -> None:
     await three_hosts(store)
     await store.environments.commit(build_on(STAGING, 2, "h1"), 0)
-    await store.acks.acknowledge("h1", {})
-    await store.acks.acknowledge("h1", {PRODUCTION: 2, STAGING: 1, ALL_HOSTS: 3, EnvironmentId("nosuch"): 7})
+    await store.acks.acknowledge(lease_of("h1"), {})
+    await store.acks.acknowledge(lease_of("h1"), {PRODUCTION: 2, STAGING: 1, ALL_HOSTS: 3, EnvironmentId("nosuch"): 7})
     assert await store.acks.read(PRODUCTION) == {"h1": 2}
     assert await store.acks.read(STAGING) == {"h1": 1}
     assert await store.acks.read(ALL_HOSTS) == {"h1": 3}
@@ -89,22 +89,23 @@ async def test_an_older_revision_can_be_acknowledged(store: Store) -> None:
     """After a data set was restored from a copy, the newest revision is an older one."""
     await three_hosts(store)
     for revision in (7, 2):
-        await store.acks.acknowledge("h1", {PRODUCTION: revision})
+        await store.acks.acknowledge(lease_of("h1"), {PRODUCTION: revision})
         assert await store.acks.read(PRODUCTION) == {"h1": revision}
 
 
 async def test_the_acknowledgements_of_a_host_that_left_are_removed_and_refused(store: Store, store_url: str) -> None:
     environment = await three_hosts(store)
     for id_ in ("h1", "h2"):
-        await store.acks.acknowledge(id_, {PRODUCTION: environment.revision})
+        await store.acks.acknowledge(lease_of(id_), {PRODUCTION: environment.revision})
     after = apply(environment, [DeleteInstance("api", "on-h2")], worlds.NOW)
     await store.environments.commit(after, environment.revision)
     assert await store.acks.read(PRODUCTION) == {"h1": environment.revision}
-    await store.acks.acknowledge("h2", {PRODUCTION: environment.revision})
+    await store.acks.acknowledge(lease_of("h2"), {PRODUCTION: environment.revision})
     assert await store.acks.read(PRODUCTION) == {"h1": environment.revision}
     await store.environments.delete(after)
-    await store.acks.acknowledge("h1", {PRODUCTION: environment.revision})
-    await store.acks.acknowledge("h9", {ALL_HOSTS: 1})
+    await store.acks.acknowledge(lease_of("h1"), {PRODUCTION: environment.revision})
+    await store.leases.renew(lease_of("h9"), LONG_LEASE)
+    await store.acks.acknowledge(lease_of("h9"), {ALL_HOSTS: 1})
     async with inside(store, store_url) as (redis, keys):
         assert await redis.exists(keys.acks(PRODUCTION), keys.acks(ALL_HOSTS)) == 0
 
@@ -114,7 +115,7 @@ async def test_a_host_that_comes_back_can_acknowledge_again(store: Store) -> Non
     for edit in (DeleteInstance("api", "on-h2"), PutInstance("api", "again", host="h2")):
         before, environment = environment, apply(environment, [edit], worlds.NOW)
         await store.environments.commit(environment, before.revision)
-    await store.acks.acknowledge("h2", {PRODUCTION: environment.revision})
+    await store.acks.acknowledge(lease_of("h2"), {PRODUCTION: environment.revision})
     assert await store.acks.lagging(PRODUCTION, environment.revision, ["h2"]) == frozenset()
 
 
@@ -123,7 +124,7 @@ async def test_an_entry_of_a_release_without_hosts_can_be_acknowledged(store: St
     async with inside(store, store_url) as (redis, keys):
         entry = await redis.hget(keys.environments, PRODUCTION)
         await redis.hset(keys.environments, PRODUCTION, b" ".join(entry.split()[:2]))
-    await store.acks.acknowledge("h1", {PRODUCTION: environment.revision})
+    await store.acks.acknowledge(lease_of("h1"), {PRODUCTION: environment.revision})
     assert await store.acks.lagging(PRODUCTION, environment.revision, ["h1", "h2"]) == {"h2"}
     following = apply(environment, [SetEnabled(False)], worlds.NOW)
     await store.environments.commit(following, environment.revision)

@@ -16,7 +16,7 @@ from store.store import Store
 from tests import worlds
 from tests.store.servers import Proxy, StartServer, inside, opened
 from tests.waiting import until
-from tests.worlds import LONG_LEASE, make_host
+from tests.worlds import LONG_LEASE, lease_of, make_host
 from zones.hosts import Host, encode_host
 from zones.names import EnvironmentId
 
@@ -107,12 +107,12 @@ async def test_of_many_hosts_that_want_one_key_one_gets_it(store: Store, store_u
 
 async def test_a_forgotten_host_leaves_nothing_behind(store: Store, store_url: str) -> None:
     await store.hosts.register(make_host(1))
-    await store.hosts.renew_lease("h1", LONG_LEASE)
-    await store.acks.acknowledge("h1", {ALL_HOSTS: 1})
+    await store.leases.renew(lease_of("h1"), LONG_LEASE)
+    await store.acks.acknowledge(lease_of("h1"), {ALL_HOSTS: 1})
     assert await store.acks.read(ALL_HOSTS) == {"h1": 1}
     await store.hosts.forget("h1")
     assert await store.hosts.read() == Hosts(2, {}, {})
-    assert await store.hosts.live(["h1"]) == frozenset()
+    assert await store.leases.live(["h1"]) == frozenset()
     assert await store.acks.read(ALL_HOSTS) == {}
     position = await store.changes.position()
     await store.hosts.forget("h1")
@@ -217,17 +217,17 @@ async def test_of_two_changes_to_one_host_at_once_both_are_made(store: Store) ->
 
 
 async def test_a_lease_ends(store: Store) -> None:
-    await store.hosts.renew_lease("h1", LONG_LEASE)
-    await store.hosts.renew_lease("h2", LONG_LEASE)
-    assert await store.hosts.live(["h1", "h2", "h3"]) == {"h1", "h2"}
-    assert await store.hosts.live([]) == frozenset()
-    await store.hosts.renew_lease("h1", 1)
+    await store.leases.renew(lease_of("h1"), LONG_LEASE)
+    await store.leases.renew(lease_of("h2"), LONG_LEASE)
+    assert await store.leases.live(["h1", "h2", "h3"]) == {"h1", "h2"}
+    assert await store.leases.live([]) == frozenset()
+    await store.leases.renew(lease_of("h1"), 1)
     alive = {"h1", "h2"}
 
     async def watch() -> None:
         nonlocal alive
         while alive != {"h2"}:
-            alive = set(await store.hosts.live(["h1", "h2"]))
+            alive = set(await store.leases.live(["h1", "h2"]))
 
     watching = asyncio.create_task(watch())
     await until(watching.done, "h1 is dead")

@@ -17,7 +17,7 @@ from store.tokens import Token
 from tests import worlds
 from tests.store.servers import Proxy, Server, StartServer, free_port, inside, opened, redis_of
 from tests.waiting import DEADLINE
-from tests.worlds import PRODUCTION, build, toggled
+from tests.worlds import LONG_LEASE, PRODUCTION, build, lease_of, toggled
 from zones.edits import (
     PutInstance,
     PutService,
@@ -39,8 +39,8 @@ async def every_call(store: Store) -> list[BaseException | object]:
         store.environments.commit(environment, 0), store.environments.delete(environment),
         store.changes.position(), store.changes.read_after("0-0"),
         store.hosts.read(), store.hosts.register(host), store.hosts.forget("h1"),
-        store.hosts.renew_lease("h1", 1000), store.hosts.live(["h1"]),
-        store.acks.acknowledge("h1", {PRODUCTION: 1}), store.acks.read(PRODUCTION),
+        store.leases.renew(lease_of("h1"), 1000), store.leases.live(["h1"]),
+        store.acks.acknowledge(lease_of("h1"), {PRODUCTION: 1}), store.acks.read(PRODUCTION),
         store.acks.lagging(PRODUCTION, 1, ["h1"]),
         store.tokens.read(), store.tokens.find("d"), store.tokens.add("d", token), store.tokens.remove(["d"]),
     ]  # fmt: skip
@@ -151,6 +151,7 @@ async def test_a_replica_can_be_read_and_refuses_writes(start_server: StartServe
     replica = await start_server("--replicaof", f"127.0.0.1 {primary.port}")
     production = build("production", 1, PutService("api"), PutInstance("api", "a1", host="h1"))
     async with opened(primary.url) as writer, opened(replica.url) as reader:
+        await writer.leases.renew(lease_of("h1"), LONG_LEASE)
         await writer.environments.commit(production, 0)
         await replicated(reader, PRODUCTION, 2)
         token = Token("t", "*", "n", 1)
@@ -159,8 +160,8 @@ async def test_a_replica_can_be_read_and_refuses_writes(start_server: StartServe
             reader.environments.delete(production),
             reader.tokens.add("d", token),
             reader.hosts.register(Host("h1", "192.0.2.1:1", worlds.public_key(1))),
-            reader.hosts.renew_lease("h1", 1000),
-            reader.acks.acknowledge("h1", {PRODUCTION: 1}),
+            reader.leases.renew(lease_of("h1"), 1000),
+            reader.acks.acknowledge(lease_of("h1"), {PRODUCTION: 1}),
             return_exceptions=True,
         )
         assert_unavailable(list(outcomes), "read only replica")

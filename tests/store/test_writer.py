@@ -9,6 +9,7 @@ import pytest
 from store import writer as writing
 from store.environments import EnvironmentStore
 from store.errors import NetworkTaken, RevisionConflict
+from store.leases import Lease
 from store.store import Store
 from store.tokens import Token
 from store.writer import Writer, WriterCounts
@@ -110,10 +111,10 @@ async def test_a_change_is_made_again_when_another_writer_was_first(store: Store
     changed_by_another = apply(before, [PutService("theirs")], NOW)
     original = store.environments.commit
 
-    async def change_first(environment: Environment, expected: int) -> None:
+    async def change_first(environment: Environment, expected: int, lease: Lease | None = None) -> None:
         store.environments.commit = original  # type: ignore[method-assign]
         await store.environments.commit(changed_by_another, 1)
-        await store.environments.commit(environment, expected)
+        await store.environments.commit(environment, expected, lease)
 
     def change(_revision: int, found: Environment | None) -> Environment:
         nonlocal calls
@@ -131,8 +132,10 @@ async def test_a_change_is_made_again_when_another_writer_was_first(store: Store
 async def test_a_conflict_at_every_attempt_is_raised(
     store: Store, hasty: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def conflict(_self: EnvironmentStore, environment: Environment, *expected: int) -> None:
-        raise RevisionConflict(environment.id, sum(expected), 7)
+    async def conflict(
+        _self: EnvironmentStore, environment: Environment, expected: int = 0, _lease: Lease | None = None
+    ) -> None:
+        raise RevisionConflict(environment.id, expected, 7)
 
     await store.environments.commit(build(PRODUCTION, 1), 0)
     monkeypatch.setattr(EnvironmentStore, "commit", conflict)

@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 from tests.admin.api import PORT, Api, E, make_host, make_key
+from tests.worlds import lease_of
 
 ALL: list[dict[str, Any]] = [
     {"op": "put-service", "name": "web", "ports": [PORT]},
@@ -29,7 +30,7 @@ LIVE = 60_000  # milliseconds
 async def production(production: Api) -> Api:
     """As it is, with the live host h1."""
     await production.store.hosts.register(make_host(1))
-    await production.store.hosts.renew_lease("h1", LIVE)
+    await production.store.leases.renew(lease_of("h1"), LIVE)
     return production
 
 

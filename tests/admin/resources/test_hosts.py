@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.admin.api import Api, E, make_host, make_key
+from tests.worlds import lease_of
 
 HOSTS = "/v1/hosts"
 
@@ -81,7 +82,7 @@ async def test_what_the_agent_sets_cannot_be_put(hosted: Api, body: Any, field: 
 async def test_an_unreadable_host_is_listed_and_can_be_forgotten(hosted: Api) -> None:
     store = hosted.store
     await store.connection.redis.hset(store.connection.keys.hosts, "broken", b"{}")
-    await store.hosts.renew_lease("broken", 60_000)
+    await store.leases.renew(lease_of("broken"), 60_000)
     listed = (await hosted.get(f"{HOSTS}?limit=1")).body
     assert ([host["id"] for host in listed["hosts"]], listed["unreadable"]) == (["h1"], ["broken"])
     assert (await hosted.get(f"{HOSTS}/broken")).problem == "missing"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.admin.api import Api, E, make_key
+from tests.worlds import lease_of
 
 
 async def test_hosts_that_have_the_revision_are_behind_or_are_away(hosted: Api) -> None:
@@ -12,7 +13,7 @@ async def test_hosts_that_have_the_revision_are_behind_or_are_away(hosted: Api) 
     await hosted.put(f"{E}/peers/laptop", {"public_key": make_key(0xA1), "gateway": "h1"})
     await hosted.put(f"{E}/services/api/instances/a4", {"host": "h4"})
     for host, revision in (("h1", 7), ("h2", 6), ("h3", 7)):  # h3 has no member, so it does not count
-        await hosted.store.acks.acknowledge(host, {"production": revision})
+        await hosted.store.acks.acknowledge(lease_of(host), {"production": revision})
     for revision, hosts, behind, away in (
         (7, ["h1"], ["h2"], ["h4"]),
         (6, ["h1", "h2"], [], ["h4"]),

@@ -12,6 +12,7 @@ from agent.announce.acknowledger import Acknowledger
 from store.store import Store
 from tests.agent.worlds import environment
 from tests.waiting import until
+from tests.worlds import lease_of
 
 ONE = environment(1, [1, 2, 3])
 LONG = 60_000  # milliseconds of a lease that does not end during a test
@@ -22,12 +23,12 @@ async def world(store: Store) -> AsyncIterator[Store]:
     """A store with one environment on three hosts, all alive."""
     await store.environments.commit(ONE, 0)
     for host in ("h1", "h2", "h3"):
-        await store.hosts.renew_lease(host, LONG)
+        await store.leases.renew(lease_of(host), LONG)
     yield store
 
 
 async def test_the_newest_revision_of_each_environment_is_sent(world: Store) -> None:
-    acknowledger = Acknowledger(world, "h1")
+    acknowledger = Acknowledger(world, lease_of("h1"))
     task = asyncio.create_task(acknowledger.run())
     for revision in range(1, 50):
         acknowledger.note(ONE.id, revision)
@@ -37,7 +38,7 @@ async def test_the_newest_revision_of_each_environment_is_sent(world: Store) -> 
 
 
 async def test_what_the_store_has_lost_is_sent_again(world: Store) -> None:
-    acknowledger = Acknowledger(world, "h1")
+    acknowledger = Acknowledger(world, lease_of("h1"))
     task = asyncio.create_task(acknowledger.run())
     acknowledger.note(ONE.id, 1)
     await until(lambda: acknowledger.acknowledged == {ONE.id: 1})
@@ -51,7 +52,7 @@ async def test_what_the_store_has_lost_is_sent_again(world: Store) -> None:
 
 
 async def test_what_is_sent_again_does_not_replace_a_newer_revision_in_flight(world: Store) -> None:
-    acknowledger = Acknowledger(world, "h1")
+    acknowledger = Acknowledger(world, lease_of("h1"))
     task = asyncio.create_task(acknowledger.run())
     acknowledger.note(ONE.id, 1)
     await until(lambda: acknowledger.acknowledged == {ONE.id: 1})
@@ -67,7 +68,7 @@ async def test_what_is_sent_again_does_not_replace_a_newer_revision_in_flight(wo
 
 
 async def test_an_older_revision_is_sent_too_for_the_store_may_have_been_restored(world: Store) -> None:
-    acknowledger = Acknowledger(world, "h1")
+    acknowledger = Acknowledger(world, lease_of("h1"))
     task = asyncio.create_task(acknowledger.run())
     for revision in (5, 2):
         acknowledger.note(ONE.id, revision)
@@ -77,7 +78,7 @@ async def test_an_older_revision_is_sent_too_for_the_store_may_have_been_restore
 
 
 async def test_a_withdrawn_environment_is_not_acknowledged(world: Store) -> None:
-    acknowledger = Acknowledger(world, "h1")
+    acknowledger = Acknowledger(world, lease_of("h1"))
     acknowledger.note(ONE.id, 3)
     acknowledger.forget(ONE.id)
     acknowledger.note("@hosts", 0)

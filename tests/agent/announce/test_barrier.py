@@ -10,6 +10,7 @@ import pytest_asyncio
 from agent.announce.barrier import Barrier
 from store.store import Store
 from tests.agent.worlds import environment
+from tests.worlds import lease_of
 
 ONE = environment(1, [1, 2, 3])
 LONG = 60_000  # milliseconds of a lease that does not end during a test
@@ -20,7 +21,7 @@ async def world(store: Store) -> AsyncIterator[Store]:
     """A store with one environment on three hosts, all alive."""
     await store.environments.commit(ONE, 0)
     for host in ("h1", "h2", "h3"):
-        await store.hosts.renew_lease(host, LONG)
+        await store.leases.renew(lease_of(host), LONG)
     yield store
 
 
@@ -28,21 +29,21 @@ async def test_the_wait_ends_when_the_last_host_has_the_revision(world: Store) -
     barrier = Barrier(world)
     waiting = asyncio.create_task(barrier.wait(ONE.id, 1, ["h1", "h2", "h3"]))
     for host in ("h1", "h2"):
-        await world.acks.acknowledge(host, {ONE.id: 1})
+        await world.acks.acknowledge(lease_of(host), {ONE.id: 1})
     await asyncio.sleep(0.1)
     assert not waiting.done()
-    await world.acks.acknowledge("h3", {ONE.id: 1})
+    await world.acks.acknowledge(lease_of("h3"), {ONE.id: 1})
     assert await waiting == frozenset()
     assert (barrier.passed, barrier.overdue) == (1, 0)
 
 
 async def test_a_newer_revision_counts_as_well(world: Store) -> None:
-    await world.acks.acknowledge("h1", {ONE.id: 7})
+    await world.acks.acknowledge(lease_of("h1"), {ONE.id: 7})
     assert await Barrier(world).wait(ONE.id, 1, ["h1"]) == frozenset()
 
 
 async def test_a_host_that_dies_is_waited_for_until_its_lease_ends(world: Store) -> None:
-    await world.hosts.renew_lease("h1", 300)
+    await world.leases.renew(lease_of("h1"), 300)
     waiting = asyncio.create_task(Barrier(world).wait(ONE.id, 1, ["h1"]))
     await asyncio.sleep(0.1)
     assert not waiting.done()

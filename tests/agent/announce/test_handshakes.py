@@ -9,6 +9,7 @@ from agent.announce.handshakes import Handshakes
 from store.store import Store
 from tests.agent.worlds import environment, host
 from tests.waiting import until
+from tests.worlds import lease_of
 
 ONE = environment(1, [1, 2, 3])
 FIRST, SECOND, THIRD = host(1), host(2), host(3)  # their keys ascend
@@ -19,13 +20,13 @@ async def test_the_host_with_the_smaller_key_begins_once_the_other_has_acknowled
     await store.environments.commit(ONE, 0)
     for each in (FIRST, SECOND, THIRD):
         await store.hosts.register(each)
-        await store.hosts.renew_lease(each.id, LONG)
+        await store.leases.renew(lease_of(each.id), LONG)
     handshakes, woken = Handshakes(Barrier(store)), asyncio.Event()
     handshakes.schedule(SECOND, [FIRST, THIRD], [ONE], woken.set)
     await asyncio.sleep(0.1)
     assert handshakes.take_due() == set()  # the third host does not have us as a peer yet
-    await store.acks.acknowledge("h1", {ONE.id: 1})
-    await store.acks.acknowledge("h3", {ONE.id: 1})
+    await store.acks.acknowledge(lease_of("h1"), {ONE.id: 1})
+    await store.acks.acknowledge(lease_of("h3"), {ONE.id: 1})
     await until(woken.is_set)
     assert handshakes.take_due() == {THIRD.public_key}  # and not the first, whose key is smaller: it begins itself
     assert handshakes.take_due() == set()

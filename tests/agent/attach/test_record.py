@@ -15,6 +15,7 @@ from agent.keys import PrivateKey
 from store.store import Store
 from store.writer import Writer
 from tests.agent.worlds import ATTACHMENT, address, environment, host
+from tests.worlds import lease_of
 from zones.errors import Missing
 from zones.model import Environment, State
 
@@ -26,7 +27,9 @@ LEASE = 60_000  # milliseconds; longer than a test
 async def records(store: Store) -> AsyncIterator[InstanceRecords]:
     """The records of the host h1."""
     await store.environments.commit(ONE, 0)
-    yield InstanceRecords(store, Writer(store), Identity(host(1), PrivateKey.generate()))
+    identity = Identity(host(1), PrivateKey.generate(), lease_of("h1").incarnation, is_admitted=True)
+    await store.leases.renew(identity.lease, LEASE)
+    yield InstanceRecords(store, Writer(store, lease=identity.lease), identity)
 
 
 async def read(store: Store) -> Environment:
@@ -47,7 +50,7 @@ async def test_the_first_commit_gives_the_instance_its_address_and_the_next_one_
 
 
 async def test_an_instance_of_a_live_host_is_refused(records: InstanceRecords, store: Store) -> None:
-    await store.hosts.renew_lease("h2", LEASE)
+    await store.leases.renew(lease_of("h2"), LEASE)
     with pytest.raises(Refused, match="attached to host h2, which lives"):
         await records.put(ATTACHMENT, State.STARTING)
     assert await read(store) == ONE

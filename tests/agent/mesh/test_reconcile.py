@@ -32,6 +32,7 @@ from agent.system.nftables import Firewall
 from store.hosts import Hosts
 from store.store import Store
 from tests.agent.worlds import PLATFORM, address, environment, host
+from tests.worlds import lease_of
 from watcher.feed.server import FeedServer
 from zones.addresses import Address
 from zones.hosts import Host
@@ -168,8 +169,10 @@ def mesh(world: Simulated, tmp_path: Path) -> Mesh:
         cast("Links", SimulatedLinks(world)),
         cast("Firewall", SimulatedFirewall(world)),
     )
-    notifier = Notifier(FeedServer(tmp_path / "names.sock"), Acknowledger(away, "h1"))
-    return Mesh(Identity(ME, PRIVATE), PLATFORM, system, notifier, Handshakes(Barrier(away)), lambda: [WORKLOAD])
+    notifier = Notifier(FeedServer(tmp_path / "names.sock"), Acknowledger(away, lease_of("h1")))
+    return Mesh(
+        Identity(ME, PRIVATE, "i1", True), PLATFORM, system, notifier, Handshakes(Barrier(away)), lambda: [WORKLOAD]
+    )
 
 
 def publish(mesh: Mesh, *environments: Environment) -> None:

@@ -8,6 +8,7 @@ import json
 from store.store import Store
 from tests.admin.api import ROOT, Api, make_host
 from tests.interlock.processes import run_here
+from tests.worlds import lease_of
 
 LEASE = 60_000  # milliseconds; longer than any test
 H1, H2 = make_host(1, region="eu"), make_host(2, region="eu")
@@ -23,7 +24,7 @@ async def test_a_session(store: Store) -> None:
     async with Api(store) as api:
         for host in (H1, H2):
             await store.hosts.register(host)
-        await store.hosts.renew_lease("h1", LEASE)
+        await store.leases.renew(lease_of("h1"), LEASE)
         await store.connection.redis.hset(store.connection.keys.hosts, "broken", b"{}")
 
         status, out, err = await run(api, "list")

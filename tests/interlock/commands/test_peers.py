@@ -26,6 +26,7 @@ from store.store import Store
 from tests.admin.api import ROOT, Api, E, make_host, make_key
 from tests.interlock.commands.test_qr import read
 from tests.interlock.processes import run_here
+from tests.worlds import lease_of
 
 LEASE = 60_000  # milliseconds; longer than any test
 QR_LINE = re.compile(r"# ([ ▄▀█]+)")
@@ -67,7 +68,7 @@ async def peer(store: Store) -> AsyncIterator[Commands]:
         await api.put(E, {})
         for number in (1, 2):
             await store.hosts.register(make_host(number))
-        await store.hosts.renew_lease("h1", LEASE)
+        await store.leases.renew(lease_of("h1"), LEASE)
         yield Commands(api)
 
 

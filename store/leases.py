@@ -1,0 +1,74 @@
+"""Leases: the agent of each host holds one for as long as it lives, and no other agent can hold it at that time.
+
+A host's id is a name, and its keys can be copied with a disk. So an agent has an incarnation, which is not copied, and
+the lease says which one is the host. What is done in the name of a host needs its lease.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from store.connection import Connection
+from store.errors import LeaseNotHeld
+from store.scripts import read_script
+
+RENEW_SCRIPT = read_script("renew_lease")
+
+CLAIM_KEPT = 30_000  # milliseconds for which the holder is told of a claim that was refused; a claimant tries again
+_ABLE, _UNABLE = "able", "unable"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The claim of one agent to be a host."""
+
+    host: str
+    """The id of the host."""
+    incarnation: str
+    """What tells the agent from every other one that says it is this host. One word."""
+
+
+class LeaseStore:
+    """Renews and reads leases. All methods raise `store.errors.Unavailable`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._keys = connection.keys
+        self._renew = connection.script(RENEW_SCRIPT)
+
+    async def renew(self, lease: Lease, milliseconds: int, *, is_able: bool = True, where: str = "") -> str:
+        """Makes ``lease`` end ``milliseconds`` from now; takes it where nobody holds it.
+
+        A host that is not ``is_able`` keeps its lease, but is not live: nobody waits for it. Returns where another
+        agent runs that has claimed to be this host lately, empty for none; ``where`` is that of this one, in words.
+        Raises `LeaseNotHeld` where another agent holds the lease.
+        """
+        keys, state = self._keys, _ABLE if is_able else _UNABLE
+        with self._connection.client():
+            outcome, detail = await self._renew(
+                keys=[keys.lease(lease.host), keys.claim(lease.host)],
+                args=[lease.incarnation, state, milliseconds, where, CLAIM_KEPT],
+            )
+        if outcome == b"held":
+            raise LeaseNotHeld(f"another agent is the host {lease.host!r}, and lives")
+        return str(detail.decode(errors="replace"))
+
+    async def live(self, hosts: Iterable[str]) -> frozenset[str]:
+        """Those of ``hosts`` whose agents live, and can do what they are told."""
+        if not (wanted := list(hosts)):
+            return frozenset()
+        with self._connection.client() as redis:
+            leases = await redis.mget([self._keys.lease(host) for host in wanted])
+        return frozenset(host for host, lease in zip(wanted, leases, strict=True) if is_live(lease))
+
+
+def is_live(lease: bytes | None) -> bool:
+    """Whether ``lease``, as it was read, is that of a host that lives and is able."""
+    return lease is not None and not lease.endswith(b" unable")
+
+
+def not_held(lease: Lease | None) -> LeaseNotHeld:
+    """The error of a script that found that ``lease`` is not held."""
+    host = lease.host if lease else ""
+    return LeaseNotHeld(f"this agent does not hold the lease of the host {host!r}: nothing was changed")

@@ -1,0 +1,25 @@
+-- Renews the lease of one host, or takes it where nobody holds it. A lease that another incarnation holds stays as it
+-- is, and its holder learns of the claim.
+--
+-- KEYS  1 lease:<host>  2 claim:<host>
+-- ARGV  1 incarnation  2 state ('able' or 'unable')  3 milliseconds until the lease ends
+--       4 where the incarnation runs, in words  5 milliseconds for which a refused claim is kept
+-- Returns {'ok', where the last refused claim came from ('' for none)} | {'held', ''}
+
+local lease = redis.call('GET', KEYS[1])
+-- A release without incarnations wrote an empty lease. It is anybody's.
+local holder = lease and string.match(lease, '^%S+')
+if holder and holder ~= ARGV[1] then
+  redis.call('SET', KEYS[2], ARGV[1] .. ' ' .. ARGV[4], 'PX', ARGV[5])
+  return {'held', ''}
+end
+redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. ARGV[2], 'PX', ARGV[3])
+
+local claim = redis.call('GET', KEYS[2])
+local claimant, where = string.match(claim or '', '^(%S+) (.*)$')
+if claimant == ARGV[1] then
+  -- It waited for the lease of its predecessor to end.
+  redis.call('DEL', KEYS[2])
+  return {'ok', ''}
+end
+return {'ok', where or ''}
