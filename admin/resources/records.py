@@ -116,7 +116,7 @@ async def put_record(request: web.Request) -> web.Response:
     committed = await commit_edits(request, [edit], lambda environment: _exists(environment, name, rtype))
     environment = committed.environment
     view = _view(name, rtype, environment.records[name][rtype])
-    return show_part(request, RecordReply, view, environment.revision, created=committed.created)
+    return show_part(request, RecordReply, view, environment, created=committed.created)
 
 
 async def get_record(request: web.Request) -> web.Response:
@@ -124,7 +124,7 @@ async def get_record(request: web.Request) -> web.Response:
     name, rtype = _key_in(request)
     environment = await find_environment(request)
     view = _view(name, rtype, edits.get_record(environment, name, rtype))
-    return show_part(request, RecordReply, view, environment.revision)
+    return show_part(request, RecordReply, view, environment)
 
 
 async def delete_record(request: web.Request) -> web.Response:
@@ -132,14 +132,14 @@ async def delete_record(request: web.Request) -> web.Response:
     name, rtype = _key_in(request)
     edit = edits.DeleteRecord(name, rtype)
     committed = await commit_edits(request, [edit], lambda environment: _exists(environment, name, rtype))
-    return show_nothing(request, committed.environment.revision)
+    return show_nothing(request, committed.environment)
 
 
 async def list_records(request: web.Request) -> web.Response:
     """List the custom records of an environment."""
     query, environment = read_query(request, PageQuery), await find_environment(request)
     page, following = cut_page(view_records(environment), lambda record: f"{record.name}/{record.type}", query)
-    return show(request, RecordPage(page, following, environment.revision), environment.revision)
+    return show(request, RecordPage(page, following, environment.revision), environment)
 
 
 def view_records(environment: Environment) -> tuple[RecordView, ...]:
