@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, cast, get_args
+from typing import Annotated, ClassVar, cast
 
 from aiohttp import web
 from msgspec import Meta, Struct
@@ -15,10 +15,8 @@ from admin.http.replies import show, show_nothing, show_part
 from admin.resources.batch import BatchEdit
 from zones import edits
 from zones.errors import Invalid
-from zones.model import MAX_RECORD_TTL, MAX_VALUES, Environment, RecordSet, RecordType, check_record_name
-from zones.records import RRType, parse_rdata
-
-RECORD_TYPES: tuple[str, ...] = get_args(RecordType)
+from zones.model import MAX_RECORD_TTL, MAX_VALUES, Environment, RecordSet, check_record_name
+from zones.records import RECORD_TYPES, RecordType, RRType, parse_rdata
 
 Ttl = Annotated[int, Meta(extra_json_schema={"minimum": 1, "maximum": MAX_RECORD_TTL}, description="seconds")]
 Values = Annotated[
