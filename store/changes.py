@@ -47,6 +47,10 @@ class Change:
     """The hosts that had a member before the change or have one after it; None where the writer did not say."""
     host: str | None = None
     """The host that has changed; None for a change of an environment."""
+    digest: str = ""
+    """The digest of the document after the change, or `store.index.DELETED`."""
+    confirms: Position | None = None
+    """The state of the store whose withdrawals the change confirms; None for a change of another kind."""
 
 
 class ChangeStream:
@@ -69,6 +73,12 @@ class ChangeStream:
                 epoch, newest = await pipe.execute()
         return Position(epoch.decode() if epoch else None, newest[0][0].decode() if newest else BEGINNING)
 
+    async def newest_until(self, position: str) -> str:
+        """The newest change that is not after ``position``; `BEGINNING` if there is none."""
+        with self._connection.client() as redis:
+            found = await redis.xrevrange(self._connection.keys.changes, max=position, count=1)
+        return found[0][0].decode() if found else BEGINNING
+
     async def read_after(self, position: str) -> list[Change]:
         """The changes after ``position``; waits up to `CHANGES_WAIT` seconds for the first."""
         stream = {self._blocking.keys.changes: position}
@@ -87,7 +97,31 @@ def _decode_change(position: bytes, fields: Mapping[bytes, bytes]) -> Change:
             int(fields[b"revision"]),
             None if hosts is None else split_hosts(hosts.decode()),
             None if host is None else host.decode(),
+            fields.get(b"digest", b"").decode(),
+            _decode_confirmed(fields.get(b"guard")),
         )
     except (KeyError, ValueError):
         # None of our writers made it. No change has this predecessor: the reader sees a gap, and compares all.
         return Change(position.decode(), "", EnvironmentId(""), 0)
+
+
+def is_after(one: str, other: str) -> bool:
+    """Whether the position ``one`` is after ``other``. A position that is none of a stream is before all others."""
+    return _order(one) > _order(other)
+
+
+def milliseconds_between(earlier: str, later: str) -> int:
+    """The time from one position to another, by the clock of the server that numbered them."""
+    return _order(later)[0] - _order(earlier)[0]
+
+
+def _order(position: str) -> tuple[int, int]:
+    milliseconds, _, number = position.partition("-")
+    return (int(milliseconds), int(number)) if milliseconds.isdecimal() and number.isdecimal() else (-1, -1)
+
+
+def _decode_confirmed(written: bytes | None) -> Position | None:
+    match (written or b"").decode().split(" "):
+        case [epoch, change]:
+            return Position(None if epoch == "-" else epoch, change)
+    return None

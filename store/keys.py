@@ -42,6 +42,10 @@ class Keys:
     def hosts_revision(self) -> str:
         return self.prefix + "hosts:revision"
 
+    @property
+    def guard(self) -> str:
+        return self.prefix + "guard"
+
     def lease(self, host: str) -> str:
         return f"{self.prefix}lease:{host}"
 

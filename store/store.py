@@ -7,6 +7,7 @@ from store.acks import AckStore
 from store.changes import ChangeStream
 from store.connection import Connection
 from store.environments import EnvironmentStore
+from store.guard import GuardStore
 from store.hosts import HostStore
 from store.keys import DEFAULT_PREFIX, Keys
 from store.leases import LeaseStore
@@ -32,6 +33,7 @@ class Store:
         self.leases = LeaseStore(self.connection)
         self.acks = AckStore(self.connection)
         self.tokens = TokenStore(self.connection)
+        self.guard = GuardStore(self.connection)
 
     async def close(self) -> None:
         """Closes both connections."""

@@ -104,6 +104,16 @@ class ServedZones:
         """The revision that is served of each environment."""
         return {id_: served.zone.revision for id_, served in self._served.items()}
 
+    @property
+    def digests(self) -> dict[EnvironmentId, tuple[int, str]]:
+        """The revision and the digest of the document that is served for each environment."""
+        return {id_: (served.zone.revision, served.digest) for id_, served in self._served.items()}
+
+    def zone(self, id_: EnvironmentId) -> Zone | None:
+        """The zone that is served for ``id_``; None if none is."""
+        served = self._served.get(id_)
+        return served.zone if served else None
+
     def digest(self, id_: EnvironmentId) -> str | None:
         """The digest of the document that is served for ``id_``."""
         served = self._served.get(id_)

@@ -9,6 +9,9 @@ which environment to read, and the document that is read then is the newest. So 
 out of order does no harm. Whenever a change may have been missed (a gap in the chain of positions, a new connection),
 and every `COMPARE_EVERY` seconds, the watcher compares the index with what is served and reads what differs.
 
+What is gone from the store is not always deleted: `watcher.guard` holds a withdrawal back that nobody has asked for.
+Then what is served stays, and each comparison judges it anew.
+
 A watcher with an ``interest`` follows the environments that have a member on one host, and no others. It withdraws an
 environment that loses its last member there, as if it were deleted.
 """
@@ -19,21 +22,37 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from store.changes import Change, Position
 from store.errors import Unavailable
 from store.hosts import Hosts
-from store.index import IndexEntry
+from store.index import DELETED, IndexEntry
 from store.store import Store
+from watcher.guard import (
+    ALL_KINDS,
+    BACK,
+    Guard,
+    Kind,
+    confirmation_of,
+    environments_to_hold,
+    hosts_to_hold,
+    is_older_copy,
+    is_rolled_back,
+    is_successor,
+    loses_many_names,
+)
 from watcher.publisher import SLICE, Publisher, ServedZones, WatcherCounts
 from zones import document
 from zones.addresses import Platform
 from zones.hosts import hosts_of
 from zones.names import EnvironmentId
+from zones.zone import Zone
 
 COMPARE_EVERY = 30.0  # seconds; so long can a difference last that no change announces
+COMPARE_HELD_EVERY = 5.0  # seconds, while a withdrawal is held: data that was lost may be back at any moment
 RETRY_FIRST = 0.05  # seconds until the second attempt to connect; a restarted store is back in a moment
 RETRY_LAST = 2.0  # seconds between attempts later on; a store that is away for long is not asked more often
 READ_FIRST, READ_MOST = 20, 500  # documents in the first round trip, and in any; their size decides (`READ_OCTETS`)
@@ -61,6 +80,10 @@ class Watcher:
     on_hosts: Callable[[Hosts], None] | None = None
     """Is called with all hosts when they are first known, and after each change of one of them, but before
     ``publisher`` is given the environments of the same batch of changes. None: hosts are not read."""
+    guard: Guard = field(default_factory=Guard)
+    """Holds back what vanishes without a word, or too much at once."""
+    on_confirmed: Callable[[], None] | None = None
+    """Is called after everything that was held has been let go because somebody has confirmed it."""
     last_contact: float | None = None
     """When the store last answered, in seconds of ``time.monotonic``; None if it never did."""
     connected: bool = False
@@ -71,6 +94,7 @@ class Watcher:
     _foreign: dict[EnvironmentId, str] = field(default_factory=dict)
     _hosts: Hosts | None = None  # as ``on_hosts`` was given them last
     _is_loaded: bool = False
+    _must_compare: bool = False  # whether a step has found something that only a comparison can judge
     _reason: str = ""  # why the last attempt failed; logged once, not with every attempt
 
     def __post_init__(self) -> None:
@@ -101,16 +125,40 @@ class Watcher:
         """What is wrong with the newest document, of each environment whose newest document is bad."""
         return self._served.quarantined
 
-    async def _synchronize(self) -> int:
+    async def _synchronize(self, *, is_confirmed: bool = False) -> int:
+        self._must_compare = False
         # The position is read first: a commit that is made while we read comes again, as a change after it.
-        self._position = await self.store.changes.position()
-        different = await self._read_hosts() + await self._compare()
+        position = await self.store.changes.position()
+        is_confirmed |= self.guard.is_confirmed(await self.store.guard.read())
+        index = await self.store.environments.index()
+        # Before the first load has ended, what is served is not all that there was: it proves nothing.
+        is_open = is_confirmed or not self._is_loaded or Kind.DATA_SET in self.guard.overdue
+        opened = ALL_KINDS if is_open else self.guard.overdue
+        self.counts.compared += 1
+        different = self._different(index)
+        if Kind.DATA_SET not in opened and (why := await self._other_data_set(position, index, different)):
+            self.guard.hold(Kind.DATA_SET, self._served.environments, why)
+            self.guard.found = self._position = position
+            self._note_contact()
+            return 0
+        for kind in {Kind.DATA_SET, *opened}:
+            self.guard.release(kind, _why_released(is_confirmed, opened))
+        repaired = int(await self._read_hosts(opened=opened)) + await self._repair(index, different, opened)
+        self._take_position(position)
         self._note_contact()
+        if is_confirmed and self.on_confirmed:
+            self.on_confirmed()
         if not self._is_loaded:
             self._is_loaded = True
             self.publisher.loaded()
             log.info("loaded", extra={"environments": len(self.revisions), "position": self._position.change})
-        return different
+        return repaired
+
+    def _take_position(self, position: Position) -> None:
+        guard = self.guard
+        if guard.epoch not in (None, position.epoch):
+            log.warning("data_set_replaced", extra={"before": guard.epoch, "after": position.epoch})
+        self._position, guard.epoch, guard.applied = position, position.epoch, position.change
 
     async def _tail(self) -> None:
         due = time.monotonic() + COMPARE_EVERY
@@ -124,16 +172,34 @@ class Watcher:
                 await self._synchronize()
             elif changes:
                 self.counts.changes += len(changes)
-                if any(change.host is not None for change in changes):
-                    await self._read_hosts()
-                await self._read({change.environment for change in changes if self._must_be_read(change)})
-                self._position = Position(self._position.epoch, changes[-1].position)
+                await self._take(changes)
             self._served.end_former_names()
-            if time.monotonic() >= due:
+            if self.guard.held:
+                due = min(due, time.monotonic() + COMPARE_HELD_EVERY)
+            if time.monotonic() >= due or self._must_compare:
                 # This reads the position too: a new primary may number its changes below our position, and then a read
                 # after our position would return none of them.
                 self.counts.repaired += await self._synchronize()
                 due = time.monotonic() + COMPARE_EVERY
+
+    async def _take(self, changes: list[Change]) -> None:
+        """Does what ``changes`` say, which follow the position without a gap."""
+        position = Position(self._position.epoch, changes[-1].position)
+        if any(self.guard.is_confirmed(confirmation_of(change)) for change in changes):
+            await self._synchronize(is_confirmed=True)
+        elif self.guard.holds_back(Kind.DATA_SET):
+            self._position = position
+        else:
+            forgotten = {change.host for change in changes if change.host is not None}
+            if forgotten:
+                await self._read_hosts(forgotten=forgotten)
+            newest = {change.environment: change for change in changes if self._must_be_read(change)}
+            deleted = {id_ for id_, change in newest.items() if change.digest == DELETED and self._served.digest(id_)}
+            held = environments_to_hold(self.guard.policy, len(self.revisions), deleted, frozenset())
+            if held:
+                self._hold_environments(held)
+            await self._read(newest.keys() - held, deleted - held)
+            self._position, self.guard.applied = position, position.change
 
     def _note_lost(self, reason: str) -> None:
         if reason != self._reason:
@@ -147,26 +213,81 @@ class Watcher:
         self.connected, self._reason = True, ""
         self.last_contact = time.monotonic()
 
-    async def _compare(self) -> int:
-        """Reads each environment whose served zone differs from the index; returns how many differed."""
-        index = await self.store.environments.index()
-        self.counts.compared += 1
-        different = {
+    def _different(self, index: Mapping[EnvironmentId, IndexEntry]) -> set[EnvironmentId]:
+        """The environments whose served zone differs from ``index``."""
+        return {
             id_
             for id_ in {*index, *self._served.environments, *self._foreign}
-            if self._known_digest(id_) != self._wanted_digest(index.get(id_)) and id_ not in self.quarantined
+            if self._known_digest(id_) != self._wanted_digest(index.get(id_))
         }
-        await self._read(different | self.quarantined.keys())
-        return len(different)
 
-    async def _read_hosts(self) -> bool:
+    async def _other_data_set(
+        self, position: Position, index: Mapping[EnvironmentId, IndexEntry], different: set[EnvironmentId]
+    ) -> str:
+        """What is wrong with the data set that the store holds now; empty if it goes on from what is served."""
+        guard = self.guard
+        if guard.policy.is_off:
+            return ""
+        if position.epoch != guard.epoch and not is_successor(self._served.digests, index):
+            return "the store holds other data than what is served" if index else "the store is empty"
+        older = sum(self._is_older(id_, index.get(id_)) for id_ in different)
+        if not is_rolled_back(guard.policy, len(self.revisions), older):
+            return ""
+        common = guard.applied if guard.found else await self.store.changes.newest_until(guard.applied)
+        if guard.found or is_older_copy(guard.applied, common):
+            return "the store holds an older copy of the data"
+        return ""
+
+    async def _repair(
+        self, index: Mapping[EnvironmentId, IndexEntry], different: set[EnvironmentId], opened: frozenset[Kind]
+    ) -> int:
+        """Reads each environment in ``different``, unless it is held; returns how many they were."""
+        guard = self.guard
+        gone = {id_ for id_ in different if self._is_withdrawal(id_, index.get(id_))}
+        missing = {id_ for id_ in gone if id_ not in index}
+        held = frozenset[EnvironmentId]()
+        if Kind.ENVIRONMENTS not in opened:
+            held = environments_to_hold(guard.policy, len(self.revisions), gone - missing, missing)
+            self._hold_environments(held, only=True)
+        for id_, digest in list(guard.names.items()):
+            if id_ not in different:
+                guard.let_go(Kind.NAMES, id_)
+            elif Kind.NAMES not in opened and self._wanted_digest(index.get(id_)) == digest:
+                held |= {id_}
+        found = different - held - self.quarantined.keys()
+        older = {id_ for id_ in different if self._is_older(id_, index.get(id_))}
+        await self._read((different | self.quarantined.keys()) - held, (gone | older) - held, opened)
+        return len(found)
+
+    def _hold_environments(self, ids: Iterable[EnvironmentId], *, only: bool = False) -> None:
+        hold = self.guard.hold if only else self.guard.hold_also
+        hold(Kind.ENVIRONMENTS, ids, "environments have vanished from the store, and are served on")
+
+    def _is_withdrawal(self, id_: EnvironmentId, entry: IndexEntry | None) -> bool:
+        """Whether ``entry`` ends the serving of ``id_``, and not because its last member here was moved away."""
+        if self._served.digest(id_) is None:
+            return False
+        if entry is None or entry.digest is None:
+            return True
+        return self._is_older(id_, entry) and not self._may_have_member_here(entry.hosts)
+
+    def _is_older(self, id_: EnvironmentId, entry: IndexEntry | None) -> bool:
+        zone = self._served.zone(id_)
+        return zone is not None and entry is not None and entry.digest is not None and entry.revision < zone.revision
+
+    async def _read_hosts(self, *, forgotten: Collection[str] = (), opened: frozenset[Kind] = frozenset()) -> bool:
         """Reads all hosts and gives them to ``on_hosts`` if they have changed; returns whether they have.
 
-        The first read is no change.
+        ``forgotten`` are hosts of which a change was announced. The first read is no change.
         """
         if self.on_hosts is None:
             return False
         hosts, before = await self.store.hosts.read(), self._hosts
+        if before and Kind.HOSTS not in opened:
+            held = hosts_to_hold(self.guard.policy, before, hosts, forgotten)
+            self.guard.hold(Kind.HOSTS, held, "hosts have vanished from the store, and stay in the mesh")
+            if held:
+                return False
         if hosts == before:
             return False
         self._hosts = hosts
@@ -190,8 +311,16 @@ class Watcher:
             self._may_have_member_here(change.hosts) or self._known_digest(id_) is not None or id_ in self.quarantined
         )
 
-    async def _read(self, ids: Iterable[EnvironmentId]) -> None:
-        """Reads and publishes ``ids``, a few at a time: the first are served before the last are read."""
+    async def _read(
+        self,
+        ids: Iterable[EnvironmentId],
+        judged: AbstractSet[EnvironmentId],
+        opened: frozenset[Kind] = frozenset(),
+    ) -> None:
+        """Reads and publishes ``ids``, a few at a time: the first are served before the last are read.
+
+        Those of ``judged`` may be withdrawn, or go back to an older revision.
+        """
         waiting = sorted(ids, reverse=True)
         batch = READ_FIRST
         while waiting:
@@ -199,16 +328,24 @@ class Watcher:
             read = await self.store.environments.documents(some)
             octets = sum(len(one or b"") for _, one in read.values())
             batch = max(1, min(READ_MOST, READ_OCTETS * len(some) // max(octets, 1)))
-            await self._apply_all(read)
+            await self._apply_all(read, judged, opened)
 
-    async def _apply_all(self, read: Mapping[EnvironmentId, tuple[IndexEntry | None, bytes | None]]) -> None:
+    async def _apply_all(
+        self,
+        read: Mapping[EnvironmentId, tuple[IndexEntry | None, bytes | None]],
+        judged: AbstractSet[EnvironmentId],
+        opened: frozenset[Kind],
+    ) -> None:
         started = time.monotonic()
         for id_, (entry, found) in read.items():
-            if entry and not self._may_have_member_here(entry.hosts):
+            is_judged = id_ in judged or Kind.ENVIRONMENTS in opened
+            if not is_judged and (self._is_withdrawal(id_, entry) or self._is_older(id_, entry)):
+                self._must_compare = True  # it has vanished after this step began: a comparison weighs all of that
+            elif entry is None or not self._may_have_member_here(entry.hosts):
                 self._withdraw(id_)
             elif found is not None:
-                await self._apply(id_, found)
-            elif entry and entry.digest is not None:
+                await self._apply(id_, found, opened)
+            elif entry.digest is not None:
                 self._served.quarantine(id_, "the document is gone, though the index says that there is one")
             else:
                 self._withdraw(id_)
@@ -216,9 +353,10 @@ class Watcher:
                 await asyncio.sleep(0)
                 started = time.monotonic()
 
-    async def _apply(self, id_: EnvironmentId, read: bytes) -> None:
+    async def _apply(self, id_: EnvironmentId, read: bytes, opened: frozenset[Kind]) -> None:
         digest = document.digest(read)
         if self._served.confirm_served(id_, digest):
+            self._let_go(id_)
             return
         zone = await self._served.compile(id_, read)
         if zone is None:
@@ -227,9 +365,31 @@ class Watcher:
             # The index entry does not name the hosts. The digest is remembered, or each comparison would read it again.
             self._withdraw(id_)
             self._foreign[id_] = digest
+        elif Kind.NAMES not in opened and (lacking := await self._lacking(zone)):
+            self.guard.hold_names(id_, digest, lacking)
         elif self._served.publish(zone, digest):
             self._foreign.pop(id_, None)
+            self._let_go(id_)
+
+    async def _lacking(self, zone: Zone) -> str:
+        """What ``zone`` lacks of the one that is served, if that is too much, and nobody has asked for it."""
+        before = self._served.zone(zone.id)
+        lacking = loses_many_names(self.guard.policy, before, zone) if before else ""
+        if lacking and before and before.revision < await self.store.guard.allowed(zone.id) <= zone.revision:
+            return ""
+        return lacking
 
     def _withdraw(self, id_: EnvironmentId) -> None:
         self._foreign.pop(id_, None)
         self._served.withdraw(id_)
+        self._let_go(id_)
+
+    def _let_go(self, id_: EnvironmentId) -> None:
+        self.guard.let_go(Kind.ENVIRONMENTS, id_)
+        self.guard.let_go(Kind.NAMES, id_)
+
+
+def _why_released(is_confirmed: bool, opened: Collection[Kind]) -> str:
+    if is_confirmed:
+        return "confirmed"
+    return "the time to hold it is over" if opened else BACK

@@ -289,8 +289,10 @@ async def test_a_flushed_store_is_followed(start_server: StartServer, quick: Non
     await fill(store)
     async with following(store) as (watcher, recorder), redis_of(server.url) as redis:
         await redis.flushall()
+        await until(lambda: watcher.guard.held)
+        assert recorder.zones
+        await store.guard.confirm()
         await until(lambda: not recorder.zones)
-        assert watcher.counts.repaired == 2
         production = small(PRODUCTION, 7)
         await store.environments.commit(production, 0)
         await until(lambda: recorder.holds(production))
@@ -307,6 +309,8 @@ async def test_older_data_is_followed(store: Store, store_url: str, quick: None)
         await store.environments.commit(third, 0)
         await until(lambda: recorder.holds(newer, third))
         await _restore(redis, store.connection.keys.prefix, older)
+        await until(lambda: recorder.holds(production, staging, third))  # nobody has said that the third is deleted
+        await store.guard.confirm()
         await until(lambda: recorder.holds(production, staging))
         production = await change(store, production)
         await until(lambda: recorder.holds(production, staging))
@@ -597,6 +601,7 @@ async def test_after_any_faults_the_watcher_equals_the_store(
                 await asyncio.sleep(chance.choice([0, 0, 0.01, 0.05]))
             proxy.refuse = False
             await world.mend()
+            await store.guard.confirm()
             expected = {
                 id_: written
                 for id_, written in (await served_documents(store)).items()
