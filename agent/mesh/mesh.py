@@ -1,4 +1,4 @@
-"""The mesh on this host: what is published comes in, and goes out as firewall, routes and peers, and then as names.
+"""The mesh on this host: it turns published environments into firewall, routes and peers, and then has names answered.
 
 Theory of operation
 ===================
@@ -23,9 +23,9 @@ everything that has come since the one before: a thousand commits during one pas
 
 **What holds at any moment.**
 
-- No name before its path: a document is announced to the resolvers when it comes, which has them hold queries for the
-  names that are new in it; they may answer it only after the pass that applied it. When an environment is withdrawn the
-  names go at once, and the routes with the next pass.
+- No name before its path: a document is announced to the resolvers when it comes, and from then on they hold queries
+  for the names that are new in it. They may answer these only after the pass that applied the document. When an
+  environment is withdrawn, its names go at once, and its routes with the next pass.
 - No route without the firewall: the firewall is created before the device, and its sets are changed before routes and
   peers are. When all is removed, it is removed last.
 - What a pass reports as ready is what it planned, not what has been published meanwhile.
@@ -34,8 +34,8 @@ everything that has come since the one before: a thousand commits during one pas
   had the host's lease: it may be a copy, whose handshakes would draw the traffic of the live host to it.
 - The same input again leads to no step. The actual state is computed from the agent's own steps until the next
   read-back, and every difference that a read-back finds is corrected, whoever caused it.
-- A pass that fails changes nothing of what is to be done: its changes are due again, the system is read before the next
-  attempt, and those that wait for the pass get the reason. The first pass of an agent must succeed.
+- After a pass that failed, all of its changes are still to be made: the next attempt reads the system first. Whoever
+  waits for the pass gets the reason. The first pass of an agent must succeed.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ from zones.zone import Zone
 
 
 class Mesh:
-    """Keeps this host as the environments that are published to it and its own workloads want it to be.
+    """Keeps this host's firewall, routes and peers as the published environments and its own workloads need them.
 
-    ``workloads`` is called for the workloads that are attached now. The attributes are for reading.
+    ``workloads`` gives the workloads that are attached now. The attributes are for reading.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class Mesh:
         await self.wait_until_applied()
 
     async def wait_until_applied(self) -> None:
-        """Returns when the host is as everything that is known now wants it to be. Raises `Failed`."""
+        """Returns when a pass has applied everything that is known now. Raises `Failed`."""
         await self._scheduler.wait_until_applied()
 
     def read_back_soon(self, delay: float = MANUAL_CHANGE_DELAY) -> None:

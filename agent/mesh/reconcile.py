@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Reconciler:
-    """Makes this host as the published environments and its own workloads want it to be."""
+    """Makes this host as the published environments and its own workloads need it."""
 
     identity: Identity
     """This host, and its key."""
