@@ -39,7 +39,7 @@ from zones.errors import Missing
 from zones.hosts import hosts_of
 from zones.model import State
 
-LEAVE_DEADLINE = 2.0  # seconds that others have to stop answering a name; its workload is on its way out in any case
+LEAVE_DEADLINE = 2.0  # seconds for the other hosts to stop answering a name; then its workload is detached all the same
 
 log = logging.getLogger(__name__)
 
@@ -48,19 +48,26 @@ log = logging.getLogger(__name__)
 class AttachCounts:
     """What has happened since the agent started, for metrics."""
 
-    attached: int = 0  # attaches that succeeded and had something to do
-    detached: int = 0  # detaches that went through, the store's part included
-    failed: int = 0  # attaches that failed
-    seconds: float = 0.0  # what the successful attaches took, all together
+    attached: int = 0
+    """Attaches that succeeded and had something to do."""
+    detached: int = 0
+    """Detaches that were completed, in the store as well."""
+    failed: int = 0
+    """Attaches that failed."""
+    seconds: float = 0.0
+    """The time that all successful attaches took together, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttachResult:
-    """An attach that succeeded. ``was_attached``: the workload was attached already, so nothing was done."""
+    """An attach that succeeded."""
 
     attachment: Attachment
+    """The attachment as it is on the disk now."""
     times: StepTimes
+    """How long each step took."""
     was_attached: bool
+    """Whether the workload was attached already, so that nothing was done."""
 
 
 @dataclass(slots=True)
@@ -68,18 +75,24 @@ class Attacher:
     """Attaches workloads to the host that ``mesh`` keeps. All methods raise `AgentError`."""
 
     mesh: Mesh
+    """Routes packets to the workloads."""
     attachments: Attachments
+    """The attachments on this host's disk."""
     records: InstanceRecords
+    """Writes the workloads' instances to the store."""
     connections: Connections
+    """Makes and removes links and ``resolv.conf`` files."""
     barrier: Barrier
+    """Waits for the other hosts."""
     counts: AttachCounts = field(default_factory=AttachCounts)
+    """What has happened since the agent started."""
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     async def attach(self, wanted: Attachment, *, wait: bool = True) -> AttachResult:
-        """Attaches ``wanted``; where it is attached already, just so, nothing is done.
+        """Attaches ``wanted``. If it is attached already, with the same link, and nothing is missing, it does nothing.
 
         Without ``wait`` the instance is committed as ready at once, and other hosts may answer its name before they
-        can reach it: benchmarks measure by this what waiting costs.
+        can reach it. Benchmarks attach without it, to measure what the waiting costs.
         """
         times = StepTimes()
         async with self._lock(wanted.key):
@@ -205,7 +218,7 @@ class Attacher:
                 await self.barrier.wait(leaving.environment, after.revision, others, LEAVE_DEADLINE)
 
     async def check(self, wanted: Attachment) -> Attachment:
-        """Gives ``wanted`` as it is attached. Raises `NotThere` if it is not, `Failed` if a part of it is missing."""
+        """The attachment of ``wanted``. Raises `NotThere` if there is none, `Failed` if a part of it is missing."""
         known = self.attachments.get(wanted.key)
         if known is None or known.phase is not Phase.ATTACHED:
             raise NotThere(f"{wanted} is not attached to this host")
@@ -239,13 +252,14 @@ class Attacher:
             with opened(attachment.netns) as namespace:
                 if attachment.namespace is not None:
                     return await identify(namespace) == attachment.namespace
-                # An earlier release did not keep this. A veth ends with its namespace, so one that is there tells.
+                # An earlier release did not keep the namespace id. A veth ends with its namespace, so a veth that is
+                # there shows that the namespace is still the same.
                 return await self.connections.has_veth(attachment, namespace)
         except (NotThere, BadRequest):
             return False
 
     async def set_draining(self, attachment: Attachment, *, draining: bool) -> None:
-        """Takes ``attachment`` out of its service's answers, or puts it back; its connections do not notice."""
+        """Takes ``attachment`` out of its service's answers, or puts it back. Its open connections go on."""
         async with self._lock(attachment.key):
             known = self.attachments.get(attachment.key)
             if known is None or known.phase is not Phase.ATTACHED:
@@ -260,7 +274,7 @@ class Attacher:
 
 
 async def _identified(wanted: Attachment, namespace: int) -> Attachment:
-    """``wanted`` with what tells ``namespace``. Raises `NotThere` where it was to be in another one."""
+    """``wanted`` with the id of ``namespace``. Raises `NotThere` where ``wanted`` has the id of another namespace."""
     found = await identify(namespace)
     if wanted.namespace not in (None, found):
         raise NotThere(f"the network namespace that was at {wanted.netns} is gone, and another one is there now")
@@ -268,7 +282,7 @@ async def _identified(wanted: Attachment, namespace: int) -> Attachment:
 
 
 def _begin(wanted: Attachment, known: Attachment | None) -> Attachment:
-    """``wanted`` as its attach begins. ``known`` is the same instance as this host had it before, if it did."""
+    """``wanted`` as it is when its attach begins. ``known`` is the earlier attachment of the same instance, if any."""
     address = known.address if known else None
     before = wanted.resolv_conf_before
     if known and known.resolv_conf == wanted.resolv_conf:

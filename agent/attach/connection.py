@@ -21,7 +21,9 @@ class Connections:
     """Connects workloads to the host that ``mesh`` keeps. All methods raise `AgentError`."""
 
     mesh: Mesh
+    """Routes packets to the workloads."""
     attachments: Attachments
+    """Where the former content of a ``resolv.conf`` is kept."""
 
     async def make(self, attachment: Attachment, namespace: int, revision: int) -> None:
         """Connects ``attachment``, committed at ``revision``; returns when this host reaches its address.
@@ -39,7 +41,7 @@ class Connections:
 
     async def remove(self, attachment: Attachment) -> None:
         """Removes what `make` made, and puts the ``resolv.conf`` back."""
-        with contextlib.suppress(Failed):  # what the mesh cannot do now, its next pass does
+        with contextlib.suppress(Failed):  # the mesh tries again in its next pass
             await self.mesh.wait_until_applied()
         await remove_veth(self.mesh.system.links, attachment.link)
         if attachment.resolv_conf:

@@ -20,7 +20,7 @@ def as_agent_errors() -> Iterator[None]:
     except LeaseNotHeld as error:
         raise NotNow(f"{error}: 'interlock mesh' says which agent is this host") from error
     except RevisionConflict as error:
-        raise NotNow(f"{error}, and so it went several times: try again") from error
+        raise NotNow(f"{error}, at every one of several attempts: try again") from error
     except Missing as error:
         raise NotThere(str(error)) from error
     except Invalid as error:

@@ -32,8 +32,11 @@ class LookupQuery:
     """A query for one name and type, with a random ID."""
 
     id: int
+    """The message's ID, 16 bits."""
     name: Name
+    """The queried name."""
     rtype: int
+    """The number of the queried type."""
 
     @property
     def packet(self) -> bytes:

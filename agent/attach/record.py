@@ -21,11 +21,14 @@ from zones.model import Environment, Instance, State
 
 @dataclass(frozen=True, slots=True)
 class InstanceRecord:
-    """An instance as it was committed: ``environment`` after the commit, and the ``service`` that it is in there."""
+    """An instance as it was committed."""
 
     environment: Environment
+    """The environment after the commit."""
     service: str
+    """The current name of the service that the instance belongs to."""
     instance: Instance
+    """The instance."""
 
     @property
     def hosts(self) -> Iterable[str]:
@@ -41,8 +44,11 @@ class InstanceRecords:
     """
 
     store: Store
+    """Says which hosts live."""
     writer: Writer
+    """Commits the instances."""
     identity: Identity
+    """The host that the instances run on."""
 
     async def put(self, attachment: Attachment, state: State) -> InstanceRecord:
         """Commits the instance of ``attachment`` on this host, in ``state``; the first commit gives it its address.

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class StepTimes:
-    """The duration of each step so far, in milliseconds. ``started`` is the monotonic clock when the attach began."""
+    """The duration of each step so far."""
 
     started: float = field(default_factory=time.monotonic)
+    """When the attach began, in monotonic seconds."""
     milliseconds: dict[str, float] = field(default_factory=dict)
+    """The duration of each step in milliseconds, by the name of the step."""
 
     @contextlib.contextmanager
     def timed(self, step: str) -> Iterator[None]:

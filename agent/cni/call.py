@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 VERSIONS = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")  # of the specification, ascending
-COMMAND_SINCE = {
+COMMAND_SINCE = {  # the version that added the command; a command that is not here is in all versions
     "CHECK": "0.4.0",
     "GC": "1.1.0",
     "STATUS": "1.1.0",
-}  # the version that brought each; the others were there from the first
+}
 AGENT_DIRECTORY = "/run/interlock"
 INSTANCE_NAMES = ("environment", "service", "instance")  # together they name one workload
 

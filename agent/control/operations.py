@@ -25,18 +25,20 @@ from zones.names import EnvironmentId
 
 @dataclass(slots=True)
 class Operations:
-    """Does what the clients of the control socket ask for.
-
-    ``quarantined`` gives the environments whose newest document cannot be used, and why. ``end`` is called when the
-    host has left the mesh and the agent is to end.
-    """
+    """Does what the clients of the control socket ask for."""
 
     mesh: Mesh
+    """The mesh on this host, which it describes and, when the host leaves, removes."""
     attacher: Attacher
+    """Attaches, checks and detaches workloads."""
     registrar: Registrar
+    """Rotates this host's key, and removes the host from the store."""
     store: Store
+    """Where the leases and the acknowledgements of all hosts are read."""
     quarantined: Callable[[], Mapping[EnvironmentId, str]]
+    """Gives the environments whose newest document cannot be used, and why."""
     end: Callable[[], None]
+    """Is called when this host has left the mesh, and ends the agent."""
 
     async def handle(self, request: Request) -> dict[str, Any]:
         """Does what ``request`` asks for; gives the answer. Raises `AgentError`."""

@@ -17,7 +17,7 @@ InterfaceName = Annotated[str, Meta(pattern="^[^/:\\s\0]{1,15}$")]  # IFNAMSIZ, 
 
 
 class _Workload(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A workload, as `agent.attach.attachment.Attachment` describes it, and whether it is a ``build``."""
+    """A workload; the fields without a sentence here are those of `agent.attach.attachment.Attachment`."""
 
     environment: str
     service: str
@@ -27,13 +27,15 @@ class _Workload(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     interface: InterfaceName = INTERFACE
     region: str | None = None
     build: bool = False
+    """Whether the workload builds its service and does not run it. Such a workload is refused."""
     container: str | None = None
 
 
 class Attach(_Workload, frozen=True, tag_field="op", tag="attach"):
-    """Attach a workload. ``barrier``: wait until other hosts reach it and answer its name (see `Attacher.attach`)."""
+    """Attach a workload."""
 
     barrier: bool = True
+    """Whether to wait until the other hosts reach the workload and answer its name (see `Attacher.attach`)."""
 
 
 class Check(_Workload, frozen=True, tag_field="op", tag="check"):
@@ -44,9 +46,13 @@ class Detach(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", ta
     """Detach a workload: the one with these three names, or the one of this container."""
 
     environment: str | None = None
+    """The id of its environment; None where ``container`` is given."""
     service: str | None = None
+    """The name that its service had when it was attached; None where ``container`` is given."""
     instance: str | None = None
+    """The id of its instance; None where ``container`` is given."""
     container: str | None = None
+    """The name that the CNI plugin gave it; None where the three names are given."""
 
     def __post_init__(self) -> None:
         named = (self.environment, self.service, self.instance)
@@ -60,13 +66,12 @@ class Detach(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", ta
 
 
 class Collect(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="gc"):
-    """Detach the workload of every container whose name begins with ``within``, except those named in ``keep``.
-
-    A workload that no container was named for stays attached.
-    """
+    """Detach the workloads of containers that are gone. A workload that is not a container's stays attached."""
 
     keep: list[str]
-    within: str = ""  # every container's name begins with the empty string
+    """The names of the containers that still exist, as the CNI plugin gave them."""
+    within: str = ""
+    """What the name of a container begins with that may be detached; with the empty text, any may."""
 
 
 class Status(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="status"):
