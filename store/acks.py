@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from itertools import chain
 
+from store.client import Script
 from store.connection import Connection
 from store.index import decode_entry
 from store.keys import ALL_HOSTS
 from store.leases import Lease, is_live, not_held
 from store.scripts import read_script
 
-ACKNOWLEDGE_SCRIPT = read_script("acknowledge_revisions", shared=("holds_lease", "split_hosts"))
+ACKNOWLEDGE_SCRIPT = Script(read_script("acknowledge_revisions", shared=("holds_lease", "split_hosts")))
+LAGGING_SCRIPT = Script(read_script("read_lagging"))
 
 
 class AckStore:
@@ -23,7 +25,6 @@ class AckStore:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._keys = connection.keys
-        self._acknowledge = connection.script(ACKNOWLEDGE_SCRIPT)
 
     async def acknowledge(self, lease: Lease, revisions: Mapping[str, int]) -> None:
         """Records that the agent of the host that ``lease`` names has programmed ``revisions``: environment → revision.
@@ -34,17 +35,18 @@ class AckStore:
         if not revisions:
             return
         keys = self._keys
-        with self._connection.client():
-            taken = await self._acknowledge(
-                keys=[keys.environments, keys.hosts, keys.lease(lease.host), *map(keys.acks, revisions)],
-                args=[lease.host, ALL_HOSTS, lease.incarnation, *chain.from_iterable(revisions.items())],
+        async with self._connection.client() as redis:
+            taken = await ACKNOWLEDGE_SCRIPT.run(
+                redis,
+                [keys.environments, keys.hosts, keys.lease(lease.host), *map(keys.acks, revisions)],
+                [lease.host, ALL_HOSTS, lease.incarnation, *chain.from_iterable(revisions.items())],
             )
         if not taken:
             raise not_held(lease)
 
     async def read(self, id_: str) -> dict[str, int]:
         """Host id → the newest revision of ``id_`` that its agent has programmed."""
-        with self._connection.client() as redis:
+        async with self._connection.client() as redis:
             fields = await redis.hgetall(self._keys.acks(id_))
         return {host.decode(): int(revision) for host, revision in fields.items()}
 
@@ -56,12 +58,8 @@ class AckStore:
         """
         if not (wanted := list(hosts)):
             return frozenset()
-        with self._connection.client() as redis:
-            async with redis.pipeline(transaction=True) as pipe:
-                pipe.hget(self._keys.environments, id_)
-                pipe.hmget(self._keys.acks(id_), wanted)
-                pipe.mget([self._keys.lease(host) for host in wanted])
-                entry, acknowledged, leases = await pipe.execute()
+        keys = [self._keys.environments, self._keys.acks(id_), *map(self._keys.lease, wanted)]
+        entry, acknowledged, leases = await self._connection.read(LAGGING_SCRIPT, keys, [id_, *wanted])
         behind = frozenset(
             host
             for host, has, lease in zip(wanted, acknowledged, leases, strict=True)

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from store.client import Script
 from store.connection import Connection
+from store.errors import Unavailable
 from store.index import split_hosts
+from store.scripts import read_script
 from zones.names import EnvironmentId
 
 CHANGES_WAIT = 1.0  # seconds that a read waits for a change; so long may a dead connection go unnoticed
@@ -19,6 +22,8 @@ CHANGES_READ = 10_000  # changes in one read; a reader that is far behind needs 
 CHANGES_KEPT = 100_000  # at the design figure of 1,000 commits a second, a reader may be away for 100 s
 
 BEGINNING = "0-0"  # the position before the first change
+
+POSITION_SCRIPT = Script(read_script("read_position"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,35 +59,36 @@ class Change:
 
 
 class ChangeStream:
-    """Reads the changes. Its methods raise `store.errors.Unavailable`.
+    """Reads the changes. Its methods raise `store.errors.Unavailable`."""
 
-    ``blocking`` is a connection of its own for the reads that wait: no other command gets through until they end.
-    """
-
-    def __init__(self, connection: Connection, blocking: Connection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._blocking = blocking
+        self._generation: int | None = None  # of the connection, in which the position was read last
 
     async def position(self) -> Position:
         """The point in its history at which the data set is now."""
         keys = self._connection.keys
-        with self._connection.client() as redis:
-            async with redis.pipeline(transaction=True) as pipe:
-                pipe.get(keys.epoch)
-                pipe.xrevrange(keys.changes, count=1)
-                epoch, newest = await pipe.execute()
-        return Position(epoch.decode() if epoch else None, newest[0][0].decode() if newest else BEGINNING)
+        epoch, newest = await self._connection.read(POSITION_SCRIPT, [keys.epoch, keys.changes])
+        self._generation = self._connection.generation
+        return Position(epoch.decode() if epoch else None, newest.decode() or BEGINNING)
 
     async def newest_until(self, position: str) -> str:
         """The newest change that is not after ``position``; `BEGINNING` if there is none."""
-        with self._connection.client() as redis:
+        async with self._connection.client() as redis:
             found = await redis.xrevrange(self._connection.keys.changes, max=position, count=1)
         return found[0][0].decode() if found else BEGINNING
 
     async def read_after(self, position: str) -> list[Change]:
-        """The changes after ``position``; waits up to `CHANGES_WAIT` seconds for the first."""
-        stream = {self._blocking.keys.changes: position}
-        with self._blocking.client() as redis:
+        """The changes after ``position``; waits up to `CHANGES_WAIT` seconds for the first.
+
+        It also raises `Unavailable` where the connection has ended since `position` was called: the server may be
+        another one by now, whose history has to be read again.
+        """
+        await self._connection.verify()
+        if self._generation not in (None, self._connection.generation):
+            raise Unavailable(f"store {self._connection.url}: the connection has ended: where it stands is read again")
+        stream = {self._connection.keys.changes: position}
+        async with self._connection.blocking_client() as redis:
             streams = await redis.xread(stream, count=CHANGES_READ, block=int(CHANGES_WAIT * 1000))
         return [_decode_change(change, fields) for _key, changes in streams or () for change, fields in changes]
 

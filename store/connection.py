@@ -1,155 +1,280 @@
-"""Connections to Redis or Valkey: the adapter around redis-py, whose exceptions end here.
+"""The connection to the server that holds the store: one server at a time, for commands and for reads that wait.
 
-This module overrides three defaults of redis-py: RESP3 (not every deployed server or proxy speaks it), a socket timeout
-of 5 s (it would end a blocking read), and ten retries of any command (a commit that is retried after its reply was lost
-would conflict with itself).
+    find     where the server is: the URL says so, or Sentinels name it                   \
+    open     two clients of it, whose every connection asks for the role first             }  a session
+    end      at any failure both are closed, and the next command finds the server again  /
+
+After a failover the server that was the primary may go on for a while as if nothing had happened. Two clients that
+came back at different moments could so follow two servers. Hence they live and end together.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-from urllib.parse import SplitResult, unquote, urlsplit
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, Protocol
 
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-
-from store.errors import Unavailable
+from store.client import (
+    Arguments,
+    Script,
+    abort,
+    arguments_by_sentinel,
+    arguments_of,
+    as_unavailable,
+    check_role,
+    open_client,
+)
+from store.errors import Refused, TooManyWaiting, Unavailable, Unreplicated
 from store.keys import Keys
+from store.options import StoreOptions
+from store.sentinel import Sentinels, choose
+from store.url import Address, is_sentinel, read_sentinel_url, redact
 
-SCHEMES = ("redis", "rediss", "unix", "sentinel")
-DEFAULT_SENTINEL_PORT = 26379
-CONNECT_TIMEOUT = 2.0  # seconds; the caller learns that a server is gone before the caller itself gives up
+MOST_CONNECTIONS = 50  # for commands; the server runs one command at a time, so more would only wait there
+MOST_WAITING = 10_000  # commands that wait for a connection: some megabytes
+WAIT_TIMEOUT = 8.0  # seconds that a command waits for a connection; the API gives up after ten
+VERIFY_EVERY = 1.0  # seconds between two looks at the server's role, and at what the Sentinels say
+REPLICATION_TIMEOUT = 1.0  # seconds in which replicas must confirm a write; below the timeout of a command
+
+
+class _Session:
+    """The clients of one server, from their opening until the first failure.
+
+    ``address`` is that which the Sentinels named; None where there are none.
+    """
+
+    def __init__(self, address: Address | None, commands: Any, blocking: Any) -> None:
+        self.address = address
+        self.commands = commands
+        self.blocking = blocking
+        self.failure = ""  # why it was ended; the commands that then fail are told this, and not how they failed
+        self._users = 0
+        self._is_unused = asyncio.Event()
+        self._is_unused.set()
+
+    @contextmanager
+    def used(self) -> Iterator[_Session]:
+        """While it is used, `close` waits."""
+        self._users += 1
+        self._is_unused.clear()
+        try:
+            yield self
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._is_unused.set()
+
+    async def close(self) -> None:
+        """Makes the commands that wait for a reply fail, and closes all connections."""
+        for client in (self.commands, self.blocking):
+            abort(client)
+        await self._is_unused.wait()
+        for client in (self.commands, self.blocking):
+            with suppress(Unavailable), as_unavailable(""):
+                await client.connection_pool.aclose()
 
 
 class Connection:
-    """A client of the server at ``url``, with the names of the keys there. It connects with its first command."""
+    """The connection to the server at ``url``, with the names of the keys there. Its first command opens it.
 
-    def __init__(self, url: str, keys: Keys, *, timeout: float) -> None:
+    ``timeout`` bounds the wait for the reply to a command, and ``blocking_timeout`` that of a read that waits for
+    changes, both in seconds. Every failure becomes `Unavailable`.
+    """
+
+    def __init__(self, url: str, keys: Keys, options: StoreOptions, *, timeout: float, blocking_timeout: float) -> None:
         self.url = redact(url)
         self.keys = keys
-        self.redis = connect(url, timeout=timeout)
+        self.generation = 0
+        """Grows with each session that has ended. What was read in an earlier one may be of another server."""
+        self._options = options
+        self._timeout = timeout
+        self._blocking_timeout = blocking_timeout
+        self._servers = _servers(url, options)
+        self._session: _Session | None = None
+        self._opening = asyncio.Lock()
+        self._closing: set[asyncio.Task[None]] = set()
+        self._slots = asyncio.Semaphore(MOST_CONNECTIONS)
+        self._waiting = 0
+        self._verified = 0.0
 
-    @contextmanager
-    def client(self) -> Iterator[Any]:
-        """The ``redis.asyncio.Redis`` to send commands with; every failure of a command becomes `Unavailable`."""
-        with as_unavailable(self.url):
-            yield self.redis
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[Any]:
+        """The ``redis.asyncio.Redis`` to send commands with. Raises `TooManyWaiting` where too many use it."""
+        async with self._slot(), self._opened() as session:
+            yield session.commands
 
-    def script(self, text: str) -> Any:
-        """The Lua script ``text``, to be called with ``keys`` and ``args`` inside `client`."""
-        return self.redis.register_script(text)
+    @asynccontextmanager
+    async def blocking_client(self) -> AsyncIterator[Any]:
+        """The ``redis.asyncio.Redis`` for reads that wait: no other command gets through until they end."""
+        async with self._opened() as session:
+            yield session.blocking
+
+    async def read(self, script: Script, keys: Sequence[str], arguments: Sequence[Any] = ()) -> Any:
+        """The reply of ``script``, which writes nothing."""
+        async with self.client() as redis:
+            return await script.run(redis, keys, arguments)
+
+    async def write(self, script: Script, keys: Sequence[str], arguments: Sequence[Any] = ()) -> Any:
+        """The reply of ``script``, after as many replicas as the options ask for have confirmed what it wrote.
+
+        Raises `Unreplicated` if they have not, though the write was made.
+        """
+        wanted = self._options.wait
+        async with self.client() as redis:
+            if not wanted:
+                return await script.run(redis, keys, arguments)
+            reply, confirmed = await script.run_and_wait(
+                redis, keys, arguments, wanted, int(REPLICATION_TIMEOUT * 1000)
+            )
+        if confirmed < wanted:
+            raise Unreplicated(
+                f"store {self.url}: the write was made, but {confirmed} of {wanted} replicas have confirmed it within"
+                f" {REPLICATION_TIMEOUT:.0f} s, and a failover may lose it: read before you send it again"
+            )
+        return reply
+
+    async def verify(self, *, now: bool = False) -> None:
+        """Returns if the server answers and is still the one to follow; ends the session if not.
+
+        Unless ``now``, it asks at most every `VERIFY_EVERY` seconds. Without it nobody would notice a server that has
+        become a replica, or that lives on though the Sentinels have made another one the primary.
+        """
+        if not now and time.monotonic() - self._verified < VERIFY_EVERY:
+            return
+        async with self.client() as redis:
+            await check_role(redis, any_role=self._options.replicas)
+            session = self._session
+        if time.monotonic() - self._verified < VERIFY_EVERY:
+            return
+        if session and session.address and not await self._servers.is_current(session.address):
+            failure = f"store {self.url}: the Sentinels name another server than the one that was followed"
+            self._end(session, failure)
+            raise Unavailable(failure)
+        self._verified = time.monotonic()
+
+    def end(self, reason: str) -> None:
+        """Ends the session because of ``reason``: the next command finds the server again."""
+        if self._session:
+            self._end(self._session, f"store {self.url}: {reason}")
 
     async def close(self) -> None:
-        """Closes the connection."""
-        await self.redis.aclose()
+        """Closes all connections."""
+        self.end("it was closed here")
+        await asyncio.gather(*self._closing)
+        await self._servers.close()
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        if self._waiting >= MOST_WAITING:
+            raise TooManyWaiting(f"store {self.url}: {MOST_WAITING} commands wait for it already")
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(WAIT_TIMEOUT):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise TooManyWaiting(f"store {self.url}: no connection was free within {WAIT_TIMEOUT:.0f} s") from None
+        finally:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._slots.release()
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[_Session]:
+        session = await self._open()
+        try:
+            with session.used(), as_unavailable(self.url):
+                yield session
+        except Refused:
+            raise
+        except Unavailable as error:
+            self._end(session, str(error))
+            raise Unavailable(session.failure) from error
+
+    async def _open(self) -> _Session:
+        if session := self._session:
+            return session
+        async with self._opening:
+            if self._session is None:
+                address, arguments = await self._servers.find()
+                any_role = self._options.replicas
+                self._session = _Session(
+                    address,
+                    open_client(arguments, timeout=self._timeout, most=MOST_CONNECTIONS, any_role=any_role),
+                    open_client(arguments, timeout=self._blocking_timeout, any_role=any_role, once=True),
+                )
+                self._verified = time.monotonic()
+            return self._session
+
+    def _end(self, session: _Session, failure: str) -> None:
+        if self._session is not session:
+            return
+        session.failure = failure
+        self._session = None
+        self.generation += 1
+        closing = asyncio.create_task(session.close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
 
 
-def connect(url: str, *, timeout: float) -> Any:
-    """A ``redis.asyncio.Redis`` of the server at ``url``; ``timeout`` in seconds bounds every wait for a reply.
+class _Servers(Protocol):
+    """Where the server is."""
 
-    It is typed as Any because redis-py types each reply as the union of the replies of all its modes.
+    async def find(self) -> tuple[Address | None, Arguments]:
+        """The address of the server, where Sentinels name it, and how to reach it. Raises `Unavailable`."""
 
-    ``redis://``, ``rediss://`` and ``unix://`` as in redis-py; ``sentinel://[:PASSWORD@]HOST[:PORT],…/MASTER``
-    follows the master that the Sentinels name. Raises ``ValueError`` for anything else.
-    """
-    check_url(url)
-    options: dict[str, Any] = {
-        "socket_timeout": timeout,
-        "socket_connect_timeout": CONNECT_TIMEOUT,
-        "retry": Retry(NoBackoff(), 0),
-        "protocol": 2,
-    }
-    if url.startswith("sentinel:"):
-        return _connect_by_sentinel(url, options)
-    client: Any = Redis.from_url(url, **options)
-    try:
-        client.connection_pool.make_connection()  # opens nothing; it is the first call that reads the URL's options
-    except TypeError:
-        raise ValueError(f"{redact(url)!r} has an option that redis-py does not know: see its Redis.from_url") from None
-    return client
+    async def is_current(self, address: Address) -> bool:
+        """Whether the server at ``address`` is still one to follow; also where nobody can tell."""
+
+    async def close(self) -> None:
+        """Closes what was opened to find servers."""
 
 
-def check_url(url: str) -> None:
-    """Raises ``ValueError`` if ``url`` does not say how to reach a server."""
-    try:
-        parts = urlsplit(url)
-        ports = [_host_and_port(host)[1] for host in _hosts(parts) if parts.scheme != "unix"]
-    except ValueError:
-        # The library's message quotes the text that it could not read, which may be a piece of the password.
-        raise ValueError(f"{redact(url)!r} cannot be read: is the port a number, and the password %-encoded?") from None
-    if parts.scheme not in SCHEMES:
-        raise ValueError(f"{redact(url)!r} is not a Redis URL: it starts with one of {', '.join(SCHEMES)} and '://'")
-    if parts.scheme == "unix" and not parts.path:
-        raise ValueError(f"{redact(url)!r} names no socket: write unix:///path/to/socket")
-    if parts.scheme == "sentinel" and not (ports and parts.path.strip("/")):
-        raise ValueError(f"{redact(url)!r} lacks hosts or a master: write sentinel://HOST:PORT,HOST:PORT/MASTER")
+class _OneServer:
+    """The server that a URL names."""
+
+    def __init__(self, url: str, options: StoreOptions) -> None:
+        self._arguments = arguments_of(url, options.ca)
+
+    async def find(self) -> tuple[Address | None, Arguments]:
+        return None, self._arguments
+
+    async def is_current(self, _address: Address) -> bool:
+        return True
+
+    async def close(self) -> None:
+        pass
 
 
-def redact(url: str) -> str:
-    """``url`` without its password, fit for a log."""
-    url = re.sub(r"(password=)[^&]*", r"\1…", url)
-    userinfo, at, rest = url.rpartition("@")
-    if not at:
-        return url
-    scheme, separator, user = userinfo.partition("://")
-    # In a URL without a scheme, all that stands before the "@" may be the password.
-    return f"{scheme}://{user.partition(':')[0]}:…@{rest}" if separator else f"…@{rest}"
+class _NamedBySentinels:
+    """The primary that Sentinels name, or a replica of it."""
+
+    def __init__(self, url: str, options: StoreOptions) -> None:
+        self._url = read_sentinel_url(url)
+        self._options = options
+        self._sentinels = Sentinels(self._url, redact(url), options.ca)
+
+    async def find(self) -> tuple[Address | None, Arguments]:
+        address = choose(await self._candidates())
+        return address, arguments_by_sentinel(self._url, address, self._options.ca)
+
+    async def is_current(self, address: Address) -> bool:
+        try:
+            return address in await self._candidates()
+        except Unavailable:
+            return True  # in the middle of a failover, or no Sentinel is there: what we have is the best there is
+
+    async def close(self) -> None:
+        await self._sentinels.close()
+
+    async def _candidates(self) -> frozenset[Address]:
+        if self._options.replicas:
+            return await self._sentinels.readable()
+        return frozenset({await self._sentinels.primary()})
 
 
-@contextmanager
-def as_unavailable(url: str) -> Iterator[None]:
-    """Turns every failure of the client library into `Unavailable`, whose message is one line that names the server.
-
-    No cancellation gets lost here: the library sends through ``asyncio.wait_for``, which before Python 3.12 swallows a
-    cancellation that arrives at the moment in which the awaited operation completes.
-    """
-    task = asyncio.current_task()
-    cancellations = task.cancelling() if task else 0
-    try:
-        yield
-    except (RedisError, OSError, TimeoutError) as error:
-        failure: Exception | None = error
-    else:
-        failure = None
-    if task and task.cancelling() > cancellations:
-        raise asyncio.CancelledError
-    if failure:
-        reason = " ".join(str(failure).split()) or type(failure).__name__
-        raise Unavailable(f"store {redact(url)}: {reason}") from failure
-
-
-def _connect_by_sentinel(url: str, options: dict[str, Any]) -> Any:
-    parts = urlsplit(url)
-    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
-    sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
-        [(host, port or DEFAULT_SENTINEL_PORT) for host, port in map(_host_and_port, _hosts(parts))],
-        sentinel_kwargs={**options},
-        username=unquote(user) or None,
-        password=unquote(password) or None,
-        **options,
-    )
-    return sentinel.master_for(parts.path.strip("/"), connection_pool_class=_MasterPool)
-
-
-class _MasterPool(SentinelConnectionPool):
-    """Connections to the master. Closing it also closes those to the Sentinels, which the library leaves open."""
-
-    async def aclose(self) -> None:
-        await super().aclose()
-        await self.sentinel_manager.aclose()
-
-
-def _hosts(parts: SplitResult) -> list[str]:
-    return [host for host in parts.netloc.rpartition("@")[2].split(",") if host]
-
-
-def _host_and_port(text: str) -> tuple[str, int | None]:
-    parts = urlsplit("//" + text)
-    return parts.hostname or "", parts.port
+def _servers(url: str, options: StoreOptions) -> _Servers:
+    return _NamedBySentinels(url, options) if is_sentinel(url) else _OneServer(url, options)

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from ipaddress import IPv6Network
 
 from store.changes import CHANGES_KEPT
+from store.client import Script
 from store.connection import Connection
-from store.errors import Corrupt, NetworkTaken, RevisionConflict, Unavailable
+from store.errors import Corrupt, NetworkTaken, Refused, RevisionConflict, Unavailable, Unreplicated
 from store.index import DELETED, IndexEntry, decode_entry, join_hosts
 from store.leases import Lease, not_held
 from store.scripts import read_script
@@ -20,7 +21,8 @@ from zones.hosts import hosts_of
 from zones.model import Environment
 from zones.names import EnvironmentId
 
-COMMIT_SCRIPT = read_script("commit_environment", shared=("holds_lease", "split_hosts", "append_change"))
+COMMIT_SCRIPT = Script(read_script("commit_environment", shared=("holds_lease", "split_hosts", "append_change")))
+READ_SCRIPT = Script(read_script("read_environments"))
 
 
 class EnvironmentStore:
@@ -29,11 +31,10 @@ class EnvironmentStore:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._keys = connection.keys
-        self._commit = connection.script(COMMIT_SCRIPT)
 
     async def index(self) -> dict[EnvironmentId, IndexEntry]:
         """The index entry of every environment that exists or existed."""
-        with self._connection.client() as redis:
+        async with self._connection.client() as redis:
             fields = await redis.hgetall(self._keys.environments)
         # An id that is no text is none of ours. Its replacement here names no document, so nothing is served for it.
         return {EnvironmentId(id_.decode(errors="replace")): decode_entry(value) for id_, value in fields.items()}
@@ -45,11 +46,8 @@ class EnvironmentStore:
         wanted = list(ids)
         if not wanted:
             return {}
-        with self._connection.client() as redis:
-            async with redis.pipeline(transaction=True) as pipe:
-                pipe.hmget(self._keys.environments, wanted)
-                pipe.mget([self._keys.environment(id_) for id_ in wanted])
-                entries, documents = await pipe.execute()
+        keys = [self._keys.environments, *map(self._keys.environment, wanted)]
+        entries, documents = await self._connection.read(READ_SCRIPT, keys, wanted)
         return {
             id_: (decode_entry(entry) if entry else None, read)
             for id_, entry, read in zip(wanted, entries, documents, strict=True)
@@ -100,30 +98,32 @@ class EnvironmentStore:
         keys, digest, hosts = self._keys, entry.digest or DELETED, join_hosts(entry.hosts or ())
         epoch = secrets.token_hex(8)
         try:
-            with self._connection.client():
-                outcome, detail = await self._commit(
-                    keys=[
-                        keys.epoch,
-                        keys.environments,
-                        keys.environment(id_),
-                        keys.networks,
-                        keys.changes,
-                        keys.acks(id_),
-                        keys.lease(lease.host if lease else ""),
-                    ],
-                    args=[
-                        id_,
-                        expected,
-                        entry.revision,
-                        digest,
-                        str(network),
-                        written,
-                        hosts,
-                        epoch,
-                        CHANGES_KEPT,
-                        lease.incarnation if lease else "",
-                    ],
-                )
+            outcome, detail = await self._connection.write(
+                COMMIT_SCRIPT,
+                [
+                    keys.epoch,
+                    keys.environments,
+                    keys.environment(id_),
+                    keys.networks,
+                    keys.changes,
+                    keys.acks(id_),
+                    keys.lease(lease.host if lease else ""),
+                ],
+                [
+                    id_,
+                    expected,
+                    entry.revision,
+                    digest,
+                    str(network),
+                    written,
+                    hosts,
+                    epoch,
+                    CHANGES_KEPT,
+                    lease.incarnation if lease else "",
+                ],
+            )
+        except (Refused, Unreplicated):
+            raise
         except Unavailable:
             # The server may have made the commit though its reply was lost: the index says so.
             if await self._holds(id_, entry):
@@ -138,6 +138,6 @@ class EnvironmentStore:
                 raise NetworkTaken(f"the network {network} belongs or belonged to {detail.decode()!r}")
 
     async def _holds(self, id_: EnvironmentId, entry: IndexEntry) -> bool:
-        with self._connection.client() as redis:
+        async with self._connection.client() as redis:
             found = await redis.hget(self._keys.environments, id_)
         return found is not None and decode_entry(found) == entry

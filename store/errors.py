@@ -9,6 +9,18 @@ class Unavailable(StoreError):
     """The store cannot be reached, or does not answer as it should: try again later."""
 
 
+class Refused(Unavailable):
+    """The store has answered, and refuses the command: a key of a wrong type, no memory, a right that is missing."""
+
+
+class Unreplicated(Unavailable):
+    """The write was made, but fewer replicas than were asked for have confirmed it: a failover may lose it."""
+
+
+class TooManyWaiting(Unavailable):
+    """More wait than may wait: send it again later."""
+
+
 class RevisionConflict(StoreError):
     """Another writer has committed first: read the environment again and decide again.
 

@@ -13,10 +13,11 @@ import secrets
 from dataclasses import dataclass
 
 from store.changes import BEGINNING, CHANGES_KEPT, Position, is_after
+from store.client import Script
 from store.connection import Connection
 from store.scripts import read_script
 
-CONFIRM_SCRIPT = read_script("confirm_withdrawals", shared=("append_change",))
+CONFIRM_SCRIPT = Script(read_script("confirm_withdrawals", shared=("append_change",)))
 EVERYTHING = "*"  # the field that is no environment's
 
 
@@ -48,33 +49,31 @@ class GuardStore:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._keys = connection.keys
-        self._confirm = connection.script(CONFIRM_SCRIPT)
 
     async def confirm(self) -> Confirmation:
         """Confirms all that the store lacks now; every reader hears of it at once."""
         keys = self._keys
-        with self._connection.client():
-            written = await self._confirm(
-                keys=[keys.epoch, keys.guard, keys.changes], args=[secrets.token_hex(8), CHANGES_KEPT]
-            )
+        written = await self._connection.write(
+            CONFIRM_SCRIPT, [keys.epoch, keys.guard, keys.changes], [secrets.token_hex(8), CHANGES_KEPT]
+        )
         confirmation = decode_confirmation(written)
         assert confirmation is not None
         return confirmation
 
     async def read(self) -> Confirmation | None:
         """The newest confirmation; None if there is none."""
-        with self._connection.client() as redis:
+        async with self._connection.client() as redis:
             found = await redis.hget(self._keys.guard, EVERYTHING)
         return decode_confirmation(found) if found else None
 
     async def allow(self, id_: str, revision: int) -> None:
         """Notes that ``revision`` of the environment ``id_``, about to be committed, loses many names on purpose."""
-        with self._connection.client() as redis:
+        async with self._connection.client() as redis:
             await redis.hset(self._keys.guard, id_, revision)
 
     async def allowed(self, id_: str) -> int:
         """The newest revision of ``id_`` that lost many names on purpose; 0 if there is none."""
-        with self._connection.client() as redis:
+        async with self._connection.client() as redis:
             found = await redis.hget(self._keys.guard, id_)
         return int(found) if found and found.isdigit() else 0
 

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from store.changes import CHANGES_KEPT
+from store.client import Script
 from store.connection import Connection
-from store.errors import EndpointTaken, HostChanged, KeyTaken, Unavailable
+from store.errors import EndpointTaken, HostChanged, KeyTaken, Unavailable, Unreplicated
 from store.keys import ALL_HOSTS
 from store.leases import Lease, not_held
 from store.scripts import read_script
@@ -20,7 +21,8 @@ from zones.hosts import Host, decode_host, encode_host
 
 MAX_ATTEMPTS = 20  # to change a host; changes of hosts are rare, so more than a few attempts hardly ever happen
 
-CHANGE_SCRIPT = read_script("change_host", shared=("holds_lease", "append_change"))
+CHANGE_SCRIPT = Script(read_script("change_host", shared=("holds_lease", "append_change")))
+READ_SCRIPT = Script(read_script("read_hosts"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +47,12 @@ class HostStore:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._keys = connection.keys
-        self._change = connection.script(CHANGE_SCRIPT)
 
     async def read(self) -> Hosts:
         """All hosts that are registered."""
-        with self._connection.client() as redis:
-            async with redis.pipeline(transaction=True) as pipe:
-                pipe.get(self._keys.hosts_revision)
-                pipe.hgetall(self._keys.hosts)
-                revision, fields = await pipe.execute()
+        revision, fields = await self._connection.read(READ_SCRIPT, [self._keys.hosts_revision, self._keys.hosts])
         hosts, unreadable = {}, {}
-        for field, read in fields.items():
+        for field, read in zip(fields[::2], fields[1::2], strict=True):
             id_ = field.decode(errors="replace")
             try:
                 hosts[id_] = _decode(id_, read)
@@ -73,6 +70,8 @@ class HostStore:
             outcome, detail = await self._write(
                 host.id, encode_host(host), encode_host(before) if before else b"", lease
             )
+        except Unreplicated:
+            raise
         except Unavailable:
             # The server may have made the change though its reply was lost, as with a commit.
             found = await self.read()
@@ -125,11 +124,11 @@ class HostStore:
         self, id_: str, written: bytes, before: bytes = b"", lease: Lease | None = None
     ) -> tuple[bytes, bytes]:
         keys = self._keys
-        with self._connection.client():
-            outcome, detail = await self._change(
-                keys=[keys.epoch, keys.hosts, keys.hosts_revision, keys.changes, keys.lease(id_), keys.acks(ALL_HOSTS)],
-                args=[id_, written, secrets.token_hex(8), CHANGES_KEPT, before, lease.incarnation if lease else ""],
-            )
+        outcome, detail = await self._connection.write(
+            CHANGE_SCRIPT,
+            [keys.epoch, keys.hosts, keys.hosts_revision, keys.changes, keys.lease(id_), keys.acks(ALL_HOSTS)],
+            [id_, written, secrets.token_hex(8), CHANGES_KEPT, before, lease.incarnation if lease else ""],
+        )
         return outcome, detail
 
 

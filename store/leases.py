@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from store.client import Script
 from store.connection import Connection
 from store.errors import LeaseNotHeld
 from store.scripts import read_script
 
-RENEW_SCRIPT = read_script("renew_lease")
+RENEW_SCRIPT = Script(read_script("renew_lease"))
 
 CLAIM_KEPT = 30_000  # milliseconds for which the holder is told of a claim that was refused; a claimant tries again
 _ABLE, _UNABLE = "able", "unable"
@@ -35,7 +36,6 @@ class LeaseStore:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._keys = connection.keys
-        self._renew = connection.script(RENEW_SCRIPT)
 
     async def renew(self, lease: Lease, milliseconds: int, *, is_able: bool = True, where: str = "") -> str:
         """Makes ``lease`` end ``milliseconds`` from now; takes it where nobody holds it.
@@ -45,10 +45,11 @@ class LeaseStore:
         Raises `LeaseNotHeld` where another agent holds the lease.
         """
         keys, state = self._keys, _ABLE if is_able else _UNABLE
-        with self._connection.client():
-            outcome, detail = await self._renew(
-                keys=[keys.lease(lease.host), keys.claim(lease.host)],
-                args=[lease.incarnation, state, milliseconds, where, CLAIM_KEPT],
+        async with self._connection.client() as redis:
+            outcome, detail = await RENEW_SCRIPT.run(
+                redis,
+                [keys.lease(lease.host), keys.claim(lease.host)],
+                [lease.incarnation, state, milliseconds, where, CLAIM_KEPT],
             )
         if outcome == b"held":
             raise LeaseNotHeld(f"another agent is the host {lease.host!r}, and lives")
@@ -58,7 +59,7 @@ class LeaseStore:
         """Those of ``hosts`` whose agents live, and can do what they are told."""
         if not (wanted := list(hosts)):
             return frozenset()
-        with self._connection.client() as redis:
+        async with self._connection.client() as redis:
             leases = await redis.mget([self._keys.lease(host) for host in wanted])
         return frozenset(host for host, lease in zip(wanted, leases, strict=True) if is_live(lease))
 

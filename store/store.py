@@ -11,6 +11,7 @@ from store.guard import GuardStore
 from store.hosts import HostStore
 from store.keys import DEFAULT_PREFIX, Keys
 from store.leases import LeaseStore
+from store.options import StoreOptions
 from store.tokens import TokenStore
 
 COMMAND_TIMEOUT = 2.0  # seconds; within what an API client waits, and far above any healthy reply
@@ -19,16 +20,20 @@ COMMAND_TIMEOUT = 2.0  # seconds; within what an API client waits, and far above
 class Store:
     """A client of the store at ``url``. Every method, also of its parts, raises `Unavailable` if it cannot be reached.
 
-    It has two connections: a read that waits for changes blocks its own until it ends.
+    Raises ``ValueError`` if ``url`` does not say how to reach a server.
     """
 
-    def __init__(self, url: str, prefix: str = DEFAULT_PREFIX) -> None:
-        keys = Keys(prefix)
-        self.connection = Connection(url, keys, timeout=COMMAND_TIMEOUT)
-        self._blocking = Connection(url, keys, timeout=changes.CHANGES_WAIT + changes.CHANGES_WAIT_MARGIN)
-        self.url = self.connection.url  # without its password
+    def __init__(self, url: str, prefix: str = DEFAULT_PREFIX, options: StoreOptions | None = None) -> None:
+        self.connection = Connection(
+            url,
+            Keys(prefix),
+            options or StoreOptions(),
+            timeout=COMMAND_TIMEOUT,
+            blocking_timeout=changes.CHANGES_WAIT + changes.CHANGES_WAIT_MARGIN,
+        )
+        self.url = self.connection.url  # without its passwords
         self.environments = EnvironmentStore(self.connection)
-        self.changes = ChangeStream(self.connection, self._blocking)
+        self.changes = ChangeStream(self.connection)
         self.hosts = HostStore(self.connection)
         self.leases = LeaseStore(self.connection)
         self.acks = AckStore(self.connection)
@@ -36,22 +41,20 @@ class Store:
         self.guard = GuardStore(self.connection)
 
     async def close(self) -> None:
-        """Closes both connections."""
+        """Closes the connection."""
         await self.connection.close()
-        await self._blocking.close()
 
     async def ping(self) -> None:
-        """Returns when the store has answered."""
-        with self.connection.client() as redis:
-            await redis.ping()
+        """Returns when the store has answered, and is the primary unless a replica will do."""
+        await self.connection.verify(now=True)
 
     async def begin_rewrite(self) -> None:
         """Has the server begin to write its append-only file anew, from what it holds now."""
-        with self.connection.client() as redis:
+        async with self.connection.client() as redis:
             await redis.bgrewriteaof()
 
     async def is_rewriting(self) -> bool:
         """Whether the server writes its append-only file anew, or is about to."""
-        with self.connection.client() as redis:
+        async with self.connection.client() as redis:
             info = await redis.info("persistence")
         return bool(info["aof_rewrite_in_progress"] or info["aof_rewrite_scheduled"])

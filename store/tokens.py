@@ -31,23 +31,23 @@ class TokenStore:
 
     async def read(self) -> Mapping[str, Token]:
         """All tokens, by their digest."""
-        with self._connection.client() as redis:
+        async with self._connection.client() as redis:
             fields = await redis.hgetall(self._key)
         return {digest.decode(): msgspec.json.decode(value, type=Token) for digest, value in fields.items()}
 
     async def find(self, digest: str) -> Token | None:
         """The token whose digest is ``digest``."""
-        with self._connection.client() as redis:
+        async with self._connection.client() as redis:
             value = await redis.hget(self._key, digest)
         return msgspec.json.decode(value, type=Token) if value else None
 
     async def add(self, digest: str, token: Token) -> None:
         """Stores ``token`` under ``digest``."""
-        with self._connection.client() as redis:
+        async with self._connection.client() as redis:
             await redis.hset(self._key, digest, msgspec.json.encode(token))
 
     async def remove(self, digests: Iterable[str]) -> None:
         """Removes the tokens with ``digests``. A digest that is not there is passed over."""
         if removed := list(digests):
-            with self._connection.client() as redis:
+            async with self._connection.client() as redis:
                 await redis.hdel(self._key, *removed)

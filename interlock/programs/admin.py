@@ -9,13 +9,13 @@ from interlock.observe import logs
 from interlock.observe.metrics import Metrics, admin_metrics, supervisor_metrics
 from interlock.observe.readiness import Readiness, store_answers
 from interlock.parts.http import RootToken, admin_part
+from interlock.parts.store import open_store
 from interlock.parts.store_probe import StoreProbe
 from interlock.process.lifecycle import run_until_signal, serve
 from interlock.process.state_dir import make_state_directory
 from interlock.process.supervise import Supervisor
 from interlock.programs.required import require_store
 from interlock.settings.table import Settings
-from store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def run_admin(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings, url: str) -> None:
-    store, token = Store(url, settings.redis_prefix), RootToken.of(settings)
+    store, token = open_store(settings, url), RootToken.of(settings)
     probe, counts = StoreProbe(store), ApiCounts()
     supervisor = Supervisor([probe.part])
     readiness = Readiness(supervisor, store_answers(probe))

@@ -8,12 +8,12 @@ from interlock.observe.metrics import Metrics, supervisor_metrics, watcher_metri
 from interlock.observe.readiness import Readiness, host_ready
 from interlock.parts.agent import AgentParts, HostSettings
 from interlock.parts.http import operations_part
+from interlock.parts.store import open_store
 from interlock.process.lifecycle import run_until_signal, serve
 from interlock.process.state_dir import make_state_directory
 from interlock.process.supervise import Supervisor
 from interlock.programs.required import require_store
 from interlock.settings.table import Settings
-from store.store import Store
 
 
 def run_agent(settings: Settings) -> None:
@@ -29,7 +29,7 @@ def run_agent(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings, host: HostSettings, url: str) -> None:
-    store = Store(url, settings.redis_prefix)
+    store = open_store(settings, url)
     agent = await AgentParts.of(settings, host, store)
     supervisor = Supervisor(list(agent.parts))
     if settings.ops_listen:

@@ -8,11 +8,11 @@ from interlock.observe.metrics import Metrics, resolver_metrics, supervisor_metr
 from interlock.observe.readiness import Readiness, zones_loaded
 from interlock.parts.http import operations_part
 from interlock.parts.resolver import ResolverParts
+from interlock.parts.store import open_store
 from interlock.process.lifecycle import run_until_signal, serve
 from interlock.process.supervise import Supervisor
 from interlock.programs.required import require_store
 from interlock.settings.table import Settings
-from store.store import Store
 
 
 def run_resolver(settings: Settings) -> None:
@@ -29,7 +29,7 @@ def run_resolver(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings, url: str | None) -> None:
-    store = Store(url, settings.redis_prefix) if url else None
+    store = open_store(settings, url) if url else None
     dns = ResolverParts.of(settings, store, settings.bind)
     supervisor = Supervisor(list(dns.parts))
     if settings.ops_listen:

@@ -13,18 +13,18 @@ from interlock.client import Client
 from interlock.errors import InterlockError
 from interlock.observe import logs
 from interlock.observe.metrics import Metrics, admin_metrics, resolver_metrics, supervisor_metrics, watcher_metrics
-from interlock.observe.readiness import Readiness, demo_loaded, store_connected, zones_loaded
+from interlock.observe.readiness import Readiness, store_connected, zones_loaded
 from interlock.parts.http import RootToken, admin_part
 from interlock.parts.resolver import ResolverParts
+from interlock.parts.store import open_store
 from interlock.process.embedded import EmbeddedStore
 from interlock.process.lifecycle import run_until_signal, serve
 from interlock.process.state_dir import locked, make_state_directory
 from interlock.process.supervise import Part, Supervisor
-from interlock.programs.demo import DEMO, DemoLoading, demo_bindings, load_demo
+from interlock.programs.demo import DEMO, demo_bindings, load_demo
 from interlock.programs.welcome import Welcome
 from interlock.settings.table import Settings
 from interlock.settings.values import reachable
-from store.store import Store
 from zones.addresses import Platform
 
 log = logging.getLogger(__name__)
@@ -44,12 +44,10 @@ def run_up(settings: Settings) -> None:
 
 async def _serve(settings: Settings, url: str, first: Sequence[Part]) -> None:
     """Runs the parts of ``up`` on the store at ``url``, after the parts in ``first``."""
-    store, token = Store(url, settings.redis_prefix), RootToken.of(settings)
-    bindings = demo_bindings(settings.bind) if settings.demo else settings.bind
-    dns, demo = ResolverParts.of(settings, store, bindings, awaited=DEMO if settings.demo else None), DemoLoading()
+    store, token = open_store(settings, url), RootToken.of(settings)
+    dns = ResolverParts.of(settings, store, demo_bindings(settings.bind) if settings.demo else settings.bind)
     supervisor, counts = Supervisor([*first, *dns.parts]), ApiCounts()
-    checks = (zones_loaded(dns), store_connected(dns.watcher), *((demo_loaded(demo),) if settings.demo else ()))
-    readiness = Readiness(supervisor, *checks)
+    readiness = Readiness(supervisor, zones_loaded(dns), store_connected(dns.watcher))
     metrics = Metrics(
         supervisor_metrics(supervisor),
         resolver_metrics(dns.resolver),
@@ -62,7 +60,7 @@ async def _serve(settings: Settings, url: str, first: Sequence[Part]) -> None:
     async def welcome() -> None:
         await dns.loaded.wait()
         if settings.demo:
-            await _load_demo(Client(admin.url, token.text), settings.platform, dns, demo)
+            await _load_demo(Client(admin.url, token.text), settings.platform, dns)
         address = reachable(*dns.resolver.addresses[0])
         new_token = token.text if token.is_new else None
         click.echo(Welcome(address, admin.url, token.path, new_token, settings.platform, settings.demo))
@@ -70,12 +68,10 @@ async def _serve(settings: Settings, url: str, first: Sequence[Part]) -> None:
     await serve(supervisor, store, welcome)
 
 
-async def _load_demo(client: Client, platform: Platform, dns: ResolverParts, demo: DemoLoading) -> None:
+async def _load_demo(client: Client, platform: Platform, dns: ResolverParts) -> None:
     try:
         revision = await asyncio.to_thread(load_demo, client, platform)
         await dns.wait_for(DEMO, revision)
-        demo.obstacle = ""
     except (InterlockError, TimeoutError) as error:
-        demo.obstacle = str(error) or "the resolver did not load the demo's commit in time"
-        log.error("demo_not_loaded", extra={"reason": demo.obstacle})
-    dns.complete()
+        reason = str(error) or "the resolver did not load the demo's commit in time"
+        log.error("demo_not_loaded", extra={"reason": reason})

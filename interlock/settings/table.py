@@ -16,8 +16,8 @@ from typing import Any
 from interlock.settings import values
 from interlock.settings.setting import Environ, Setting
 from interlock.settings.values import Binding
-from store.connection import redact
 from store.keys import DEFAULT_PREFIX
+from store.url import redact
 from support.endpoints import Endpoint
 from zones.addresses import Platform
 from zones.names import EnvironmentId, Name
@@ -108,6 +108,36 @@ class Settings:
             aliases=("INTERLOCK_REDIS_URL",),
             show=lambda url: redact(url or ""),
         ),
+    )
+    redis_ca: Path | None = field(
+        metadata=_setting(
+            "FILE",
+            values.parse_optional_path,
+            "",
+            "The certificates (PEM) of the authorities that sign the store's and the Sentinels' certificates, for rediss://"
+            " and sentinels://; empty for those that the system trusts.",
+            programs=PROGRAMS,
+        )
+    )
+    redis_replicas: bool = field(
+        metadata=_setting(
+            "BOOL",
+            values.parse_switch,
+            "false",
+            "Read from replicas: a replica at the URL will do, and one that the Sentinels name is preferred to the"
+            " primary.",
+            programs=(RESOLVER,),
+        )
+    )
+    redis_wait: int = field(
+        metadata=_setting(
+            "N",
+            values.parse_count,
+            "0",
+            "How many replicas must confirm a write before it counts as made, so that a failover does not lose it; each"
+            " write takes a round trip to them longer, and fails where they are away.",
+            programs=(UP, ADMIN, AGENT),
+        )
     )
     redis_prefix: str = field(
         metadata=_setting(

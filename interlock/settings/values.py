@@ -13,7 +13,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from resolver.forward.upstream import BadUpstream, Routes
-from store.connection import check_url, connect
+from store.client import check_readable
 from support.endpoints import Endpoint
 from zones.addresses import Platform, parse_network
 from zones.names import EnvironmentId, Name, check_environment_id, check_host_id, check_region
@@ -106,8 +106,7 @@ def parse_redis(text: str) -> str | None:
     """The URL of a store; empty for none."""
     if not text:
         return None
-    check_url(text)
-    connect(text, timeout=1.0)  # opens nothing yet, but reads all of the URL
+    check_readable(text)
     return text
 
 
@@ -216,6 +215,13 @@ def parse_switch(text: str) -> bool:
     if text.lower() in _FALSE:
         return False
     raise ValueError(f"{text!r} is neither true nor false")
+
+
+def parse_count(text: str) -> int:
+    """A number of things: 0 or more."""
+    if not re.fullmatch(r"[0-9]{1,4}", text):
+        raise ValueError(f"{text!r} is not a number from 0 to 9999")
+    return int(text)
 
 
 def one_of(*choices: str) -> Callable[[str], str]:

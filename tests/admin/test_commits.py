@@ -26,11 +26,11 @@ async def test_fifty_writers_on_two_processes_and_no_lost_update(store: Store) -
     assert sorted(answer.body["revision"] for answer in answers) == list(range(2, WRITERS + 2))
     assert {service["name"] for service in shown["services"]} == {f"s{n}" for n in range(WRITERS)}
     assert len({service["subnet"] for service in shown["services"]}) == WRITERS
-    assert one.counts.commits + other.counts.commits == WRITERS + 1
+    assert 2 < one.counts.commits + other.counts.commits <= WRITERS + 1, "those that wait are committed together"
 
 
 async def test_fifty_writers_of_one_revision_and_one_wins(production: Api) -> None:
-    condition = {"If-Match": (await production.get(E)).headers["ETag"]}
+    condition = {"If-Match": '"4"'}
     writes = [production.put(f"{E}/services/s{n}", {}, headers=condition) for n in range(WRITERS)]
     statuses = [answer.status for answer in await asyncio.gather(*writes)]
     assert (statuses.count(201), statuses.count(412)) == (1, WRITERS - 1)
@@ -45,7 +45,7 @@ async def test_fifty_creators_and_one_environment(store: Store) -> None:
 
 
 async def test_a_conflict_in_every_attempt_is_reported(production: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def conflict(_self: EnvironmentStore, environment: Environment, expected: int) -> None:
+    async def conflict(_self: EnvironmentStore, environment: Environment, expected: int, *_: object) -> None:
         raise RevisionConflict(environment.id, expected, expected + 1)
 
     monkeypatch.setattr(EnvironmentStore, "commit", conflict)
@@ -73,8 +73,8 @@ async def test_no_network_is_free(api: Api, monkeypatch: pytest.MonkeyPatch) -> 
     assert api.counts.conflicts == writing.MAX_ATTEMPTS
 
 
-async def test_the_locks_of_an_environment_are_dropped_when_no_write_waits(api: Api) -> None:
+async def test_the_queue_of_an_environment_is_dropped_when_no_write_waits(api: Api) -> None:
     await api.put(E, {})
     answers = await asyncio.gather(*(api.put(f"{E}/services/s{n}", {}) for n in range(5)))
     assert {answer.status for answer in answers} == {201}
-    assert not api.context.writer._locks
+    assert not api.context.writer._waiting

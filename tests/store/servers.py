@@ -13,9 +13,10 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from store.connection import connect
+from store.client import arguments_of, open_client
 from store.errors import StoreError
 from store.keys import Keys
+from store.options import StoreOptions
 from store.store import Store
 from tests.waiting import DEADLINE, cancel
 
@@ -102,6 +103,11 @@ class Proxy:
         self.drop()
         await asyncio.gather(*self._tasks)
 
+    def point_to(self, target: Path) -> None:
+        """Connects new clients to ``target``, and ends the connections of the others."""
+        self._target = target
+        self.drop()
+
     def drop(self) -> None:
         """Ends all connections."""
         for writer in self._writers:
@@ -147,9 +153,9 @@ class Proxy:
 
 
 @asynccontextmanager
-async def opened(url: str, prefix: str = "test:") -> AsyncIterator[Store]:
+async def opened(url: str, prefix: str = "test:", options: StoreOptions | None = None) -> AsyncIterator[Store]:
     """A store of a test's own at ``url``."""
-    store = Store(url, prefix)
+    store = Store(url, prefix, options)
     try:
         yield store
     finally:
@@ -159,7 +165,7 @@ async def opened(url: str, prefix: str = "test:") -> AsyncIterator[Store]:
 @asynccontextmanager
 async def redis_of(url: str) -> AsyncIterator[Any]:
     """A plain client of the server at ``url``, for what only tests should do to a store."""
-    client = connect(url, timeout=DEADLINE)
+    client = open_client(arguments_of(url), timeout=DEADLINE, any_role=True)
     try:
         yield client
     finally:

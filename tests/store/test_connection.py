@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from redis.exceptions import ReadOnlyError, ResponseError
 
-from store.connection import CONNECT_TIMEOUT, as_unavailable, check_url, connect, redact
-from store.errors import Unavailable
+from store.client import CONNECT_TIMEOUT, arguments_of, as_unavailable, check_readable, open_client
+from store.errors import Refused, Unavailable
+from store.url import check_url, read_sentinel_url, redact
 
 SECRET = "s3cr3t"
 
@@ -22,6 +24,7 @@ GOOD = [
     f"unix://:{SECRET}@/run/store.sock?db=2",
     "sentinel://a,b:26380/main",
     f"sentinel://:{SECRET}@a:1,b:2,[::1]:3/main",
+    f"sentinels://user:{SECRET}@a/main?db=2&sentinel_username=watch&sentinel_password={SECRET}",
 ]
 
 BAD = {
@@ -33,15 +36,17 @@ BAD = {
     f":{SECRET}@localhost:6379": "is not a Redis URL",
     "unix://": "names no socket",
     "unix://relative.sock": "names no socket",
-    "sentinel://a:1": "lacks hosts or a master",
-    "sentinel:///main": "lacks hosts or a master",
-    f"sentinel://:{SECRET}@/main": "lacks hosts or a master",
+    "sentinel://a:1": "lacks hosts or a primary",
+    "sentinel:///main": "lacks hosts or a primary",
+    f"sentinel://:{SECRET}@/main": "lacks hosts or a primary",
     f"sentinel://:{SECRET}@a:port/main": "cannot be read",
     "redis://[::1": "cannot be read",
     "redis://localhost:port": "cannot be read",
     f"redis://:{SECRET}/x@localhost": "cannot be read",  # a slash that should have been %2F
     f"redis://localhost?colour=red&password={SECRET}": "an option that redis-py does not know",
     f"redis://localhost?db=x&password={SECRET}": "Invalid value for 'db'",
+    f"sentinel://a/main?colour=red&sentinel_password={SECRET}": "unknown option 'colour'",
+    f"sentinel://a/main?db=x&sentinel_password={SECRET}": "Invalid value for 'db'",
 }
 
 
@@ -49,13 +54,13 @@ BAD = {
 def test_a_good_url_is_taken(url: str) -> None:
     check_url(url)
     assert SECRET not in redact(url)
-    connect(url, timeout=1)
+    check_readable(url)
 
 
 @pytest.mark.parametrize(("url", "fragment"), BAD.items())
 def test_a_bad_url_is_refused_without_its_password(url: str, fragment: str) -> None:
     with pytest.raises(ValueError, match=fragment) as refused:
-        connect(url, timeout=1)
+        check_readable(url)
     assert SECRET not in str(refused.value)
     assert SECRET not in redact(url)
 
@@ -79,20 +84,20 @@ def test_what_a_log_may_hold(url: str, redacted: str) -> None:
 
 @pytest.mark.parametrize("url", ["redis://localhost", "unix:///run/store.sock"])
 def test_the_defaults_of_the_library_are_not_ours(url: str) -> None:
-    connection: Any = connect(url, timeout=7.5).connection_pool.make_connection()
+    connection: Any = open_client(arguments_of(url), timeout=7.5).connection_pool.make_connection()
     assert connection.socket_timeout == 7.5
     assert connection.protocol == 2
     assert connection.retry.get_retries() == 0
     assert connection.socket_connect_timeout == CONNECT_TIMEOUT
 
 
-def test_sentinels_and_their_master_are_read_from_the_url() -> None:
-    pool: Any = connect(f"sentinel://user:{SECRET[:-1]}%2F@a,b:26380,[::1]:3/main", timeout=2).connection_pool
-    hosts = [sentinel.connection_pool.connection_kwargs for sentinel in pool.sentinel_manager.sentinels]
-    assert [(host["host"], host["port"]) for host in hosts] == [("a", 26379), ("b", 26380), ("::1", 3)]
-    assert pool.service_name == "main"
-    assert (pool.connection_kwargs["username"], pool.connection_kwargs["password"]) == ("user", f"{SECRET[:-1]}/")
-    assert all(host["socket_timeout"] == 2 for host in hosts)
+def test_sentinels_and_their_primary_are_read_from_the_url() -> None:
+    url = read_sentinel_url(f"sentinel://user:{SECRET[:-1]}%2F@a,b:26380,[::1]:3/main?db=2&sentinel_password=w%2Fx")
+    assert url.sentinels == (("a", 26379), ("b", 26380), ("::1", 3))
+    assert (url.primary, url.db, url.tls) == ("main", 2, False)
+    assert (url.username, url.password) == ("user", f"{SECRET[:-1]}/")
+    assert (url.sentinel_username, url.sentinel_password) == (None, "w/x")
+    assert read_sentinel_url("sentinels://a/main").tls
 
 
 @pytest.mark.parametrize("error", [OSError("gone\nfar"), TimeoutError(), ConnectionResetError("gone far")])
@@ -103,3 +108,18 @@ async def test_every_failure_is_one_line_that_names_the_server(error: Exception)
     assert text.startswith("store redis://:…@localhost: ")
     assert text.endswith(("gone far", "TimeoutError"))
     assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ResponseError("WRONGTYPE Operation against a key"), Refused),
+        (ReadOnlyError("You can't write against a read only replica."), Unavailable),
+        (ResponseError("Error running script: -READONLY You can't write against a replica."), Unavailable),
+        (ConnectionError("gone"), Unavailable),
+    ],
+)
+async def test_what_the_server_refuses_is_no_lost_connection(error: Exception, kind: type[Unavailable]) -> None:
+    with pytest.raises(Unavailable) as raised, as_unavailable("redis://localhost"):
+        raise error
+    assert type(raised.value) is kind

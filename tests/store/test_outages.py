@@ -5,13 +5,20 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from collections.abc import Awaitable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from store import changes as changes_module
+from store import connection as connection_module
 from store import store as store_module
-from store.errors import Unavailable
+from store.errors import StoreError, TooManyWaiting, Unavailable, Unreplicated
+from store.keys import ALL_HOSTS
+from store.options import StoreOptions
 from store.store import Store
 from store.tokens import Token
 from tests import worlds
@@ -150,7 +157,7 @@ async def test_a_replica_can_be_read_and_refuses_writes(start_server: StartServe
     primary = await start_server("--repl-diskless-sync-delay", "0", tcp=True)
     replica = await start_server("--replicaof", f"127.0.0.1 {primary.port}")
     production = build("production", 1, PutService("api"), PutInstance("api", "a1", host="h1"))
-    async with opened(primary.url) as writer, opened(replica.url) as reader:
+    async with opened(primary.url) as writer, opened(replica.url, options=StoreOptions(replicas=True)) as reader:
         await writer.leases.renew(lease_of("h1"), LONG_LEASE)
         await writer.environments.commit(production, 0)
         await replicated(reader, PRODUCTION, 2)
@@ -166,6 +173,125 @@ async def test_a_replica_can_be_read_and_refuses_writes(start_server: StartServe
         )
         assert_unavailable(list(outcomes), "read only replica")
         assert await reader.environments.read(PRODUCTION) == (2, production)
+
+
+async def test_a_replica_is_no_store_unless_told_otherwise(start_server: StartServer) -> None:
+    primary = await start_server("--repl-diskless-sync-delay", "0", tcp=True)
+    replica = await start_server("--replicaof", f"127.0.0.1 {primary.port}")
+    async with opened(replica.url) as store:
+        assert_unavailable(await every_call(store), "is a replica")
+
+
+async def test_a_primary_that_becomes_a_replica_is_noticed(start_server: StartServer) -> None:
+    """As behind a name or a virtual address: the connections stay, and only the role is another."""
+    one, other = [await start_server("--repl-diskless-sync-delay", "0", tcp=True) for _ in range(2)]
+    async with Proxy(one.socket) as proxy, opened(proxy.url) as store, redis_of(one.url) as redis:
+        await store.environments.commit(build("production", 1), 0)
+        await store.changes.position()
+        await redis.execute_command("REPLICAOF", "127.0.0.1", other.port)
+        with pytest.raises(Unavailable, match="is a replica"):
+            await store.ping()
+        with pytest.raises(Unavailable, match="is a replica"):
+            await store.changes.position()
+        proxy.point_to(other.socket)
+        await store.environments.commit(build("production", 1), 0)
+        with pytest.raises(Unavailable, match="where it stands is read again"):
+            await store.changes.read_after("0-0")
+        await store.changes.position()
+        assert [change.revision for change in await store.changes.read_after("0-0")] == [1]
+
+
+async def test_one_failure_ends_both_connections(start_server: StartServer) -> None:
+    """Else the reads that wait could go on at a server that is the primary no more."""
+    server = await start_server()
+    async with Proxy(server.socket) as proxy, opened(proxy.url) as store:
+        await store.environments.commit(build("production", 1), 0)
+        position = await store.changes.position()
+        waiting = asyncio.create_task(store.changes.read_after(position.change))
+        await asyncio.sleep(0)
+        proxy.cut_after = b"EVALSHA"
+        with pytest.raises(Unavailable):
+            await store.changes.position()
+        with pytest.raises(Unavailable):
+            await waiting
+
+
+# Writes that replicas confirm
+
+
+async def test_a_write_waits_for_replicas(start_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_module, "REPLICATION_TIMEOUT", 0.2)
+    primary = await start_server("--repl-diskless-sync-delay", "0", tcp=True)
+    replica = await start_server("--replicaof", f"127.0.0.1 {primary.port}")
+    environment = build("production", 1)
+    async with (
+        opened(primary.url, options=StoreOptions(wait=1)) as store,
+        opened(replica.url, options=StoreOptions(replicas=True)) as reader,
+    ):
+        deadline = time.monotonic() + DEADLINE
+        while True:  # until the replica is linked, nothing confirms
+            with suppress(Unreplicated):
+                await store.environments.commit(environment, environment.revision - 1)
+                break
+            environment = toggled(environment)
+            assert time.monotonic() < deadline
+        assert await reader.environments.read(PRODUCTION) == (environment.revision, environment)
+        replica.signal(signal.SIGSTOP)
+        environment = toggled(environment)
+        with pytest.raises(Unreplicated, match="0 of 1 replicas"):
+            await store.environments.commit(environment, environment.revision - 1)
+        assert (await store.environments.read(PRODUCTION))[0] == environment.revision
+        with pytest.raises(Unreplicated):
+            await store.hosts.register(Host("h1", "192.0.2.1:1", worlds.public_key(1)))
+        replica.signal(signal.SIGCONT)
+
+
+# Memory, and many requests at once
+
+
+async def test_a_store_without_memory_can_be_read(start_server: StartServer) -> None:
+    server = await start_server()
+    host = Host("h1", "192.0.2.1:1", worlds.public_key(1))
+    async with opened(server.url) as store, redis_of(server.url) as redis:
+        await store.environments.commit(build("production", 1), 0)
+        await store.hosts.register(host)
+        await store.leases.renew(lease_of("h1"), LONG_LEASE)
+        await redis.config_set("maxmemory", "1")
+        with pytest.raises(Unavailable, match="maxmemory"):
+            await store.environments.commit(toggled(build("production", 1)), 1)
+        async with opened(server.url) as restarted:
+            for one in (store, restarted):
+                assert (await one.changes.position()).epoch
+                assert (await one.environments.index())[PRODUCTION].revision == 1
+                assert await one.environments.read(PRODUCTION) == (1, build("production", 1))
+                assert (await one.hosts.read()).hosts == {"h1": host}
+                assert await one.acks.lagging(ALL_HOSTS, 1, ["h1"]) == {"h1"}
+                assert len(await one.changes.read_after("0-0")) == 2
+
+
+async def test_many_requests_at_once_wait_for_each_other(start_server: StartServer) -> None:
+    server = await start_server()
+    async with opened(server.url) as store, redis_of(server.url) as redis:
+        await store.environments.commit(build("production", 1), 0)
+        reads = await asyncio.gather(*(store.environments.read(PRODUCTION) for _ in range(500)))
+        assert {revision for revision, _ in reads} == {1}
+        assert len(await redis.client_list()) <= connection_module.MOST_CONNECTIONS + 1
+
+
+async def test_the_queue_of_requests_has_bounds(start_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_module, "MOST_WAITING", 5)
+    monkeypatch.setattr(connection_module, "MOST_CONNECTIONS", 1)
+    monkeypatch.setattr(connection_module, "WAIT_TIMEOUT", 0.2)
+    server = await start_server()
+    async with opened(server.url) as store:
+        await store.ping()
+        server.signal(signal.SIGSTOP)
+        outcomes = await asyncio.gather(*(store.environments.index() for _ in range(10)), return_exceptions=True)
+        server.signal(signal.SIGCONT)
+        told = [str(outcome) for outcome in outcomes if isinstance(outcome, TooManyWaiting)]
+        assert sum("5 commands wait" in one for one in told) == 4, outcomes
+        assert sum("no connection was free" in one for one in told) == 5
+        await answers(store)
 
 
 async def replicated(reader: Store, id_: EnvironmentId, revision: int) -> None:
@@ -254,7 +380,10 @@ async def test_a_failover_by_sentinel(start_server: StartServer, sentinel_binary
     )
     sentinel = await start_sentinel(sentinel_binary, str(configuration), tmp_path / "sentinel")
     try:
-        async with opened(f"sentinel://127.0.0.1:{sentinel.port}/main") as store, opened(replica.url) as reader:
+        async with (
+            opened(f"sentinel://127.0.0.1:{sentinel.port}/main") as store,
+            opened(replica.url, options=StoreOptions(replicas=True)) as reader,
+        ):
             await store.environments.commit(build("production", 1), 0)
             await replicated(reader, PRODUCTION, 1)
             await sentinel_knows(sentinel, replicas=1)
@@ -268,6 +397,82 @@ async def test_a_failover_by_sentinel(start_server: StartServer, sentinel_binary
         sentinel.kill()
 
 
+async def test_sentinels_with_a_password_of_their_own_by_tls(
+    start_server: StartServer, sentinel_binary: str, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_pem.write_to_path(tmp_path / "key.pem")
+    issued.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    tls = ["--tls-cert-file", "cert.pem", "--tls-key-file", "key.pem", "--tls-ca-cert-file", "ca.pem"]
+    tls = [str(tmp_path / word) if word.endswith(".pem") else word for word in tls] + ["--tls-auth-clients", "no"]
+    secure = free_port()
+    try:
+        await start_server("--tls-port", str(secure), *tls, "--requirepass", SECRET, binary=sentinel_binary)
+    except StoreError as error:
+        pytest.skip(f"this redis-server knows no TLS: {error}")
+    options = StoreOptions(ca=tmp_path / "ca.pem")
+    async with opened(f"rediss://:{SECRET}@127.0.0.1:{secure}", options=options) as store:
+        await store.environments.commit(build("production", 1), 0)
+    async with opened(f"rediss://:{SECRET}@127.0.0.1:{secure}") as store:
+        assert_unavailable([await failure(store.ping())], "certificate verify failed")
+    configuration = tmp_path / "sentinel.conf"
+    configuration.write_text(
+        f"tls-replication yes\nsentinel monitor main 127.0.0.1 {secure} 1\nsentinel auth-pass main {SECRET}\n"
+        f"requirepass watch{SECRET}\ntls-port {free_port()}\n"
+        + "".join(f"{name[2:]} {value}\n" for name, value in zip(tls[::2], tls[1::2], strict=True))
+    )
+    sentinel = await start_sentinel(sentinel_binary, str(configuration), tmp_path / "sentinel")
+    port = configuration.read_text().partition("tls-port ")[2].split()[0]
+    try:
+        url = f"sentinels://:{SECRET}@127.0.0.1:{port}/main?sentinel_password="
+        async with opened(f"{url}watch{SECRET}", options=options) as store:
+            await answers(store)
+            assert (await store.environments.read(PRODUCTION))[0] == 1
+            assert SECRET not in store.url
+        async with opened(f"{url}wrong", options=options) as store:
+            assert_unavailable([await failure(store.ping())], "No primary found")
+    finally:
+        sentinel.kill()
+
+
+async def test_replicas_are_read_where_told_to(start_server: StartServer, sentinel_binary: str, tmp_path: Path) -> None:
+    primary = await start_server("--repl-diskless-sync-delay", "0", tcp=True, binary=sentinel_binary)
+    replica = await start_server("--replicaof", f"127.0.0.1 {primary.port}", tcp=True, binary=sentinel_binary)
+    configuration = tmp_path / "sentinel.conf"
+    configuration.write_text(
+        f"sentinel monitor main 127.0.0.1 {primary.port} 1\nsentinel down-after-milliseconds main 300\n"
+    )
+    sentinel = await start_sentinel(sentinel_binary, str(configuration), tmp_path / "sentinel")
+    try:
+        await sentinel_knows(sentinel, replicas=1)
+        url = f"sentinel://127.0.0.1:{sentinel.port}/main"
+        async with opened(url) as writer, opened(url, options=StoreOptions(replicas=True)) as reader:
+            await writer.environments.commit(build("production", 1), 0)
+            await replicated(reader, PRODUCTION, 1)
+            async with redis_of(replica.url) as redis:
+                before = (await redis.info("stats"))["total_commands_processed"]
+                for _ in range(100):
+                    await reader.environments.read(PRODUCTION)
+                assert (await redis.info("stats"))["total_commands_processed"] >= before + 100
+            replica.kill()
+            await sentinel_knows(sentinel, replicas=0)
+            await answers(reader)
+            assert (await reader.environments.read(PRODUCTION))[0] == 1
+    finally:
+        sentinel.kill()
+
+
+async def failure(call: Awaitable[None]) -> BaseException | None:
+    """What ``call`` raises."""
+    try:
+        await call
+    except StoreError as error:
+        return error
+    return None
+
+
 async def start_sentinel(binary: str, configuration: str, directory: Any) -> Server:
     server = Server(binary, directory, port=free_port())
     server._command = [binary, configuration, "--sentinel", "--port", str(server.port), "--bind", "127.0.0.1"]
@@ -275,13 +480,18 @@ async def start_sentinel(binary: str, configuration: str, directory: Any) -> Ser
 
 
 async def sentinel_knows(sentinel: Server, replicas: int) -> None:
+    """Returns when ``sentinel`` knows so many replicas that are up."""
     async with redis_of(f"redis://127.0.0.1:{sentinel.port}") as redis:
         deadline = time.monotonic() + DEADLINE
-        while (await redis.sentinel_master("main"))["num-slaves"] < replicas:
+        while True:
+            known = await redis.sentinel_slaves("main")
+            up = [one for one in known if one["master-link-status"] == "ok" and not one["is_sdown"]]
+            if len(up) == replicas:
+                return
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)
 
 
 async def test_sentinels_that_are_not_there() -> None:
     async with opened(f"sentinel://:{SECRET}@127.0.0.1:{free_port()}/main") as store:
-        assert_unavailable(await every_call(store), "No master found")
+        assert_unavailable(await every_call(store), "No primary found")

@@ -8,14 +8,14 @@ import pytest
 
 from store import writer as writing
 from store.environments import EnvironmentStore
-from store.errors import NetworkTaken, RevisionConflict
+from store.errors import NetworkTaken, RevisionConflict, TooManyWaiting, Unavailable
 from store.leases import Lease
 from store.store import Store
 from store.tokens import Token
-from store.writer import Writer, WriterCounts
-from tests.store.servers import opened
+from store.writer import Writer, WriterCounts, Written
+from tests.store.servers import StartServer, opened
 from tests.worlds import NOW, PRODUCTION, STAGING, build
-from zones.edits import DeleteInstance, PutInstance, PutService, SetEnabled, apply
+from zones.edits import DeleteInstance, Edit, PutInstance, PutService, SetEnabled, apply
 from zones.errors import Invalid, Missing
 from zones.model import Environment
 
@@ -81,7 +81,10 @@ async def test_an_edit_that_is_refused_ends_the_write(store: Store) -> None:
     assert writer.counts == WriterCounts()
 
 
-async def test_many_writers_in_two_processes_lose_no_update(store: Store, store_url: str) -> None:
+async def test_many_writers_in_two_processes_lose_no_update(
+    store: Store, store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "MOST_TOGETHER", 1)  # else each would need one commit, and seldom meet the other
     await store.environments.commit(build(PRODUCTION, 1), 0)
     async with opened(store_url, store.connection.keys.prefix) as other:
         writers = (Writer(store), Writer(other))
@@ -96,12 +99,75 @@ async def test_many_writers_in_two_processes_lose_no_update(store: Store, store_
     assert sum(writer.counts.conflicts for writer in writers), "there was no conflict, so this proved nothing"
 
 
-async def test_writers_in_one_process_have_no_conflicts(store: Store) -> None:
+async def test_writers_in_one_process_commit_together(store: Store) -> None:
     await store.environments.commit(build(PRODUCTION, 1), 0)
     writer = Writer(store)
-    await asyncio.gather(*(writer.edit(PRODUCTION, [PutService(f"s{n}")], NOW) for n in range(WRITERS)))
-    assert writer.counts == WriterCounts(commits=WRITERS)
-    assert not writer._locks, "locks are forgotten when nobody waits"
+    written = await asyncio.gather(*(writer.edit(PRODUCTION, [PutService(f"s{n}")], NOW) for n in range(WRITERS)))
+    assert [one.after.revision for one in written] == list(range(2, WRITERS + 2))
+    assert [len(one.after.services) for one in written] == list(range(1, WRITERS + 1))
+    assert await store.environments.read(PRODUCTION) == (WRITERS + 1, written[-1].after)
+    assert writer.counts.conflicts == 0
+    assert 1 <= writer.counts.commits < WRITERS
+    assert len(await store.changes.read_after("0-0")) == 1 + writer.counts.commits
+    assert not writer._waiting, "queues are forgotten when nobody waits"
+
+
+async def test_of_those_that_are_committed_together_each_has_its_own_outcome(store: Store) -> None:
+    await store.environments.commit(build(PRODUCTION, 1), 0)
+    writer = Writer(store)
+    outcomes = await asyncio.gather(
+        writer.edit(PRODUCTION, [PutService("api")], NOW),
+        writer.edit(PRODUCTION, [DeleteInstance("db", "d1")], NOW),
+        writer.edit(PRODUCTION, [PutInstance("api", "a1")], NOW),
+        writer.edit(PRODUCTION, [PutService("api")], NOW),
+        writer.delete(PRODUCTION, lambda environment: environment),
+        writer.edit(PRODUCTION, [PutService("late")], NOW),
+        return_exceptions=True,
+    )
+    api, missing, instance, again, deleted, late = outcomes
+    assert isinstance(api, Written)
+    assert isinstance(missing, Missing)
+    assert isinstance(instance, Written)
+    assert isinstance(again, Written)
+    assert (api.after.revision, instance.after.revision, again.after.revision) == (2, 3, 3)
+    assert instance.before == api.after
+    assert again.before is again.after
+    assert deleted == 4
+    assert isinstance(late, Missing)
+    assert writer.counts.commits == 2
+
+
+async def test_one_that_gives_up_is_left_out(store: Store) -> None:
+    await store.environments.commit(build(PRODUCTION, 1), 0)
+    writer = Writer(store)
+    writes = [asyncio.create_task(writer.edit(PRODUCTION, [PutService(f"s{n}")], NOW)) for n in range(3)]
+    await asyncio.sleep(0)
+    writes[1].cancel()
+    await asyncio.wait(writes)
+    assert writes[1].cancelled()
+    _, environment = await store.environments.read(PRODUCTION)
+    assert environment
+    assert set(environment.services) == {"s0", "s2"}
+
+
+async def test_when_the_store_fails_all_that_wait_are_told(start_server: StartServer) -> None:
+    server = await start_server()
+    async with opened(server.url) as store:
+        await store.environments.commit(build(PRODUCTION, 1), 0)
+        server.kill()
+        edits: list[Edit] = [PutService("api"), DeleteInstance("db", "d1")]
+        writes = (Writer(store).edit(PRODUCTION, [edit], NOW) for edit in edits)
+        assert all(isinstance(one, Unavailable) for one in await asyncio.gather(*writes, return_exceptions=True))
+
+
+async def test_up_to_a_bound_all_may_wait(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "MOST_WAITING", WRITERS)
+    await store.environments.commit(build(PRODUCTION, 1), 0)
+    writer = Writer(store)
+    writes = (writer.edit(PRODUCTION, [PutService(f"s{n}")], NOW) for n in range(WRITERS + 5))
+    outcomes = await asyncio.gather(*writes, return_exceptions=True)
+    assert sum(isinstance(one, Written) for one in outcomes) == WRITERS
+    assert sum(isinstance(one, TooManyWaiting) for one in outcomes) == 5
 
 
 async def test_a_change_is_made_again_when_another_writer_was_first(store: Store, hasty: None) -> None:

@@ -100,7 +100,7 @@ async def commit_raw(
     store: Store, redis: Any, id_: str, revision: int, written: bytes, network: str, hosts: str = "-"
 ) -> None:
     """What a writer of another release may commit: by the script, but with any document."""
-    script = redis.register_script(COMMIT_SCRIPT)
+    script = redis.register_script(COMMIT_SCRIPT.text)
     outcome = await script(*commit_arguments(store, id_, revision, written, network, hosts))
     assert outcome[0] == b"ok"
 

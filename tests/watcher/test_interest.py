@@ -265,12 +265,12 @@ class GatedStore(Store):
     def __init__(self, url: str, prefix: str) -> None:
         super().__init__(url, prefix)
         self.gate = asyncio.Event()
-        self.changes = GatedChanges(self.connection, self._blocking, self.gate)
+        self.changes = GatedChanges(self.connection, self.gate)
 
 
 class GatedChanges(ChangeStream):
-    def __init__(self, connection: Connection, blocking: Connection, gate: asyncio.Event) -> None:
-        super().__init__(connection, blocking)
+    def __init__(self, connection: Connection, gate: asyncio.Event) -> None:
+        super().__init__(connection)
         self._gate = gate
 
     async def read_after(self, position: str) -> list[Change]:

@@ -22,6 +22,7 @@ from store import changes as changes_module
 from store import store as store_module
 from store.environments import COMMIT_SCRIPT
 from store.errors import NetworkTaken
+from store.options import StoreOptions
 from store.store import Store
 from tests import worlds
 from tests.store.servers import Proxy, StartServer, redis_of
@@ -211,7 +212,7 @@ async def test_what_was_published_stays_while_the_password_is_wrong(start_server
 async def test_a_replica_can_be_followed(start_server: StartServer) -> None:
     primary = await start_server("--repl-diskless-sync-delay", "0", tcp=True)
     replica = await start_server("--replicaof", f"127.0.0.1 {primary.port}")
-    writer, reader = Store(primary.url), Store(replica.url)
+    writer, reader = Store(primary.url), Store(replica.url, options=StoreOptions(replicas=True))
     async with following(reader) as (_, recorder):
         production, staging = await fill(writer)
         await until(lambda: recorder.holds(production, staging))
@@ -504,7 +505,7 @@ async def test_many_changes_at_once_are_published_together(start_server: StartSe
     environments = [small(f"e{number}", 1 + number) for number in range(5)]
     await asyncio.gather(*(store.environments.commit(environment, 0) for environment in environments))
     async with following(store) as (watcher, recorder), redis_of(server.url) as redis:
-        script = redis.register_script(COMMIT_SCRIPT)
+        script = redis.register_script(COMMIT_SCRIPT.text)
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         published = watcher.counts.published
         for _ in range(100):

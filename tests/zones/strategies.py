@@ -20,8 +20,7 @@ from zones.edits import (
 )
 from zones.errors import ZonesError
 from zones.keys import PublicKey
-from zones.model import Environment, Port, RecordSet, State
-from zones.records import RecordType
+from zones.model import Environment, Port, RecordSet, RecordType, State
 
 SERVICES = ["api", "db", "web", "*", "up"]  # the last two are refused
 INSTANCES = ["a1", "a2", "_x", "all"]  # so are these

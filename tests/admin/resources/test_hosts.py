@@ -81,7 +81,8 @@ async def test_what_the_agent_sets_cannot_be_put(hosted: Api, body: Any, field: 
 
 async def test_an_unreadable_host_is_listed_and_can_be_forgotten(hosted: Api) -> None:
     store = hosted.store
-    await store.connection.redis.hset(store.connection.keys.hosts, "broken", b"{}")
+    async with store.connection.client() as redis:
+        await redis.hset(store.connection.keys.hosts, "broken", b"{}")
     await store.leases.renew(lease_of("broken"), 60_000)
     listed = (await hosted.get(f"{HOSTS}?limit=1")).body
     assert ([host["id"] for host in listed["hosts"]], listed["unreadable"]) == (["h1"], ["broken"])

@@ -25,7 +25,8 @@ async def test_a_session(store: Store) -> None:
         for host in (H1, H2):
             await store.hosts.register(host)
         await store.leases.renew(lease_of("h1"), LEASE)
-        await store.connection.redis.hset(store.connection.keys.hosts, "broken", b"{}")
+        async with store.connection.client() as redis:
+            await redis.hset(store.connection.keys.hosts, "broken", b"{}")
 
         status, out, err = await run(api, "list")
         assert status == 0

@@ -1,0 +1,99 @@
+"""Sentinels: they name the primary, and its replicas.
+
+All Sentinels are asked at once, and the newest configuration counts: one that is cut off from the others goes on naming
+the primary of the past.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from store.client import arguments_of_sentinel, as_unavailable, open_client
+from store.errors import Unavailable
+from store.url import Address, SentinelUrl
+
+ANSWER_TIMEOUT = 1.0  # seconds until a Sentinel counts as away; a healthy one answers within a millisecond or two
+GRACE = 0.1  # seconds after the first good answer in which others may answer too
+
+
+class Sentinels:
+    """The Sentinels that ``url`` names; ``shown`` is that URL without passwords."""
+
+    def __init__(self, url: SentinelUrl, shown: str, ca: Path | None = None) -> None:
+        self._name = url.primary
+        self._shown = shown
+        self._clients = [
+            open_client(arguments_of_sentinel(url, address, ca), timeout=ANSWER_TIMEOUT, any_role=True)
+            for address in url.sentinels
+        ]
+
+    async def primary(self) -> Address:
+        """Where the primary is. Raises `Unavailable` if no Sentinel knows one that is up."""
+        _, address = await self._newest()
+        return address
+
+    async def readable(self) -> frozenset[Address]:
+        """Where the replicas are that are up and linked to the primary; the primary if there are none."""
+        client, primary = await self._newest()
+        with as_unavailable(self._shown):
+            replicas = await client.sentinel_slaves(self._name)
+        good = frozenset((str(one["ip"]), int(one["port"])) for one in replicas if _is_usable(one))
+        return good or frozenset({primary})
+
+    async def close(self) -> None:
+        """Closes the connections to the Sentinels."""
+        for client in self._clients:
+            await client.aclose()
+
+    async def _newest(self) -> tuple[Any, Address]:
+        """The primary by the newest configuration, and a client of a Sentinel that named it."""
+        asked = {asyncio.create_task(self._ask(client)) for client in self._clients}
+        try:
+            answers: list[tuple[int, Any, Address]] = []
+            pending = asked
+            while pending:
+                done, pending = await asyncio.wait(
+                    pending, timeout=GRACE if answers else None, return_when=asyncio.FIRST_COMPLETED
+                )
+                if not done:
+                    break
+                answers += [answer for task in done if (answer := task.result())]
+            if not answers:
+                raise Unavailable(
+                    f"store {self._shown}: No primary found: no Sentinel answers that knows {self._name!r} to be up"
+                )
+            _, client, address = max(answers, key=lambda answer: answer[0])
+            return client, address
+        finally:
+            await _end(asked)
+
+    async def _ask(self, client: Any) -> tuple[int, Any, Address] | None:
+        try:
+            with as_unavailable(self._shown):
+                found = await client.sentinel_master(self._name)
+        except Unavailable:
+            return None
+        if not found["is_master"] or found["is_sdown"] or found["is_odown"]:
+            return None
+        return int(found["config-epoch"]), client, (str(found["ip"]), int(found["port"]))
+
+
+def choose(addresses: Iterable[Address]) -> Address:
+    """One of ``addresses`` at random, so that readers spread over the replicas."""
+    return random.choice(sorted(addresses))  # noqa: S311 no secret
+
+
+async def _end(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _is_usable(replica: dict[str, Any]) -> bool:
+    # A replica whose link is down serves what it heard last, which may be long ago.
+    is_up = not (replica["is_sdown"] or replica["is_odown"] or replica["is_disconnected"])
+    return is_up and replica.get("master-link-status") == "ok"
