@@ -26,7 +26,10 @@ _REFERENCE = "#/components/schemas/{name}"
 _JSON = "application/json"
 
 _HEADERS: dict[str, dict[str, Any]] = {
-    "ETag": {"description": "the environment's revision, in quotes", "schema": {"type": "string"}},
+    "ETag": {
+        "description": "the environment's revision and the digest of its document, in quotes",
+        "schema": {"type": "string"},
+    },
     "Retry-After": {"description": "seconds", "schema": {"type": "integer"}},
     "WWW-Authenticate": {"schema": {"type": "string"}},
 }
@@ -126,7 +129,7 @@ def _header_parameters(route: Route) -> list[dict[str, Any]]:
     if 304 in route.refusals:
         return [_condition("If-None-Match", "the entity tag that the reader has; 304 if the environment still has it")]
     if 412 in route.refusals:
-        condition = _condition("If-Match", "write only at this revision of the environment, in quotes")
+        condition = _condition("If-Match", "write only if the environment still has this ETag")
         only_new = _condition("If-None-Match", "create, never change", {"pattern": r"^\*$"})
         return [condition, only_new] if route.method == "PUT" else [condition]
     return []

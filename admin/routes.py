@@ -14,6 +14,7 @@ from admin.http.route import Route
 from admin.openapi import get_openapi
 from admin.resources import batch, environments, explain, hosts, instances, peers, records, revisions, services, tokens
 from admin.resources import operations as ops
+from zones.records import RECORD_TYPES
 
 ENVIRONMENTS = "/v1/environments"
 ENVIRONMENT = ENVIRONMENTS + "/{environment}"
@@ -42,7 +43,7 @@ PATH_PARAMETERS: dict[str, dict[str, Any]] = {
     "service": {"type": "string", "pattern": LABEL, "examples": ["api"]},
     "instance": {"type": "string", "pattern": LABEL, "examples": ["a1"]},
     "name": {"type": "string", "minLength": 1, "maxLength": 190, "examples": ["db", "*.preview"]},
-    "type": {"enum": list(records.RECORD_TYPES)},
+    "type": {"enum": list(RECORD_TYPES)},
     "peer": {"type": "string", "pattern": LABEL, "examples": ["laptop"]},
     "host": {"type": "string", "pattern": LABEL, "examples": ["h1"]},
     "revision": {"type": "integer", "minimum": 1, "examples": [7]},

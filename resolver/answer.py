@@ -77,13 +77,13 @@ class Trace:
 
 def answer(query: Query, zone: Zone, rotation: int = 0) -> Reply | Forward:
     """The answer to ``query`` for a client of ``zone``'s environment; ``rotation`` chooses among equal orders."""
-    refusal = _refuse_unserved(query)
+    refusal = refuse_unserved(query)
     return refusal or _conclude(query, zone, _look_up(query, zone), rotation)
 
 
 def trace_answer(query: Query, zone: Zone) -> Trace:
     """What `answer` gives, with the steps by which it was found."""
-    if refusal := _refuse_unserved(query):
+    if refusal := refuse_unserved(query):
         return Trace((), refusal)
     steps = _look_up(query, zone)
     return Trace(tuple(steps), _conclude(query, zone, steps, 0))
@@ -94,7 +94,8 @@ def refuse(code: ErrorCode, text: str) -> Reply:
     return Reply(Rcode.REFUSED, error=ExtendedError(code, text))
 
 
-def _refuse_unserved(query: Query) -> Reply | None:
+def refuse_unserved(query: Query) -> Reply | None:
+    """The refusal of ``query`` if no environment serves its class or its type; else None."""
     if query.qclass != CLASS_IN:
         return refuse(ErrorCode.NOT_SUPPORTED, "only class IN is served")
     if query.qtype == RRType.AXFR:

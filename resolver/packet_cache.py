@@ -31,6 +31,13 @@ class PacketCaches:
         """An empty packet cache."""
         return PacketCache(self)
 
+    def clear(self) -> None:
+        """Drops all entries of all caches."""
+        self._added = 0
+        for each in self._with_previous | self._with_recent:
+            each.clear()
+        self._with_previous, self._with_recent = WeakSet(), WeakSet()
+
     def count_entry(self, cache: PacketCache) -> None:
         """Counts one more entry, which is in ``cache``; begins a new generation when this one is full."""
         self._with_recent.add(cache)
@@ -63,6 +70,10 @@ class PacketCache:
         """Stores ``entry`` under ``key``."""
         self.recent[key] = entry
         self._caches.count_entry(self)
+
+    def clear(self) -> None:
+        """Drops all entries."""
+        self._previous, self.recent = {}, {}
 
     def start_generation(self) -> None:
         """Makes the recent generation the previous one, which is dropped."""

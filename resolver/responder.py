@@ -16,8 +16,9 @@ packet cache itself, and calls `respond` only for a miss.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, repeat
 from typing import assert_never
 
@@ -27,6 +28,7 @@ from resolver.forward.forwarder import Forwarder
 from resolver.packet_cache import PacketEntry
 from resolver.pending import has_better_answer
 from resolver.scope import EXTERNAL, ScopeState, ScopeTable
+from resolver.unloaded import answer_unloaded
 from resolver.wire.messages import (
     Drop,
     ErrorCode,
@@ -43,6 +45,7 @@ from resolver.wire.messages import (
 from resolver.wire.packed import PackedReplies
 from resolver.wire.packer import MINIMUM_UDP, pack, size_limit
 from resolver.wire.parser import parse
+from support.clock import in_words
 from zones.names import EnvironmentId
 
 LONGEST_KEY = 512  # octets; a larger packet than any real question is not worth caching
@@ -120,23 +123,46 @@ class Responder:
         key = packet[2:] if by_octets else _meaning(query.header)
         entry = None if by_octets else cache.get(key)
         if entry is None:
-            reply = _decide(query, state)
-            if hold := self._hold(query, state, reply):
-                return hold
+            reply = self._decide(query, state)
+            if isinstance(reply, Hold):
+                return reply
             self._counts.packet_cache_misses += 1
             if isinstance(reply, Forward):
                 if self._forwarder and self._forwarder.has_upstream(reply.qname):
-                    assert state.zone
-                    return self._forward(ForwardedQuery(reply, state.zone.id, transport), self._forwarder)
+                    environment = state.zone.id if state.zone else state.environment
+                    assert environment is not None  # nothing is forwarded for clients that are in none
+                    return self._forward(ForwardedQuery(reply, environment, transport), self._forwarder)
                 reply = reply_without_forwarder(reply)
             entry = self._pack_all(query, state, transport, reply)
-            cache.put(key, entry)
+            if state.zone or self._scopes.is_loaded:  # else the client's environment may be loaded in a moment
+                cache.put(key, entry)
         return _next_reply(packet, entry)
 
-    def _hold(self, query: Query, state: ScopeState, reply: Reply | Forward) -> Hold | None:
+    def _decide(self, query: Query, state: ScopeState) -> Reply | Forward | Hold:
+        """What to answer, or what to wait for."""
+        is_loaded = self._scopes.is_loaded
+        if not (state.zone or state.pending or is_loaded):
+            return self._decide_unloaded(query, state)
+        reply = self._answer_from(state, query)
         if state.pending and has_better_answer(query, reply, state.pending):
             return Hold(state.pending.id)
-        return Hold() if state.zone is None and not self._scopes.is_loaded else None
+        return reply if state.zone or is_loaded else Hold()
+
+    def _decide_unloaded(self, query: Query, state: ScopeState) -> Reply | Forward | Hold:
+        reply = answer_unloaded(query, self._scopes.platform)
+        # While the source is still being read, it is a matter of moments until it is known whether the environment is
+        # isolated. And nobody but a possible member of an environment may use this resolver for outside names.
+        may_forward = self._scopes.is_source_away and state.environment is not None
+        return Hold() if reply is None or (isinstance(reply, Forward) and not may_forward) else reply
+
+    def _answer_from(self, state: ScopeState, query: Query, rotation: int = 0) -> Reply | Forward:
+        if state.zone is None:
+            return refuse(ErrorCode.PROHIBITED, state.reason)
+        reply = answer(query, state.zone, rotation)
+        since = self._scopes.stale_since
+        if since is None or isinstance(reply, Forward) or reply.error or state.zone.apex_of(query.qname) is None:
+            return reply
+        return mark_stale(reply, time.time() - since)
 
     def _forward(self, forwarded: ForwardedQuery, forwarder: Forwarder) -> Outcome:
         reply = forwarder.get_cached(forwarded.environment, forwarded.forward)
@@ -148,7 +174,20 @@ class Responder:
         counter = self._counts.counter(reply.rcode, query.qtype, state.label, transport)
         if reply.rotations == 1:
             return repeat(packed), counter
-        return _rotating_replies(query, state, reply.rotations, packed, limit), counter
+        return self._rotating_replies(query, state, reply.rotations, packed, limit), counter
+
+    def _rotating_replies(
+        self, query: Query, state: ScopeState, rotations: int, first: bytes, limit: int
+    ) -> Iterator[bytes]:
+        """The reply in each rotation, packed when it is first needed; then all of them again and again."""
+        packed = [first]
+        yield first
+        for rotation in range(1, rotations):
+            reply = self._answer_from(state, query, rotation)
+            assert isinstance(reply, Reply)  # as the first was
+            packed.append(pack(query.header, reply, limit)[2:])
+            yield packed[-1]
+        yield from cycle(packed)
 
     def _pack_forwarded(self, forwarded: ForwardedQuery, reply: Reply) -> bytes:
         query = forwarded.forward.query
@@ -189,22 +228,11 @@ def reply_without_forwarder(forward: Forward) -> Reply:
     return Reply(Rcode.NOERROR, forward.chain, authoritative=True, error=error)
 
 
-def _decide(query: Query, state: ScopeState, rotation: int = 0) -> Reply | Forward:
-    if state.zone is None:
-        return refuse(ErrorCode.PROHIBITED, state.reason)
-    return answer(query, state.zone, rotation)
-
-
-def _rotating_replies(query: Query, state: ScopeState, rotations: int, first: bytes, limit: int) -> Iterator[bytes]:
-    """The reply in each rotation, packed when it is first needed; then all of them again and again."""
-    packed = [first]
-    yield first
-    for rotation in range(1, rotations):
-        reply = _decide(query, state, rotation)
-        assert isinstance(reply, Reply)  # as the first was
-        packed.append(pack(query.header, reply, limit)[2:])
-        yield packed[-1]
-    yield from cycle(packed)
+def mark_stale(reply: Reply, age: float) -> Reply:
+    """``reply``, which is right as of ``age`` seconds ago, with an extended error that says so."""
+    code = ErrorCode.STALE_NXDOMAIN_ANSWER if reply.rcode is Rcode.NXDOMAIN else ErrorCode.STALE_ANSWER
+    text = f"from a snapshot that is {in_words(age)} old: the store, or this host's agent, has not answered since"
+    return replace(reply, error=ExtendedError(code, text))
 
 
 def _meaning(header: QueryHeader) -> Hashable:

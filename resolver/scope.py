@@ -47,6 +47,10 @@ class ScopeState:
     pending: Zone | None = None
     """The zone that was announced and will replace ``zone``; None where none is announced."""
 
+    environment: EnvironmentId | None = None
+    """Under which name the forwarder keeps what it forwards for these clients, where ``zone`` is None and they may
+    belong to an environment that is not loaded yet; None elsewhere."""
+
     @property
     def label(self) -> str:
         """The value of the label ``scope`` for what is answered from here."""
@@ -74,8 +78,12 @@ class ScopeTable:
     """The scopes by environment, by network and by binding. To be used from the event loop only."""
 
     def __init__(self, platform: Platform, bindings: Mapping[IPv4Network | IPv6Network, EnvironmentId]) -> None:
+        self.platform = platform
         self.is_loaded = False
-        self._platform = platform
+        self.is_source_away = False  # whether the source of the environments is known not to answer
+        self.stale_since: float | None = None  # the Unix time that all zones are of; None: they are followed
+        self._prefix = platform.prefix.network_address.packed[: platform.prefix.prefixlen // 8]
+        self._infrastructure = platform.resolver[:NETWORK_OCTETS]
         self._caches = PacketCaches()
         self._scopes: dict[EnvironmentId, ClientScope] = {}
         self._networks: dict[bytes, ClientScope] = {}
@@ -85,6 +93,10 @@ class ScopeTable:
 
     def __len__(self) -> int:
         return len(self._scopes)
+
+    def clear_caches(self) -> None:
+        """Has all replies made anew."""
+        self._caches.clear()
 
     def publish(self, zone: Zone) -> None:
         """From now on, clients of ``zone``'s environment are answered from it."""
@@ -132,25 +144,46 @@ class ScopeTable:
         by_source = self._networks.get(source[:NETWORK_OCTETS]) if len(source) == 16 else None
         by_source = by_source or self._bound_scope(source)
         # Of all addresses in an environment's network, only its resolver address identifies the client's environment.
-        is_resolver = destination[NETWORK_OCTETS:] == self._platform.resolver[NETWORK_OCTETS:]
+        is_resolver = destination[NETWORK_OCTETS:] == self.platform.resolver[NETWORK_OCTETS:]
         by_resolver = self._networks.get(destination[:NETWORK_OCTETS]) if is_resolver else None
         if by_source and by_resolver and by_source is not by_resolver:
             return self._outside("this address belongs to another environment than the resolver that it asked")
-        return by_source or by_resolver or self._no_environment
+        if found := by_source or by_resolver:
+            return found
+        if not self.is_loaded:
+            for address, may_be in ((source, len(source) == 16), (destination, is_resolver)):
+                if may_be and self._may_be_environment(address):
+                    return self._unknown(address[:NETWORK_OCTETS])
+        return self._no_environment
+
+    def _may_be_environment(self, address: bytes) -> bool:
+        return address.startswith(self._prefix) and not address.startswith(self._infrastructure)
+
+    def _unknown(self, network: bytes) -> ClientScope:
+        """The scope of the clients of a network that no loaded environment has."""
+        # The name is no environment's id. Clients of different networks share nothing, as those of environments.
+        name = EnvironmentId(f"network {network.hex()}")
+        return self._outside("this address belongs to no environment", name)
 
     def _bound_scope(self, source: bytes) -> ClientScope | None:
         number = int.from_bytes(source, "big")
         for length, shift, prefix, environment in self._bindings:
             if length == len(source) and number >> shift == prefix:
                 missing = f"this address is bound to environment {environment!r}, which does not exist"
-                return self._scopes.get(environment) or self._outside(missing)
+                return self._scopes.get(environment) or self._outside(missing, environment)
         return None
 
-    def _outside(self, reason: str) -> ClientScope:
-        return ClientScope(self._new_state(None, reason))
+    def _outside(self, reason: str, environment: EnvironmentId | None = None) -> ClientScope:
+        return ClientScope(self._new_state(None, reason, environment=environment))
 
-    def _new_state(self, zone: Zone | None, reason: str = "", pending: Zone | None = None) -> ScopeState:
-        return ScopeState(zone, self._caches.new_cache(), self._caches.new_cache(), reason, pending)
+    def _new_state(
+        self,
+        zone: Zone | None,
+        reason: str = "",
+        pending: Zone | None = None,
+        environment: EnvironmentId | None = None,
+    ) -> ScopeState:
+        return ScopeState(zone, self._caches.new_cache(), self._caches.new_cache(), reason, pending, environment)
 
 
 def _network_key(zone: Zone) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from zones.names import EnvironmentId
 from zones.zone import Zone
 
 RECEIVE_BUFFER = 4 << 20  # octets; queries that arrive while a large document is read wait there, and are not lost
+AGE_EVERY = 30.0  # seconds; how far behind the age in a stale reply can be, so it is right to the minute
 _PORT_TRIES = 20  # for port 0: a port that is free for both UDP and TCP
 
 
@@ -30,7 +32,8 @@ class Resolver:
     """Answers DNS queries over UDP and TCP on the addresses of ``listen`` (host, port; port 0 takes a free one).
 
     Its owner gives it zones by `publish` and takes them away by `withdraw`; it may `announce` a zone before, and calls
-    `loaded` when all environments were published. ``bindings`` gives the environment of clients whose address is in no
+    `loaded` when all environments were published. Before that, it may say that they are `restored` from a snapshot, and
+    that their `source_away` does not answer. ``bindings`` gives the environment of clients whose address is in no
     environment's network. ``forwarder`` answers queries for names that are not the platform's; without one they are
     refused.
     """
@@ -102,10 +105,35 @@ class Resolver:
         self._context.scopes.withdraw(environment)
         self._context.held.release(Hold(environment))
 
+    def restored(self, as_of: float) -> None:
+        """What is published from now on until `loaded` is from a snapshot of the Unix time ``as_of``."""
+        self._context.scopes.stale_since = as_of
+        self._renew_age()
+
+    def source_away(self) -> None:
+        """The source of the environments does not answer: answers what needs none, and holds the rest as before."""
+        self._context.scopes.is_source_away = True
+        self._context.held.release(Hold())
+
     def loaded(self) -> None:
         """All environments are published: answers the queries that were held for that."""
-        self._context.scopes.is_loaded = True
+        scopes = self._context.scopes
+        scopes.is_loaded, scopes.is_source_away = True, False
+        if scopes.stale_since is not None:
+            scopes.stale_since = None
+            scopes.clear_caches()
         self._context.held.release(Hold())
+
+    @property
+    def stale_since(self) -> float | None:
+        """The Unix time of the snapshot that is served; None while none is."""
+        return self._context.scopes.stale_since
+
+    def _renew_age(self) -> None:
+        """Has replies from a snapshot made anew from time to time, for they say how old they are."""
+        if self._context.scopes.stale_since is not None:
+            self._context.scopes.clear_caches()
+            asyncio.get_running_loop().call_later(AGE_EVERY, self._renew_age)
 
     async def _start_listening(self, udp_socket: socket.socket, tcp_socket: socket.socket) -> None:
         tcp = TcpListener(tcp_socket, self._context)

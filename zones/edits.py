@@ -26,8 +26,9 @@ from zones.addresses import (
 )
 from zones.errors import Conflict, Invalid, Missing, ZonesError
 from zones.keys import PublicKey
-from zones.model import Environment, Instance, Peer, Port, RecordSet, RecordType, Service, State
+from zones.model import Environment, Instance, Peer, Port, RecordSet, Service, State
 from zones.names import EnvironmentId, check_instance_id, check_peer_id, check_service_name
+from zones.records import RecordType
 
 MAX_OVERLAP = 30 * 86_400  # seconds; an old name that must last longer is a CNAME record, not a rename
 DEFAULT_OVERLAP = 3600  # seconds an old name goes on answering: long enough to redeploy what still uses it
@@ -41,10 +42,10 @@ class SetEnabled(Struct, frozen=True):
 
 
 class SetIsolated(Struct, frozen=True):
-    """Let the environment resolve names outside the internal zone, or not."""
+    """Isolate the environment, so that its clients resolve its own names and no others; or end that."""
 
     isolated: bool
-    """Whether it is to resolve its own names only."""
+    """Whether it is to be isolated."""
 
 
 class PutService(Struct, frozen=True):
@@ -146,7 +147,7 @@ Edit = (
 def apply(environment: Environment, edits: Iterable[Edit], now: int) -> Environment:
     """``environment`` after all of ``edits``, at ``now`` (Unix milliseconds).
 
-    Raises `Invalid`, `Conflict` or `Missing`; then none of the edits counts.
+    Raises `Invalid`, `Conflict` or `Missing`, and then makes none of the edits.
     """
     draft = _Draft(environment)
     draft.forget_ended_names(now)

@@ -28,15 +28,13 @@ from zones.addresses import (
 from zones.errors import Conflict, Invalid
 from zones.keys import PublicKey, check_public_key
 from zones.names import EnvironmentId, Name
-from zones.records import Rdata, RRType, parse_rdata
+from zones.records import Rdata, RecordType, RRType, parse_rdata
 
 SCHEMA = 1  # of the documents; a release reads no other
 
 MAX_RECORD_TTL = 86_400  # seconds; caches forget a wrong record within a day after it was corrected
-MAX_VALUES = 256  # of one record set; so many large TXT records do not fit even a TCP message
+MAX_VALUES = 256  # of one record set; that many TXT records of full length would already be too large for a TCP message
 MAX_RECORD_NAME = 190  # characters; followed by the longest zone, it is still a name (RFC 1035 §3.1: 255 octets)
-
-RecordType = Literal["A", "AAAA", "CNAME", "SRV", "TXT"]
 
 
 class State(Enum):
@@ -249,7 +247,7 @@ def _check_peers(environment: Environment) -> None:
         names.check_peer_id(id_)
         if not is_peer_address(environment.network, peer.address):
             raise Invalid(
-                f"{peer.address} is no peer's: those begin at number {FIRST_PEER_NUMBER:#x} of"
+                f"{peer.address} is not a peer's address: those begin at number {FIRST_PEER_NUMBER:#x} of"
                 f" {service_subnet(environment.network, 0)}",
                 field="peers.address",
             )

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Literal, get_args
 
 from zones.addresses import Address
 from zones.errors import Invalid
@@ -28,6 +29,12 @@ class RRType(IntEnum):
     SRV = 33
     AXFR = 252
     ANY = 255
+
+
+RecordType = Literal["A", "AAAA", "CNAME", "SRV", "TXT"]
+"""The types of the records that users may set."""
+
+RECORD_TYPES: tuple[str, ...] = get_args(RecordType)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +168,7 @@ def parse_rdata(rtype: RRType, text: str) -> Rdata:
         case RRType.SRV:
             return _parse_srv(text)
         case _:
-            raise Invalid(f"{rtype.name} records cannot be set: use A, AAAA, CNAME, SRV or TXT", field="type")
+            raise Invalid(f"{rtype.name} records cannot be set: use one of {', '.join(RECORD_TYPES)}", field="type")
 
 
 def _parse_a(text: str) -> Address4:

@@ -22,6 +22,7 @@ from zones.nodes import TTL, Node, Origin, make_node
 from zones.records import RRset, RRType, Soa
 
 NEGATIVE_TTL = 1  # seconds; a client that asked just before a name appeared finds it a second later
+PLATFORM_NIBBLES = 4  # of the platform's prefix, a /16
 NIBBLES = 32  # of an IPv6 address, each a label below ip6.arpa (RFC 3596 §2.5)
 
 _SOA_TIMES = (3600, 600, 86_400, NEGATIVE_TTL)  # refresh, retry and expire are for secondaries, and there are none
@@ -49,7 +50,7 @@ class Zone:
         self.platform = platform
         self.environment = environment
         self.apex = platform.apex
-        self.reverse_apex = reverse_name(platform.prefix.network_address.packed, 4)
+        self.reverse_apex = reverse_apex(platform)
         self.valid_until = valid_until
         self._members = members
         self._records = records
@@ -162,6 +163,16 @@ def compile_zone(platform: Platform, environment: Environment, now: int) -> Zone
                 members[former.encode()] = Member(name, service, member.ready, member.by_address, is_former=True)
                 ends.append(until)
     return Zone(platform, environment, members, _lay_out_records(platform, environment), min(ends, default=None))
+
+
+def apex_of(platform: Platform, qname: Name) -> Name | None:
+    """The apex of the platform's forward or reverse zone, in any environment, that holds ``qname``; None if outside."""
+    return next((apex for apex in (platform.apex, reverse_apex(platform)) if qname.below(apex) is not None), None)
+
+
+def reverse_apex(platform: Platform) -> Name:
+    """The apex of the reverse zone of all the platform's addresses."""
+    return reverse_name(platform.prefix.network_address.packed, PLATFORM_NIBBLES)
 
 
 def reverse_name(octets: bytes, nibbles: int) -> Name:

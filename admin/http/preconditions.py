@@ -1,6 +1,9 @@
-"""Conditional requests (RFC 9110 §13): the revision of an environment is the entity tag of everything inside of it.
+"""Conditional requests (RFC 9110 §13): everything inside of an environment has the entity tag of the environment.
 
-`admin.http.replies` writes the entity tag, ``"7"`` at revision 7; here the tags that clients send are compared with it.
+It is made of the revision and the digest of the document, as ``"7-9f86d081884c7d659a2feaa0c55ad015"`` at revision 7. A
+revision alone would not do: after older data were restored its number comes again, for another document.
+
+`admin.http.replies` writes the entity tag; here the tags that clients send are compared with it.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from admin.errors import Malformed, PreconditionFailed
+from zones import document
 from zones.model import Environment
 
 ANY = "*"
@@ -23,8 +27,8 @@ class Preconditions:
     """What a client demands of the state that its write finds."""
 
     if_match: frozenset[str] | str | None = None
-    """The entity tags in ``If-Match``, without their quotes, one of which must be the environment's revision; or `ANY`,
-    which demands that what is written exists; None demands nothing."""
+    """The entity tags in ``If-Match``, without their quotes, one of which must be the environment's; or `ANY`, which
+    demands that what is written exists; None demands nothing."""
     create_only: bool = False
     """Whether what is written must not exist yet (``If-None-Match: *``)."""
 
@@ -41,10 +45,10 @@ class Preconditions:
             raise PreconditionFailed("the environment does not exist, so no If-Match can hold: leave it out to create")
         if self.if_match == ANY and not exists:
             raise PreconditionFailed("it does not exist, and 'If-Match: *' is to change only: leave it out to create")
-        if self.if_match != ANY and str(environment.revision) not in self.if_match:
+        if self.if_match != ANY and entity_tag(environment) not in self.if_match:
             raise PreconditionFailed(
-                f"the environment is at revision {environment.revision}, not at the one in If-Match:"
-                " read it again and decide anew"
+                f"the environment is at revision {environment.revision}, and its ETag is not the one in If-Match (which"
+                " takes an ETag as it was given, not a revision): read it again and decide anew"
             )
 
 
@@ -59,10 +63,18 @@ def read_preconditions(headers: Mapping[str, str]) -> Preconditions:
     return Preconditions(if_match, create_only=if_none_match is not None)
 
 
-def is_unchanged(headers: Mapping[str, str], revision: int) -> bool:
-    """Whether the reader that sent ``headers`` has ``revision`` already (RFC 9110 §13.1.2, a weak comparison)."""
+def is_unchanged(headers: Mapping[str, str], etag: str) -> bool:
+    """Whether the reader that sent ``headers`` has the reply with ``etag`` already.
+
+    This is a weak comparison (RFC 9110 §13.1.2).
+    """
     tags = _read_tags(headers, "If-None-Match")
-    return tags == ANY or (tags is not None and str(revision) in {tag.removeprefix("W/")[1:-1] for tag in tags})
+    return tags == ANY or (tags is not None and etag in {tag.removeprefix("W/") for tag in tags})
+
+
+def entity_tag(environment: Environment) -> str:
+    """The entity tag of ``environment``, without quotes."""
+    return f"{environment.revision}-{document.digest(document.encode(environment))}"
 
 
 def _read_tags(headers: Mapping[str, str], name: str) -> frozenset[str] | str | None:
@@ -70,5 +82,7 @@ def _read_tags(headers: Mapping[str, str], name: str) -> frozenset[str] | str | 
     if text is None or text.strip() == ANY:
         return text and ANY
     if not _TAGS.fullmatch(text):
-        raise Malformed(f"""{name} is not '*' or entity tags: write the revision in quotes, as in '"7"'""", field=name)
+        raise Malformed(
+            f"""{name} is not '*' or entity tags: send an ETag as it was given, with its quotes""", field=name
+        )
     return frozenset(re.findall(_TAG, text))

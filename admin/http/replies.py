@@ -1,4 +1,4 @@
-"""Replies: JSON, with the revision as entity tag wherever the reply is about one environment."""
+"""Replies: JSON, with an entity tag wherever the reply is about one environment."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from admin.http.context import REVISION
-from admin.http.preconditions import is_unchanged
+from admin.http.preconditions import entity_tag, is_unchanged
+from store.index import DELETED
 from zones.document import encode_value
+from zones.model import Environment
 
 HEADERS = {
     "Cache-Control": "no-store",  # a reply is for the holder of the token, not for caches on the path
@@ -23,31 +25,39 @@ HEADERS = {
 _encoder = msgspec.json.Encoder(enc_hook=encode_value)
 
 
-def show(request: web.Request, value: Any, revision: int | None = None, *, created: bool = False) -> web.Response:
+def show(
+    request: web.Request, value: Any, environment: Environment | None = None, *, created: bool = False
+) -> web.Response:
     """Replies with ``value`` as JSON, and with status 201 if it was ``created``.
 
-    ``revision``, if given, is that of the environment that ``value`` is about: it is the reply's entity tag, and a
-    reader that has it already gets 304 and no body.
+    ``environment``, if given, is what ``value`` is about: its entity tag is the reply's, and a reader that has it
+    already gets 304 and no body.
     """
-    headers = {} if revision is None else _at(request, revision)
-    if revision is not None and request.method in ("GET", "HEAD") and is_unchanged(request.headers, revision):
+    headers = {} if environment is None else _at(request, environment)
+    if headers and request.method in ("GET", "HEAD") and is_unchanged(request.headers, headers["ETag"]):
         return web.Response(status=304, headers=headers)
     return web.json_response(body=_encoder.encode(value), status=201 if created else 200, headers=headers)
 
 
 def show_part(
-    request: web.Request, shape: type[Struct], view: Struct, revision: int, *, created: bool = False
+    request: web.Request, shape: type[Struct], view: Struct, environment: Environment, *, created: bool = False
 ) -> web.Response:
-    """Replies with ``view``, a part of an environment at ``revision``, as `show` does.
+    """Replies with ``view``, a part of ``environment``, as `show` does.
 
     ``shape`` is the type of the reply: the fields of ``view``, and the revision.
     """
-    return show(request, shape(**asdict(view), revision=revision), revision, created=created)
+    return show(request, shape(**asdict(view), revision=environment.revision), environment, created=created)
 
 
-def show_nothing(request: web.Request, revision: int | None = None) -> web.Response:
-    """Replies that the request was carried out, with no body. ``revision``, if given, is the environment's new one."""
-    return web.Response(status=204, headers={} if revision is None else _at(request, revision))
+def show_nothing(request: web.Request, environment: Environment | None = None) -> web.Response:
+    """Replies that the request was carried out, with no body. ``environment``, if given, is as it is now."""
+    return web.Response(status=204, headers={} if environment is None else _at(request, environment))
+
+
+def show_deleted(request: web.Request, revision: int) -> web.Response:
+    """Replies that an environment was deleted by ``revision``. Its entity tag matches no environment."""
+    request[REVISION] = revision
+    return web.Response(status=204, headers={"ETag": f'"{revision}-{DELETED}"'})
 
 
 async def add_headers(_request: web.Request, response: web.StreamResponse) -> None:
@@ -55,6 +65,6 @@ async def add_headers(_request: web.Request, response: web.StreamResponse) -> No
     response.headers.update(HEADERS)
 
 
-def _at(request: web.Request, revision: int) -> dict[str, str]:
-    request[REVISION] = revision  # for the audit log
-    return {"ETag": f'"{revision}"'}
+def _at(request: web.Request, environment: Environment) -> dict[str, str]:
+    request[REVISION] = environment.revision  # for the audit log
+    return {"ETag": f'"{entity_tag(environment)}"'}

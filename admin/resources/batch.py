@@ -88,7 +88,7 @@ async def post_batch(request: web.Request) -> web.Response:
         raise
     environment = committed.environment
     results = [_result(edit, environment) for edit in batch]
-    return show(request, {"results": results, "revision": environment.revision}, environment.revision)
+    return show(request, {"results": results, "revision": environment.revision}, environment)
 
 
 def _result(edit: BatchEdit, environment: Environment) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from admin.http.context import ACTOR, CONTEXT
 from admin.http.fields import Revision
 from admin.http.inputs import read_body, read_query
 from admin.http.pages import PageQuery, cut_page
-from admin.http.replies import show, show_nothing
+from admin.http.replies import show, show_deleted
 from admin.resources.peers import PeerView, view_peers
 from admin.resources.records import RecordView, view_records
 from admin.resources.services import ServiceView, view_services
@@ -73,7 +73,7 @@ async def put_environment(request: web.Request) -> web.Response:
     body = await read_body(request, EnvironmentBody)
     committed = await commit_environment(request, body.edits())
     environment = committed.environment
-    return show(request, _summarize(environment), environment.revision, created=committed.created)
+    return show(request, _summarize(environment), environment, created=committed.created)
 
 
 async def get_environment(request: web.Request) -> web.Response:
@@ -85,12 +85,12 @@ async def get_environment(request: web.Request) -> web.Response:
         records=view_records(environment),
         peers=view_peers(environment),
     )
-    return show(request, view, environment.revision)
+    return show(request, view, environment)
 
 
 async def delete_environment(request: web.Request) -> web.Response:
     """Delete an environment with all that is in it, and its tokens."""
-    return show_nothing(request, await commit_deletion(request))
+    return show_deleted(request, await commit_deletion(request))
 
 
 async def list_environments(request: web.Request) -> web.Response:

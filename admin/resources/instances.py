@@ -99,7 +99,7 @@ async def put_instance(request: web.Request) -> web.Response:
     committed = await commit_edits(request, [edit], lambda environment: _exists(environment, service, id_))
     environment = committed.environment
     view = _view(id_, environment.services[service].instances[id_])
-    return show_part(request, InstanceReply, view, environment.revision, created=committed.created)
+    return show_part(request, InstanceReply, view, environment, created=committed.created)
 
 
 async def get_instance(request: web.Request) -> web.Response:
@@ -107,7 +107,7 @@ async def get_instance(request: web.Request) -> web.Response:
     service, id_ = request.match_info["service"], request.match_info["instance"]
     environment = await find_environment(request)
     view = _view(id_, edits.get_instance(environment, service, id_))
-    return show_part(request, InstanceReply, view, environment.revision)
+    return show_part(request, InstanceReply, view, environment)
 
 
 async def delete_instance(request: web.Request) -> web.Response:
@@ -115,7 +115,7 @@ async def delete_instance(request: web.Request) -> web.Response:
     service, id_ = request.match_info["service"], request.match_info["instance"]
     edit = edits.DeleteInstance(service, id_)
     committed = await commit_edits(request, [edit], lambda environment: _exists(environment, service, id_))
-    return show_nothing(request, committed.environment.revision)
+    return show_nothing(request, committed.environment)
 
 
 async def list_instances(request: web.Request) -> web.Response:
@@ -123,7 +123,7 @@ async def list_instances(request: web.Request) -> web.Response:
     query, environment = read_query(request, PageQuery), await find_environment(request)
     service = edits.get_service(environment, request.match_info["service"])
     page, following = cut_page(view_instances(service), lambda instance: instance.id, query)
-    return show(request, InstancePage(page, following, environment.revision), environment.revision)
+    return show(request, InstancePage(page, following, environment.revision), environment)
 
 
 def view_instances(service: Service) -> tuple[InstanceView, ...]:

@@ -117,14 +117,14 @@ async def put_peer(request: web.Request) -> web.Response:
     committed = await commit_edits(request, wanted, lambda environment: id_ in environment.peers)
     environment = committed.environment
     view = _view(id_, environment.peers[id_])
-    return show_part(request, PeerReply, view, environment.revision, created=committed.created)
+    return show_part(request, PeerReply, view, environment, created=committed.created)
 
 
 async def get_peer(request: web.Request) -> web.Response:
     """Show a peer."""
     id_, environment = request.match_info["peer"], await find_environment(request)
     view = _view(id_, edits.get_peer(environment, id_))
-    return show_part(request, PeerReply, view, environment.revision)
+    return show_part(request, PeerReply, view, environment)
 
 
 async def delete_peer(request: web.Request) -> web.Response:
@@ -132,14 +132,14 @@ async def delete_peer(request: web.Request) -> web.Response:
     id_ = request.match_info["peer"]
     edit = edits.DeletePeer(id_)
     committed = await commit_edits(request, [edit], lambda environment: id_ in environment.peers)
-    return show_nothing(request, committed.environment.revision)
+    return show_nothing(request, committed.environment)
 
 
 async def list_peers(request: web.Request) -> web.Response:
     """List the peers of an environment."""
     query, environment = read_query(request, PageQuery), await find_environment(request)
     page, following = cut_page(view_peers(environment), lambda peer: peer.id, query)
-    return show(request, PeerPage(page, following, environment.revision), environment.revision)
+    return show(request, PeerPage(page, following, environment.revision), environment)
 
 
 async def get_peer_config(request: web.Request) -> web.Response:

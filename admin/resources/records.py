@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, cast, get_args
+from typing import Annotated, ClassVar, cast
 
 from aiohttp import web
 from msgspec import Meta, Struct
@@ -15,10 +15,8 @@ from admin.http.replies import show, show_nothing, show_part
 from admin.resources.batch import BatchEdit
 from zones import edits
 from zones.errors import Invalid
-from zones.model import MAX_RECORD_TTL, MAX_VALUES, Environment, RecordSet, RecordType, check_record_name
-from zones.records import RRType, parse_rdata
-
-RECORD_TYPES: tuple[str, ...] = get_args(RecordType)
+from zones.model import MAX_RECORD_TTL, MAX_VALUES, Environment, RecordSet, check_record_name
+from zones.records import RECORD_TYPES, RecordType, RRType, parse_rdata
 
 Ttl = Annotated[int, Meta(extra_json_schema={"minimum": 1, "maximum": MAX_RECORD_TTL}, description="seconds")]
 Values = Annotated[
@@ -116,7 +114,7 @@ async def put_record(request: web.Request) -> web.Response:
     committed = await commit_edits(request, [edit], lambda environment: _exists(environment, name, rtype))
     environment = committed.environment
     view = _view(name, rtype, environment.records[name][rtype])
-    return show_part(request, RecordReply, view, environment.revision, created=committed.created)
+    return show_part(request, RecordReply, view, environment, created=committed.created)
 
 
 async def get_record(request: web.Request) -> web.Response:
@@ -124,7 +122,7 @@ async def get_record(request: web.Request) -> web.Response:
     name, rtype = _key_in(request)
     environment = await find_environment(request)
     view = _view(name, rtype, edits.get_record(environment, name, rtype))
-    return show_part(request, RecordReply, view, environment.revision)
+    return show_part(request, RecordReply, view, environment)
 
 
 async def delete_record(request: web.Request) -> web.Response:
@@ -132,14 +130,14 @@ async def delete_record(request: web.Request) -> web.Response:
     name, rtype = _key_in(request)
     edit = edits.DeleteRecord(name, rtype)
     committed = await commit_edits(request, [edit], lambda environment: _exists(environment, name, rtype))
-    return show_nothing(request, committed.environment.revision)
+    return show_nothing(request, committed.environment)
 
 
 async def list_records(request: web.Request) -> web.Response:
     """List the custom records of an environment."""
     query, environment = read_query(request, PageQuery), await find_environment(request)
     page, following = cut_page(view_records(environment), lambda record: f"{record.name}/{record.type}", query)
-    return show(request, RecordPage(page, following, environment.revision), environment.revision)
+    return show(request, RecordPage(page, following, environment.revision), environment)
 
 
 def view_records(environment: Environment) -> tuple[RecordView, ...]:

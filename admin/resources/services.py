@@ -161,14 +161,14 @@ async def put_service(request: web.Request) -> web.Response:
     view = _view(present_name, environment.services[present_name])
     # A rename creates no service, not even where it is repeated and nothing has the old name any more.
     created = committed.created and present_name == name
-    return show_part(request, ServiceReply, view, environment.revision, created=created)
+    return show_part(request, ServiceReply, view, environment, created=created)
 
 
 async def get_service(request: web.Request) -> web.Response:
     """Show a service with its instances."""
     name, environment = request.match_info["service"], await find_environment(request)
     view = _view(name, edits.get_service(environment, name))
-    return show_part(request, ServiceReply, view, environment.revision)
+    return show_part(request, ServiceReply, view, environment)
 
 
 async def delete_service(request: web.Request) -> web.Response:
@@ -176,14 +176,14 @@ async def delete_service(request: web.Request) -> web.Response:
     name = request.match_info["service"]
     edit = edits.DeleteService(name)
     committed = await commit_edits(request, [edit], lambda environment: name in environment.services)
-    return show_nothing(request, committed.environment.revision)
+    return show_nothing(request, committed.environment)
 
 
 async def list_services(request: web.Request) -> web.Response:
     """List the services of an environment with their instances."""
     query, environment = read_query(request, PageQuery), await find_environment(request)
     page, following = cut_page(view_services(environment), lambda service: service.name, query)
-    return show(request, ServicePage(page, following, environment.revision), environment.revision)
+    return show(request, ServicePage(page, following, environment.revision), environment)
 
 
 def view_services(environment: Environment) -> tuple[ServiceView, ...]:

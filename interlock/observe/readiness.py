@@ -48,6 +48,17 @@ def zones_loaded(resolver: LoadsZones) -> Check:
     return lambda: ("names", Probe(resolver.is_loaded, reason))
 
 
+class LoadsDemo(Protocol):
+    """Something that loads the demo; ``obstacle`` says why it is not loaded, and is empty once it is."""
+
+    obstacle: str
+
+
+def demo_loaded(demo: LoadsDemo) -> Check:
+    """A process that was started with the demo is ready once the demo's names are answered."""
+    return lambda: ("demo", Probe(not demo.obstacle, demo.obstacle))
+
+
 def store_connected(watcher: Watcher | Follower) -> Check:
     """A process that writes is ready while its watcher has a connection to the store."""
     return lambda: ("store_connection", Probe(watcher.connected, "the store does not answer"))

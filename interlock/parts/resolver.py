@@ -49,6 +49,8 @@ class ResolverParts:
     """Answers DNS queries from the zones that it is given."""
     watcher: Watcher | Follower
     """Learns the zones: from the store, or from the feed of this host's agent."""
+    fan_out: FanOut
+    """What the watcher publishes to."""
     loaded: asyncio.Event
     """Set once the resolver has all zones that there are."""
     published: asyncio.Event
@@ -57,16 +59,26 @@ class ResolverParts:
     """Where ``interlock tail`` connects to."""
 
     @classmethod
-    def of(cls, settings: Settings, store: Store | None, bindings: Iterable[Binding]) -> ResolverParts:
+    def of(
+        cls,
+        settings: Settings,
+        store: Store | None,
+        bindings: Iterable[Binding],
+        *,
+        awaited: EnvironmentId | None = None,
+    ) -> ResolverParts:
         """A resolver with ``bindings``, set up by ``settings``, that serves the zones in ``store``.
 
-        Without a store it serves the zones that the agent of this host has programmed routes for.
+        Without a store it serves the zones that the agent of this host has programmed routes for. The
+        environment ``awaited`` is one that this process itself makes when the others are loaded: until `complete` is
+        called, the resolver is not ready, and queries of clients that belong to no environment are held.
         """
         listen = _listen_addresses(settings)
         resolver = Resolver(settings.platform, listen, dict(bindings), _forwarder(settings, listen))
         loaded, published = asyncio.Event(), asyncio.Event()
-        watcher = _watcher(settings, store, _FanOut(resolver, loaded, published))
-        return cls(resolver, watcher, loaded, published, settings.state_dir / TAIL_SOCKET)
+        fan_out = FanOut(resolver, loaded, published, awaited)
+        watcher = _watcher(settings, store, fan_out)
+        return cls(resolver, watcher, fan_out, loaded, published, settings.state_dir / TAIL_SOCKET)
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -77,6 +89,10 @@ class ResolverParts:
     def is_loaded(self) -> bool:
         """Whether the resolver has all zones that there are."""
         return self.resolver.is_loaded
+
+    def complete(self) -> None:
+        """The awaited environment is there, or never will be."""
+        self.fan_out.complete()
 
     async def wait_for(self, environment: EnvironmentId, revision: int) -> None:
         """Returns when ``revision`` of ``environment``, or a newer one, is served. Raises ``TimeoutError``."""
@@ -119,8 +135,8 @@ class ResolverParts:
             await server.stop()
 
 
-@dataclass(frozen=True, slots=True)
-class _FanOut:
+@dataclass(slots=True)
+class FanOut:
     """Passes what the watcher publishes on to the resolver, and sets the events that others wait for."""
 
     resolver: Resolver
@@ -129,24 +145,42 @@ class _FanOut:
     """Set when the watcher has published all zones that there are."""
     published: asyncio.Event
     """Set with every zone."""
+    awaited: EnvironmentId | None
+    """The environment that this process is about to make, or to add to; None where there is none, or no longer."""
+    withheld: Zone | None = None
+    """The zone of the awaited environment while it has no services, for its names would be denied; None otherwise."""
 
     def announce(self, zone: Zone) -> None:
         self.resolver.announce(zone)
 
     def publish(self, zone: Zone) -> None:
-        self.resolver.publish(zone)
+        is_empty = zone.id == self.awaited and not zone.environment.services
+        if zone.id == self.awaited:
+            self.withheld = zone if is_empty else None
+        if not is_empty:
+            self.resolver.publish(zone)
         self.published.set()
 
     def withdraw(self, environment: EnvironmentId) -> None:
+        if environment == self.awaited:
+            self.withheld = None
         self.resolver.withdraw(environment)
 
     def loaded(self) -> None:
-        self.resolver.loaded()
+        if self.awaited is None:
+            self.resolver.loaded()
         self.all_loaded.set()
         _spare_the_collector()
 
+    def complete(self) -> None:
+        """The awaited environment is there, or never will be: nothing is withheld any more."""
+        if self.withheld:
+            self.resolver.publish(self.withheld)
+        self.awaited = self.withheld = None
+        self.resolver.loaded()
 
-def _watcher(settings: Settings, store: Store | None, publisher: _FanOut) -> Watcher | Follower:
+
+def _watcher(settings: Settings, store: Store | None, publisher: FanOut) -> Watcher | Follower:
     if store:
         return Watcher(store, settings.platform, publisher)
     assert settings.agent_dir

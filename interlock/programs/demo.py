@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any
 
@@ -16,6 +17,14 @@ DEMO = EnvironmentId("demo")
 _LOOPBACK = (ip_network("127.0.0.1/32"), ip_network("::1/128"))
 _INSTANCES = {"api": ("api-1", "api-2"), "web": ("web-1",), "postgres": ("postgres-1",)}
 _PORTS = {"api": {"ports": [{"name": "http", "number": 8080, "protocol": "tcp"}]}}
+
+
+@dataclass(slots=True)
+class DemoLoading:
+    """Whether this process has loaded the demo."""
+
+    obstacle: str = "the demo is not loaded yet"
+    """Why its names are not answered; empty once they are."""
 
 
 def demo_bindings(bindings: Iterable[Binding]) -> tuple[Binding, ...]:

@@ -13,7 +13,7 @@ from interlock.client import Client
 from interlock.errors import InterlockError
 from interlock.observe import logs
 from interlock.observe.metrics import Metrics, admin_metrics, resolver_metrics, supervisor_metrics, watcher_metrics
-from interlock.observe.readiness import Readiness, store_connected, zones_loaded
+from interlock.observe.readiness import Readiness, demo_loaded, store_connected, zones_loaded
 from interlock.parts.http import RootToken, admin_part
 from interlock.parts.resolver import ResolverParts
 from interlock.parts.store import open_store
@@ -21,7 +21,7 @@ from interlock.process.embedded import EmbeddedStore
 from interlock.process.lifecycle import run_until_signal, serve
 from interlock.process.state_dir import locked, make_state_directory
 from interlock.process.supervise import Part, Supervisor
-from interlock.programs.demo import DEMO, demo_bindings, load_demo
+from interlock.programs.demo import DEMO, DemoLoading, demo_bindings, load_demo
 from interlock.programs.welcome import Welcome
 from interlock.settings.table import Settings
 from interlock.settings.values import reachable
@@ -45,9 +45,11 @@ def run_up(settings: Settings) -> None:
 async def _serve(settings: Settings, url: str, first: Sequence[Part]) -> None:
     """Runs the parts of ``up`` on the store at ``url``, after the parts in ``first``."""
     store, token = open_store(settings, url), RootToken.of(settings)
-    dns = ResolverParts.of(settings, store, demo_bindings(settings.bind) if settings.demo else settings.bind)
+    bindings = demo_bindings(settings.bind) if settings.demo else settings.bind
+    dns, demo = ResolverParts.of(settings, store, bindings, awaited=DEMO if settings.demo else None), DemoLoading()
     supervisor, counts = Supervisor([*first, *dns.parts]), ApiCounts()
-    readiness = Readiness(supervisor, zones_loaded(dns), store_connected(dns.watcher))
+    checks = (zones_loaded(dns), store_connected(dns.watcher), *((demo_loaded(demo),) if settings.demo else ()))
+    readiness = Readiness(supervisor, *checks)
     metrics = Metrics(
         supervisor_metrics(supervisor),
         resolver_metrics(dns.resolver),
@@ -60,7 +62,7 @@ async def _serve(settings: Settings, url: str, first: Sequence[Part]) -> None:
     async def welcome() -> None:
         await dns.loaded.wait()
         if settings.demo:
-            await _load_demo(Client(admin.url, token.text), settings.platform, dns)
+            await _load_demo(Client(admin.url, token.text), settings.platform, dns, demo)
         address = reachable(*dns.resolver.addresses[0])
         new_token = token.text if token.is_new else None
         click.echo(Welcome(address, admin.url, token.path, new_token, settings.platform, settings.demo))
@@ -68,10 +70,12 @@ async def _serve(settings: Settings, url: str, first: Sequence[Part]) -> None:
     await serve(supervisor, store, welcome)
 
 
-async def _load_demo(client: Client, platform: Platform, dns: ResolverParts) -> None:
+async def _load_demo(client: Client, platform: Platform, dns: ResolverParts, demo: DemoLoading) -> None:
     try:
         revision = await asyncio.to_thread(load_demo, client, platform)
         await dns.wait_for(DEMO, revision)
+        demo.obstacle = ""
     except (InterlockError, TimeoutError) as error:
-        reason = str(error) or "the resolver did not load the demo's commit in time"
-        log.error("demo_not_loaded", extra={"reason": reason})
+        demo.obstacle = str(error) or "the resolver did not load the demo's commit in time"
+        log.error("demo_not_loaded", extra={"reason": demo.obstacle})
+    dns.complete()

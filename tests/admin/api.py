@@ -49,6 +49,11 @@ class Answer:
     body: Any
 
     @property
+    def revision(self) -> int:
+        """The revision in its entity tag."""
+        return int(self.headers["ETag"].strip('"').partition("-")[0])
+
+    @property
     def problem(self) -> str:
         """The kind of problem: the end of its type."""
         assert self.headers["Content-Type"].startswith("application/problem+json"), self

@@ -18,6 +18,7 @@ from resolver.wire.messages import Query, QueryHeader
 from tests import worlds
 from tests.resolver.messages import absolute, answers, error_text, query, read
 from tests.resolver.servers import DEADLINE, ask_tcp, ask_udp, serving
+from tests.waiting import until
 from tests.worlds import NOW, PRODUCTION, PRODUCTION_SOURCE, STAGING_SOURCE, UNBOUND_SOURCE
 from zones.edits import DeleteService, PutInstance, PutRecord, PutService, SetEnabled, apply
 from zones.model import Environment, RecordSet, State
@@ -74,9 +75,7 @@ async def everything_else_is_answered(resolver: Resolver) -> None:
 
 
 async def wait_until_held(resolver: Resolver, number: int) -> None:
-    async with asyncio.timeout(DEADLINE):
-        while resolver.counts.held_pending < number:  # noqa: ASYNC110 nothing tells of it
-            await asyncio.sleep(0.005)
+    await until(lambda: resolver.counts.held_pending >= number)
 
 
 @asynccontextmanager

@@ -15,6 +15,7 @@ from resolver.server import Resolver
 from tests import worlds
 from tests.resolver.messages import query
 from tests.resolver.servers import DEADLINE, ask_tcp, ask_udp, serving
+from tests.waiting import until
 
 PRODUCTION = worlds.compiled(worlds.production())
 STAGING = worlds.compiled(worlds.staging())
@@ -131,15 +132,11 @@ class TestTail:
             await server.start()
             assert path.stat().st_mode & 0o777 == 0o600
             reader, writer = await self.tail(path, b'{"environment": "staging"}')
-            async with asyncio.timeout(DEADLINE):
-                while not resolver.querylog.is_on:  # noqa: ASYNC110 it has no event
-                    await asyncio.sleep(0.005)
+            await until(lambda: resolver.querylog.is_on)
             await ask_some(resolver)
             assert (await self.next_line(reader))["name"] == "nosuch.railway.internal."
             writer.close()
-            async with asyncio.timeout(DEADLINE):
-                while resolver.querylog.is_on:  # noqa: ASYNC110 it has no event
-                    await asyncio.sleep(0.005)
+            await until(lambda: not resolver.querylog.is_on)
             await server.stop()
         assert not path.exists()
 

@@ -29,16 +29,11 @@ from tests.resolver.messages import answers, error_text, query, read
 from tests.resolver.servers import DEADLINE, ask_tcp, ask_udp, serving
 from tests.resolver.test_conformance import CASES as CONFORMANCE
 from tests.resolver.wire.test_parser import CHAIN
+from tests.waiting import until
 
 PRODUCTION = worlds.compiled(worlds.production())
 STAGING = worlds.compiled(worlds.staging())
 SOURCE = worlds.PRODUCTION_SOURCE
-
-
-async def until(condition: Callable[[], bool], deadline: float = DEADLINE) -> None:
-    async with asyncio.timeout(deadline):
-        while not condition():  # noqa: ASYNC110 any condition, not an event
-            await asyncio.sleep(0.005)
 
 
 @pytest.mark.parametrize("asked", ["127.0.0.1", "127.0.0.77", "::1"])

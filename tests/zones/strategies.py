@@ -20,7 +20,8 @@ from zones.edits import (
 )
 from zones.errors import ZonesError
 from zones.keys import PublicKey
-from zones.model import Environment, Port, RecordSet, RecordType, State
+from zones.model import Environment, Port, RecordSet, State
+from zones.records import RecordType
 
 SERVICES = ["api", "db", "web", "*", "up"]  # the last two are refused
 INSTANCES = ["a1", "a2", "_x", "all"]  # so are these

@@ -192,13 +192,13 @@ BAD: dict[str, tuple[Callable[[], object], type[ZonesError], str, str]] = {
         lambda: environment(peers={"a": peer("fd12:1:2:1::100")}),
         Invalid,
         "peers.address",
-        "fd12:1:2:1::100 is no peer's",
+        "fd12:1:2:1::100 is not a peer's address",
     ),
     "peer in another environment": (
         lambda: environment(peers={"a": peer("fd12:1:3::100")}),
         Invalid,
         "peers.address",
-        "no peer's",
+        "is not a peer's address",
     ),
     "one address for two peers": (
         lambda: environment(peers={"a": peer(), "b": peer(number=2)}),

@@ -5,10 +5,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from admin.resources.operations import Probe
-from interlock.observe.readiness import Readiness, host_ready, store_answers, store_connected, zones_loaded
+from interlock.observe.readiness import Readiness, demo_loaded, host_ready, store_answers, store_connected, zones_loaded
 from interlock.parts.resolver import ResolverParts
 from interlock.parts.store_probe import StoreProbe
 from interlock.process.supervise import Supervisor
+from interlock.programs.demo import DEMO, DemoLoading
 from interlock.settings.sources import read_settings
 from store.store import Store
 
@@ -32,6 +33,19 @@ def test_a_resolver_is_ready_once_it_has_loaded_and_stays_ready() -> None:
     resolver.resolver.loaded()
     assert not resolver.watcher.connected
     assert readiness()["names"].ok
+
+
+def test_a_resolver_that_waits_for_the_demo_is_not_ready_when_the_store_is_loaded() -> None:
+    settings, demo = read_settings({"upstream": ["none"]}, {}), DemoLoading()
+    dns = ResolverParts.of(settings, Store(STORE), [], awaited=DEMO)
+    readiness = Readiness(Supervisor([]), zones_loaded(dns), demo_loaded(demo))
+    dns.watcher.publisher.loaded()
+    assert dns.loaded.is_set()
+    assert not readiness()["names"].ok
+    assert readiness()["demo"] == Probe(False, "the demo is not loaded yet")
+    dns.complete()
+    demo.obstacle = ""
+    assert all(probe.ok for probe in readiness().values())
 
 
 def test_a_resolver_with_an_agent_names_the_agent() -> None:

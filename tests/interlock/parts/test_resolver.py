@@ -8,12 +8,16 @@ import pytest
 
 from interlock.parts import resolver
 from interlock.parts.resolver import ResolverParts
+from interlock.programs.demo import DEMO
 from interlock.settings.setting import Raw
 from interlock.settings.sources import read_settings
 from store.store import Store
 from support.endpoints import Endpoint
+from tests import worlds
 from watcher.feed.follower import Follower
 from watcher.watcher import Watcher
+from zones.addresses import resolver_address
+from zones.edits import PutService
 
 
 def built(flags: dict[str, Raw]) -> ResolverParts:
@@ -68,6 +72,30 @@ def test_a_default_address_may_be_missing(
     assert [record.getMessage() for record in caplog.records] == ["address_left_out"]
     asked_for: dict[str, Raw] = {"dns_listen": ["127.0.0.1:1053", "[::1]:1053"]}
     assert len(built(asked_for).resolver._listen) == 2
+
+
+def test_an_awaited_environment_is_not_served_before_it_has_services(resolv_conf: Path) -> None:
+    parts = ResolverParts.of(read_settings({}, {}, program="up"), Store("unix:///nowhere"), [], awaited=DEMO)
+    empty = worlds.compiled(worlds.build(DEMO, 0x5B1E90C4))
+    full = worlds.compiled(worlds.build(DEMO, 0x5B1E90C4, PutService("api")))
+    scopes = parts.resolver._context.scopes
+    parts.fan_out.loaded()
+    parts.fan_out.publish(empty)
+    assert (len(scopes), parts.is_loaded) == (0, False)
+    parts.fan_out.publish(full)
+    assert (len(scopes), parts.is_loaded) == (1, False)
+    parts.fan_out.complete()
+    assert parts.is_loaded
+    parts.fan_out.publish(empty)  # from now on it is as its owner has it
+    assert scopes.scope_of(resolver_address(empty.environment.network), bytes(16)).state.zone is empty
+
+
+def test_an_awaited_environment_that_gets_no_services_is_served_in_the_end(resolv_conf: Path) -> None:
+    parts = ResolverParts.of(read_settings({}, {}, program="up"), Store("unix:///nowhere"), [], awaited=DEMO)
+    parts.fan_out.loaded()
+    parts.fan_out.publish(worlds.compiled(worlds.build(DEMO, 0x5B1E90C4)))
+    parts.fan_out.complete()
+    assert (len(parts.resolver._context.scopes), parts.is_loaded) == (1, True)
 
 
 def test_without_a_store_it_follows_the_agent_of_this_host(resolv_conf: Path) -> None:

@@ -11,9 +11,7 @@ import pytest
 
 from interlock.errors import PartFailed
 from interlock.process.supervise import Part, Supervisor
-from tests.waiting import scaled
-
-DEADLINE = scaled(5.0)  # seconds
+from tests.waiting import until
 
 
 class Recorded:
@@ -40,12 +38,6 @@ class Recorded:
             self._crashes[name].set_exception(error)
         else:
             self._crashes[name].set_result(None)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE):
-        while not condition():  # noqa: ASYNC110 what is waited for is no event
-            await asyncio.sleep(0.001)
 
 
 async def test_parts_start_in_order_and_stop_in_reverse() -> None:

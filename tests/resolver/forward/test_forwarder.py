@@ -29,7 +29,7 @@ from tests.resolver.forward.shell import Client, Clock, forwarding, isolated, wo
 from tests.resolver.forward.test_answers import ADDRESS, rdata_of
 from tests.resolver.messages import error_text, query
 from tests.resolver.servers import DEADLINE
-from tests.resolver.test_server import until
+from tests.waiting import until
 
 HOUR = 3600.0
 servfail = says(rcode=SERVFAIL)
