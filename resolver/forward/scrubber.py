@@ -2,8 +2,8 @@
 
 A response is put in order, and only what belongs to the question is kept: the CNAMEs from the queried name, each once
 and in order, then the records of the queried type at their end [14, 15], and none of any other name; in a negative
-answer the SOA alone [16]. A client that set DO also gets the signatures of all that, and the proofs of a
-negative answer.
+answer the SOA alone [16]. Where a DNAME came without the CNAME that it stands for, that is made here (RFC 6672 §3.4).
+A client that set DO also gets the signatures of all that, and the proofs of a negative answer.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from resolver.forward.exchange import Question
 from resolver.wire.messages import CLASS_IN, Rcode, Record, Reply, Response
-from zones.names import Name
+from zones.names import MAX_NAME, ROOT, Name
 from zones.records import Opaque, RRset, RRType, Soa
 
 MAX_CHAIN = 16  # CNAMEs; twice what `answer` follows, for other resolvers follow more
@@ -50,6 +50,8 @@ def scrub(question: Question, response: Response, *, is_protected: bool) -> Outc
     if response.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN):
         return Useless(Rcode(response.rcode).name if response.rcode in set(Rcode) else f"RCODE{response.rcode}")
     rrsets = _group(response.answer)
+    if question.qtype == RRType.CNAME and (alias := _alias_at(question.qname, rrsets)):
+        rrsets[question.qname, RRType.CNAME, 0] = alias
     chain = _follow(question, rrsets)
     if chain is None:
         return Useless(f"more than {MAX_CHAIN} CNAME records in a row, or a loop of them")
@@ -98,13 +100,34 @@ def _follow(question: Question, rrsets: dict[RRsetKey, RRset]) -> tuple[RRset, .
     name = question.qname
     if question.qtype in (RRType.CNAME, RRType.ANY, RRSIG):
         return ()  # these are asked of the alias itself
-    while (name, question.qtype, 0) not in rrsets and (alias := rrsets.get((name, RRType.CNAME, 0))):
+    while (name, question.qtype, 0) not in rrsets and (alias := _alias_at(name, rrsets)):
         if len(chain) == MAX_CHAIN:
             return None
-        alias = replace(alias, rdatas=alias.rdatas[:1])  # RFC 2181 §10.1: there is only one
         chain.append(alias)
         name = _target(alias)
     return tuple(chain)
+
+
+def _alias_at(name: Name, rrsets: dict[RRsetKey, RRset]) -> RRset | None:
+    """The CNAME of ``name``: the one that was sent, or the one that a DNAME above ``name`` stands for."""
+    if alias := rrsets.get((name, RRType.CNAME, 0)):
+        return replace(alias, rdatas=alias.rdatas[:1])  # RFC 2181 §10.1: there is only one
+    above = name
+    while above != ROOT:
+        above = above.parent
+        if dname := rrsets.get((above, DNAME, 0)):
+            return _synthesize(name, dname)
+    return None
+
+
+def _synthesize(name: Name, dname: RRset) -> RRset | None:
+    """The CNAME of ``name`` by ``dname``, with its TTL (RFC 6672 §3.1); None where it would be too long for a name."""
+    target = dname.rdatas[0]
+    assert isinstance(target, Opaque)
+    prefix = name[: len(name) - len(dname.name)]
+    if len(prefix) + len(target.octets) > MAX_NAME:
+        return None
+    return RRset(name, RRType.CNAME, dname.ttl, (Name(prefix + target.octets.lower()),))
 
 
 def _target(alias: RRset) -> Name:

@@ -18,6 +18,7 @@ from zones.names import Name
 from zones.records import Opaque, RRType, type_name
 
 QNAME = "www.liar.example."
+SIGNATURE = "13 3 300 20300101000000 20200101000000 1 liar.example. AAAA"
 SOA = liar.SOA
 
 
@@ -99,6 +100,61 @@ def test_a_chain_without_an_end_goes_on_there() -> None:
     assert lines(outcome.reply) == ["www CNAME 1", "a CNAME 1"]
 
 
+class TestDname:
+    """RFC 6672 §3.4: a DNAME is followed also where no CNAME comes with it."""
+
+    DNAME = "liar.example. 300 IN DNAME Other.Example."
+    END = "www.other.example. 60 IN A 192.0.2.1"
+
+    @pytest.mark.parametrize("order", list(itertools.permutations((DNAME, END))))
+    def test_its_cname_is_made_where_it_is_missing(self, order: tuple[str, ...]) -> None:
+        outcome = scrubbed(*order)
+        assert lines(outcome) == ["www CNAME 1", "www A 1"]
+        assert isinstance(outcome, Reply)
+        assert str(outcome.answer[0]) == "www.liar.example. 300 IN CNAME www.other.example."
+
+    def test_a_cname_that_was_sent_goes_first(self) -> None:
+        sent = "@ 20 IN CNAME sent.other.example.", "sent.other.example. 60 IN A 192.0.2.1"
+        outcome = scrubbed(self.DNAME, self.END, *sent)
+        assert isinstance(outcome, Reply)
+        assert [str(rrset.name) for rrset in outcome.answer] == [QNAME, "sent.other.example."]
+
+    def test_it_says_nothing_of_its_own_name(self) -> None:
+        own = "@ 300 IN DNAME other.example."
+        assert isinstance(scrubbed(own, "other.example. 60 IN A 192.0.2.1"), Useless)
+        assert lines(scrubbed(own, "@ 60 IN A 192.0.2.1")) == ["www A 1"]
+
+    def test_it_leads_to_an_alias_and_an_alias_to_it(self) -> None:
+        outcome = scrubbed(
+            "@ 300 IN CNAME a.b.third.example.",
+            "third.example. 300 IN DNAME fourth.example.",
+            "a.b.fourth.example. 300 IN CNAME end.example.",
+            "end.example. 300 IN A 192.0.2.1",
+        )
+        assert lines(outcome) == ["www CNAME 1", "a CNAME 1", "a CNAME 1", "end A 1"]
+
+    def test_who_asks_for_the_alias_gets_the_one_that_was_made(self) -> None:
+        assert lines(scrubbed(self.DNAME, qtype="CNAME")) == ["www CNAME 1"]
+
+    def test_who_asks_for_dnssec_gets_the_dname_too(self) -> None:
+        signature = f"liar.example. 300 IN RRSIG DNAME {SIGNATURE}"
+        outcome = scrubbed(self.DNAME, signature, self.END, dnssec_ok=True)
+        assert lines(outcome) == ["liar TYPE39 1", "liar TYPE46 1", "www CNAME 1", "www A 1"]
+
+    def test_without_its_end_the_target_is_asked_for(self) -> None:
+        outcome = scrubbed(self.DNAME)
+        assert isinstance(outcome, Unfinished)
+        assert outcome.target == Name.parse("www.other.example")
+
+    def test_a_loop_of_it_is_useless(self) -> None:
+        outcome = scrubbed("liar.example. 300 IN DNAME other.example.", "other.example. 300 IN DNAME liar.example.")
+        assert isinstance(outcome, Useless)
+
+    def test_a_name_that_would_be_too_long_is_none(self) -> None:
+        long = ".".join(["x" * 62] * 4)
+        assert isinstance(scrubbed(f"liar.example. 300 IN DNAME {long}."), Useless)
+
+
 @pytest.mark.parametrize("authority", [(SOA,), (SOA, "liar.example. 300 IN NS ns.liar.example.")])
 def test_a_chain_to_nothing_ends_with_the_soa(authority: tuple[str, ...]) -> None:
     outcome = scrubbed(*CHAIN[:2], authority=authority)
@@ -148,7 +204,6 @@ def test_what_is_no_answer(outcome: Outcome, reason: str) -> None:
     assert reason in outcome.reason
 
 
-SIGNATURE = "13 3 300 20300101000000 20200101000000 1 liar.example. AAAA"
 SIGNED = (
     f"b.liar.example. 300 IN RRSIG A {SIGNATURE}",
     f"@ 300 IN RRSIG CNAME {SIGNATURE}",
@@ -200,6 +255,7 @@ RECORD = st.one_of(
     ),
     st.tuples(st.sampled_from(NAMES), st.integers(0, 3)).map(lambda it: f"{it[0]} 300 IN A 192.0.2.{it[1]}"),
     st.sampled_from(NAMES).map(lambda name: f"{name} 300 IN AAAA 2001:db8::1"),
+    st.sampled_from(NAMES).map(lambda name: f"liar.example. 300 IN DNAME {name.replace('@', 'www.example.')}"),
     st.sampled_from(NAMES).map(lambda name: f"{name} 300 IN RRSIG A {SIGNATURE}"),
 )
 
@@ -214,8 +270,8 @@ def test_whatever_is_said_clients_are_told_a_chain_and_its_end(
     answer = outcome.reply.answer if isinstance(outcome, Unfinished) else outcome.answer
     name = Name.parse(QNAME)
     for rrset in answer:
-        assert rrset.name == name or rrset.rtype == 46
-        assert rrset.rtype in ((1, 5, 46) if dnssec_ok else (1, 5))
+        assert rrset.name == name or rrset.rtype in (39, 46)
+        assert rrset.rtype in ((1, 5, 39, 46) if dnssec_ok else (1, 5))
         if rrset.rtype == RRType.CNAME:
             assert len(rrset.rdatas) == 1
             target = rrset.rdatas[0]
