@@ -229,6 +229,10 @@ FORWARD_STALE = FORWARDER.counter(
         "No upstream resolver answers; names outside the platform resolve only while the cache has them",
     ),
 )
+FORWARD_LATE = FORWARDER.counter(
+    "interlock_forward_late_total",
+    "Answers of upstream resolvers that came after their clients had been answered SERVFAIL; they are cached.",
+)
 FORWARD_REFUSED = FORWARDER.counter(
     "interlock_forward_refused_total",
     "DNS queries for forwarded names that were turned away, because too many were waiting for an upstream resolver.",

@@ -115,6 +115,7 @@ def _forwarder(forwarder: Forwarder) -> Iterator[Metric]:
     yield catalogue.FORWARD_JOINED.one(counts.joined)
     yield catalogue.FORWARD_PREFETCHED.one(counts.prefetched)
     yield catalogue.FORWARD_STALE.one(counts.stale)
+    yield catalogue.FORWARD_LATE.one(counts.late)
     yield catalogue.FORWARD_REFUSED.one(counts.refused)
     yield catalogue.FORWARD_FORGED.one(pool.forged)
     yield catalogue.FORWARD_CACHE_ENTRIES.one(forwarder.cached)

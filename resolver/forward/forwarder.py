@@ -5,8 +5,9 @@
     ask           which upstream answers?        pool     the best upstream, then the next if that one is late
     store         keep the answer                cache
 
-An answer whose TTL is over is kept for a day in case no upstream answers (RFC 8767): a client that has waited for
-`STALE_AFTER` gets it while the look-up goes on.
+There are two timers (RFC 8767 §5). Clients wait for `RESPONSE_TIMER`, and no longer: then they get SERVFAIL. The
+look-up goes on for `RESOLUTION_TIMER`, and what it brings answers the next who asks. An answer whose TTL is over is
+kept for a day in case no upstream answers: once a look-up has taken `STALE_AFTER`, clients get it in the meantime.
 """
 
 from __future__ import annotations
@@ -24,11 +25,15 @@ from resolver.forward.upstream import Routes
 from resolver.wire.messages import ErrorCode, ExtendedError, Forward, Rcode, Reply
 from zones.names import EnvironmentId, Name
 
-DEADLINE = 0.95  # seconds for a look-up: with our own work, an answer or a failure within a second [5]
+RESPONSE_TIMER = 0.95  # seconds that a client waits: with our own work, an answer or a failure within a second [5]
+RESOLUTION_TIMER = 10.0  # seconds for a look-up (RFC 8767 §5: 10 to 30); nobody who asked is still there after that
 STALE_AFTER = 0.4  # seconds; RFC 8767 §5 suggests 1.8, but our clients' patience is shorter
-MOST_IN_FLIGHT = 2048  # questions, each with a socket; beyond that someone floods us, and a failure is the right answer
+MOST_IN_FLIGHT = 2048  # questions, each with sockets; beyond that someone floods us, and a failure is the right answer
+MOST_OVERDUE = 512  # questions that outlast their clients; dead upstreams of one domain leave room for all others
 MOST_WAITING = 10_000  # queries of all clients, some 40 MB; many may wait for one look-up
 MOST_OF_ONE_CLIENT = 256  # queries that wait; the others are for other clients
+
+_NOT_IN_TIME = "no upstream resolver has answered in time: ask again"
 
 
 @dataclass(slots=True)
@@ -50,8 +55,23 @@ class ForwardCounts:
     stale: int = 0
     """Replies with an answer whose TTL was over, because no upstream answered."""
 
+    late: int = 0
+    """Answers that came when no client waited for them any more; they are kept for the next who asks."""
+
     refused: int = 0
     """Queries that were not forwarded because too many were waiting."""
+
+
+@dataclass(frozen=True, slots=True)
+class _LookUp:
+    """A question that is in flight."""
+
+    task: asyncio.Task[Reply]
+    started: float  # in the event loop's time
+
+    def time_until(self, seconds: float) -> float:
+        """How much is left of the first ``seconds`` after its start; 0 if they are over."""
+        return max(0.0, self.started + seconds - asyncio.get_running_loop().time())
 
 
 class Forwarder:
@@ -62,13 +82,14 @@ class Forwarder:
         self.pool = UpstreamPool(routes, tls, clock)
         self._clock = clock
         self._cache = Cache()
-        self._in_flight: dict[CacheKey, asyncio.Task[Reply]] = {}
+        self._in_flight: dict[CacheKey, _LookUp] = {}
+        self._overdue: set[CacheKey] = set()
         self._clients: Counter[bytes] = Counter()
         self._waiting = 0
 
     async def close(self) -> None:
         """Ends all look-ups that are in flight."""
-        lookups = list(self._in_flight.values())
+        lookups = [lookup.task for lookup in self._in_flight.values()]
         for lookup in lookups:
             lookup.cancel()
         await asyncio.gather(*lookups, return_exceptions=True)
@@ -132,7 +153,7 @@ class Forwarder:
         return may_one_more and (key in self._in_flight or self._has_room())
 
     def _has_room(self) -> bool:
-        return len(self._in_flight) < MOST_IN_FLIGHT
+        return len(self._in_flight) - len(self._overdue) < MOST_IN_FLIGHT
 
     async def _join(self, key: CacheKey) -> Reply:
         if lookup := self._in_flight.get(key):
@@ -141,29 +162,41 @@ class Forwarder:
             self.counts.misses += 1
             lookup = self._start(key)
         entry = self._cache.find(key, self._clock())
+        patience = lookup.time_until(STALE_AFTER) if entry else RESPONSE_TIMER
         # `wait` does not cancel the look-up: a client that gives up does not end it for the others.
-        done, _ = await asyncio.wait({lookup}, timeout=STALE_AFTER if entry else None)
-        reply = lookup.result() if done else None
-        if entry and (reply is None or reply.rcode == Rcode.SERVFAIL):
-            return self._stale(entry)
-        assert reply is not None
-        return reply
+        done, _ = await asyncio.wait({lookup.task}, timeout=patience)
+        reply = lookup.task.result() if done else fail(ErrorCode.NO_REACHABLE_AUTHORITY, _NOT_IN_TIME)
+        return self._stale(entry) if entry and reply.rcode == Rcode.SERVFAIL else reply
 
-    def _start(self, key: CacheKey) -> asyncio.Task[Reply]:
-        lookup = asyncio.create_task(self._ask(key))
+    def _start(self, key: CacheKey) -> _LookUp:
+        lookup = _LookUp(asyncio.create_task(self._ask(key)), asyncio.get_running_loop().time())
         self._in_flight[key] = lookup
-        lookup.add_done_callback(lambda _: self._in_flight.pop(key))
+        lookup.task.add_done_callback(lambda _: self._in_flight.pop(key))
         return lookup
 
     async def _ask(self, key: CacheKey) -> Reply:
         _, question = key
+        timer = asyncio.timeout(RESOLUTION_TIMER)
+        overdue = asyncio.get_running_loop().call_later(RESPONSE_TIMER, self._note_overdue, key, timer)
         try:
-            async with asyncio.timeout(DEADLINE):
+            async with timer:
                 reply = await self.pool.ask(question)
         except TimeoutError:
-            reply = fail(ErrorCode.NO_REACHABLE_AUTHORITY, "no upstream resolver answered in time")
+            reply = fail(ErrorCode.NO_REACHABLE_AUTHORITY, _NOT_IN_TIME)
+        finally:
+            overdue.cancel()
+            is_overdue = key in self._overdue
+            self._overdue.discard(key)
+        self.counts.late += is_overdue and reply.rcode != Rcode.SERVFAIL
         self._cache.store(key, reply, self._clock())
         return reply
+
+    def _note_overdue(self, key: CacheKey, timer: asyncio.Timeout) -> None:
+        """The clients that asked first wait no longer: ends the look-up if there are too many like it."""
+        if len(self._overdue) < MOST_OVERDUE:
+            self._overdue.add(key)
+        else:
+            timer.reschedule(asyncio.get_running_loop().time())
 
     def _stale(self, entry: CacheEntry) -> Reply:
         self.counts.stale += 1

@@ -20,8 +20,10 @@ from resolver.special import special_zone
 from resolver.wire.messages import ErrorCode, ExtendedError, Rcode, Reply
 from zones.names import Name
 
-ATTEMPTS = 3  # at least, within the deadline of a look-up
+ATTEMPTS = 3  # at least, within the time that clients wait
 RETRY = 0.35  # seconds before one upstream is asked again: packets get lost, but most late answers still arrive
+SILENCE = 1.0  # seconds before the best upstream is asked once more where none has said anything; then twice as many
+LATE = 0.95  # seconds after which an upstream that has not answered counts as failed, though it is still listened to
 WORTH_LOGGING = 3  # failures of an upstream in a row: one is usual, three are some seconds of silence
 
 log = logging.getLogger(__name__)
@@ -63,38 +65,49 @@ class UpstreamPool:
 
     async def _hedge(self, question: Question) -> Reply | Unfinished:
         """The first useful answer; an upstream is asked when the one before it is late or has failed."""
-        upstreams, asked = self._ranked(question), set[Upstream]()
+        upstreams, asked, silence = self._ranked(question), set[Upstream](), SILENCE
         asking: set[asyncio.Task[Outcome]] = set()
-        failure = Useless("there is none")
+        failure: Useless | None = None
         try:
             while upstreams or asking:
-                patience = None
+                patience = None if failure else silence
                 if upstreams:
                     upstream = upstreams.pop(0)
                     asked.add(upstream)
                     asking.add(asyncio.create_task(self._ask_one(upstream, question)))
                     is_retry = bool(upstreams) and upstreams[0] in asked
-                    patience = RETRY if is_retry else self.health[upstream].hedge_delay if upstreams else None
+                    if upstreams:
+                        patience = RETRY if is_retry else self._health(upstream).hedge_delay
                 done, asking = await asyncio.wait(asking, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
                 for outcome in [task.result() for task in done]:
                     if not isinstance(outcome, Useless):
                         return outcome
                     failure = outcome
+                if not upstreams and not done:  # all packets may be lost, or the network was away: once more
+                    upstreams, silence = self._ranked(question)[:1], 2 * silence
         finally:
             for task in asking:
                 task.cancel()
             await asyncio.gather(*asking, return_exceptions=True)
-        return fail(ErrorCode.NO_REACHABLE_AUTHORITY, f"no upstream resolver gave an answer: {failure.reason}")
+        reason = failure.reason if failure else "there is none"
+        return fail(ErrorCode.NO_REACHABLE_AUTHORITY, f"no upstream resolver gave an answer: {reason}")
 
     def _ranked(self, question: Question) -> list[Upstream]:
         """The upstreams in the order in which to ask them, the best first. Few are repeated, for packets get lost."""
         now = self._clock()
-        ranked = sorted(self._routes.upstreams(question.qname), key=lambda upstream: self.health[upstream].rank(now))
+        ranked = sorted(self._routes.upstreams(question.qname), key=lambda upstream: self._health(upstream).rank(now))
         return (ranked * ATTEMPTS)[: max(len(ranked), ATTEMPTS)]
 
     async def _ask_one(self, upstream: Upstream, question: Question) -> Outcome:
-        health, loop = self.health[upstream], asyncio.get_running_loop()
+        health, loop = self._health(upstream), asyncio.get_running_loop()
         started, answered = loop.time(), health.answered
+
+        def note_late() -> None:
+            # It must not be the first again, unless it has answered another question since.
+            if health.answered == answered:
+                self._failed(upstream, "it is late")
+
+        late = loop.call_later(LATE, note_late)
         self.queries[str(upstream)] += 1
         try:
             response = await self._exchanger.ask(upstream, question)
@@ -102,11 +115,11 @@ class UpstreamPool:
             self._failed(upstream, str(error))
             return Useless(str(error))
         except asyncio.CancelledError:
-            # Another upstream was faster, or time is up. If this one was late, and has answered no other question
-            # since, it must not be the first again.
-            if loop.time() - started >= health.hedge_delay and health.answered == answered:
-                self._failed(upstream, "it is late")
+            if health.hedge_delay <= loop.time() - started < LATE:  # another upstream was faster
+                note_late()
             raise
+        finally:
+            late.cancel()
         outcome = scrub(question, response, is_protected=upstream.is_protected)
         if isinstance(outcome, Useless):
             self._failed(upstream, outcome.reason)
@@ -114,9 +127,12 @@ class UpstreamPool:
         health.succeeded(loop.time() - started)
         return outcome
 
+    def _health(self, upstream: Upstream) -> Health:
+        return self.health.setdefault(upstream, Health())
+
     def _failed(self, upstream: Upstream, reason: str) -> None:
         self.failures[str(upstream)] += 1
-        if self.health[upstream].failed(self._clock()) == WORTH_LOGGING:
+        if self._health(upstream).failed(self._clock()) == WORTH_LOGGING:
             details = {"upstream": str(upstream), "failures": WORTH_LOGGING, "reason": reason}
             log.warning("upstream_failed", extra=details)
 

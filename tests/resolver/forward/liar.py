@@ -27,6 +27,7 @@ from support.endpoints import Endpoint
 ZONE = "liar.example."
 SOA = f"{ZONE} 600 IN SOA ns.{ZONE} hostmaster.{ZONE} 1 3600 600 86400 60"
 SLOW = 0.9  # seconds
+OVERDUE = 1.3  # seconds; later than any client waits
 
 Message = dns.message.Message
 
@@ -332,6 +333,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "silent": silent,
     "late": says(*SMALL, "@ 300 IN AAAA 2001:db8::1", after=0.2),
     "slow": says(*SMALL, after=SLOW),
+    "overdue": says(*SMALL, after=OVERDUE),
     "garbage": _garbage,
     "broken": _broken,
     "wrongid": _wrong_id,

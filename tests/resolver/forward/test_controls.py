@@ -37,7 +37,7 @@ def passes_on_what_it_hears(patch: pytest.MonkeyPatch) -> None:
 
 
 def is_patient(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(forwarder, "DEADLINE", 2.0)
+    patch.setattr(forwarder, "RESPONSE_TIMER", 2.0)
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,79 @@ class TestCache:
             assert liar.count() == 4
 
 
+class TestTimers:
+    """RFC 8767 §5: clients wait for the one timer, the look-up goes on until the other."""
+
+    @pytest.mark.parametrize("transport", Transport)
+    async def test_a_late_answer_is_kept_for_the_next_who_asks(self, transport: Transport) -> None:
+        async with lying() as liar, forwarding(liar) as client:
+            first = await client.ask("overdue", transport=transport)
+            assert (first.rcode(), extended(first)) == (dns.rcode.SERVFAIL, [ErrorCode.NO_REACHABLE_AUTHORITY])
+            assert "ask again" in error_text(first)
+            assert client.took >= forwarder.RESPONSE_TIMER
+            await until(lambda: not client.forwarder.in_flight)
+            asked = liar.count()
+            assert rdata_of(await client.ask("overdue", transport=transport)) == ADDRESS
+            assert client.took < 0.2
+            assert (liar.count(), client.forwarder.counts.late) == (asked, 1)
+
+    async def test_who_asks_in_the_meantime_waits_for_the_same_look_up(self) -> None:
+        async with lying() as liar, forwarding(liar) as client:
+            assert (await client.ask("overdue")).rcode() == dns.rcode.SERVFAIL
+            assert rdata_of(await client.ask("overdue")) == ADDRESS
+            assert client.forwarder.counts.joined == 1
+            assert client.health(liar).failures == 0
+
+    async def test_one_that_is_stale_is_given_at_once_while_a_look_up_is_late(self) -> None:
+        clock = Clock()
+        async with lying(always=small) as liar, forwarding(liar, clock=clock) as client:
+            await client.ask("overdue")
+            liar.always = None
+            clock.now += HOUR
+            for least, most in ((forwarder.STALE_AFTER, forwarder.STALE_AFTER + 0.3), (0.0, 0.2)):
+                assert extended(await client.ask("overdue")) == [ErrorCode.STALE_ANSWER]
+                assert least <= client.took < most
+            await until(lambda: not client.forwarder.in_flight)
+            assert not extended(await client.ask("overdue"))
+
+    async def test_a_look_up_ends_and_is_then_a_failure(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(forwarder, "RESOLUTION_TIMER", 1.2)
+        async with lying(always=silent) as liar, forwarding(liar, clock=Clock()) as client:
+            await client.ask("small")
+            await until(lambda: not client.forwarder.in_flight)
+            asked = liar.count()
+            answer = await client.ask("small")
+            assert (answer.rcode(), liar.count()) == (dns.rcode.SERVFAIL, asked)
+            assert client.took < 0.2
+
+    async def test_a_silent_one_is_asked_again_now_and_then(self) -> None:
+        """It may be back before the look-up ends: nobody should have to wait for that."""
+        async with lying(always=silent) as liar, forwarding(liar) as client:
+            await client.ask("small")
+            assert liar.count() == ATTEMPTS
+            liar.always = None
+            await until(lambda: not client.forwarder.in_flight)
+            assert liar.count() == ATTEMPTS + 1
+            assert rdata_of(await client.ask("small")) == ADDRESS
+            assert client.took < 0.2
+
+    async def test_an_answer_late_by_the_first_timer_counts_against_its_upstream(self) -> None:
+        async with lying(always=silent) as liar, forwarding(liar) as client:
+            await client.ask("small")
+            await until(lambda: client.health(liar).failures > 0)
+            assert client.forwarder.in_flight
+
+    async def test_late_look_ups_leave_room_for_others(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(forwarder, "MOST_OVERDUE", 2)
+        monkeypatch.setattr(forwarder, "MOST_IN_FLIGHT", 5)
+        async with lying(always=silent) as liar, forwarding(liar) as client:
+            await asyncio.gather(*(client.ask(f"small-{number}") for number in range(5)))
+            await until(lambda: client.forwarder.in_flight == 2)
+            liar.always = small
+            answers = await asyncio.gather(*(client.ask(f"small-other{number}") for number in range(5)))
+            assert {rdata_of(answer) for answer in answers} == {ADDRESS}
+
+
 class TestStale:
     """RFC 8767: the last good answer is better than none."""
 
@@ -192,7 +265,10 @@ class TestStale:
         ("label", "rcode", "code"),
         [("small", "NOERROR", ErrorCode.STALE_ANSWER), ("nxdomain", "NXDOMAIN", ErrorCode.STALE_NXDOMAIN_ANSWER)],
     )
-    async def test_upstreams_are_dead_for_an_hour(self, label: str, rcode: str, code: ErrorCode) -> None:
+    async def test_upstreams_are_dead_for_an_hour(
+        self, label: str, rcode: str, code: ErrorCode, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(forwarder, "RESOLUTION_TIMER", 1.0)
         clock = Clock()
         async with lying() as liar, forwarding(liar, clock=clock) as client:
             before = await client.ask(label)
@@ -427,7 +503,8 @@ class TestLimits:
             clock.now += HOUR
             assert extended(await client.ask("brief")) == [ErrorCode.STALE_ANSWER]
 
-    async def test_nothing_is_left_behind(self) -> None:
+    async def test_nothing_is_left_behind(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(forwarder, "RESOLUTION_TIMER", 1.0)
         async with lying(always=silent) as liar, forwarding(liar) as client:
             before = asyncio.all_tasks()
             sockets = open_sockets()
