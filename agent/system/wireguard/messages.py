@@ -22,6 +22,7 @@ from dataclasses import replace
 from itertools import islice
 from struct import Struct, pack
 from sys import byteorder
+from typing import NamedTuple
 
 from agent.keys import PrivateKey
 from agent.plan.peers import (
@@ -157,22 +158,29 @@ def _write_endpoint(text: str) -> bytes:
 # The description of a device
 
 
-class TunnelReader:
-    """Reads the messages of one device, and caches the decoded allowed addresses of each peer.
+class _Decoded(NamedTuple):
+    key: PublicKey
+    peer: ActualPeer
+    allowed: bytes  # what the kernel says of the peer's allowed addresses
 
-    They are most of a device's state and seldom change, so octets that are the same as the last time give the same
-    set: a device of 100,000 addresses with nothing new is read without decoding one of them.
+
+class TunnelReader:
+    """Reads the messages of one device, and remembers what it has decoded.
+
+    Most peers are as they were at the last reading, octet for octet; of most others only the counters have changed. So
+    a device of 100,000 addresses with nothing new is read without decoding one of them.
     """
 
     def __init__(self) -> None:
-        self._known: dict[bytes, tuple[frozenset[Address], bool]] = {}
+        self._peers: dict[bytes, _Decoded] = {}  # by all that the kernel says of each
+        self._by_allowed: dict[bytes, ActualPeer] = {}
 
     def read(self, messages: Iterable[bytes]) -> Tunnel:
         """The device that ``messages`` describe. Raises ``ValueError`` where they are malformed."""
         public_key: PublicKey | None = None
         port = 0
         peers: dict[PublicKey, ActualPeer] = {}
-        used: dict[bytes, tuple[frozenset[Address], bool]] = {}
+        decoded: dict[bytes, _Decoded] = {}
         for message in messages:
             for kind, value in _attributes(message):
                 if kind == _DEVICE_PUBLIC_KEY:
@@ -181,35 +189,31 @@ class TunnelReader:
                     port = int.from_bytes(value, byteorder)
                 elif kind == _DEVICE_PEERS:
                     for _, described in _attributes(value):
-                        key, peer = self._read_peer(described, used)
+                        key, peer, _ = decoded[described] = self._peers.get(described) or self._decode(described)
                         peers[key] = _joined(peers[key], peer) if key in peers else peer
-        self._known = used
+        self._peers = decoded
+        self._by_allowed = {one.allowed: one.peer for one in decoded.values()}
         return Tunnel(public_key, port, peers)
 
-    def _read_peer(
-        self, described: bytes, used: dict[bytes, tuple[frozenset[Address], bool]]
-    ) -> tuple[PublicKey, ActualPeer]:
+    def _decode(self, described: bytes) -> _Decoded:
         values = dict(_attributes(described))
+        if _PEER_KEY not in values:
+            raise ValueError("a peer without a public key")
         block = values.get(_PEER_ALLOWED, b"")
-        found = self._known.get(block)
-        if found is None:
-            found = _read_allowed(block)
-        used[block] = found
+        same = self._by_allowed.get(block)
+        allowed_ips, is_foreign = (same.allowed_ips, same.is_foreign) if same else _read_allowed(block)
         handshake = values.get(_PEER_HANDSHAKE)
         seconds, nanoseconds = _TIMESPEC.unpack(handshake) if handshake else (0, 0)
         peer = ActualPeer(
             endpoint=_read_endpoint(values.get(_PEER_ENDPOINT, b"")),
-            allowed_ips=found[0],
+            allowed_ips=allowed_ips,
             keepalive=int.from_bytes(values.get(_PEER_KEEPALIVE, b""), byteorder),
             handshake=seconds + nanoseconds / 1e9,
             received=int.from_bytes(values.get(_PEER_RECEIVED, b""), byteorder),
             sent=int.from_bytes(values.get(_PEER_SENT, b""), byteorder),
-            is_foreign=found[1],
+            is_foreign=is_foreign,
         )
-        try:
-            return _read_key(values[_PEER_KEY]), peer
-        except KeyError:
-            raise ValueError("a peer without a public key") from None
+        return _Decoded(_read_key(values[_PEER_KEY]), peer, block)
 
 
 _TIMESPEC = Struct("=qq")  # struct __kernel_timespec

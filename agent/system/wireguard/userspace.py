@@ -180,13 +180,14 @@ def _lines(step: PeerStep) -> Iterator[str]:
 
 
 class TunnelReader:
-    """Reads the answers to ``get=1``, and caches the decoded allowed addresses of each peer.
+    """Reads the answers to ``get=1``, and remembers what it has decoded.
 
-    They are most of the answer and seldom change: lines that are the same as the last time give the same set.
+    Most peers are as they were in the last answer, to the letter; of most others only the counters have changed.
     """
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[frozenset[Address], bool]] = {}
+        self._peers: dict[str, tuple[PublicKey, ActualPeer]] = {}  # by all lines of each
+        self._by_allowed: dict[str, ActualPeer] = {}  # by the lines of their allowed addresses
 
     def read(self, answer: str) -> Tunnel:
         """The device that ``answer`` describes; ``answer`` may end with its ``errno`` line."""
@@ -194,16 +195,24 @@ class TunnelReader:
         values = _values(device)
         private = values.get("private_key", "0")
         public_key = PrivateKey(bytes.fromhex(private)).public if int(private, 16) else None
-        peers: dict[PublicKey, ActualPeer] = {}
-        used: dict[str, tuple[frozenset[Address], bool]] = {}
-        for lines in described:
-            key, rest = lines[:_KEY_DIGITS], lines[_KEY_DIGITS + 1 :]
-            start = rest.find("allowed_ip=")
-            about, block = (rest, "") if start < 0 else (rest[:start], rest[start:])
-            found = used[block] = self._known.get(block) or _read_allowed(block)
-            peers[PublicKey(b64encode(bytes.fromhex(key)).decode())] = _read_peer(_values(about), *found)
-        self._known = used
-        return Tunnel(public_key, int(values.get("listen_port", "0")), peers)
+        decoded = {lines: self._peers.get(lines) or self._decode(lines) for lines in described}
+        self._peers = decoded
+        self._by_allowed = {_allowed_lines(lines): peer for lines, (_, peer) in decoded.items()}
+        return Tunnel(public_key, int(values.get("listen_port", "0")), dict(decoded.values()))
+
+    def _decode(self, lines: str) -> tuple[PublicKey, ActualPeer]:
+        key, rest = lines[:_KEY_DIGITS], lines[_KEY_DIGITS + 1 :]
+        allowed = _allowed_lines(rest)
+        same = self._by_allowed.get(allowed)
+        allowed_ips, is_foreign = (same.allowed_ips, same.is_foreign) if same else _read_allowed(allowed)
+        peer = _read_peer(_values(rest.removesuffix(allowed)), allowed_ips, is_foreign)
+        return PublicKey(b64encode(bytes.fromhex(key)).decode()), peer
+
+
+def _allowed_lines(lines: str) -> str:
+    """The end of a peer's ``lines``, which says what is allowed to it."""
+    start = lines.find("allowed_ip=")
+    return "" if start < 0 else lines[start:]
 
 
 def _values(lines: str) -> dict[str, str]:
