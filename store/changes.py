@@ -16,8 +16,8 @@ from store.index import split_hosts
 from store.scripts import read_script
 from zones.names import EnvironmentId
 
-CHANGES_WAIT = 1.0  # seconds that a read waits for a change; so long may a dead connection go unnoticed
-CHANGES_WAIT_MARGIN = 2.0  # seconds on top of it, after which a server that sends no empty reply either is given up
+CHANGES_WAIT = 1.0  # seconds that a read waits for a change; a dead connection is noticed a little later
+CHANGES_WAIT_MARGIN = 2.0  # seconds more, after which a server that has not replied at all counts as gone
 CHANGES_READ = 10_000  # changes in one read; a reader that is far behind needs several
 CHANGES_KEPT = 100_000  # at the design figure of 1,000 commits a second, a reader may be away for 100 s
 

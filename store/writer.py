@@ -29,8 +29,8 @@ from zones.edits import Edit, must_exist
 from zones.model import Environment
 from zones.names import EnvironmentId
 
-MAX_ATTEMPTS = 20  # more than a handful of processes need; after them the caller gets the conflict, before it times out
-PAUSE = 0.005  # seconds, times the number of the attempt: the longest of the random pauses, which lets one process win
+MAX_ATTEMPTS = 20  # more than a handful of processes need, and over before the caller's own time limit
+PAUSE = 0.005  # seconds, times the number of the attempt: the longest random pause, so that writers do not stay in step
 MOST_WAITING = 2_000  # changes of one environment; what a single commit at a time can make before clients give up
 MOST_TOGETHER = 500  # changes in one commit: the others hear of the first of them after a second at most
 SLICE = 0.01  # seconds of applying changes without a break for other requests

@@ -27,7 +27,7 @@ def whole_file(
     ``flush_folder`` writes the rename to the disk too, where the file system can do that, so that a power failure does
     not undo it. Each takes some milliseconds: about 5 on a virtual disk with ext4.
     """
-    # The name is drawn by lot, so that two writers of one path do not write into one partial file.
+    # The name is random, so that two writers of one path do not write into one partial file.
     partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:

@@ -51,12 +51,12 @@ from zones.hosts import hosts_of
 from zones.names import EnvironmentId
 from zones.zone import Zone
 
-COMPARE_EVERY = 30.0  # seconds; so long can a difference last that no change announces
+COMPARE_EVERY = 30.0  # seconds; the longest that a difference lasts which no change announced
 COMPARE_HELD_EVERY = 5.0  # seconds, while a withdrawal is held: data that was lost may be back at any moment
 RETRY_FIRST = 0.05  # seconds until the second attempt to connect; a restarted store is back in a moment
 RETRY_LAST = 2.0  # seconds between attempts later on; a store that is away for long is not asked more often
-READ_FIRST, READ_MOST = 20, 500  # documents in the first round trip, and in any; their size decides (`READ_OCTETS`)
-READ_OCTETS = 1 << 20  # of documents in a round trip; the client library decodes a reply without a break for queries
+READ_FIRST, READ_MOST = 20, 500  # documents in the first round trip, and at most in a later one, if not too large
+READ_OCTETS = 1 << 20  # of documents in a round trip; while the client library decodes them, no query is answered
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,8 @@ class Watcher:
     """Whether the last request to the store was answered."""
     _position: Position = field(default=Position(None, ""))  # of the last change that was taken in
     _served: ServedZones = field(init=False)
-    # The digests of documents without a member on our host, where the index does not say so: so each is read once only.
+    # The digests of documents that have no member on our host, though their index entries do not say so. They are kept
+    # so that such a document is read once, and not with every comparison.
     _foreign: dict[EnvironmentId, str] = field(default_factory=dict)
     _hosts: Hosts | None = None  # as ``on_hosts`` was given them last
     _is_loaded: bool = False

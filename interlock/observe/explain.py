@@ -19,7 +19,8 @@ from resolver.wire.messages import Forward, Query, QueryHeader, Rcode, Reply
 from store.store import Store
 from support.clock import unix_milliseconds
 from zones.addresses import Platform
-from zones.errors import Invalid, Missing
+from zones.edits import must_exist
+from zones.errors import Invalid
 from zones.model import Service, State
 from zones.names import EnvironmentId, Name
 from zones.nodes import Node, Origin
@@ -63,8 +64,7 @@ class Explainer:
         except ValueError as error:
             raise Invalid(str(error), field="type") from None
         _revision, found = await self._store.environments.read(environment)
-        if found is None:
-            raise Missing(f"there is no environment {environment!r}", field="environment")
+        found = must_exist(environment, found)
         # In a thread, for a large environment takes long enough to compile that queries would notice.
         zone = await asyncio.to_thread(compile_zone, self._platform, found, unix_milliseconds())
         return await asyncio.to_thread(explain_answer, zone, qname, number)

@@ -61,10 +61,12 @@ class ExchangeFailed(Exception):
 
 @dataclass(slots=True)
 class Exchanger:
-    """Asks upstreams. ``forged`` counts the packets that came in place of an answer."""
+    """Asks upstreams."""
 
     tls: ssl.SSLContext | None
+    """Checks the certificates of upstreams; None where no upstream is asked over TLS."""
     forged: int = 0
+    """How many packets came in place of an answer."""
 
     async def ask(self, upstream: Upstream, question: Question) -> Response:
         """The answer of ``upstream``. It waits without a limit: the caller cancels it. Raises `ExchangeFailed`."""

@@ -20,7 +20,7 @@ from resolver.special import special_zone
 from resolver.wire.messages import ErrorCode, ExtendedError, Rcode, Reply
 from zones.names import Name
 
-ATTEMPTS = 3  # at least, within the time that clients wait
+ATTEMPTS = 3  # at least, within the time that clients wait: few upstreams are asked again, because packets get lost
 RETRY = 0.35  # seconds before one upstream is asked again: packets get lost, but most late answers still arrive
 SILENCE = 1.0  # seconds before the best upstream is asked once more where none has said anything; then twice as many
 LATE = 0.95  # seconds after which an upstream that has not answered counts as failed, though it is still listened to
@@ -93,7 +93,7 @@ class UpstreamPool:
         return fail(ErrorCode.NO_REACHABLE_AUTHORITY, f"no upstream resolver gave an answer: {reason}")
 
     def _ranked(self, question: Question) -> list[Upstream]:
-        """The upstreams in the order in which to ask them, the best first. Few are repeated, for packets get lost."""
+        """The upstreams in the order in which to ask them, the best first; each several times if there are few."""
         now = self._clock()
         ranked = sorted(self._routes.upstreams(question.qname), key=lambda upstream: self._health(upstream).rank(now))
         return (ranked * ATTEMPTS)[: max(len(ranked), ATTEMPTS)]

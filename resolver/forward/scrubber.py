@@ -17,7 +17,7 @@ from zones.names import MAX_NAME, ROOT, Name
 from zones.records import Opaque, RRset, RRType, Soa
 
 MAX_CHAIN = 16  # CNAMEs; twice what `answer` follows, for other resolvers follow more
-LONGEST_TTL = 86_400  # seconds; a longer one is taken for this (RFC 8767 §4 suggests a week at most)
+LONGEST_TTL = 86_400  # seconds; a longer TTL is cut to this (RFC 8767 §4 suggests a week at most)
 LONGEST_NEGATIVE = 300  # seconds; a client that waits for a new name should not wait for hours (RFC 2308 §5)
 
 DNAME, RRSIG, NSEC, NSEC3 = 39, 46, 47, 50
@@ -29,17 +29,20 @@ RRsetKey = tuple[Name, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Useless:
-    """No answer to the question: another upstream should be asked. ``reason`` says what is wrong with it."""
+    """No answer to the question: another upstream should be asked."""
 
     reason: str
+    """What is wrong with the response."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """Aliases only: the upstream does not follow them, or not to the end. The answer goes on at ``target``."""
+    """Aliases only: the upstream does not follow them, or not to the end."""
 
     reply: Reply
+    """The aliases."""
     target: Name
+    """The name at their end, which is still to be asked for."""
 
 
 Outcome = Reply | Unfinished | Useless

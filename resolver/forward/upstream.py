@@ -119,10 +119,12 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Names at and below ``suffix`` are asked of ``upstreams``."""
+    """Which upstreams are asked for the names at and below a suffix."""
 
     suffix: Name
+    """The suffix; the root for all names."""
     upstreams: tuple[Upstream, ...]
+    """The upstreams, in the order in which they were configured."""
 
 
 class Routes:

@@ -16,8 +16,14 @@ class ListenerContext:
     """All that a listener needs to answer a packet. A server has one."""
 
     scopes: ScopeTable
+    """Gives the scope of a client by its address."""
     responder: Responder
+    """Makes the replies."""
     held: HeldQueries
+    """The queries that wait until a zone is published."""
     reply_tasks: ReplyTasks
+    """The queries that wait for an upstream."""
     querylog: QueryLog
+    """Gets each query with its reply."""
     counts: QueryCounts
+    """What the server has done since it started."""

@@ -70,7 +70,7 @@ class Inbox:
         self._packets = slices(octets, LONGEST_QUERY)
         self._iovecs = make_iovecs(octets, LONGEST_QUERY)
         headers = make_headers(self.names, sock.family, self._iovecs, self.controls)
-        self._pointed_to = controls, headers  # referenced here, for the kernel gets their addresses only
+        self._pointed_to = controls, headers  # so that they are not freed: the kernel has only their addresses
         self._first_header = pointers(headers, HEADER)[0]
         self._halves = memoryview(headers).cast("I")
         self._control_lengths = memoryview(headers).cast("Q")[CONTROL_LENGTH :: HEADER // 8]

@@ -34,8 +34,8 @@ class Outbox:
         self._iovecs = make_iovecs(octets, LONGEST_REPLY)
         self._lengths = memoryview(self._iovecs).cast("Q")
         headers = make_headers(inbox.names, sock.family, self._iovecs, inbox.controls)
-        self._pointed_to = inbox, headers  # referenced here, for the kernel gets their addresses only
-        # With a datagram comes one packet info and nothing else, so what is sent with a reply has that length.
+        self._pointed_to = inbox, headers  # so that they are not freed: the kernel has only their addresses
+        # A datagram's ancillary data is one packet info and nothing else, so a reply's always has the same length.
         used = socket.CMSG_SPACE(20 if sock.family == socket.AF_INET6 else 12) if inbox.is_wildcard else 0
         control_lengths = memoryview(headers).cast("Q")[CONTROL_LENGTH :: HEADER // 8]
         control_lengths[:] = memoryview(array("Q", [used] * SLOTS))

@@ -32,7 +32,7 @@ from zones import document
 from zones.model import Environment
 from zones.names import EnvironmentId
 
-REPLY_DEADLINE = 10.0  # seconds for each reply; then the resolver is cut off, and delays no deploy any more
+REPLY_DEADLINE = 10.0  # seconds for each reply; then the resolver is cut off, so that no deploy waits for it any more
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class _DueReply:
     id: EnvironmentId
     """The environment."""
     revision: int
-    """The revision that the resolver was told to serve."""
+    """The revision that the resolver is to serve."""
     number: int
     """The number of that publication."""
 
@@ -156,7 +156,7 @@ class ResolverConnection:
                 del self._changed[id_]
                 self.writer.writelines(map(encode, self._updates(id_)))
                 await self.writer.drain()
-                await asyncio.sleep(0)  # drain does not give way where there is room, and other tasks have work to do
+                await asyncio.sleep(0)  # drain returns at once while the buffer has space, and other tasks must run too
             if self.state.is_loaded and not is_loaded_sent:
                 is_loaded_sent = True
                 self.writer.write(encode(Loaded()))

@@ -42,7 +42,7 @@ from zones.names import EnvironmentId
 from zones.zone import Zone
 
 RETRY = 0.25  # seconds between two attempts to connect; on a socket of this host an attempt costs next to nothing
-FORMER_NAMES_EVERY = 1.0  # seconds; so long may a former name be answered after its time is over
+FORMER_NAMES_EVERY = 1.0  # seconds; how much longer than its time a former name may be answered
 
 log = logging.getLogger(__name__)
 
