@@ -112,5 +112,5 @@ def commit_arguments(
     keys = store.connection.keys
     return (
         [keys.epoch, keys.environments, keys.environment(id_), keys.networks, keys.changes, keys.acks(id_)],
-        [id_, revision - 1, revision, document.digest(written), network, written, hosts, "epoch", 1000],
+        [id_, revision - 1, revision, document.digest(written), network, written, hosts, "epoch", 1000, ""],
     )
