@@ -263,3 +263,31 @@ def long_lines(text: str) -> list[str]:
 def test_a_long_line_of_prose_is_seen() -> None:
     long = "word " * 30
     assert long_lines(f"short\n| {long} |\n    {long}\n```\n{long}\n```\n{long}") == [long]
+
+
+# What a README names
+
+
+def unnamed(readme: str, names: list[str]) -> list[str]:
+    """Those of ``names`` that do not stand as a word in ``readme``."""
+    return [name for name in names if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", readme)]
+
+
+def parts_of(package: str) -> list[str]:
+    """The names of ``package``'s own modules and of all its scripts; how its folders are described is left open."""
+    modules = {path.stem for path in (ROOT / package).glob("*.py")} - {"__init__", "__main__"}
+    return sorted(modules | {path.name for path in (ROOT / package).rglob("*.lua")})
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_readme_names_the_modules_and_scripts(package: str) -> None:
+    texts = "\n".join(path.read_text() for path in sorted((ROOT / package).rglob("README.md")))
+    missing = unnamed(texts, parts_of(package))
+    assert missing == [], f"{package}/README.md says nothing of them"
+
+
+def test_a_module_that_no_readme_names_is_seen() -> None:
+    assert unnamed("    keys   the names\n`url.py`, a.lua", ["keys", "url", "key", "a.lua", "b.lua"]) == [
+        "key",
+        "b.lua",
+    ]
