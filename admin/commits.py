@@ -19,7 +19,6 @@ from msgspec.structs import replace
 
 from admin.http.context import CONTEXT
 from admin.http.preconditions import read_preconditions
-from support.clock import unix_milliseconds
 from zones import edits
 from zones.edits import Edit
 from zones.model import Environment
@@ -58,7 +57,8 @@ async def commit_edits(
     ``exists`` says whether an environment has what the request writes. Raises `zones.errors.ZonesError`,
     `admin.errors.Malformed` and `admin.errors.PreconditionFailed`.
     """
-    id_, now, preconditions = environment_in(request), unix_milliseconds(), read_preconditions(request.headers)
+    id_, preconditions = environment_in(request), read_preconditions(request.headers)
+    now = await request.app[CONTEXT].store.clock.milliseconds()
 
     def change(_revision: int, environment: Environment | None) -> Environment:
         before = _require(id_, environment)
@@ -76,8 +76,8 @@ async def commit_environment(request: web.Request, wanted: Sequence[Edit]) -> Co
 
     Raises as `commit_edits` does, and `store.errors.NetworkTaken` if no attempt found a free network.
     """
-    id_, now, preconditions = environment_in(request), unix_milliseconds(), read_preconditions(request.headers)
-    context = request.app[CONTEXT]
+    id_, preconditions, context = environment_in(request), read_preconditions(request.headers), request.app[CONTEXT]
+    now = await context.store.clock.milliseconds()
 
     def change(revision: int, environment: Environment | None) -> Environment:
         preconditions.check(environment, environment is not None)

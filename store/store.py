@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 from store import changes
 from store.acks import AckStore
 from store.changes import ChangeStream
+from store.clock import StoreClock
 from store.connection import Connection
 from store.environments import EnvironmentStore
 from store.guard import GuardStore
@@ -20,10 +24,18 @@ COMMAND_TIMEOUT = 2.0  # seconds; within what an API client waits, and far above
 class Store:
     """A client of the store at ``url``. Every method, also of its parts, raises `Unavailable` if it cannot be reached.
 
-    Raises ``ValueError`` if ``url`` does not say how to reach a server.
+    ``wall_clock`` is this machine's, in Unix seconds. Raises ``ValueError`` if ``url`` does not say how to reach a
+    server.
     """
 
-    def __init__(self, url: str, prefix: str = DEFAULT_PREFIX, options: StoreOptions | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        prefix: str = DEFAULT_PREFIX,
+        options: StoreOptions | None = None,
+        *,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
         self.connection = Connection(
             url,
             Keys(prefix),
@@ -32,6 +44,7 @@ class Store:
             blocking_timeout=changes.CHANGES_WAIT + changes.CHANGES_WAIT_MARGIN,
         )
         self.url = self.connection.url  # without its passwords
+        self.clock = StoreClock(self.connection, wall_clock)
         self.environments = EnvironmentStore(self.connection)
         self.changes = ChangeStream(self.connection)
         self.hosts = HostStore(self.connection)

@@ -92,7 +92,7 @@ class ServedZones:
     """What is wrong with the newest document, of each environment whose newest document is bad."""
     _served: dict[EnvironmentId, _ServedZone] = field(default_factory=dict)
     _owners: dict[IPv6Network, EnvironmentId] = field(default_factory=dict)  # of the networks that are served
-    _ending: dict[EnvironmentId, int] = field(default_factory=dict)  # when the next former name ends, in Unix ms
+    _renamed: set[EnvironmentId] = field(default_factory=set)  # those with a service that has former names
 
     @property
     def environments(self) -> Iterable[EnvironmentId]:
@@ -175,23 +175,27 @@ class ServedZones:
         return True
 
     def end_former_names(self) -> None:
-        """Compiles each zone again that has a former name whose time is over."""
+        """Compiles each zone again that has a former name whose time is over.
+
+        Also one whose former name was ended too early by a clock that was ahead, and has been set since.
+        """
         now = self._now()
-        for id_ in [id_ for id_, end in self._ending.items() if end <= now]:
+        for id_ in sorted(self._renamed):
             served = self._served[id_]
-            self._serve(compile_zone(self.platform, served.zone.environment, now), served.digest)
+            if _next_end(served.zone.environment, now) != served.zone.valid_until:
+                self._serve(compile_zone(self.platform, served.zone.environment, now), served.digest)
 
     def _serve(self, zone: Zone, digest: str) -> None:
         self._forget(zone.id)
         self._owners[zone.environment.network] = zone.id
         self._served[zone.id] = _ServedZone(digest, zone)
-        if zone.valid_until is not None:
-            self._ending[zone.id] = zone.valid_until
+        if any(service.former_names for service in zone.environment.services.values()):
+            self._renamed.add(zone.id)
         self.publisher.publish(zone)
         self.counts.published += 1
 
     def _forget(self, id_: EnvironmentId) -> bool:
-        self._ending.pop(id_, None)
+        self._renamed.discard(id_)
         served = self._served.pop(id_, None)
         if served:
             del self._owners[served.zone.environment.network]
@@ -199,6 +203,11 @@ class ServedZones:
 
     def _now(self) -> int:
         return unix_milliseconds(self.wall_clock)
+
+
+def _next_end(environment: Environment, now: int) -> int | None:
+    ends = (end for service in environment.services.values() for end in service.former_names.values() if end > now)
+    return min(ends, default=None)
 
 
 def _check_identity(id_: EnvironmentId, environment: Environment) -> None:

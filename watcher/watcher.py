@@ -71,8 +71,8 @@ class Watcher:
     """The address plan by which zones are compiled."""
     publisher: Publisher
     """Is given each zone."""
-    wall_clock: Callable[[], float] = time.time
-    """Seconds since the Unix epoch."""
+    wall_clock: Callable[[], float] | None = None
+    """Unix seconds. None for the time of the store."""
     counts: WatcherCounts = field(default_factory=WatcherCounts)
     """What has happened since the start."""
     interest: str | None = None
@@ -99,7 +99,8 @@ class Watcher:
     _reason: str = ""  # why the last attempt failed; logged once, not with every attempt
 
     def __post_init__(self) -> None:
-        self._served = ServedZones(self.platform, self.publisher, self.wall_clock, self.counts)
+        clock = self.wall_clock or self.store.clock.now
+        self._served = ServedZones(self.platform, self.publisher, clock, self.counts)
 
     async def run(self) -> None:
         """Loads, then tails, until it is cancelled. If the store fails, it tries again after a delay that grows."""
@@ -128,6 +129,7 @@ class Watcher:
 
     async def _synchronize(self, *, is_confirmed: bool = False) -> int:
         self._must_compare = False
+        await self.store.clock.read()
         # The position is read first: a commit that is made while we read comes again, as a change after it.
         position = await self.store.changes.position()
         is_confirmed |= self.guard.is_confirmed(await self.store.guard.read())

@@ -17,7 +17,6 @@ from admin.http.inputs import read_body
 from admin.http.replies import show, show_nothing
 from store.store import Store
 from store.tokens import Token
-from support.clock import unix_milliseconds
 from zones.errors import Conflict, Invalid, Missing
 from zones.names import EnvironmentId
 
@@ -62,7 +61,7 @@ async def post_token(request: web.Request) -> web.Response:
     if len(await _tokens_of(store, environment.id)) >= MAX_TOKENS:
         raise Conflict(f"the environment has {MAX_TOKENS} tokens, the most that it may have: delete one that is unused")
     secret = tokens.make_token()
-    token = Token(tokens.make_token_id(), environment.id, body.name, unix_milliseconds())
+    token = Token(tokens.make_token_id(), environment.id, body.name, await store.clock.milliseconds())
     await store.tokens.add(tokens.digest(secret), token)
     return show(request, TokenReply(**asdict(_view(token)), token=secret), created=True)
 

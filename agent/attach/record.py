@@ -13,7 +13,6 @@ from agent.errors import Failed, Refused
 from agent.identity import Identity
 from store.store import Store
 from store.writer import Writer
-from support.clock import unix_milliseconds
 from zones.edits import DeleteInstance, PutInstance, apply, must_exist
 from zones.hosts import hosts_of
 from zones.model import Environment, Instance, State
@@ -68,6 +67,7 @@ class InstanceRecords:
     async def _put(self, attachment: Attachment, state: State, dead: frozenset[str]) -> InstanceRecord:
         host = self.identity.host
         region = attachment.region or host.region
+        now = await self.store.clock.milliseconds()
 
         def step(_revision: int, found: Environment | None) -> Environment:
             before = must_exist(attachment.environment, found)
@@ -75,7 +75,7 @@ class InstanceRecords:
             if instance and instance.host not in {None, host.id, *dead}:
                 raise _OnOtherHost(instance.host or "")
             edit = PutInstance(service or attachment.service, attachment.instance, state, host.id, region)
-            return apply(before, [edit], unix_milliseconds())
+            return apply(before, [edit], now)
 
         environment = (await self.writer.change(attachment.environment, step)).after
         service, instance = _find(environment, attachment)
@@ -85,15 +85,12 @@ class InstanceRecords:
 
     async def set_state(self, attachment: Attachment, state: State) -> None:
         """Changes the state of the instance of ``attachment``, if it is still there."""
+        now = await self.store.clock.milliseconds()
 
         def step(_revision: int, found: Environment | None) -> Environment:
             before = must_exist(attachment.environment, found)
             service, _ = _find(before, attachment)
-            return (
-                apply(before, [PutInstance(service, attachment.instance, state)], unix_milliseconds())
-                if service
-                else before
-            )
+            return apply(before, [PutInstance(service, attachment.instance, state)], now) if service else before
 
         await self.writer.change(attachment.environment, step)
 
@@ -102,6 +99,7 @@ class InstanceRecords:
 
         None where nothing was to be removed. Raises `zones.errors.Missing` where the environment itself is gone.
         """
+        now = await self.store.clock.milliseconds()
 
         def step(_revision: int, found: Environment | None) -> Environment:
             before = must_exist(attachment.environment, found)
@@ -109,7 +107,7 @@ class InstanceRecords:
             # If another host has taken the instance over since, its record is not this host's to remove.
             if service is None or instance is None or instance.host not in (None, self.identity.id):
                 return before
-            return apply(before, [DeleteInstance(service, attachment.instance)], unix_milliseconds())
+            return apply(before, [DeleteInstance(service, attachment.instance)], now)
 
         written = await self.writer.change(attachment.environment, step)
         return None if written.after is written.before else written.after

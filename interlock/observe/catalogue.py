@@ -349,6 +349,19 @@ INDEX_REPAIRS = STORE.counter(
     ),
 )
 
+CLOCK = Group("The clock", "`up`, `admin`, `agent`, and `resolver` without an agent")
+
+CLOCK_SKEW = CLOCK.gauge(
+    "interlock_clock_skew_seconds",
+    "By how many seconds the clock of this machine is ahead of the store's; negative where it is behind. Left out "
+    "before the store has told its time.",
+    alert=Alert(
+        "abs(interlock_clock_skew_seconds) > 5",
+        "1m",
+        "One of the two clocks is wrong; names go by the store's until it is set. Keep both machines by NTP",
+    ),
+)
+
 FOLLOWER = Group("The connection to the agent", "`resolver` with an agent")
 
 AGENT_CONNECTED = FOLLOWER.gauge(

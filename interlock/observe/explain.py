@@ -17,7 +17,6 @@ from interlock.settings.values import parse_type
 from resolver.answer import MAX_CHAIN, Found, Step, trace_answer
 from resolver.wire.messages import Forward, Query, QueryHeader, Rcode, Reply
 from store.store import Store
-from support.clock import unix_milliseconds
 from zones.addresses import Platform
 from zones.edits import must_exist
 from zones.errors import Invalid
@@ -66,7 +65,8 @@ class Explainer:
         _revision, found = await self._store.environments.read(environment)
         found = must_exist(environment, found)
         # In a thread, for a large environment takes long enough to compile that queries would notice.
-        zone = await asyncio.to_thread(compile_zone, self._platform, found, unix_milliseconds())
+        now = await self._store.clock.milliseconds()
+        zone = await asyncio.to_thread(compile_zone, self._platform, found, now)
         return await asyncio.to_thread(explain_answer, zone, qname, number)
 
 

@@ -20,6 +20,7 @@ from interlock.process.supervise import Supervisor
 from resolver.counts import LATENCY_BUCKETS, QueryCounts
 from resolver.forward.forwarder import Forwarder
 from resolver.server import Resolver
+from store.clock import StoreClock
 from watcher.feed.follower import Follower
 from watcher.watcher import Watcher
 
@@ -72,6 +73,11 @@ def resolver_metrics(resolver: Resolver) -> Source:
 def watcher_metrics(watcher: Watcher | Follower) -> Source:
     """The environments that are served, and the connection to the source that they are learned from."""
     return lambda: _watcher(watcher)
+
+
+def clock_metrics(clock: StoreClock) -> Source:
+    """How far this machine's clock is from the store's."""
+    return lambda: _clock(clock)
 
 
 def admin_metrics(counts: ApiCounts) -> Source:
@@ -141,6 +147,11 @@ def _store_connection(watcher: Watcher) -> Iterator[Metric]:
     yield catalogue.CHANGE_GAPS.one(counts.gaps)
     yield catalogue.INDEX_COMPARISONS.one(counts.compared)
     yield catalogue.INDEX_REPAIRS.one(counts.repaired)
+
+
+def _clock(clock: StoreClock) -> Iterator[Metric]:
+    if (skew := clock.skew) is not None:
+        yield catalogue.CLOCK_SKEW.one(skew)
 
 
 def _agent_connection(follower: Follower) -> Iterator[Metric]:

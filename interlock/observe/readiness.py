@@ -7,6 +7,7 @@ from typing import Protocol
 
 from admin.resources.operations import Probe
 from interlock.process.supervise import Supervisor
+from store.clock import StoreClock
 from watcher.feed.follower import Follower
 from watcher.watcher import Watcher
 
@@ -73,6 +74,11 @@ class AsksTheStore(Protocol):
 def store_answers(probe: AsksTheStore) -> Check:
     """A process that writes, and has no watcher, is ready while the store answers its probe."""
     return lambda: ("store_connection", Probe(not probe.reason, probe.reason))
+
+
+def clock_agrees(clock: StoreClock) -> Check:
+    """A wrong clock is named, and nothing waits until it is right: the store's time is used."""
+    return lambda: ("clock", Probe(ok=True, note=clock.warning))
 
 
 class HasObstacles(Protocol):

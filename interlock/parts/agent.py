@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +41,8 @@ from interlock.errors import BadSetting, PartFailed
 from interlock.process.state_dir import ATTACHMENTS
 from interlock.process.supervise import Part, Run
 from interlock.settings.table import Settings
+from store.clock import MEASURE_EVERY
+from store.errors import Unavailable
 from store.hosts import Hosts
 from store.store import Store
 from store.writer import Writer
@@ -154,6 +156,7 @@ class AgentParts:
             Part("mesh", self._keep_mesh),
             Part("acknowledger", _ready_at_once(self.acknowledger.run)),
             Part("watcher", _ready_at_once(self.watcher.run)),
+            Part("clock", _ready_at_once(self._keep_clock)),
             Part("registrar", _part_failed(self.registrar.run)),
             Part("attachments", _part_failed(self.upkeep.run)),
             Part("socket", self._listen),
@@ -175,6 +178,14 @@ class AgentParts:
             if enable_forwarding():
                 log.warning("forwarding_enabled", extra={"setting": "net.ipv6.conf.all.forwarding"})
             await self.mesh.run(ready)
+
+    async def _keep_clock(self) -> None:
+        clock = self.watcher.store.clock
+        while True:
+            with suppress(Unavailable):
+                await clock.read()
+                self.mesh.notifier.feed.set_ahead(clock.skew or 0.0)
+            await asyncio.sleep(MEASURE_EVERY)
 
     async def _listen(self, ready: Callable[[], None]) -> None:
         with _as_part_failed():

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class StoreProbe:
-    """Pings a store and remembers the outcome."""
+    """Pings a store, which also keeps its clock known, and remembers the outcome."""
 
     store: Store
     """The store that is pinged."""
@@ -33,6 +33,7 @@ class StoreProbe:
         while True:
             try:
                 await self.store.ping()
+                await self.store.clock.milliseconds()
             except Unavailable as error:
                 if self.reason != str(error):
                     log.warning("store_unavailable", extra={"reason": str(error)})

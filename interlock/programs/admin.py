@@ -6,8 +6,8 @@ import logging
 
 from admin.counts import ApiCounts
 from interlock.observe import logs
-from interlock.observe.metrics import Metrics, admin_metrics, supervisor_metrics
-from interlock.observe.readiness import Readiness, store_answers
+from interlock.observe.metrics import Metrics, admin_metrics, clock_metrics, supervisor_metrics
+from interlock.observe.readiness import Readiness, clock_agrees, store_answers
 from interlock.parts.http import RootToken, admin_part
 from interlock.parts.store import open_store
 from interlock.parts.store_probe import StoreProbe
@@ -32,8 +32,8 @@ async def _serve(settings: Settings, url: str) -> None:
     store, token = open_store(settings, url), RootToken.of(settings)
     probe, counts = StoreProbe(store), ApiCounts()
     supervisor = Supervisor([probe.part])
-    readiness = Readiness(supervisor, store_answers(probe))
-    metrics = Metrics(supervisor_metrics(supervisor), admin_metrics(counts))
+    readiness = Readiness(supervisor, store_answers(probe), clock_agrees(store.clock))
+    metrics = Metrics(supervisor_metrics(supervisor), admin_metrics(counts), clock_metrics(store.clock))
     supervisor.parts.append(admin_part(settings, store, token, counts, readiness, metrics.render).part)
     if token.is_new:
         log.info("token_made", extra={"path": str(token.path)})

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from interlock.observe import logs
 from interlock.observe.mesh_metrics import mesh_metrics
-from interlock.observe.metrics import Metrics, supervisor_metrics, watcher_metrics
-from interlock.observe.readiness import Readiness, host_ready
+from interlock.observe.metrics import Metrics, clock_metrics, supervisor_metrics, watcher_metrics
+from interlock.observe.readiness import Readiness, clock_agrees, host_ready
 from interlock.parts.agent import AgentParts, HostSettings
 from interlock.parts.http import operations_part
 from interlock.parts.store import open_store
@@ -33,10 +33,11 @@ async def _serve(settings: Settings, host: HostSettings, url: str) -> None:
     agent = await AgentParts.of(settings, host, store)
     supervisor = Supervisor(list(agent.parts))
     if settings.ops_listen:
-        readiness = Readiness(supervisor, host_ready(agent.operations))
+        readiness = Readiness(supervisor, host_ready(agent.operations), clock_agrees(store.clock))
         metrics = Metrics(
             supervisor_metrics(supervisor),
             watcher_metrics(agent.watcher),
+            clock_metrics(store.clock),
             mesh_metrics(agent.mesh, agent.operations, agent.acknowledger),
         )
         supervisor.parts.append(operations_part(settings.ops_listen, readiness, metrics.render).part)

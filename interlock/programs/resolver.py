@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from interlock.errors import BadSetting
 from interlock.observe import logs
-from interlock.observe.metrics import Metrics, resolver_metrics, supervisor_metrics, watcher_metrics
-from interlock.observe.readiness import Readiness, zones_loaded
+from interlock.observe.metrics import Metrics, clock_metrics, resolver_metrics, supervisor_metrics, watcher_metrics
+from interlock.observe.readiness import Readiness, clock_agrees, zones_loaded
 from interlock.parts.http import operations_part
 from interlock.parts.resolver import ResolverParts
 from interlock.parts.store import open_store
@@ -33,7 +33,13 @@ async def _serve(settings: Settings, url: str | None) -> None:
     dns = ResolverParts.of(settings, store, settings.bind)
     supervisor = Supervisor(list(dns.parts))
     if settings.ops_listen:
-        readiness = Readiness(supervisor, zones_loaded(dns))
-        metrics = Metrics(supervisor_metrics(supervisor), resolver_metrics(dns.resolver), watcher_metrics(dns.watcher))
+        # A resolver without a store follows the agent of its host, which names a wrong clock.
+        readiness = Readiness(supervisor, zones_loaded(dns), *([clock_agrees(store.clock)] if store else []))
+        metrics = Metrics(
+            supervisor_metrics(supervisor),
+            resolver_metrics(dns.resolver),
+            watcher_metrics(dns.watcher),
+            *([clock_metrics(store.clock)] if store else []),
+        )
         supervisor.parts.append(operations_part(settings.ops_listen, readiness, metrics.render).part)
     await serve(supervisor, store)

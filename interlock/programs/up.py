@@ -12,8 +12,15 @@ from admin.counts import ApiCounts
 from interlock.client import Client
 from interlock.errors import InterlockError
 from interlock.observe import logs
-from interlock.observe.metrics import Metrics, admin_metrics, resolver_metrics, supervisor_metrics, watcher_metrics
-from interlock.observe.readiness import Readiness, demo_loaded, store_connected, zones_loaded
+from interlock.observe.metrics import (
+    Metrics,
+    admin_metrics,
+    clock_metrics,
+    resolver_metrics,
+    supervisor_metrics,
+    watcher_metrics,
+)
+from interlock.observe.readiness import Readiness, clock_agrees, demo_loaded, store_connected, zones_loaded
 from interlock.parts.http import RootToken, admin_part
 from interlock.parts.resolver import ResolverParts
 from interlock.parts.store import open_store
@@ -49,12 +56,13 @@ async def _serve(settings: Settings, url: str, first: Sequence[Part]) -> None:
     dns, demo = ResolverParts.of(settings, store, bindings, awaited=DEMO if settings.demo else None), DemoLoading()
     supervisor, counts = Supervisor([*first, *dns.parts]), ApiCounts()
     checks = (zones_loaded(dns), store_connected(dns.watcher), *((demo_loaded(demo),) if settings.demo else ()))
-    readiness = Readiness(supervisor, *checks)
+    readiness = Readiness(supervisor, *checks, clock_agrees(store.clock))
     metrics = Metrics(
         supervisor_metrics(supervisor),
         resolver_metrics(dns.resolver),
         watcher_metrics(dns.watcher),
         admin_metrics(counts),
+        clock_metrics(store.clock),
     )
     admin = admin_part(settings, store, token, counts, readiness, metrics.render)
     supervisor.parts.append(admin.part)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -68,7 +67,7 @@ class Recorder:
 @asynccontextmanager
 async def following(
     store: Store,
-    clock: Callable[[], float] = time.time,
+    clock: Callable[[], float] | None = None,
     *,
     loaded: bool = True,
     interest: str | None = None,

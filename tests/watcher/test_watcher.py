@@ -24,6 +24,7 @@ from store.environments import COMMIT_SCRIPT
 from store.errors import NetworkTaken
 from store.options import StoreOptions
 from store.store import Store
+from support.clock import unix_milliseconds
 from tests import worlds
 from tests.store.servers import Proxy, StartServer, redis_of
 from tests.waiting import until
@@ -582,6 +583,36 @@ async def test_a_former_name_that_has_ended_is_not_loaded(store: Store) -> None:
     await store.environments.commit(renamed(), 0)
     async with following(store, Clock(NOW / 1000 + 10)) as (_, recorder):
         assert not answers_former_name(recorder)
+
+
+def long_renamed() -> Environment:
+    """Renamed a moment ago by the store's clock, which is this machine's; the former name lasts for an hour."""
+    now = unix_milliseconds()
+    return apply(small(PRODUCTION, 1), [PutService("api", rename="v2", overlap=3600)], now)
+
+
+async def test_a_machine_whose_clock_is_a_day_ahead_ends_no_former_name_early(store: Store, store_url: str) -> None:
+    await store.environments.commit(long_renamed(), 0)
+    ahead = Store(store_url, store.connection.keys.prefix, wall_clock=lambda: time.time() + 86_400)
+    async with following(ahead) as (_, recorder):
+        assert answers_former_name(recorder)
+        assert "ahead" in ahead.clock.warning
+    await ahead.close()
+
+
+async def test_a_former_name_that_was_ended_early_is_answered_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that was wrong, and has been set: as after a start without the store."""
+    monkeypatch.setattr(changes_module, "CHANGES_WAIT", 0.05)
+    await store.environments.commit(renamed(), 0)
+    clock = Clock(NOW / 1000 + 86_400)
+    async with following(store, clock) as (_, recorder):
+        assert not answers_former_name(recorder)
+        clock.now = NOW / 1000
+        await until(lambda: answers_former_name(recorder))
+        clock.now += 10
+        await until(lambda: not answers_former_name(recorder))
 
 
 # All faults together

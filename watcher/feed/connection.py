@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from watcher.feed.errors import FeedBroken
 from watcher.feed.protocol import (
+    Clock,
     Loaded,
     Pending,
     Ready,
@@ -67,6 +68,8 @@ class FeedState:
     """The state of each environment."""
     is_loaded: bool = False
     """Whether all environments that exist have been named."""
+    ahead: int = 0
+    """By how many milliseconds this host's clock is ahead of the store's, as far as the resolvers should know."""
     counts: FeedCounts = field(default_factory=FeedCounts)
     """Shared by all connections."""
 
@@ -147,10 +150,13 @@ class ResolverConnection:
         return self._replied.get(id_, 0)
 
     async def _send(self) -> None:
-        is_loaded_sent = False
+        is_loaded_sent, ahead_sent = False, 0
         while True:
             await self._wake.wait()
             self._wake.clear()
+            if self.state.ahead != ahead_sent:
+                ahead_sent = self.state.ahead
+                self.writer.write(encode(Clock(ahead_sent)))
             while self._changed:
                 id_ = next(iter(self._changed))
                 del self._changed[id_]

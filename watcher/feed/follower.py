@@ -5,6 +5,7 @@
     Serve        ─►  publish(zone)      and a reply
     Withdrawn    ─►  withdraw(id)
     Loaded       ─►  withdraw each environment that this connection did not name
+    Clock        ─►  former names end by the store's clock, though the one of this host is wrong
 
 While the agent is away, all that was published stays. When it is back it names every environment again, and only
 its `Loaded` takes away those that it did not name.
@@ -23,6 +24,7 @@ from pathlib import Path
 
 from watcher.feed.errors import FeedBroken
 from watcher.feed.protocol import (
+    Clock,
     Loaded,
     Pending,
     Ready,
@@ -64,11 +66,12 @@ class Follower:
     publisher: Publisher
     """Is given each zone."""
     wall_clock: Callable[[], float] = time.time
-    """Seconds since the Unix epoch."""
+    """This host's clock, in Unix seconds."""
     counts: WatcherCounts = field(default_factory=WatcherCounts)
     """What has happened since the start; ``changes`` are the documents that came as `Pending`."""
     connected: bool = False
     """Whether the agent is connected now."""
+    _ahead: float = 0.0  # by how many seconds this host's clock is ahead of the store's
     _served: ServedZones = field(init=False)
     _pending: dict[EnvironmentId, _PendingZone] = field(default_factory=dict)
     _named: set[EnvironmentId] = field(default_factory=set)  # those that this connection has named
@@ -77,7 +80,7 @@ class Follower:
     _reason: str = ""  # why the last attempt to connect failed; logged once, not with every attempt
 
     def __post_init__(self) -> None:
-        self._served = ServedZones(self.platform, self.publisher, self.wall_clock, self.counts)
+        self._served = ServedZones(self.platform, self.publisher, self._now, self.counts)
 
     async def run(self) -> None:
         """Follows until it is cancelled."""
@@ -159,6 +162,9 @@ class Follower:
             case Loaded():
                 self._withdraw({*self._served.environments, *self._pending} - self._named)
                 self._load()
+            case Clock(ahead):
+                self._ahead = ahead / 1000
+                self._served.end_former_names()
         return None
 
     async def _announce(self, id_: EnvironmentId, read: bytes) -> None:
@@ -194,6 +200,9 @@ class Follower:
             was_pending = self._pending.pop(id_, None)
             if not self._served.withdraw(id_) and was_pending:
                 self.publisher.withdraw(id_)
+
+    def _now(self) -> float:
+        return self.wall_clock() - self._ahead
 
     def _load(self) -> None:
         if not self._is_loaded:

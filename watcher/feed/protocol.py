@@ -5,6 +5,7 @@
                           serve <id> <revision> <document>     serve this one; the pending revision stays pending
                           withdrawn <id>                       the environment no longer exists here
                           loaded                               an environment that was not named so far does not exist
+                          clock <milliseconds>                 this host's clock is ahead of the store's by so many
 
     resolver ──► agent    served <id> <revision>               the revision is served
                           refused <id> <revision>              its document is bad; the one before it is still served
@@ -73,6 +74,14 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
+class Clock:
+    """The clock of the host is not the store's, by which former names end. Sent only where the two differ."""
+
+    ahead: int
+    """By how many milliseconds; negative where it is behind."""
+
+
+@dataclass(frozen=True, slots=True)
 class Served:
     """The resolver serves the revision."""
 
@@ -92,7 +101,7 @@ class Refused:
     """The revision that the `Ready` or `Serve` named."""
 
 
-Update = Pending | Ready | Serve | Withdrawn | Loaded
+Update = Pending | Ready | Serve | Withdrawn | Loaded | Clock
 """A message of the agent."""
 Reply = Served | Refused
 """A message of a resolver."""
@@ -111,6 +120,8 @@ def encode(message: Update | Reply) -> bytes:
             return b"withdrawn %s\n" % id_.encode()
         case Loaded():
             return b"loaded\n"
+        case Clock(ahead):
+            return b"clock %d\n" % ahead
         case Served(id_, revision):
             return b"served %s %d\n" % (id_.encode(), revision)
         case Refused(id_, revision):
@@ -130,6 +141,8 @@ def decode_update(line: bytes) -> Update:
             return Withdrawn(_environment(id_))
         case [b"loaded"]:
             return Loaded()
+        case [b"clock", ahead] if _is_revision(ahead.removeprefix(b"-")):
+            return Clock(int(ahead))
         case _:
             raise FeedBroken(
                 f"the agent sent a message that is not known here, {line[:EXCERPT]!r}: are the agent and this resolver"

@@ -16,12 +16,14 @@ import asyncio
 import grp
 from pathlib import Path
 
+from store.clock import MOST_SKEW
 from support.unix_server import SocketInUse, UnixServer
 from watcher.feed.connection import EnvironmentState, FeedCounts, FeedState, ResolverConnection
 from watcher.feed.errors import FeedUnusable
 from zones.model import Environment
 from zones.names import EnvironmentId
 
+AHEAD_STEP = 1000  # milliseconds; a smaller change of a wrong clock is not told, for former names last for minutes
 CONFIRM_DEADLINE = 1.0  # seconds; a deploy waits no longer for a resolver, which takes milliseconds when it is well
 
 
@@ -93,6 +95,17 @@ class FeedServer:
         if self.state.environments.pop(id_, None):
             self._mark_changed(id_)
             self._note_reply(id_)
+
+    def set_ahead(self, seconds: float) -> None:
+        """Tells the resolvers by how much this host's clock is ahead of the store's, where that changes anything.
+
+        A release that does not know the message does not need it: it is only sent where a clock is wrong.
+        """
+        ahead = round(seconds * 1000) if abs(seconds) > MOST_SKEW else 0
+        if abs(ahead - self.state.ahead) > AHEAD_STEP or not ahead:
+            self.state.ahead = ahead
+            for connection in self._connections:
+                connection.wake()
 
     def loaded(self) -> None:
         """Tells the resolvers that all environments have been named."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from datetime import datetime
 from typing import Any
 
 import pytest
 
+from store.store import Store
 from tests.admin.api import PORT, Api, E
 
 
@@ -49,6 +51,18 @@ async def test_renamed_the_old_name_goes_on_for_the_overlap(production: Api, wor
 async def test_the_overlap_may_be_nothing(production: Api, overlap: dict[str, Any], kept: list[str]) -> None:
     renamed = await production.put(f"{E}/services/api", {"rename": "web", **overlap})
     assert [former["name"] for former in renamed.body["former_names"]] == kept
+
+
+async def test_an_overlap_is_counted_from_the_stores_time(store_url: str) -> None:
+    """Though this machine's clock is a day behind, which gave no overlap at all."""
+    behind = Store(store_url, f"test-{secrets.token_hex(6)}:", wall_clock=lambda: time.time() - 86_400)
+    async with Api(behind) as api:
+        await api.put(E, {})
+        await api.put(f"{E}/services/api", {})
+        renamed = await api.put(f"{E}/services/api", {"rename": "web", "overlap_seconds": 600})
+    await behind.close()
+    (former,) = renamed.body["former_names"]
+    assert abs(datetime.fromisoformat(former["until"]).timestamp() - time.time() - 600) < 60
 
 
 async def test_a_rename_may_be_repeated(production: Api) -> None:

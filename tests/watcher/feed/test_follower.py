@@ -127,6 +127,34 @@ async def test_a_former_name_ends_in_time(server: FeedServer, path: Path, monkey
         await until(lambda: not recorder.zones[PRODUCTION].find(old))
 
 
+async def test_former_names_end_by_the_stores_clock_though_this_hosts_is_wrong(
+    server: FeedServer, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follower_module, "FORMER_NAMES_EVERY", 0.01)
+    ahead = 86_400.0
+    renamed = build(PRODUCTION, 1, PutService("old"), PutService("old", rename="new", overlap=60))
+    old = Name.parse("old.railway.internal")
+    async with resolver(path, server, lambda: NOW / 1000 + ahead) as (_, recorder):
+        await publish(server, renamed)
+        assert not recorder.zones[PRODUCTION].find(old)
+        server.set_ahead(ahead)
+        await until(lambda: recorder.zones[PRODUCTION].find(old) is not None)
+        ahead = 0.0
+        server.set_ahead(1.0)  # as much as nothing
+        await until(lambda: server.state.ahead == 0 and recorder.zones[PRODUCTION].find(old) is not None)
+        ahead = 61.0
+        await until(lambda: recorder.zones[PRODUCTION].find(old) is None)
+
+
+async def test_a_resolver_that_comes_late_hears_of_the_clock_too(server: FeedServer, path: Path) -> None:
+    renamed = build(PRODUCTION, 1, PutService("old"), PutService("old", rename="new", overlap=60))
+    old = Name.parse("old.railway.internal")
+    server.set_ahead(-86_400.0)
+    async with resolver(path, server, lambda: NOW / 1000 - 86_400 + 61) as (_, recorder):
+        await publish(server, renamed)
+        assert recorder.zones[PRODUCTION].find(old) is None
+
+
 @pytest.mark.parametrize("spoil", ["document", "identity"])
 async def test_a_bad_document_is_quarantined(
     server: FeedServer, path: Path, spoil: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.worlds import PRODUCTION
 from watcher.feed.errors import FeedBroken
 from watcher.feed.protocol import (
+    Clock,
     Loaded,
     Pending,
     Ready,
@@ -31,6 +32,8 @@ UPDATES: dict[bytes, Update] = {
     b"serve production 7 {}\n": Serve(PRODUCTION, 7, b"{}"),
     b"withdrawn production\n": Withdrawn(PRODUCTION),
     b"loaded\n": Loaded(),
+    b"clock 86400000\n": Clock(86_400_000),
+    b"clock -1500\n": Clock(-1500),
 }
 
 REPLIES: dict[bytes, Reply] = {
@@ -40,7 +43,8 @@ REPLIES: dict[bytes, Reply] = {
 
 NO_UPDATE = [
     b"", b"hello", b"loaded now", b"pending production", b"pending production x {}", b"ready x 1 {}",
-    b"ready production", b"ready production " + b"1" * 5000, b"withdrawn", b"served production 7",
+    b"ready production", b"ready production " + b"1" * 5000, b"withdrawn", b"served production 7", b"clock", b"clock x",
+    b"clock --1", b"clock -",
 ]  # fmt: skip
 NO_REPLY = [
     b"",
