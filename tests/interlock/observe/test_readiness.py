@@ -71,7 +71,7 @@ def test_a_writer_without_a_watcher_is_ready_while_its_probe_succeeds() -> None:
 
 
 def test_an_agent_is_ready_while_workloads_can_be_attached() -> None:
-    operations = SimpleNamespace(obstacles="no resolver is connected")
+    operations = SimpleNamespace(obstacles="no resolver is connected", notes="")
     readiness = Readiness(Supervisor([]), host_ready(operations))
     assert readiness() == {"host": Probe(False, "no resolver is connected")}
     operations.obstacles = ""
