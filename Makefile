@@ -1,14 +1,14 @@
 # `make help` lists the targets. A variable is set like this: make PYTHON=python3.12 run
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check clients bench image lock clean
+.PHONY: help run test check vm vm-test clients bench image lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
 
 run: $(VENV)/.run ## start all of Interlock on this machine, with a demo environment (ARGS="--dns-listen …" for more)
 	@exec $(BIN)/interlock up --demo $(ARGS)
@@ -16,14 +16,23 @@ run: $(VENV)/.run ## start all of Interlock on this machine, with a demo environ
 test: $(VENV)/.dev ## install the programs that the tests need, then run all tests (ARGS="-k names -x" goes to pytest)
 	@tests/setup
 	@tests/clients/setup some
+	@tests/vm/build --if-cached >/dev/null || echo "The tests that need it are skipped." >&2
 	$(BIN)/python -m pytest $(ARGS)
 
-check: $(VENV)/.dev ## format, lint, types, import rules, and the tests except tests/system, tests/clients, tests/mesh
+check: $(VENV)/.dev ## format, lint, types, import rules, and the tests except tests/system, clients, mesh and vm
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest --ignore tests/system --ignore tests/clients --ignore tests/mesh $(ARGS)
+	$(BIN)/python -m pytest --ignore tests/system --ignore tests/clients --ignore tests/mesh --ignore tests/vm $(ARGS)
+
+vm: ## build the kernel with WireGuard that tests/vm boots, once (root on Debian 12; 16 minutes of processor time)
+	@tests/vm/build
+
+vm-test: $(VENV)/.dev vm ## run tests/mesh on that kernel's WireGuard (ARGS="-k faults -x" goes to pytest)
+	@tests/setup
+	@tests/clients/setup some
+	@tests/vm/run --memory 4G $(BIN)/python -m pytest -p no:cacheprovider tests/mesh $(ARGS)
 
 clients: $(VENV)/.dev ## test each client resolver that this machine can install, and write docs/compatibility.md (root)
 	@tests/clients/setup
