@@ -2,7 +2,7 @@
 
     the machine      store (a unix socket), admin API (its loopback)
     underlay
-       └─ host       interlock agent (root), interlock resolver (nobody), wireguard-go
+       └─ host       interlock agent (root), interlock resolver (nobody), WireGuard: the kernel's, or wireguard-go
             └─ workload   attached by the agent
 
 Hosts reach the store by its socket, not over the underlay, so the underlay must carry WireGuard only.
@@ -28,10 +28,11 @@ from interlock.client import Client
 from tests.conftest import running_server
 from tests.interlock.processes import interlock, unprivileged
 from tests.mesh.topology import ROOT, Host, Underlay, Workload, underlay
+from tests.waiting import scaled
 
 T = TypeVar("T")
 
-DEADLINE = 20.0  # seconds; the tests' conditions come true within one or two, unless the machine is busy
+DEADLINE = scaled(20.0)  # seconds; the tests' conditions come true within one or two, unless the machine is busy
 WIREGUARD = 51820  # the port of every host
 GROUP = "nogroup"  # of the resolvers, which run as nobody
 AGENT_DIRECTORY = "/run/interlock"
@@ -122,6 +123,12 @@ class Node:
             lambda: self.is_ready,
             lambda: f"{self.name} is not ready:\n{self.agent.log[-3000:]}\n{self.resolver.log[-2000:]}",
         )
+
+    @property
+    def device(self) -> str:
+        """Which WireGuard it has, as the agent's setting names it: ``kernel`` or ``userspace``."""
+        shown = self.host.run(["ip", "-json", "-details", "link", "show", "interlock0"]).stdout
+        return "kernel" if json.loads(shown)[0]["linkinfo"]["info_kind"] == "wireguard" else "userspace"
 
     @property
     def is_ready(self) -> bool:

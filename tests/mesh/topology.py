@@ -20,8 +20,9 @@ from itertools import count
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from tests import namespaces
+from tests import namespaces, wireguard
 from tests.namespaces import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, Namespace, call_inside
+from tests.waiting import scaled
 
 T = TypeVar("T")
 
@@ -30,10 +31,10 @@ V4, V6 = "192.0.2.", "2001:db8::"  # the underlay; RFC 5737 and RFC 3849: no tes
 PREFIX = "interlock-mesh"
 NEEDED = {
     # command: package
-    "ip": "iproute2", "nft": "nftables", "wg": "wireguard-tools", "wireguard-go": "wireguard-go",
-    "tcpdump": "tcpdump", "unshare": "util-linux", "mount": "mount", "cc": "gcc", "musl-gcc": "musl-tools",
+    "ip": "iproute2", "nft": "nftables", "wg": "wireguard-tools", "tcpdump": "tcpdump",
+    "unshare": "util-linux", "mount": "mount", "cc": "gcc", "musl-gcc": "musl-tools",
 }  # fmt: skip
-DEADLINE = 20.0  # seconds for a command, or for a host to boot
+DEADLINE = scaled(20.0)  # seconds for a command, or for a host to boot
 
 # The host's first process. /etc is the machine's own below what is written to it here. /run is new, but for the network
 # namespaces: those of the machine appear there as they are made, as a container runtime's would.
@@ -63,11 +64,11 @@ def why_not() -> str:
     """Why this machine cannot run a mesh; empty if it can."""
     if os.getuid() != 0:
         return "not root, and namespaces need it"
-    if not Path("/dev/net/tun").exists():
-        return "no /dev/net/tun, which wireguard-go needs"
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     missing = [package for command, package in NEEDED.items() if not shutil.which(command, path=path)]
-    return f"not installed: {', '.join(missing)} (tests/setup installs them)" if missing else ""
+    if missing:
+        return f"not installed: {', '.join(missing)} (tests/setup installs them)"
+    return wireguard.why_neither()
 
 
 def sweep() -> None:

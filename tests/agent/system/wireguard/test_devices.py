@@ -7,7 +7,6 @@ import contextlib
 import secrets
 import subprocess
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import pytest
 
@@ -19,6 +18,7 @@ from agent.system.netlink import Links
 from agent.system.wireguard import choose
 from agent.system.wireguard.kernel import Kernel
 from agent.system.wireguard.userspace import SOCKETS, Userspace
+from tests import wireguard
 from tests.agent.inside import run, why_not
 from tests.agent.worlds import address, key
 from tests.namespaces import Namespace
@@ -30,17 +30,11 @@ Device = Kernel | Userspace
 Body = Callable[[Device], Awaitable[None]]
 
 
-def _skip_userspace() -> str:
-    return why_not("wireguard-go") or (
-        "" if Path("/dev/net/tun").exists() else "no /dev/net/tun, which wireguard-go needs"
-    )
-
-
-@pytest.fixture(params=["kernel", "userspace"])
+@pytest.fixture(params=wireguard.DEVICES)
 def on_device(request: pytest.FixtureRequest, space: Namespace) -> Callable[[Body], None]:
     """Runs a body on a device of its own, inside ``space``; the device is gone afterwards."""
     name = f"wgtest{secrets.token_hex(3)}"  # of its own: wireguard-go's sockets are the machine's
-    if request.param == "userspace" and (reason := _skip_userspace()):
+    if reason := wireguard.why_not(request.param):
         pytest.skip(reason)
 
     async def main(body: Body) -> None:
@@ -52,15 +46,6 @@ def on_device(request: pytest.FixtureRequest, space: Namespace) -> Callable[[Bod
             await device.remove()
             links.close()
 
-    async def has_kernel() -> bool:
-        links = Links()
-        try:
-            return await links.add_wireguard(name, MTU)
-        finally:
-            links.close()
-
-    if request.param == "kernel" and not run(space, has_kernel()):
-        pytest.skip("the kernel of this machine has no WireGuard")
     return lambda body: run(space, main(body))
 
 
@@ -210,7 +195,7 @@ def test_a_peer_with_more_addresses_than_a_message_holds(on_device: Callable[[Bo
 
 
 def test_a_wireguard_go_that_has_died_is_started_again(space: Namespace) -> None:
-    if reason := _skip_userspace():
+    if reason := wireguard.why_not("userspace"):
         pytest.skip(reason)
 
     async def main() -> None:
@@ -235,7 +220,7 @@ def test_a_wireguard_go_that_has_died_is_started_again(space: Namespace) -> None
 
 
 def test_what_there_is_already_decides_between_the_backends(space: Namespace) -> None:
-    if reason := _skip_userspace():
+    if reason := wireguard.why_not("userspace"):
         pytest.skip(reason)
 
     async def main() -> None:
