@@ -66,6 +66,10 @@ class WatcherCounts:
     """Comparisons of the store's index with what is served."""
     repaired: int = 0
     """Differences that a regular comparison has found, and mended."""
+    rollbacks: int = 0
+    """Times that the store was found to have gone back behind changes that were applied here."""
+    stale_reads: int = 0
+    """Reads of documents that were older than the change that had announced them."""
     lost_connections: int = 0
     """Times that the connection to the store or the agent was lost."""
 

@@ -45,6 +45,7 @@ from watcher.guard import (
     loses_many_names,
 )
 from watcher.publisher import SLICE, Publisher, ServedZones, WatcherCounts
+from watcher.rollback import describe_rollback
 from zones import document
 from zones.addresses import Platform
 from zones.hosts import hosts_of
@@ -57,6 +58,9 @@ RETRY_FIRST = 0.05  # seconds until the second attempt to connect; a restarted s
 RETRY_LAST = 2.0  # seconds between attempts later on; a store that is away for long is not asked more often
 READ_FIRST, READ_MOST = 20, 500  # documents in the first round trip, and at most in a later one, if not too large
 READ_OCTETS = 1 << 20  # of documents in a round trip; while the client library decodes them, no query is answered
+STALE_ATTEMPTS = 5  # reads of a document that is older than its change says, before another server is looked for
+STALE_PAUSE = 0.02  # seconds, times the number of the attempt: replicas are milliseconds behind, if they are healthy
+NOTHING_ANNOUNCED: Mapping[EnvironmentId, Change] = {}
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +92,8 @@ class Watcher:
     """When the store last answered, in seconds of ``time.monotonic``; None if it never did."""
     connected: bool = False
     """Whether the last request to the store was answered."""
+    rolled_back: str = ""
+    """When and how the store last went back behind changes that were applied here; empty if it never did."""
     _position: Position = field(default=Position(None, ""))  # of the last change that was taken in
     _served: ServedZones = field(init=False)
     # The digests of documents that have no member on our host, though their index entries do not say so. They are kept
@@ -95,6 +101,7 @@ class Watcher:
     _foreign: dict[EnvironmentId, str] = field(default_factory=dict)
     _hosts: Hosts | None = None  # as ``on_hosts`` was given them last
     _is_loaded: bool = False
+    _rolled_back_from: Position | None = None  # what was applied when the last rollback was reported
     _must_compare: bool = False  # whether a step has found something that only a comparison can judge
     _reason: str = ""  # why the last attempt failed; logged once, not with every attempt
 
@@ -138,6 +145,7 @@ class Watcher:
         is_open = is_confirmed or not self._is_loaded or Kind.DATA_SET in self.guard.overdue
         opened = ALL_KINDS if is_open else self.guard.overdue
         self.counts.compared += 1
+        await self._note_rollback(position, index)
         different = self._different(index)
         if Kind.DATA_SET not in opened and (why := await self._other_data_set(position, index, different)):
             self.guard.hold(Kind.DATA_SET, self._served.environments, why)
@@ -156,6 +164,18 @@ class Watcher:
             self.publisher.loaded()
             log.info("loaded", extra={"environments": len(self.revisions), "position": self._position.change})
         return repaired
+
+    async def _note_rollback(self, position: Position, index: Mapping[EnvironmentId, IndexEntry]) -> None:
+        """Reports once if the store has gone back behind what was applied. The guard decides what follows."""
+        before = Position(self.guard.epoch, self.guard.applied)
+        if not self._is_loaded or before == self._rolled_back_from:
+            return
+        common = await self.store.changes.newest_until(before.change)
+        if reason := describe_rollback(before, position, common, self._served.digests, index):
+            self._rolled_back_from = before
+            self.counts.rollbacks += 1
+            self.rolled_back = f"the store went back at {_format_time(self.wall_clock())}: {reason}"
+            log.error("store_rolled_back", extra={"reason": reason, "before": before.change, "after": position.change})
 
     def _take_position(self, position: Position) -> None:
         guard = self.guard
@@ -201,7 +221,7 @@ class Watcher:
             held = environments_to_hold(self.guard.policy, len(self.revisions), deleted, frozenset())
             if held:
                 self._hold_environments(held)
-            await self._read(newest.keys() - held, deleted - held)
+            await self._read(newest.keys() - held, deleted - held, announced=newest)
             self._position, self.guard.applied = position, position.change
 
     def _note_lost(self, reason: str) -> None:
@@ -319,19 +339,36 @@ class Watcher:
         ids: Iterable[EnvironmentId],
         judged: AbstractSet[EnvironmentId],
         opened: frozenset[Kind] = frozenset(),
+        announced: Mapping[EnvironmentId, Change] = NOTHING_ANNOUNCED,
     ) -> None:
         """Reads and publishes ``ids``, a few at a time: the first are served before the last are read.
 
-        Those of ``judged`` may be withdrawn, or go back to an older revision.
+        Those of ``judged`` may be withdrawn, or go back to an older revision. Raises `Unavailable` if what is read is
+        older than a change in ``announced`` says.
         """
         waiting = sorted(ids, reverse=True)
         batch = READ_FIRST
         while waiting:
             some = [waiting.pop() for _ in range(min(batch, len(waiting)))]
-            read = await self.store.environments.documents(some)
+            read = await self._documents(some, announced)
             octets = sum(len(one or b"") for _, one in read.values())
             batch = max(1, min(READ_MOST, READ_OCTETS * len(some) // max(octets, 1)))
             await self._apply_all(read, judged, opened)
+
+    async def _documents(
+        self, ids: list[EnvironmentId], announced: Mapping[EnvironmentId, Change]
+    ) -> dict[EnvironmentId, tuple[IndexEntry | None, bytes | None]]:
+        """The index entries and documents of ``ids``, which are at least as new as the changes in ``announced``."""
+        for attempt in range(STALE_ATTEMPTS):
+            read = await self.store.environments.documents(ids)
+            stale = [id_ for id_, (entry, _) in read.items() if _is_stale(entry, announced.get(id_))]
+            if not stale:
+                return read
+            self.counts.stale_reads += 1
+            await asyncio.sleep(STALE_PAUSE * attempt)
+        reason = f"it told of a change of {stale[0]!r}, and then gave an older document"
+        self.store.connection.end(reason)
+        raise Unavailable(f"store {self.store.url}: {reason}")
 
     async def _apply_all(
         self,
@@ -390,6 +427,18 @@ class Watcher:
     def _let_go(self, id_: EnvironmentId) -> None:
         self.guard.let_go(Kind.ENVIRONMENTS, id_)
         self.guard.let_go(Kind.NAMES, id_)
+
+
+def _is_stale(entry: IndexEntry | None, change: Change | None) -> bool:
+    if change is None:
+        return False
+    if entry is None or entry.revision < change.revision:
+        return True
+    return entry.revision == change.revision and bool(change.digest) and (entry.digest or DELETED) != change.digest
+
+
+def _format_time(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def _why_released(is_confirmed: bool, opened: Collection[Kind]) -> str:

@@ -348,6 +348,20 @@ INDEX_REPAIRS = STORE.counter(
         "A change was lost, or somebody wrote to the store without the admin API; the difference is repaired already",
     ),
 )
+STORE_ROLLBACKS = STORE.counter(
+    "interlock_store_rollbacks_total",
+    "Times that the store was found to have gone back behind changes that were served here: commits were lost.",
+    alert=Alert(
+        "increase(interlock_store_rollbacks_total[1h]) > 0",
+        "0m",
+        "A failover or a restore lost commits that were acknowledged: `/readyz?verbose` and the log event"
+        " `store_rolled_back` name them; make them again, and see `--redis-wait`",
+    ),
+)
+STORE_STALE_READS = STORE.counter(
+    "interlock_store_stale_reads_total",
+    "Documents that the store gave in an older state than it had announced: replicas that lag behind one address.",
+)
 
 CLOCK = Group("The clock", "`up`, `admin`, `agent`, and `resolver` without an agent")
 

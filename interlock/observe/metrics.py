@@ -147,6 +147,8 @@ def _store_connection(watcher: Watcher) -> Iterator[Metric]:
     yield catalogue.CHANGE_GAPS.one(counts.gaps)
     yield catalogue.INDEX_COMPARISONS.one(counts.compared)
     yield catalogue.INDEX_REPAIRS.one(counts.repaired)
+    yield catalogue.STORE_ROLLBACKS.one(counts.rollbacks)
+    yield catalogue.STORE_STALE_READS.one(counts.stale_reads)
 
 
 def _clock(clock: StoreClock) -> Iterator[Metric]:

@@ -65,6 +65,13 @@ def store_connected(watcher: Watcher | Follower) -> Check:
     return lambda: ("store_connection", Probe(watcher.connected, "the store does not answer"))
 
 
+def store_history(watcher: Watcher | Follower) -> tuple[Check, ...]:
+    """A process stays ready when its store goes back behind what was served, and notes it. A follower has no store."""
+    if isinstance(watcher, Follower):
+        return ()
+    return (lambda: ("store_history", Probe(True, note=watcher.rolled_back)),)
+
+
 class AsksTheStore(Protocol):
     """Something that knows why the store does not answer; ``reason`` is empty while it answers."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from interlock.observe import logs
 from interlock.observe.mesh_metrics import mesh_metrics
 from interlock.observe.metrics import Metrics, clock_metrics, supervisor_metrics, watcher_metrics
-from interlock.observe.readiness import Readiness, clock_agrees, host_ready
+from interlock.observe.readiness import Readiness, clock_agrees, host_ready, store_history
 from interlock.parts.agent import AgentParts, HostSettings
 from interlock.parts.http import operations_part
 from interlock.parts.store import open_store
@@ -33,7 +33,8 @@ async def _serve(settings: Settings, host: HostSettings, url: str) -> None:
     agent = await AgentParts.of(settings, host, store)
     supervisor = Supervisor(list(agent.parts))
     if settings.ops_listen:
-        readiness = Readiness(supervisor, host_ready(agent.operations), clock_agrees(store.clock))
+        checks = (host_ready(agent.operations), *store_history(agent.watcher), clock_agrees(store.clock))
+        readiness = Readiness(supervisor, *checks)
         metrics = Metrics(
             supervisor_metrics(supervisor),
             watcher_metrics(agent.watcher),

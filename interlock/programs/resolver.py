@@ -5,7 +5,7 @@ from __future__ import annotations
 from interlock.errors import BadSetting
 from interlock.observe import logs
 from interlock.observe.metrics import Metrics, clock_metrics, resolver_metrics, supervisor_metrics, watcher_metrics
-from interlock.observe.readiness import Readiness, clock_agrees, zones_loaded
+from interlock.observe.readiness import Readiness, clock_agrees, store_history, zones_loaded
 from interlock.parts.http import operations_part
 from interlock.parts.resolver import ResolverParts
 from interlock.parts.store import open_store
@@ -34,7 +34,8 @@ async def _serve(settings: Settings, url: str | None) -> None:
     supervisor = Supervisor(list(dns.parts))
     if settings.ops_listen:
         # A resolver without a store follows the agent of its host, which names a wrong clock.
-        readiness = Readiness(supervisor, zones_loaded(dns), *([clock_agrees(store.clock)] if store else []))
+        checks = (zones_loaded(dns), *store_history(dns.watcher), *([clock_agrees(store.clock)] if store else []))
+        readiness = Readiness(supervisor, *checks)
         metrics = Metrics(
             supervisor_metrics(supervisor),
             resolver_metrics(dns.resolver),

@@ -20,7 +20,14 @@ from interlock.observe.metrics import (
     supervisor_metrics,
     watcher_metrics,
 )
-from interlock.observe.readiness import Readiness, clock_agrees, demo_loaded, store_connected, zones_loaded
+from interlock.observe.readiness import (
+    Readiness,
+    clock_agrees,
+    demo_loaded,
+    store_connected,
+    store_history,
+    zones_loaded,
+)
 from interlock.parts.http import RootToken, admin_part
 from interlock.parts.resolver import ResolverParts
 from interlock.parts.store import open_store
@@ -56,7 +63,7 @@ async def _serve(settings: Settings, url: str, first: Sequence[Part]) -> None:
     dns, demo = ResolverParts.of(settings, store, bindings, awaited=DEMO if settings.demo else None), DemoLoading()
     supervisor, counts = Supervisor([*first, *dns.parts]), ApiCounts()
     checks = (zones_loaded(dns), store_connected(dns.watcher), *((demo_loaded(demo),) if settings.demo else ()))
-    readiness = Readiness(supervisor, *checks, clock_agrees(store.clock))
+    readiness = Readiness(supervisor, *checks, *store_history(dns.watcher), clock_agrees(store.clock))
     metrics = Metrics(
         supervisor_metrics(supervisor),
         resolver_metrics(dns.resolver),
