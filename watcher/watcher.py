@@ -174,7 +174,7 @@ class Watcher:
         if reason := describe_rollback(before, position, common, self._served.digests, index):
             self._rolled_back_from = before
             self.counts.rollbacks += 1
-            self.rolled_back = f"the store went back at {_format_time(self.wall_clock())}: {reason}"
+            self.rolled_back = f"the store went back at {_format_time(self._served.wall_clock())}: {reason}"
             log.error("store_rolled_back", extra={"reason": reason, "before": before.change, "after": position.change})
 
     def _take_position(self, position: Position) -> None:
