@@ -18,6 +18,7 @@ from zones.hosts import Host
 
 LEASE = 5.0  # seconds that other hosts wait for a host that has died
 RENEW_EVERY = 1.5  # seconds; two renewals may be lost
+CLAIM_DEADLINE = LEASE + RENEW_EVERY  # seconds; who still holds the lease then has renewed it, and lives
 CLAIM_EVERY = 0.2  # seconds between two attempts to take the lease of an agent that has just ended
 
 log = logging.getLogger(__name__)
@@ -75,9 +76,6 @@ async def load_identity(store: Store, keyring: Keyring, host: str, endpoint: str
     known: Host | None = None
     try:
         known = (await store.hosts.read()).hosts.get(host)
-        own_keys = (key.public, next_key and next_key.public)
-        if known and known.public_key not in own_keys and await store.leases.live([host]):
-            raise CannotStart(f"host {host!r} lives already, at {known.endpoint}: give this one another --host")
     except Unavailable as error:
         log.warning("store_unavailable", extra={"reason": str(error)})
     if next_key and known and known.public_key == next_key.public:
@@ -89,14 +87,14 @@ async def load_identity(store: Store, keyring: Keyring, host: str, endpoint: str
     identity = Identity(
         Host(host, endpoint, key.public, region=region, draining=is_draining), key, incarnation, is_admitted
     )
-    await _take_lease(store, identity)
+    await _take_lease(store, identity, known.endpoint if known else "")
     return identity
 
 
-async def _take_lease(store: Store, identity: Identity) -> None:
-    """Takes the lease of the host. Raises `CannotStart` where another agent renews it."""
+async def _take_lease(store: Store, identity: Identity, endpoint: str) -> None:
+    """Takes the lease of the host. Raises `CannotStart` where another agent renews it, which is at ``endpoint``."""
     clock = asyncio.get_running_loop().time
-    deadline = clock() + LEASE + RENEW_EVERY
+    deadline = clock() + CLAIM_DEADLINE
     while True:
         try:
             # Not able yet: nobody is to wait for this host before it can do what it is told.
@@ -108,13 +106,13 @@ async def _take_lease(store: Store, identity: Identity) -> None:
             return  # the registrar takes it once the store is back
         except LeaseNotHeld as error:
             if clock() >= deadline:
-                raise CannotStart(str(refused(identity, error))) from None
+                raise CannotStart(refused(identity, error, endpoint)) from None
         await asyncio.sleep(CLAIM_EVERY)
 
 
-def refused(identity: Identity, error: LeaseNotHeld) -> str:
-    """Why this agent is not the host, and what to do."""
+def refused(identity: Identity, error: LeaseNotHeld, endpoint: str) -> str:
+    """Why this agent is not the host, which is at ``endpoint``, and what to do."""
     return (
-        f"{error}: was this machine cloned, or its state directory copied? If so, remove the state directory here and"
-        f" give this host another --host than {identity.id!r}"
+        f"{error}, at {endpoint}: was this machine cloned, or its state directory copied? If so, remove the state"
+        f" directory here, and give this host another --host than {identity.id!r}"
     )

@@ -64,6 +64,8 @@ class Registrar:
     """Where another agent runs that has claimed to be this host lately, and was refused; empty if there is none."""
     name_conflict: str = ""
     """That another host has registered under this host's id, and what to do; empty if none has."""
+    _registered_endpoint: str = ""
+    """The endpoint that the store has of this host; empty where it is not registered."""
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while the host registers or leaves."""
 
@@ -89,6 +91,7 @@ class Registrar:
     def take_hosts(self, hosts: Hosts) -> None:
         """Takes over what others have changed of this host: that it is drained, was removed, or lost its name."""
         known, identity = hosts.hosts.get(self.identity.id), self.identity
+        self._registered_endpoint = known.endpoint if known else ""
         self.name_conflict = ""
         if known is None:
             self.is_registered = False
@@ -152,7 +155,7 @@ class Registrar:
     def _lose_lease(self, error: LeaseNotHeld) -> None:
         """Another agent is this host."""
         self.is_registered = False  # what the other has registered is corrected when this agent has the lease again
-        self._set_problem(refused(self.identity, error))
+        self._set_problem(refused(self.identity, error, self._registered_endpoint))
 
     async def _register(self) -> None:
         identity = self.identity

@@ -23,14 +23,14 @@ def describe(
     live: frozenset[str],
     acknowledged: Acknowledged,
     quarantined: Mapping[EnvironmentId, str],
-    registration: Iterable[str],
+    others: Iterable[str],
     clock: float,
     wall_clock: float,
 ) -> dict[str, Any]:
     """The report, ready for JSON.
 
     ``live`` are the hosts that live and are able; ``quarantined`` says for each environment whose newest document
-    cannot be used why. ``registration`` is what is wrong with the registration of this host. ``clock`` is the monotonic
+    cannot be used why. ``others`` are the problems that other parts of the agent have found. ``clock`` is the monotonic
     time, ``wall_clock`` Unix time, both in seconds.
     """
     silent = mesh.status.health.silent(clock)
@@ -63,7 +63,7 @@ def describe(
             for one in attachments
         ],
         "drops": mesh.status.actual.firewall.drops if mesh.status.actual else {},
-        "problems": [*registration, *_problems(mesh, silent, by_key, live, acknowledged, quarantined)],
+        "problems": [*others, *_problems(mesh, silent, by_key, live, acknowledged, quarantined)],
     }
 
 

@@ -24,12 +24,12 @@ from weakref import WeakValueDictionary
 from msgspec.structs import replace
 
 from agent.announce.barrier import Barrier
-from agent.attach.attachment import Attachment, Phase
+from agent.attach.attachment import Attachment, Phase, key_of
 from agent.attach.attachments import Attachments
 from agent.attach.connection import Connections
 from agent.attach.errors import as_agent_errors
 from agent.attach.lookup import look_up
-from agent.attach.record import InstanceRecord, InstanceRecords
+from agent.attach.record import Fate, InstanceRecord, InstanceRecords
 from agent.attach.step_times import StepTimes
 from agent.errors import AgentError, BadRequest, Failed, NotNow, NotThere, Refused
 from agent.mesh.mesh import Mesh
@@ -38,6 +38,7 @@ from store.errors import LeaseNotHeld, Unavailable
 from zones.errors import Missing
 from zones.hosts import hosts_of
 from zones.model import State
+from zones.names import EnvironmentId
 
 LEAVE_DEADLINE = 2.0  # seconds for the other hosts to stop answering a name; then its workload is detached all the same
 
@@ -146,7 +147,9 @@ class Attacher:
 
         with times.timed("record"):
             record = await self.records.put(begun, State.STARTING if wait else State.READY)
-        begun = await self.attachments.change(begun, address=record.instance.address)
+        begun = await self.attachments.change(
+            begun, address=record.instance.address, revision=record.environment.revision
+        )
 
         connect = self._connect(begun, namespace, record, times)
         if wait:
@@ -159,7 +162,9 @@ class Attacher:
 
         with times.timed("lookup"):
             await self._look_up(begun, record, namespace)
-        return await self.attachments.change(self.attachments.get(begun.key) or begun, phase=Phase.ATTACHED)
+        return await self.attachments.change(
+            self.attachments.get(begun.key) or begun, phase=Phase.ATTACHED, revision=record.environment.revision
+        )
 
     async def _connect(self, begun: Attachment, namespace: int, record: InstanceRecord, times: StepTimes) -> None:
         with times.timed("connect"):
@@ -267,6 +272,30 @@ class Attacher:
             with as_agent_errors():
                 await self.records.set_state(known, State.DRAINING if draining else State.READY)
             await self.attachments.change(known, is_draining=draining)
+
+    async def withdraw_absent(self, environment: EnvironmentId, service: str, instance: str) -> bool:
+        """Takes an instance that does not run here out of its service's answers. False where nothing was to be done."""
+        key = key_of(environment, service, instance)
+        async with self._lock(key):
+            if self.attachments.get(key):
+                return False
+            with as_agent_errors():
+                return await self.records.withdraw(environment, service, instance)
+
+    async def settle_unrecorded(self, attachment: Attachment) -> None:
+        """Detaches ``attachment`` if somebody has removed its record; commits the record again if the store lost it."""
+        async with self._lock(attachment.key):
+            known = self.attachments.get(attachment.key)
+            if known is None or known.phase is not Phase.ATTACHED:
+                return
+            with as_agent_errors():
+                fate = await self.records.fate(known)
+                if fate is Fate.REMOVED:
+                    log.warning("record_removed", extra={"instance": str(known), "address": str(known.address)})
+                    await self._detach(known)
+        if fate is Fate.LOST:
+            log.warning("record_lost", extra={"instance": str(attachment), "address": str(attachment.address)})
+            await self.attach(attachment)
 
     def _lock(self, key: str) -> asyncio.Lock:
         """Held by whatever changes the attachment ``key``: one change of it at a time."""

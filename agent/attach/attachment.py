@@ -53,6 +53,8 @@ class Attachment(Struct, frozen=True, omit_defaults=True):
     """Whether the instance is out of its service's answers, because the host is being drained."""
     namespace: NamespaceId | None = None
     """What tells the network namespace from any later one at the same path; None if an older release attached it."""
+    revision: int = 0
+    """The environment's revision when its record was last committed here; 0 if an older release attached it."""
 
     def __post_init__(self) -> None:
         names.check_environment_id(self.environment)

@@ -28,6 +28,8 @@ class Attachments:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._known: dict[str, Attachment] = {}
+        self.unreadable: set[str] = set()
+        """The keys of the files that could not be read and have not been written since."""
 
     def load(self) -> None:
         """Reads the attachments from disk. A file that cannot be read is named in the log and left where it is."""
@@ -38,6 +40,7 @@ class Attachments:
                     attachment = _decoder.decode(path.read_bytes())
                 except msgspec.DecodeError as error:
                     log.error("attachment_unreadable", extra={"path": str(path), "reason": str(error)})
+                    self.unreadable.add(path.stem)
                 else:
                     self._known[attachment.key] = attachment
         except OSError as error:
@@ -69,6 +72,7 @@ class Attachments:
             path = self._path(attachment)
             raise Failed(f"the attachment {path} cannot be kept: {error.strerror}: is the disk full?") from None
         self._known[attachment.key] = attachment
+        self.unreadable.discard(attachment.key)
         return attachment
 
     async def change(self, attachment: Attachment, **fields: object) -> Attachment:

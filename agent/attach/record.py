@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum
 
 from agent.attach.attachment import Attachment
 from agent.errors import Failed, Refused
 from agent.identity import Identity
+from store.errors import Corrupt
 from store.store import Store
 from store.writer import Writer
 from zones.edits import DeleteInstance, PutInstance, apply, must_exist
 from zones.hosts import hosts_of
 from zones.model import Environment, Instance, State
+from zones.names import EnvironmentId
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,19 @@ class InstanceRecord:
     def hosts(self) -> Iterable[str]:
         """The hosts with a member of the environment, which all must learn of the record."""
         return hosts_of(self.environment)
+
+
+class Fate(Enum):
+    """What became of a record."""
+
+    HERE = "here"
+    """The store has it, on this host."""
+    REMOVED = "removed"
+    """Somebody has removed it, or given it to another host, since it was committed here."""
+    LOST = "lost"
+    """The store has an older revision of the environment than the one in which it was committed."""
+    UNKNOWN = "unknown"
+    """The store knows nothing of the environment, or its document cannot be read: that proves nothing."""
 
 
 @dataclass(slots=True)
@@ -93,6 +109,35 @@ class InstanceRecords:
             return apply(before, [PutInstance(service, attachment.instance, state)], now) if service else before
 
         await self.writer.change(attachment.environment, step)
+
+    async def withdraw(self, environment: EnvironmentId, service: str, id_: str) -> bool:
+        """Takes a ready instance of this host back to *starting*: its service is not answered with it. False if not."""
+        now = await self.store.clock.milliseconds()
+
+        def change(_revision: int, found: Environment | None) -> Environment:
+            before = must_exist(environment, found)
+            known = before.services.get(service)
+            instance = known.instances.get(id_) if known else None
+            if instance is None or instance.host != self.identity.id or instance.state is not State.READY:
+                return before
+            return apply(before, [PutInstance(service, id_, State.STARTING)], now)
+
+        written = await self.writer.change(environment, change)
+        return written.after is not written.before
+
+    async def fate(self, attachment: Attachment) -> Fate:
+        """What has become of the record of ``attachment``, read from the store."""
+        try:
+            revision, environment = await self.store.environments.read(attachment.environment)
+        except Corrupt:
+            return Fate.UNKNOWN
+        if environment is None and revision == 0:
+            return Fate.UNKNOWN
+        if environment is not None:
+            _, instance = _find(environment, attachment)
+            if instance and instance.host == self.identity.id:
+                return Fate.HERE
+        return Fate.REMOVED if revision >= attachment.revision else Fate.LOST
 
     async def remove(self, attachment: Attachment) -> Environment | None:
         """Removes the instance of ``attachment``, and with it its names; gives the environment without it.

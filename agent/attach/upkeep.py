@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from agent.attach.attacher import Attacher
 from agent.attach.attachment import Attachment, Phase
+from agent.attach.comparison import Comparison
 from agent.errors import AgentError
 from agent.mesh.mesh import Mesh
 
@@ -25,6 +26,8 @@ class Upkeep:
     """Has the links as they are."""
     attacher: Attacher
     """Attaches and detaches."""
+    comparison: Comparison
+    """Finds and settles what the store and this host say differently."""
     _reasons: dict[str, str] = field(default_factory=dict)
     """Why an attachment could not be settled at the last look, by its key."""
 
@@ -38,6 +41,7 @@ class Upkeep:
                 cut_off = unfinished if cut_off is None else cut_off & unfinished
                 for attachment in self.attacher.attachments:
                     await self._look_after(attachment, is_cut_off=attachment.key in cut_off)
+                await self.comparison.run_if_due(asyncio.get_running_loop().time())
             ready()
             await asyncio.sleep(UPKEEP_INTERVAL)
 

@@ -22,6 +22,7 @@ from agent.errors import BadRequest, NotThere
 _CLONE_NEWNET = 0x40000000  # <linux/sched.h>
 _NS_GET_NSTYPE = 0xB703  # <linux/nsfs.h>
 _SO_NETNS_COOKIE = 71  # <asm-generic/socket.h>
+_PLACES = ("run/netns/*", "run/docker/netns/*", "proc/[0-9]*/ns/net")  # where runtimes and processes show theirs
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 OWN_NAMESPACE = "/proc/thread-self/ns/net"  # the network namespace that the agent runs in: the host's
@@ -57,6 +58,19 @@ def opened(path: str) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def find_namespaces() -> list[str]:
+    """A path to each network namespace that a name or a process leads to; names come before processes."""
+    found: dict[tuple[int, int], str] = {}
+    for pattern in _PLACES:
+        for path in sorted(Path("/").glob(pattern)):
+            try:
+                status = path.stat()
+            except OSError:
+                continue  # the process has ended
+            found.setdefault((status.st_dev, status.st_ino), str(path))
+    return list(found.values())
 
 
 def is_own(namespace: int) -> bool:

@@ -228,6 +228,14 @@ class Links:
             "routes": routes,
         }
 
+    async def named_by_mac(self, mac: str) -> str | None:
+        """The name of the link with the MAC address ``mac``; None where there is none."""
+        async with _as_failed("links"):
+            async for link in await self._netlink.link("dump"):
+                if link.get("address") == mac:
+                    return str(link.get("ifname"))
+        return None
+
     async def _routes(self) -> set[tuple[str, int]]:
         """Target and outgoing link of each of the agent's routes."""
         async with _as_failed("routes"):

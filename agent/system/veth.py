@@ -7,6 +7,7 @@ route and neighbour entry call it.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import socket
 from collections.abc import AsyncIterator
@@ -15,8 +16,8 @@ from dataclasses import dataclass
 from ipaddress import IPv6Network
 from pathlib import Path
 
-from agent.errors import Failed, Refused
-from agent.system.namespaces import call_inside
+from agent.errors import BadRequest, Failed, NotThere, Refused
+from agent.system.namespaces import call_inside, find_namespaces, is_own, opened
 from agent.system.netlink import Links
 from zones.addresses import Address
 
@@ -116,6 +117,21 @@ async def find_faults(host: Links, veth: Veth, namespace: int, prefix: IPv6Netwo
     if not host.exists(veth.link):
         faults.append(f"there is no link {veth.link} on the host")
     return faults
+
+
+async def find_workload_end(mac: str) -> tuple[str, str] | None:
+    """The path of the namespace that has a link with ``mac``, and the link's name; None where no path leads to it."""
+    for path in await asyncio.to_thread(find_namespaces):
+        try:
+            with opened(path) as namespace:
+                if is_own(namespace):
+                    continue
+                async with inside(namespace) as links:
+                    if name := await links.named_by_mac(mac):
+                        return path, name
+        except (NotThere, BadRequest, OSError):
+            continue  # it ended meanwhile
+    return None
 
 
 @asynccontextmanager

@@ -21,6 +21,7 @@ from agent.announce.handshakes import Handshakes
 from agent.announce.notifier import Notifier
 from agent.attach.attacher import Attacher
 from agent.attach.attachments import Attachments
+from agent.attach.comparison import Comparison
 from agent.attach.connection import Connections
 from agent.attach.record import InstanceRecords
 from agent.attach.upkeep import Upkeep
@@ -130,7 +131,7 @@ class AgentParts:
             system=system,
             notifier=Notifier(FeedServer(host.directory / FEED_SOCKET, settings.agent_group), acknowledger),
             handshakes=Handshakes(Barrier(store)),
-            workloads=attachments.local_workloads,
+            workloads=lambda: (*attachments.local_workloads(), *comparison.unattached_workloads()),
         )
         registrar = Registrar(identity, store, keyring, mesh, barrier, acknowledger)
         records, connections = (
@@ -138,15 +139,16 @@ class AgentParts:
             Connections(mesh, attachments),
         )
         attacher = Attacher(mesh, attachments, records, connections, barrier)
+        comparison = Comparison(mesh, attacher)
 
         def take_hosts(hosts: Hosts) -> None:
             mesh.take_hosts(hosts)
             registrar.take_hosts(hosts)
 
         watcher = Watcher(store, platform, mesh, interest=identity.id, on_hosts=take_hosts)
-        operations = Operations(mesh, attacher, registrar, store, lambda: watcher.quarantined, left.set)
+        operations = Operations(mesh, attacher, registrar, comparison, store, lambda: watcher.quarantined, left.set)
         local = ControlServer(host.directory / CONTROL_SOCKET, operations.handle)
-        return cls(mesh, watcher, acknowledger, registrar, operations, Upkeep(mesh, attacher), local, left)
+        return cls(mesh, watcher, acknowledger, registrar, operations, Upkeep(mesh, attacher, comparison), local, left)
 
     @property
     def parts(self) -> tuple[Part, ...]:

@@ -34,10 +34,13 @@ async def test_the_port_and_the_underlay_are_those_of_the_endpoint(store: Store,
     assert (identity.port, identity.underlay) == (4500, "2001:db8::1")
 
 
-async def test_a_name_that_another_living_host_has_is_refused(store: Store, tmp_path: Path) -> None:
+async def test_a_name_that_another_living_host_has_is_refused(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.identity.CLAIM_DEADLINE", 0.3)
     await store.hosts.register(Host("h1", "192.0.2.9:51820", key(9)))
     await store.leases.renew(lease_of("h1"), LONG)
-    with pytest.raises(CannotStart, match=r"'h1' lives already, at 192\.0\.2\.9:51820: give this one another --host"):
+    with pytest.raises(CannotStart, match=r"the host 'h1', and lives, at 192\.0\.2\.9:51820: .* another --host"):
         await loaded(store, tmp_path)
 
 

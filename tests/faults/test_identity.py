@@ -13,6 +13,7 @@ from itertools import count
 import pytest
 
 from agent.control.client import Refusal
+from tests.faults.echo import Echo
 from tests.mesh.mesh import Mesh, Node, until
 from tests.mesh.test_membership import traces
 from tests.mesh.topology import Workload
@@ -205,7 +206,7 @@ def test_a_copy_of_a_live_host_is_refused_and_named_on_both(hosts: Mesh, environ
         copied(node, copy)
         copy.start()
         until(lambda: has_ended(copy), "the copy goes on")
-        assert "another agent is the host 'h1', and lives: was this machine cloned" in copy.agent.log
+        assert f"another agent is the host 'h1', and lives, at {node.endpoint}: was this machine" in copy.agent.log
         assert "another --host than 'h1'" in copy.agent.log
         assert [trace for trace in traces(copy) if not trace.startswith(f"file: {copy.state}")] == []
 
@@ -260,8 +261,8 @@ def test_a_host_that_was_away_while_its_copy_started_is_refused_in_its_turn(host
     finally:
         os.kill(node.agent.pid, signal.SIGCONT)
     try:
-        until(lambda: not node.is_ready, "it does not notice")
-        assert "another agent is the host 'h1'" in node.ask("status")["reason"]
+        until(lambda: "another agent is the host 'h1'" in node.ask("status")["reason"], "it does not notice")
+        assert not node.is_ready
         assert "another agent is the host 'h1'" in str(node.ask("mesh")["problems"])
         assert "another agent is the host 'h1'" in node.agent.events("not_renewed")[-1]["reason"]
         until(lambda: node.endpoint in str(copy.ask("mesh")["problems"]), "the copy does not say so")
@@ -290,3 +291,112 @@ def copied(node: Node, copy: Node) -> None:
         kept = json.loads(path.read_text())
         kept["namespace"]["boot"] = "another"
         path.write_text(json.dumps(kept))
+
+
+# The store and the host compared
+
+
+def test_a_host_that_was_installed_again_answers_for_nothing_that_is_gone(hosts: Mesh, environment: str) -> None:
+    node = hosts.nodes["h2"]
+    node.attach(environment, "api", "a1")
+    try:
+        node.host.kill()
+        shutil.rmtree(node.state)
+        node.restart()
+        node.until_ready()
+        until(
+            lambda: states(hosts, environment) == {"a1": "starting"},
+            lambda: f"still answered: {states(hosts, environment)}",
+            seconds=60,
+        )
+        until(
+            lambda: "a1.api" in str(node.ask("mesh")["problems"]) or not states(hosts, environment), "it is not named"
+        )
+    finally:
+        hosts.client.delete("environments", environment, "services", "api", "instances", "a1")
+
+
+@pytest.mark.parametrize("damage", ["cut short", "removed"])
+def test_a_lost_attachment_cuts_nobody_off(hosts: Mesh, environment: str, damage: str) -> None:
+    node, other = hosts.nodes["h1"], hosts.nodes["h2"]
+    workload, client = node.attach(environment, "api", "a1"), other.attach(environment, "api", "c1")
+    path = node.state / f"attachments/{environment}.api.a1.json"
+    try:
+        with Echo(workload, client) as echo:
+            echo.until_answered()
+            node.agent.kill()
+            before = json.loads(path.read_text())
+            path.write_text('{"environment": "ident') if damage == "cut short" else path.unlink()
+            node.agent.start()
+            node.until_ready()
+            until(lambda: node.agent.events("attachment_recovered"), "it is not made again")
+            assert echo.lost == 0
+        again = json.loads(path.read_text())
+        for field in ("address", "netns", "interface", "namespace", "phase"):
+            assert again[field] == before[field]
+        node.ask("check", environment=environment, service="api", instance="a1", netns=workload.path)
+        assert node.detach(environment, "api", "a1")
+        assert instances(hosts, environment).keys() == {"c1"}
+        assert "railnet0" not in addresses(workload.namespace)
+    finally:
+        node.detach(environment, "api", "a1")
+        other.detach(environment, "api", "c1")
+        workload.remove()
+        client.remove()
+
+
+@pytest.mark.parametrize("what", ["instance", "service", "environment"])
+@pytest.mark.parametrize("is_agent_away", [False, True], ids=["agent runs", "agent was away"])
+def test_what_was_deleted_behind_the_agent_is_detached(hosts: Mesh, what: str, is_agent_away: bool) -> None:
+    node, environment = hosts.nodes["h1"], f"identity-{next(_numbers)}"
+    hosts.environment(environment, "api", "other")
+    stays, workload = node.attach(environment, "other", "o1"), node.attach(environment, "api", "a1")
+    try:
+        if is_agent_away:
+            node.agent.kill()
+        path = ["environments", environment, "services", "api", "instances", "a1"]
+        hosts.client.delete(*path[: {"instance": 6, "service": 4, "environment": 2}[what]])
+        if is_agent_away:
+            node.agent.start()
+            node.until_ready()
+        left = {} if what == "environment" else {f"o1.other of {environment}": "attached"}
+        until(lambda: attached(node) == left, lambda: f"still attached: {attached(node)}")
+        assert "railnet0" not in addresses(workload.namespace)
+        assert ("railnet0" in addresses(stays.namespace)) == (what != "environment")
+        assert workload.resolv_conf.read_text() == "# not attached\n"
+        assert node.agent.events("record_removed")
+    finally:
+        node.detach(environment, "api", "a1")
+        node.detach(environment, "other", "o1")
+        if what != "environment":
+            hosts.client.delete("environments", environment)
+        workload.remove()
+        stays.remove()
+
+
+def test_a_link_that_nobody_knows_is_removed(hosts: Mesh) -> None:
+    node = hosts.nodes["h1"]
+    node.host.run(["ip", "link", "add", "rail00000000000", "type", "veth", "peer", "other0"])
+    until(lambda: "rail00000000000" in str(node.ask("mesh")["problems"]), "it is not named")
+    show = ["ip", "link", "show", "rail00000000000"]
+    until(lambda: node.host.run(show, check=False).returncode, "it is still there", seconds=60)
+    until(lambda: node.agent.events("link_removed"), "it is not in the log")
+
+
+def test_an_instance_that_is_recorded_before_it_is_attached_keeps_its_address(hosts: Mesh, environment: str) -> None:
+    node = hosts.nodes["h1"]
+    path = ("environments", environment, "services", "api", "instances", "a1")
+    address = hosts.client.put(*path, body={"host": "h1", "state": "ready"})["address"]
+    until(lambda: states(hosts, environment) == {"a1": "starting"}, "it is answered without a workload", seconds=60)
+    workload = node.attach(environment, "api", "a1")
+    try:
+        assert (workload.address, states(hosts, environment)) == (address, {"a1": "ready"})
+    finally:
+        node.detach(environment, "api", "a1")
+        workload.remove()
+
+
+def states(mesh: Mesh, environment: str) -> dict[str, str]:
+    """The states of the instances of ``api``, by id, as the store has them."""
+    found = mesh.client.get("environments", environment, "services", "api")["instances"]
+    return {one["id"]: one["state"] for one in found}

@@ -1,0 +1,134 @@
+"""What the store, the attachments on disk and the links of this host say differently of one workload. Pure.
+
+    instance here   attachment   link     what it is
+    yes             yes          –        no difference
+    yes             no           yes      `Unattached`: the attachment is lost, and the workload runs
+    ready           no           no       `Absent`: nothing runs here under the instance's name
+    no              attached     –        `Unrecorded`: somebody has removed the instance, or the store has lost it
+    no              no           yes      `Leftover`: nobody knows the link
+
+An instance that is *starting* may be recorded before its workload is attached, so without one it is no difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from agent.attach.attachment import Attachment, Phase, key_of
+from agent.system.veth import link_name
+from zones.addresses import Address
+from zones.model import Environment, Instance, Service, State
+from zones.names import EnvironmentId
+
+
+@dataclass(frozen=True, slots=True)
+class Unattached:
+    """An instance of this host that has a link and no attachment."""
+
+    environment: EnvironmentId
+    service: str
+    """The service's name when the link was made."""
+    instance: str
+    address: Address
+    link: str
+    """The host's end of its veth."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.instance}.{self.service} of {self.environment} is connected, but its attachment is not on the disk:"
+            " attach it again"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """An instance of this host that is ready and has neither link nor attachment."""
+
+    environment: EnvironmentId
+    service: str
+    instance: str
+    address: Address
+
+    def __str__(self) -> str:
+        return (
+            f"{self.instance}.{self.service} of {self.environment} is recorded on this host and does not run here:"
+            " attach it, or remove it with 'interlock instance delete'"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Unrecorded:
+    """An attachment whose instance the store does not have on this host."""
+
+    attachment: Attachment
+
+    def __str__(self) -> str:
+        return f"{self.attachment} is attached here, but the store does not have it on this host"
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A link of the agent's that neither an attachment nor an instance explains."""
+
+    link: str
+
+    def __str__(self) -> str:
+        return f"the link {self.link} belongs to no workload: it was left behind, and is removed soon"
+
+
+Difference = Unattached | Absent | Unrecorded | Leftover
+
+
+def compare(
+    me: str,
+    environments: Mapping[EnvironmentId, Environment],
+    attachments: Collection[Attachment],
+    links: Collection[str],
+) -> list[Difference]:
+    """The differences between the documents of ``environments``, the attachments and the ``links`` of the host ``me``.
+
+    ``links`` are the host's ends of all its workloads' veths.
+    """
+    attached = {(one.environment, one.address) for one in attachments}
+    unexplained = set(links) - {one.link for one in attachments}
+    recorded = set()
+    found: list[Difference] = []
+    for environment, name, service, id_, instance in _instances(me, environments.values()):
+        recorded.add((environment.id, instance.address))
+        if (environment.id, instance.address) in attached:
+            continue
+        at = _link(environment.id, name, service, id_, unexplained)
+        if at is not None:
+            unexplained.discard(at[1])
+            found.append(Unattached(environment.id, at[0], id_, instance.address, at[1]))
+        elif instance.state is State.READY:
+            found.append(Absent(environment.id, name, id_, instance.address))
+    found += [
+        Unrecorded(one)
+        for one in attachments
+        if one.phase is Phase.ATTACHED and (one.environment, one.address) not in recorded
+    ]
+    return found + [Leftover(link) for link in sorted(unexplained)]
+
+
+def _instances(
+    me: str, environments: Iterable[Environment]
+) -> Iterator[tuple[Environment, str, Service, str, Instance]]:
+    for environment in environments:
+        for name, service in environment.services.items():
+            for id_, instance in service.instances.items():
+                if instance.host == me:
+                    yield environment, name, service, id_, instance
+
+
+def _link(
+    environment: EnvironmentId, name: str, service: Service, id_: str, links: Collection[str]
+) -> tuple[str, str] | None:
+    """The service's name and the link of an instance, if one of ``links`` is its: a rename does not change the link."""
+    if not links:
+        return None
+    for known in (name, *service.former_names):
+        if (link := link_name(key_of(environment, known, id_))) in links:
+            return known, link
+    return None
