@@ -10,12 +10,14 @@ from itertools import chain
 
 from store.client import Script
 from store.connection import Connection
-from store.index import decode_entry
+from store.index import decode_entry, read_number
 from store.keys import ALL_HOSTS
 from store.leases import Lease, is_live, not_held
 from store.scripts import read_script
 
-ACKNOWLEDGE_SCRIPT = Script(read_script("acknowledge_revisions", shared=("holds_lease", "split_hosts")))
+ACKNOWLEDGE_SCRIPT = Script(
+    read_script("acknowledge_revisions", shared=("wrong_type", "holds_lease", "split_hosts", "drop_wrong_acks"))
+)
 LAGGING_SCRIPT = Script(read_script("read_lagging"))
 
 
@@ -48,7 +50,7 @@ class AckStore:
         """Host id → the newest revision of ``id_`` that its agent has programmed."""
         async with self._connection.client() as redis:
             fields = await redis.hgetall(self._keys.acks(id_))
-        return {host.decode(): int(revision) for host, revision in fields.items()}
+        return {host.decode(errors="replace"): read_number(revision) or 0 for host, revision in fields.items()}
 
     async def lagging(self, id_: str, revision: int, hosts: Iterable[str]) -> frozenset[str]:
         """Those of ``hosts`` whose acknowledgement of ``revision`` of ``id_`` is still to come.
@@ -63,7 +65,7 @@ class AckStore:
         behind = frozenset(
             host
             for host, has, lease in zip(wanted, acknowledged, leases, strict=True)
-            if is_live(lease) and int(has or 0) < revision
+            if is_live(lease) and (read_number(has or b"0") or 0) < revision
         )
         members = decode_entry(entry).hosts if entry else None
         return behind if members is None else behind & members

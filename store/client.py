@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,11 +23,15 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as ConnectionFailed
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
-from store.errors import Refused, Unavailable
+from store.errors import Refused, Unavailable, WrongKey
 from store.url import Address, SentinelUrl, check_url, is_sentinel, read_sentinel_url, redact, uses_tls
 
 CONNECT_TIMEOUT = 2.0  # seconds; the caller learns that a server is gone before the caller itself gives up
+CHECK_IT = "'interlock store check' says what it takes to mend it"
 REPLICA_ROLES = (b"replica", b"slave")
+
+# What a script of ours says of a key; older servers put words of their own around it.
+_WRONG_KEY = re.compile(r"WRONGKEY (.*?)(?: script: .*)?$")
 
 Arguments = Mapping[str, Any]
 """What a connection of redis-py is made with."""
@@ -171,8 +176,23 @@ def as_unavailable(url: str) -> Iterator[None]:
         raise asyncio.CancelledError
     if failure:
         reason = " ".join(str(failure).split()) or type(failure).__name__
+        if found := _WRONG_KEY.search(reason):
+            raise WrongKey(f"store {redact(url)}: {found[1]}: {CHECK_IT}") from failure
         kind = Refused if _is_refusal(failure) else Unavailable
         raise kind(f"store {redact(url)}: {reason}") from failure
+
+
+async def find_wrong_key(client: Any, types: Mapping[str, str]) -> str:
+    """Which of the keys in ``types`` has another type than that, in words; empty if none has."""
+    for key, wanted in types.items():
+        if (actual := (await client.type(key)).decode()) not in ("none", wanted):
+            return f"{key} is of the type {actual}, and must be a {wanted}"
+    return ""
+
+
+def is_wrong_type(error: BaseException) -> bool:
+    """Whether the server refused a command because its key has a wrong type."""
+    return "WRONGTYPE" in str(error) or "wrong kind of value" in str(error)
 
 
 def _address(url: SentinelUrl, address: Address, ca: Path | None) -> Arguments:

@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Protocol
 
 from store.client import (
+    CHECK_IT,
     Arguments,
     Script,
     abort,
@@ -24,9 +25,11 @@ from store.client import (
     arguments_of,
     as_unavailable,
     check_role,
+    find_wrong_key,
+    is_wrong_type,
     open_client,
 )
-from store.errors import Refused, TooManyWaiting, Unavailable, Unreplicated
+from store.errors import Refused, TooManyWaiting, Unavailable, Unreplicated, WrongKey
 from store.keys import Keys
 from store.options import StoreOptions
 from store.sentinel import Sentinels, choose
@@ -188,11 +191,23 @@ class Connection:
         try:
             with session.used(), as_unavailable(self.url):
                 yield session
-        except Refused:
+        except WrongKey:
+            raise
+        except Refused as error:
+            if is_wrong_type(error):
+                await self._name_wrong_key(session, error)
             raise
         except Unavailable as error:
             self._end(session, str(error))
             raise Unavailable(session.failure) from error
+
+    async def _name_wrong_key(self, session: _Session, error: Refused) -> None:
+        """Raises `WrongKey` if it is found out which key has the wrong type that ``error`` is about."""
+        found = ""
+        with suppress(Unavailable), as_unavailable(self.url):
+            found = await find_wrong_key(session.commands, self.keys.types)
+        if found:
+            raise WrongKey(f"store {self.url}: {found}: {CHECK_IT}") from error
 
     async def _open(self) -> _Session:
         if session := self._session:

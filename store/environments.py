@@ -21,7 +21,11 @@ from zones.hosts import hosts_of
 from zones.model import Environment
 from zones.names import EnvironmentId
 
-COMMIT_SCRIPT = Script(read_script("commit_environment", shared=("holds_lease", "split_hosts", "append_change")))
+COMMIT_SCRIPT = Script(
+    read_script(
+        "commit_environment", shared=("wrong_type", "holds_lease", "split_hosts", "append_change", "drop_wrong_acks")
+    )
+)
 READ_SCRIPT = Script(read_script("read_environments"))
 
 

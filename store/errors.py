@@ -13,6 +13,10 @@ class Refused(Unavailable):
     """The store has answered, and refuses the command: a key of a wrong type, no memory, a right that is missing."""
 
 
+class WrongKey(Refused):
+    """A key of the store is not what it must be, so nothing that needs it can be done. The message names the key."""
+
+
 class Unreplicated(Unavailable):
     """The write was made, but fewer replicas than were asked for have confirmed it: a failover may lose it."""
 

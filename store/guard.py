@@ -17,7 +17,7 @@ from store.client import Script
 from store.connection import Connection
 from store.scripts import read_script
 
-CONFIRM_SCRIPT = Script(read_script("confirm_withdrawals", shared=("append_change",)))
+CONFIRM_SCRIPT = Script(read_script("confirm_withdrawals", shared=("wrong_type", "append_change")))
 EVERYTHING = "*"  # the field that is no environment's
 
 

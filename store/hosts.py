@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from store.changes import CHANGES_KEPT
-from store.client import Script
+from store.client import CHECK_IT, Script
 from store.connection import Connection
-from store.errors import EndpointTaken, HostChanged, KeyTaken, Unavailable, Unreplicated
+from store.errors import EndpointTaken, HostChanged, KeyTaken, Refused, Unavailable, Unreplicated, WrongKey
+from store.index import read_number
 from store.keys import ALL_HOSTS
 from store.leases import Lease, not_held
 from store.scripts import read_script
@@ -21,7 +22,9 @@ from zones.hosts import Host, decode_host, encode_host
 
 MAX_ATTEMPTS = 20  # to change a host; changes of hosts are rare, so more than a few attempts hardly ever happen
 
-CHANGE_SCRIPT = Script(read_script("change_host", shared=("holds_lease", "append_change")))
+CHANGE_SCRIPT = Script(
+    read_script("change_host", shared=("wrong_type", "holds_lease", "append_change", "drop_wrong_acks"))
+)
 READ_SCRIPT = Script(read_script("read_hosts"))
 
 
@@ -58,7 +61,10 @@ class HostStore:
                 hosts[id_] = _decode(id_, read)
             except Invalid as error:
                 unreadable[id_] = str(error)
-        return Hosts(int(revision or 0), hosts, unreadable)
+        counted = read_number(revision or b"0")
+        if counted is None:
+            raise WrongKey(f"store {self._connection.url}: {self._keys.hosts_revision} holds no number: {CHECK_IT}")
+        return Hosts(counted, hosts, unreadable)
 
     async def register(self, host: Host, before: Host | None = None, lease: Lease | None = None) -> int:
         """Writes the document of ``host`` and returns the revision of all hosts. Doing it again changes nothing.
@@ -70,7 +76,7 @@ class HostStore:
             outcome, detail = await self._write(
                 host.id, encode_host(host), encode_host(before) if before else b"", lease
             )
-        except Unreplicated:
+        except (Refused, Unreplicated):
             raise
         except Unavailable:
             # The server may have made the change though its reply was lost, as with a commit.

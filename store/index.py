@@ -9,8 +9,11 @@ The Lua scripts read and write the same lines.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from zones.model import MAX_REVISION
 
 DELETED = "deleted"  # the digest of a deleted environment
 NO_HOSTS = "-"  # a list of no hosts: an empty list would look like a missing one
@@ -36,11 +39,18 @@ def decode_entry(value: bytes) -> IndexEntry:
     text = value.decode("latin-1")
     revision, _, rest = text.partition(" ")
     digest, has_hosts, hosts = rest.partition(" ")
-    if not (revision.isascii() and revision.isdigit() and digest):
+    number = read_number(revision)
+    if number is None or not digest:
         return IndexEntry(0, text, None)
     if digest == DELETED:
-        return IndexEntry(int(revision), None)
-    return IndexEntry(int(revision), digest, split_hosts(hosts) if has_hosts else None)
+        return IndexEntry(number, None)
+    return IndexEntry(number, digest, split_hosts(hosts) if has_hosts else None)
+
+
+def read_number(text: bytes | str) -> int | None:
+    """The revision in ``text``; None where there is none that one of our writers could have made."""
+    number = int(text) if re.fullmatch(rb"[0-9]{1,16}", text.encode() if isinstance(text, str) else text) else None
+    return None if number is None or number > MAX_REVISION else number
 
 
 def join_hosts(hosts: Iterable[str]) -> str:

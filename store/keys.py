@@ -15,6 +15,20 @@ class Keys:
     prefix: str = DEFAULT_PREFIX
 
     @property
+    def types(self) -> dict[str, str]:
+        """The type that each key must have of which there is one: key → type, as the server calls it."""
+        return {
+            self.epoch: "string",
+            self.environments: "hash",
+            self.networks: "hash",
+            self.changes: "stream",
+            self.hosts: "hash",
+            self.hosts_revision: "string",
+            self.tokens: "hash",
+            self.guard: "hash",
+        }
+
+    @property
     def epoch(self) -> str:
         return self.prefix + "epoch"
 

@@ -30,16 +30,17 @@ class TokenStore:
         self._key = connection.keys.tokens
 
     async def read(self) -> Mapping[str, Token]:
-        """All tokens, by their digest."""
+        """All tokens that can be read, by their digest. Any other gives access to nothing."""
         async with self._connection.client() as redis:
             fields = await redis.hgetall(self._key)
-        return {digest.decode(): msgspec.json.decode(value, type=Token) for digest, value in fields.items()}
+        found = {digest.decode(errors="replace"): decode_token(value) for digest, value in fields.items()}
+        return {digest: token for digest, token in found.items() if token}
 
     async def find(self, digest: str) -> Token | None:
         """The token whose digest is ``digest``."""
         async with self._connection.client() as redis:
             value = await redis.hget(self._key, digest)
-        return msgspec.json.decode(value, type=Token) if value else None
+        return decode_token(value) if value else None
 
     async def add(self, digest: str, token: Token) -> None:
         """Stores ``token`` under ``digest``."""
@@ -51,3 +52,11 @@ class TokenStore:
         if removed := list(digests):
             async with self._connection.client() as redis:
                 await redis.hdel(self._key, *removed)
+
+
+def decode_token(value: bytes) -> Token | None:
+    """The token that ``value`` describes; None if it cannot be read."""
+    try:
+        return msgspec.json.decode(value, type=Token)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None

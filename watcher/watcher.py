@@ -125,6 +125,11 @@ class Watcher:
                 delay = min(delay * 2, RETRY_LAST)
 
     @property
+    def reason(self) -> str:
+        """Why the store does not answer; empty while it does."""
+        return self._reason
+
+    @property
     def revisions(self) -> dict[EnvironmentId, int]:
         """The revision that is served of each environment."""
         return self._served.revisions

@@ -32,6 +32,7 @@ from zones.records import Rdata, RecordType, RRType, parse_rdata
 
 SCHEMA = 1  # of the documents; a release reads no other
 
+MAX_REVISION = 2**53 - 1  # what every reader of JSON counts exactly (RFC 8259 §6)
 MAX_RECORD_TTL = 86_400  # seconds; caches forget a wrong record within a day after it was corrected
 MAX_VALUES = 256  # of one record set; that many TXT records of full length would already be too large for a TCP message
 MAX_RECORD_NAME = 190  # characters; followed by the longest zone, it is still a name (RFC 1035 §3.1: 255 octets)
@@ -174,8 +175,8 @@ class Environment(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
             )
         if self.network.prefixlen != ENVIRONMENT_BITS:
             raise Invalid(f"the network {self.network} is not a /{ENVIRONMENT_BITS}", field="network")
-        if self.revision < 1:
-            raise Invalid(f"revision {self.revision} is below 1", field="revision")
+        if not 1 <= self.revision <= MAX_REVISION:
+            raise Invalid(f"revision {self.revision} is not from 1 to {MAX_REVISION}", field="revision")
         taken = _check_services(self)
         for name, sets in self.records.items():
             _check_records(self, name, sets, taken)

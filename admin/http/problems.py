@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import web
 
 from admin import errors
-from store.errors import NetworkTaken, RevisionConflict, Unavailable
+from store.errors import NetworkTaken, RevisionConflict, Unavailable, WrongKey
 from zones.errors import Conflict, Invalid, Missing, ZonesError
 
 MEDIA_TYPE = "application/problem+json"
@@ -68,6 +68,7 @@ KINDS: dict[type[Exception], Kind] = {
     RevisionConflict: Kind(409, "busy", "Others write this environment at the same time"),
     NetworkTaken: Kind(409, "busy", "No free network was found"),
     # The server is at fault.
+    WrongKey: Kind(503, "store-damaged", "The store holds something that is not Interlock's"),
     Unavailable: Kind(503, "store-unavailable", "The store cannot be reached"),
     errors.TimedOut: Kind(503, "timed-out", "The request took too long"),
 }
@@ -118,6 +119,8 @@ def _detail(request: web.Request, error: Exception) -> str:
             return f"send at most {request.client_max_size} octets; split a batch into several"
         case RevisionConflict() | NetworkTaken():
             return f"{error}, in each of several attempts: nothing was written, send the request again"
+        case WrongKey():
+            return f"{error}; nothing was written, and names and addresses are served unchanged meanwhile"
         case Unavailable():
             return f"{error}: send the request again later; names and addresses are served unchanged meanwhile"
     return str(error)
@@ -130,6 +133,8 @@ def _headers(error: Exception) -> dict[str, str]:
             return {"WWW-Authenticate": CHALLENGE + (', error="invalid_token"' if presented else "")}
         case errors.RateLimited(wait=wait):
             return {"Retry-After": str(math.ceil(wait))}
+        case WrongKey():
+            return {}  # it does not mend itself
         case Unavailable() | errors.TimedOut():
             return {"Retry-After": str(RETRY_STORE)}
         case web.HTTPMethodNotAllowed():

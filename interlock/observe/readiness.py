@@ -62,7 +62,12 @@ def demo_loaded(demo: LoadsDemo) -> Check:
 
 def store_connected(watcher: Watcher | Follower) -> Check:
     """A process that writes is ready while its watcher has a connection to the store."""
-    return lambda: ("store_connection", Probe(watcher.connected, "the store does not answer"))
+
+    def check() -> tuple[str, Probe]:
+        reason = watcher.reason if isinstance(watcher, Watcher) else ""
+        return "store_connection", Probe(watcher.connected, reason or "the store does not answer")
+
+    return check
 
 
 def store_history(watcher: Watcher | Follower) -> tuple[Check, ...]:

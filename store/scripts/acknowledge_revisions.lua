@@ -7,6 +7,10 @@
 --       then id, revision for each id
 -- Returns 1 | 0 where the incarnation does not hold the lease
 
+local wrong = wrong_type(KEYS[1], 'hash', KEYS[2], 'hash')
+if wrong then
+  return wrong
+end
 if not holds_lease(KEYS[3], ARGV[3]) then
   return 0
 end
@@ -22,6 +26,7 @@ for i = 4, #KEYS do
     concerned = entry and not string.find(entry, ' deleted$') and (not hosts or split_hosts(hosts)[ARGV[1]])
   end
   if concerned then
+    drop_wrong_acks(KEYS[i])
     redis.call('HSET', KEYS[i], ARGV[1], revision)
   end
 end

@@ -9,10 +9,19 @@
 if ARGV[6] ~= '' and not holds_lease(KEYS[5], ARGV[6]) then
   return {'lease', ''}
 end
+local wrong = wrong_type(KEYS[1], 'string', KEYS[2], 'hash', KEYS[3], 'string', KEYS[4], 'stream')
+if wrong then
+  return wrong
+end
+local counted = redis.call('GET', KEYS[3]) or '0'
+-- 15 digits: a larger number would be rounded here.
+if not string.match(counted, '^%d+$') or #counted > 15 then
+  return redis.error_reply('WRONGKEY ' .. KEYS[3] .. ' holds no number that could be counted up')
+end
 local before = redis.call('HGET', KEYS[2], ARGV[1])
 local wanted = ARGV[2] ~= '' and ARGV[2]
 if before == wanted then
-  return {'ok', redis.call('GET', KEYS[3]) or '0'}
+  return {'ok', counted}
 end
 if ARGV[5] ~= '' and ARGV[5] ~= before then
   return {'changed', ''}
@@ -36,14 +45,19 @@ if wanted then
       end
     end
   end
+end
+
+-- From here on nothing is refused, and after the stream nothing can fail.
+local revision = string.format('%.0f', tonumber(counted) + 1)
+append_change(KEYS[4], ARGV[4], 'environment', '', 'revision', revision, 'digest', '', 'host', ARGV[1])
+redis.call('SET', KEYS[1], ARGV[3], 'NX')
+redis.call('SET', KEYS[3], revision)
+if wanted then
   redis.call('HSET', KEYS[2], ARGV[1], wanted)
 else
+  drop_wrong_acks(KEYS[6])
   redis.call('HDEL', KEYS[2], ARGV[1])
   redis.call('HDEL', KEYS[6], ARGV[1])
   redis.call('DEL', KEYS[5])
 end
-
-redis.call('SET', KEYS[1], ARGV[3], 'NX')
-local revision = redis.call('INCR', KEYS[3])
-append_change(KEYS[4], ARGV[4], 'environment', '', 'revision', revision, 'digest', '', 'host', ARGV[1])
 return {'ok', revision}

@@ -10,6 +10,10 @@
 if ARGV[10] ~= '' and not holds_lease(KEYS[7], ARGV[10]) then
   return {'lease', ''}
 end
+local wrong = wrong_type(KEYS[1], 'string', KEYS[2], 'hash', KEYS[4], 'hash', KEYS[5], 'stream')
+if wrong then
+  return wrong
+end
 local entry = redis.call('HGET', KEYS[2], ARGV[1])
 local actual = entry and string.match(entry, '^%d+') or '0'
 if actual ~= ARGV[2] then
@@ -27,15 +31,23 @@ end
 -- The change also names each host that loses its last member by it, and what that host acknowledged is removed.
 local before = entry and string.match(entry, '^%d+ %S+ (%S+)$') or '-'
 local members, concerned = split_hosts(ARGV[7])
+local lost = {}
 local _, hosts_before = split_hosts(before)
 for _, host in ipairs(hosts_before) do
   if not members[host] then
     concerned[#concerned + 1] = host
-    redis.call('HDEL', KEYS[6], host)
+    lost[#lost + 1] = host
   end
 end
 
+-- From here on nothing is refused, and after the stream nothing can fail.
+local position = append_change(KEYS[5], ARGV[9], 'environment', ARGV[1], 'revision', ARGV[3], 'digest', ARGV[4],
+  'hosts', #concerned > 0 and table.concat(concerned, ',') or '-')
 redis.call('SET', KEYS[1], ARGV[8], 'NX')
+drop_wrong_acks(KEYS[6])
+for _, host in ipairs(lost) do
+  redis.call('HDEL', KEYS[6], host)
+end
 -- The revision of a deleted environment stays, so that an environment created again under the same id counts on from it.
 local written = ARGV[3] .. ' ' .. ARGV[4]
 if ARGV[6] == '' then
@@ -46,6 +58,4 @@ else
   written = written .. ' ' .. ARGV[7]
 end
 redis.call('HSET', KEYS[2], ARGV[1], written)
-
-return {'ok', append_change(KEYS[5], ARGV[9], 'environment', ARGV[1], 'revision', ARGV[3], 'digest', ARGV[4],
-  'hosts', #concerned > 0 and table.concat(concerned, ',') or '-')}
+return {'ok', position}

@@ -2,6 +2,6 @@
 
 -- Whether the lease at `key` is held by `incarnation`. The lease holds '<incarnation> <state>'.
 local function holds_lease(key, incarnation)
-  local lease = redis.call('GET', key)
-  return lease and string.match(lease, '^%S+') == incarnation
+  local lease = redis.pcall('GET', key)
+  return type(lease) == 'string' and string.match(lease, '^%S+') == incarnation
 end

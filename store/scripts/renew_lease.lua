@@ -6,17 +6,17 @@
 --       4 where the incarnation runs, in words  5 milliseconds for which a refused claim is kept
 -- Returns {'ok', where the last refused claim came from ('' for none)} | {'held', ''}
 
-local lease = redis.call('GET', KEYS[1])
--- A release without incarnations wrote an empty lease. It is anybody's.
-local holder = lease and string.match(lease, '^%S+')
+local lease = redis.pcall('GET', KEYS[1])
+-- A release without incarnations wrote an empty lease. It is anybody's, as is one of a wrong type.
+local holder = type(lease) == 'string' and string.match(lease, '^%S+')
 if holder and holder ~= ARGV[1] then
   redis.call('SET', KEYS[2], ARGV[1] .. ' ' .. ARGV[4], 'PX', ARGV[5])
   return {'held', ''}
 end
 redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. ARGV[2], 'PX', ARGV[3])
 
-local claim = redis.call('GET', KEYS[2])
-local claimant, where = string.match(claim or '', '^(%S+) (.*)$')
+local claim = redis.pcall('GET', KEYS[2])
+local claimant, where = string.match(type(claim) == 'string' and claim or '', '^(%S+) (.*)$')
 if claimant == ARGV[1] then
   -- It waited for the lease of its predecessor to end.
   redis.call('DEL', KEYS[2])

@@ -56,7 +56,9 @@ async def test_a_committed_environment_is_read_back(store: Store) -> None:
     position = await store.changes.position()
     assert position.epoch
     [change] = await store.changes.read_after("0-0")
-    assert change == Change(position.change, "0-0", PRODUCTION, production.revision, entry.hosts)
+    assert change == Change(
+        position.change, "0-0", PRODUCTION, production.revision, entry.hosts, digest=entry.digest or ""
+    )
 
 
 async def test_the_first_commit_sets_the_epoch_for_ever(store: Store) -> None:

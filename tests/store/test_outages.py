@@ -16,7 +16,7 @@ import trustme
 from store import changes as changes_module
 from store import connection as connection_module
 from store import store as store_module
-from store.errors import StoreError, TooManyWaiting, Unavailable, Unreplicated
+from store.errors import StoreError, TooManyWaiting, Unavailable, Unreplicated, WrongKey
 from store.keys import ALL_HOSTS
 from store.options import StoreOptions
 from store.store import Store
@@ -325,9 +325,9 @@ async def test_a_server_that_is_loading_its_data(start_server: StartServer) -> N
 async def test_a_key_of_another_type(store: Store, store_url: str) -> None:
     async with inside(store, store_url) as (redis, keys):
         await redis.set(keys.environments, "not a hash")
-        with pytest.raises(Unavailable, match="WRONGTYPE"):
+        with pytest.raises(WrongKey, match="environments is of the type string"):
             await store.environments.index()
-        with pytest.raises(Unavailable, match="WRONGTYPE"):
+        with pytest.raises(WrongKey, match="environments is of the type string"):
             await store.environments.commit(build("production", 1), 0)
 
 

@@ -68,7 +68,8 @@ BAD: dict[str, tuple[Callable[[], object], type[ZonesError], str, str]] = {
     "environment id": (lambda: environment(id="Prod"), Invalid, "environment", "not an environment id"),
     "schema of another release": (lambda: environment(schema=2), Invalid, "schema", "this release reads 1"),
     "network too small": (lambda: environment(network=SUBNET), Invalid, "network", "not a /48"),
-    "revision zero": (lambda: environment(revision=0), Invalid, "revision", "below 1"),
+    "revision zero": (lambda: environment(revision=0), Invalid, "revision", "is not from 1"),
+    "revision beyond JSON": (lambda: environment(revision=10**30), Invalid, "revision", "is not from 1"),
     "service name": (lambda: environment(services={"_x": service()}), Invalid, "name", "not a service name"),
     "reserved service": (lambda: environment(services={"ns": service()}), Invalid, "name", "reserved"),
     "subnet elsewhere": (
@@ -236,7 +237,7 @@ def test_an_invalid_value_is_refused(what: str) -> None:
 
 
 def test_an_edited_environment_is_checked_like_a_new_one() -> None:
-    with pytest.raises(Invalid, match="below 1"):
+    with pytest.raises(Invalid, match="is not from 1"):
         replace(environment(), revision=0)
 
 
