@@ -128,7 +128,7 @@ class Responder:
                 return reply
             self._counts.packet_cache_misses += 1
             if isinstance(reply, Forward):
-                if self._forwarder and self._forwarder.has_upstream(reply.qname):
+                if self._forwarder and self._forwarder.is_responsible(reply.qname):
                     environment = state.zone.id if state.zone else state.environment
                     assert environment is not None  # nothing is forwarded for clients that are in none
                     return self._forward(ForwardedQuery(reply, environment, transport), self._forwarder)

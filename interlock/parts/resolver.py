@@ -8,16 +8,18 @@ import logging
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from interlock.errors import PartFailed
+from interlock.parts.resolv_conf import ResolvConf
 from interlock.process.state_dir import TAIL_SOCKET
 from interlock.process.supervise import Part
 from interlock.settings.table import Settings
 from interlock.settings.values import NO_UPSTREAM, Binding, reachable
 from resolver.forward.forwarder import Forwarder
 from resolver.forward.upstream import PORT as DNS_PORT
-from resolver.forward.upstream import Route, Routes, read_resolv_conf
+from resolver.forward.upstream import Routes
 from resolver.querylog import TailServer
 from resolver.server import Resolver
 from store.store import Store
@@ -26,7 +28,7 @@ from support.listening import ListenError
 from watcher.feed.follower import Follower
 from watcher.feed.protocol import SOCKET as FEED_SOCKET
 from watcher.watcher import Watcher
-from zones.names import ROOT, EnvironmentId
+from zones.names import EnvironmentId
 from zones.zone import Zone
 
 GC_DEFAULT = gc.get_threshold()
@@ -57,6 +59,8 @@ class ResolverParts:
     """Set whenever the resolver is given a zone; whoever waits for it clears it."""
     tail_socket: Path
     """Where ``interlock tail`` connects to."""
+    resolv_conf: ResolvConf | None
+    """The file that names the upstreams; None where they are configured."""
 
     @classmethod
     def of(
@@ -74,16 +78,20 @@ class ResolverParts:
         called, the resolver is not ready, and queries of clients that belong to no environment are held.
         """
         listen = _listen_addresses(settings)
-        resolver = Resolver(settings.platform, listen, dict(bindings), _forwarder(settings, listen))
+        forwarder, resolv_conf = _forwarder(settings, listen)
+        resolver = Resolver(settings.platform, listen, dict(bindings), forwarder)
         loaded, published = asyncio.Event(), asyncio.Event()
         fan_out = FanOut(resolver, loaded, published, awaited)
         watcher = _watcher(settings, store, fan_out)
-        return cls(resolver, watcher, fan_out, loaded, published, settings.state_dir / TAIL_SOCKET)
+        return cls(resolver, watcher, fan_out, loaded, published, settings.state_dir / TAIL_SOCKET, resolv_conf)
 
     @property
     def parts(self) -> tuple[Part, ...]:
         """The resolver comes first: it holds queries until the watcher has loaded."""
-        return Part("resolver", self._resolve), Part("watcher", self._watch), Part("querylog", self._serve_query_log)
+        parts = Part("resolver", self._resolve), Part("watcher", self._watch), Part("querylog", self._serve_query_log)
+        if self.resolver.forwarder and self.resolv_conf:
+            return (*parts, Part("upstreams", partial(self.resolv_conf.follow, self.resolver.forwarder)))
+        return parts
 
     @property
     def is_loaded(self) -> bool:
@@ -205,18 +213,14 @@ def _listen_addresses(settings: Settings) -> list[Endpoint]:
     return usable or list(settings.dns_listen)
 
 
-def _forwarder(settings: Settings, listen: Iterable[Endpoint]) -> Forwarder | None:
+def _forwarder(settings: Settings, listen: Iterable[Endpoint]) -> tuple[Forwarder | None, ResolvConf | None]:
+    """What forwards, if anything is to; and the file that its upstreams are in, unless they are configured."""
     if settings.upstream == (NO_UPSTREAM,):
-        return None
+        return None, None
     if settings.upstream:
-        return Forwarder(Routes.parse(settings.upstream))
-    try:
-        text = RESOLV_CONF.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        log.warning("no_upstreams", extra={"reason": str(error)})
-        return None
-    upstreams = read_resolv_conf(text, _own_nameservers(settings, listen))
-    return Forwarder(Routes((Route(ROOT, upstreams),))) if upstreams else None
+        return Forwarder(Routes.parse(settings.upstream)), None
+    resolv_conf = ResolvConf(RESOLV_CONF, _own_nameservers(settings, listen))
+    return Forwarder(resolv_conf.read() or Routes(())), resolv_conf
 
 
 def _own_nameservers(settings: Settings, listen: Iterable[Endpoint]) -> frozenset[str]:

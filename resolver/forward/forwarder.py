@@ -109,9 +109,13 @@ class Forwarder:
         """How many queries wait for an upstream's answer."""
         return self._waiting
 
-    def has_upstream(self, qname: Name) -> bool:
-        """Whether there is an upstream to ask for ``qname``."""
-        return self.pool.has_upstream(qname)
+    def use(self, routes: Routes) -> None:
+        """From now on, names are asked of the upstreams in ``routes``. What is cached stays."""
+        self.pool.use(routes)
+
+    def is_responsible(self, qname: Name) -> bool:
+        """Whether ``qname`` is forwarded: there is an upstream to ask for it, or there should be."""
+        return self.pool.has_upstream(qname) or bool(self.pool.routes.missing)
 
     def get_cached(self, environment: EnvironmentId, forward: Forward) -> Reply | None:
         """The reply to ``forward`` from the cache; None if it is not there.
@@ -126,6 +130,8 @@ class Forwarder:
                 self.counts.prefetched += 1
                 self._start(key)
             return _whole(forward, entry.aged(now))
+        if not self.pool.has_upstream(forward.qname):
+            failure = fail(ErrorCode.NOT_READY, self.pool.routes.missing)
         if failure:
             return _whole(forward, self._stale(entry) if entry else failure)
         return None

@@ -36,9 +36,15 @@ class UpstreamPool:
         self.health = {upstream: Health() for upstream in routes.all}
         self.queries: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
-        self._routes = routes
+        self.routes = routes
         self._exchanger = Exchanger(tls or _tls_for(routes))
         self._clock = clock
+
+    def use(self, routes: Routes) -> None:
+        """From now on, names are asked of the upstreams in ``routes``. What is in flight goes on."""
+        self.health = {upstream: self._health(upstream) for upstream in routes.all}
+        self.routes = routes
+        self._exchanger.tls = self._exchanger.tls or _tls_for(routes)
 
     @property
     def forged(self) -> int:
@@ -47,7 +53,7 @@ class UpstreamPool:
 
     def has_upstream(self, qname: Name) -> bool:
         """Whether there is an upstream to ask for ``qname``."""
-        return bool(self._routes.upstreams(qname))
+        return bool(self.routes.upstreams(qname))
 
     async def ask(self, question: Question) -> Reply:
         """The whole answer, also where an upstream's answer ends at an alias that leads out of its zones."""
@@ -95,7 +101,7 @@ class UpstreamPool:
     def _ranked(self, question: Question) -> list[Upstream]:
         """The upstreams in the order in which to ask them, the best first; each several times if there are few."""
         now = self._clock()
-        ranked = sorted(self._routes.upstreams(question.qname), key=lambda upstream: self._health(upstream).rank(now))
+        ranked = sorted(self.routes.upstreams(question.qname), key=lambda upstream: self._health(upstream).rank(now))
         return (ranked * ATTEMPTS)[: max(len(ranked), ATTEMPTS)]
 
     async def _ask_one(self, upstream: Upstream, question: Question) -> Outcome:
@@ -128,7 +134,7 @@ class UpstreamPool:
         return outcome
 
     def _health(self, upstream: Upstream) -> Health:
-        return self.health.setdefault(upstream, Health())
+        return self.health.get(upstream) or Health()  # one that is no longer used may still be in flight
 
     def _failed(self, upstream: Upstream, reason: str) -> None:
         self.failures[str(upstream)] += 1

@@ -128,9 +128,14 @@ class Route:
 
 
 class Routes:
-    """Which upstreams a name is asked of: those of the longest suffix that it lies in."""
+    """Which upstreams a name is asked of: those of the longest suffix that it lies in.
 
-    def __init__(self, routes: tuple[Route, ...]) -> None:
+    ``missing`` says, in words for clients, why no route leads to some names although one should; it is empty where that
+    is as configured.
+    """
+
+    def __init__(self, routes: tuple[Route, ...], missing: str = "") -> None:
+        self.missing = missing
         self._by_suffix: dict[Name, tuple[Upstream, ...]] = {}
         for route in routes:
             self._by_suffix[route.suffix] = (*self._by_suffix.get(route.suffix, ()), *route.upstreams)

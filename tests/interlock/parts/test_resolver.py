@@ -56,17 +56,16 @@ def test_it_does_not_forward_to_itself(resolv_conf: Path, listen: str, expected:
     assert upstreams({"dns_listen": [listen]}) == expected
 
 
-def test_without_nameservers_it_does_not_forward(resolv_conf: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert upstreams({}) == set()
-    assert [record.getMessage() for record in caplog.records] == ["no_upstreams"]
-    resolv_conf.write_text("")
-    assert upstreams({}) == set()
+def test_the_file_is_followed_only_where_no_upstream_is_configured(resolv_conf: Path) -> None:
+    assert "upstreams" in {part.name for part in built({}).parts}
+    for configured in ("none", "192.0.2.1"):
+        assert "upstreams" not in {part.name for part in built({"upstream": [configured]}).parts}
 
 
 def test_a_default_address_may_be_missing(
     resolv_conf: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    resolv_conf.write_text("")
+    resolv_conf.write_text("nameserver 192.0.2.1\n")
     monkeypatch.setattr(resolver, "_has_address", lambda host: ":" not in host)
     assert built({}).resolver._listen == [Endpoint("127.0.0.1", 1053)]
     assert [record.getMessage() for record in caplog.records] == ["address_left_out"]
