@@ -59,3 +59,7 @@ class Unfinished(InterlockError):
 
 class ServerSilent(InterlockError):
     """A DNS server gave no usable answer, or a resolver has no query log."""
+
+
+class NoSnapshot(InterlockError):
+    """There is no snapshot, or none that has what was asked for."""

@@ -125,6 +125,11 @@ class Resolver:
         self._context.held.release(Hold())
 
     @property
+    def is_restored(self) -> bool:
+        """Whether all that a snapshot holds is served, because the source does not answer."""
+        return self._context.scopes.is_source_away and self.stale_since is not None
+
+    @property
     def stale_since(self) -> float | None:
         """The Unix time of the snapshot that is served; None while none is."""
         return self._context.scopes.stale_since

@@ -46,6 +46,12 @@ class Publisher(Protocol):
     def withdraw(self, environment: EnvironmentId) -> None:
         """``environment`` no longer exists, or has no member any more on the host whose environments are followed."""
 
+    def restored(self, as_of: float) -> None:
+        """What is published until `loaded` is from a snapshot, current at the Unix time ``as_of`` (seconds)."""
+
+    def source_away(self) -> None:
+        """The source does not answer, or has lost data. All that a snapshot holds, if there is one, is published."""
+
     def loaded(self) -> None:
         """All environments that exist have been published. From now on, one that is not known does not exist."""
 
@@ -102,6 +108,11 @@ class ServedZones:
     def environments(self) -> Iterable[EnvironmentId]:
         """The environments that are served."""
         return self._served.keys()
+
+    @property
+    def kept(self) -> dict[EnvironmentId, tuple[str, Environment]]:
+        """The digest of the document, and the environment, of each that is served: what a snapshot keeps."""
+        return {id_: (served.digest, served.zone.environment) for id_, served in self._served.items()}
 
     @property
     def revisions(self) -> dict[EnvironmentId, int]:

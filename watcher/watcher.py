@@ -1,5 +1,6 @@
 """The watcher: follows the store and publishes the zone of each environment that it holds.
 
+    begin    the snapshot on disk, unless the store answers and has all that is in it     publish(zone)
     load     where the history stands, then the index, then the documents     \
     tail     changes after that point; each names an environment to read       }  publish(zone) · withdraw(id)
     compare  the index with what is served; a difference is read again        /
@@ -22,7 +23,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
@@ -35,6 +36,7 @@ from watcher.guard import (
     ALL_KINDS,
     BACK,
     Guard,
+    Index,
     Kind,
     confirmation_of,
     environments_to_hold,
@@ -44,8 +46,10 @@ from watcher.guard import (
     is_successor,
     loses_many_names,
 )
+from watcher.keeper import SOON, SnapshotKeeper, restore, restore_one
 from watcher.publisher import SLICE, Publisher, ServedZones, WatcherCounts
 from watcher.rollback import describe_rollback
+from watcher.snapshot import Contents, Snapshot
 from zones import document
 from zones.addresses import Platform
 from zones.hosts import hosts_of
@@ -88,6 +92,8 @@ class Watcher:
     """Holds back what vanishes without a word, or too much at once."""
     on_confirmed: Callable[[], None] | None = None
     """Is called after everything that was held has been let go because somebody has confirmed it."""
+    snapshots: SnapshotKeeper | None = None
+    """Has what was served before this start; None: nothing of it is kept."""
     last_contact: float | None = None
     """When the store last answered, in seconds of ``time.monotonic``; None if it never did."""
     connected: bool = False
@@ -102,7 +108,10 @@ class Watcher:
     _hosts: Hosts | None = None  # as ``on_hosts`` was given them last
     _is_loaded: bool = False
     _rolled_back_from: Position | None = None  # what was applied when the last rollback was reported
+    _is_restored: bool = False  # whether all that a snapshot holds is served
+    _is_answering: bool = False  # whether the store has answered once
     _must_compare: bool = False  # whether a step has found something that only a comparison can judge
+    _last_good: Snapshot | None = None  # until the first load has ended: what was served before this start
     _reason: str = ""  # why the last attempt failed; logged once, not with every attempt
 
     def __post_init__(self) -> None:
@@ -111,6 +120,8 @@ class Watcher:
 
     async def run(self) -> None:
         """Loads, then tails, until it is cancelled. If the store fails, it tries again after a delay that grows."""
+        if not self._is_loaded:
+            await self._begin()
         delay = RETRY_FIRST
         while True:
             try:
@@ -130,6 +141,16 @@ class Watcher:
         return self._reason
 
     @property
+    def snapshot_mark(self) -> Hashable | None:
+        """Differs after each change of what is served; None before all has been loaded."""
+        counts, hosts = self.counts, self._hosts.revision if self._hosts else None
+        return (counts.published, counts.withdrawn, hosts, self.guard.epoch) if self._is_loaded else None
+
+    def snapshot_contents(self) -> Contents:
+        """What is served now, for a snapshot."""
+        return Contents(self._served.kept, Position(self.guard.epoch, self.guard.applied), self._hosts)
+
+    @property
     def revisions(self) -> dict[EnvironmentId, int]:
         """The revision that is served of each environment."""
         return self._served.revisions
@@ -139,6 +160,56 @@ class Watcher:
         """What is wrong with the newest document, of each environment whose newest document is bad."""
         return self._served.quarantined
 
+    async def _begin(self) -> None:
+        """Serves what the snapshot holds, if the store does not answer soon, or has lost some of it."""
+        asked = asyncio.create_task(self._look())
+        try:
+            snapshot = await self.snapshots.open() if self.snapshots else None
+            await asyncio.wait({asked}, timeout=SOON)
+            found = await asked if self._is_answering else None
+        finally:
+            asked.cancel()
+        self._last_good = snapshot
+        is_needed = snapshot is not None and (found is None or self._has_lost(snapshot, *found))
+        if snapshot and is_needed:
+            await self._restore(snapshot)
+        if found is None or is_needed:
+            self.publisher.source_away()
+
+    async def _look(self) -> tuple[Position, Index] | None:
+        """The position and the index of the store; None if it does not answer."""
+        try:
+            position = await self.store.changes.position()
+            self._is_answering = True
+            return position, await self.store.environments.index()
+        except Unavailable as error:
+            self._note_lost(str(error))
+            return None
+
+    def _has_lost(self, snapshot: Snapshot, position: Position, index: Index) -> bool:
+        """Whether the store has not all that is in ``snapshot``, by a look that leaves the judgement to the guard."""
+        known = snapshot.revisions
+        missing = {id_ for id_ in known if id_ not in index}
+        older = sum((entry := index.get(id_)) is not None and entry.revision < known[id_] for id_ in known)
+        deleted = {id_ for id_ in known if (entry := index.get(id_)) is not None and entry.digest is None}
+        is_other = position.epoch != snapshot.position.epoch
+        held = environments_to_hold(self.guard.policy, len(known), deleted, missing)
+        if is_other or older or held:
+            shown = {"is_other_data_set": is_other, "missing": len(missing), "older": older, "deleted": len(deleted)}
+            log.warning("store_lacks_what_was_served", extra={**shown, "of": len(known)})
+        return bool(is_other or older or held)
+
+    async def _restore(self, snapshot: Snapshot) -> None:
+        self.publisher.restored(snapshot.confirmed)
+        self._take_position(snapshot.position)
+        if self.on_hosts and snapshot.hosts:
+            self._hosts = snapshot.hosts
+            self.on_hosts(snapshot.hosts)
+        await restore(snapshot, self._served, lambda _: True)
+        self._is_restored = True
+        shown = {"environments": len(self.revisions), "age_seconds": int(time.time() - snapshot.confirmed)}
+        log.warning("restored_from_snapshot", extra=shown)
+
     async def _synchronize(self, *, is_confirmed: bool = False) -> int:
         self._must_compare = False
         await self.store.clock.read()
@@ -147,7 +218,8 @@ class Watcher:
         is_confirmed |= self.guard.is_confirmed(await self.store.guard.read())
         index = await self.store.environments.index()
         # Before the first load has ended, what is served is not all that there was: it proves nothing.
-        is_open = is_confirmed or not self._is_loaded or Kind.DATA_SET in self.guard.overdue
+        is_whole = self._is_loaded or self._is_restored
+        is_open = is_confirmed or not is_whole or Kind.DATA_SET in self.guard.overdue
         opened = ALL_KINDS if is_open else self.guard.overdue
         self.counts.compared += 1
         await self._note_rollback(position, index)
@@ -167,6 +239,7 @@ class Watcher:
         if not self._is_loaded:
             self._is_loaded = True
             self.publisher.loaded()
+            self._last_good = None
             log.info("loaded", extra={"environments": len(self.revisions), "position": self._position.change})
         return repaired
 
@@ -241,7 +314,7 @@ class Watcher:
         self.connected, self._reason = True, ""
         self.last_contact = time.monotonic()
 
-    def _different(self, index: Mapping[EnvironmentId, IndexEntry]) -> set[EnvironmentId]:
+    def _different(self, index: Index) -> set[EnvironmentId]:
         """The environments whose served zone differs from ``index``."""
         return {
             id_
@@ -249,9 +322,7 @@ class Watcher:
             if self._known_digest(id_) != self._wanted_digest(index.get(id_))
         }
 
-    async def _other_data_set(
-        self, position: Position, index: Mapping[EnvironmentId, IndexEntry], different: set[EnvironmentId]
-    ) -> str:
+    async def _other_data_set(self, position: Position, index: Index, different: set[EnvironmentId]) -> str:
         """What is wrong with the data set that the store holds now; empty if it goes on from what is served."""
         guard = self.guard
         if guard.policy.is_off:
@@ -266,9 +337,7 @@ class Watcher:
             return "the store holds an older copy of the data"
         return ""
 
-    async def _repair(
-        self, index: Mapping[EnvironmentId, IndexEntry], different: set[EnvironmentId], opened: frozenset[Kind]
-    ) -> int:
+    async def _repair(self, index: Index, different: set[EnvironmentId], opened: frozenset[Kind]) -> int:
         """Reads each environment in ``different``, unless it is held; returns how many they were."""
         guard = self.guard
         gone = {id_ for id_ in different if self._is_withdrawal(id_, index.get(id_))}
@@ -392,6 +461,7 @@ class Watcher:
                 await self._apply(id_, found, opened)
             elif entry.digest is not None:
                 self._served.quarantine(id_, "the document is gone, though the index says that there is one")
+                await self._serve_last_good(id_)
             else:
                 self._withdraw(id_)
             if time.monotonic() - started > SLICE:
@@ -405,6 +475,7 @@ class Watcher:
             return
         zone = await self._served.compile(id_, read)
         if zone is None:
+            await self._serve_last_good(id_)
             return
         if not self._may_have_member_here(hosts_of(zone.environment)):
             # The index entry does not name the hosts. The digest is remembered, or each comparison would read it again.
@@ -423,6 +494,14 @@ class Watcher:
         if lacking and before and before.revision < await self.store.guard.allowed(zone.id) <= zone.revision:
             return ""
         return lacking
+
+    async def _serve_last_good(self, id_: EnvironmentId) -> None:
+        """Serves what was served before this start for ``id_``, which is quarantined, unless something is served."""
+        snapshot = self._last_good
+        if snapshot and id_ in snapshot and self._served.digest(id_) is None:
+            reason = self.quarantined[id_]
+            await restore_one(snapshot, self._served, id_, snapshot.read(id_), lambda _: True)
+            self._served.quarantine(id_, reason)
 
     def _withdraw(self, id_: EnvironmentId) -> None:
         self._foreign.pop(id_, None)

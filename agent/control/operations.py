@@ -21,6 +21,7 @@ from agent.system.veth import GATEWAY
 from store.errors import Unavailable
 from store.keys import ALL_HOSTS
 from store.store import Store
+from support.clock import in_words
 from zones.names import EnvironmentId
 
 
@@ -125,7 +126,10 @@ class Operations:
     @property
     def notes(self) -> str:
         """What is wrong though workloads can be attached; empty if nothing is."""
-        return "; ".join(self.registrar.problems)
+        since = self.mesh.published.stale_since
+        age = "" if since is None else in_words(time.time() - since)
+        stale = f"the environments are those of a snapshot that is {age} old: the store has not answered since"
+        return "; ".join([*self.registrar.problems, *([stale] if age else [])])
 
     def _status(self) -> dict[str, Any]:
         mesh, reason = self.mesh, self.obstacles

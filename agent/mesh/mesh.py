@@ -32,6 +32,8 @@ everything that has come since the one before: a thousand commits during one pas
 - Until all environments have been loaded, only the firewall's rules and the device itself are put right: the routes,
   peers and set members of an earlier agent stay as they are. So it is too until an agent that is new to this place has
   had the host's lease: it may be a copy, whose handshakes would draw the traffic of the live host to it.
+- While they are known from a snapshot alone, because the store does not answer, what an earlier agent has made stays
+  beside what the snapshot plans (`agent.plan.retain`).
 - The same input again leads to no step. The actual state is computed from the agent's own steps until the next
   read-back, and every difference that a read-back finds is corrected, whoever caused it.
 - After a pass that failed, all of its changes are still to be made: the next attempt reads the system first. Whoever
@@ -124,9 +126,19 @@ class Mesh:
         self.notifier.withdraw(environment)  # the names first; the routes go with the next pass
         self._scheduler.wake()
 
+    def restored(self, as_of: float) -> None:
+        """What is published until `loaded` is from a snapshot that was current at the Unix time ``as_of``."""
+        self.published.stale_since = as_of
+
+    def source_away(self) -> None:
+        """The store does not answer: this host is made as the snapshot has it, if there is one."""
+        if self.published.stale_since is not None:
+            self.published.is_loaded = True
+            self._scheduler.wake()
+
     def loaded(self) -> None:
         """All environments that have a member on this host have been published."""
-        self.published.is_loaded = True
+        self.published.is_loaded, self.published.stale_since = True, None
         self._scheduler.wake()
 
     def take_hosts(self, hosts: Hosts) -> None:

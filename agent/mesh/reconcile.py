@@ -22,6 +22,7 @@ from agent.mesh.status import Status
 from agent.plan.firewall import Ruleset
 from agent.plan.peers import Tunnel
 from agent.plan.plan import LocalWorkload, Shares, plan
+from agent.plan.retain import retain
 from agent.plan.routes import Routes
 from agent.plan.steps import Actual, after, diff
 from agent.plan.wanted import Peer, Wanted
@@ -69,6 +70,8 @@ class Reconciler:
     """The peers of the last pass and the endpoints that they had registered; None before the first pass."""
     _new_peers: set[PublicKey] = field(default_factory=set)
     """The peers that were added and whose handshakes are not scheduled yet."""
+    _found: Actual | None = None
+    """The system as an earlier agent had left it, while the environments are known from a snapshot alone; else None."""
     _is_stopped: bool = False
     """Whether passes do nothing any more, because everything on this host is being removed."""
     _under_way: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -93,6 +96,10 @@ class Reconciler:
             await self._read()
         if not (self.published.is_loaded and self.identity.is_admitted):
             return
+        if self.published.stale_since is None:
+            self._found = None
+        elif self._found is None:
+            self._found = self.status.actual
         # Taken before the plan: what is published during the pass is not in the plan, and must not be called ready.
         changes = self.published.take_changes()
         try:
@@ -165,7 +172,7 @@ class Reconciler:
         for rejection in set(made.rejected) - set(self.status.rejected):
             log.error("rejected", extra={"what": rejection.what, "reason": rejection.reason})
         self.status.rejected = made.rejected
-        return made.wanted
+        return retain(made.wanted, self._found) if self._found else made.wanted
 
     # Diff and apply
 

@@ -301,6 +301,41 @@ ZONES_WITHDRAWN = WATCHER.counter(
     "interlock_zones_withdrawn_total", "Zones that were withdrawn, because their environment was deleted or moved away."
 )
 
+SNAPSHOT = Group("The snapshot on disk", "`up`, `resolver`, `agent`, unless `--snapshot-limit` is 0")
+
+SNAPSHOT_SERVED = SNAPSHOT.gauge(
+    "interlock_snapshot_served",
+    "Whether what is served is from the snapshot (1), because the store, or the agent of this host, has not answered "
+    "since the start, or has lost data; or from the source itself (0).",
+    alert=Alert(
+        "interlock_snapshot_served == 1",
+        "5m",
+        "The process was started in an outage; answers are as old as `interlock_snapshot_age_seconds`. Bring the store,"
+        " or the agent of the host, back",
+    ),
+)
+SNAPSHOT_AGE = SNAPSHOT.gauge(
+    "interlock_snapshot_age_seconds",
+    "Seconds since the contents of the snapshot on disk were last known to be current. Left out before the first one.",
+    alert=Alert(
+        "interlock_snapshot_age_seconds > 600",
+        "10m",
+        "If the process is started anew now, and the store does not answer, names are as old as this; the log says why"
+        " no snapshot is written (`snapshot_not_written`), or the store is away",
+    ),
+)
+SNAPSHOT_BYTES = SNAPSHOT.gauge("interlock_snapshot_bytes", "Size of the snapshot on disk; 0 while there is none.")
+SNAPSHOT_FAILURES = SNAPSHOT.counter(
+    "interlock_snapshot_failures_total",
+    "Attempts to write or to read the snapshot that have failed.",
+    alert=Alert(
+        "increase(interlock_snapshot_failures_total[15m]) > 0",
+        "0m",
+        "The state directory cannot be written, is full, or the snapshot is too large (`--snapshot-limit`) or was"
+        " damaged; the log says which (`snapshot_not_written`, `snapshot_unusable`)",
+    ),
+)
+
 STORE = Group("The connection to the store", "`up`, `agent`, and `resolver` without an agent")
 
 STORE_CONNECTED = STORE.gauge(
@@ -562,4 +597,4 @@ BARRIERS_OVERDUE = ATTACHMENTS_GROUP.counter(
     ),
 )
 
-GROUPS = (PROCESS, RESOLVER, FORWARDER, WATCHER, STORE, FOLLOWER, ADMIN, MESH, PEERS, FEED, ATTACHMENTS_GROUP)
+GROUPS = (PROCESS, RESOLVER, FORWARDER, WATCHER, SNAPSHOT, STORE, FOLLOWER, ADMIN, MESH, PEERS, FEED, ATTACHMENTS_GROUP)

@@ -75,6 +75,21 @@ def watcher_metrics(watcher: Watcher | Follower) -> Source:
     return lambda: _watcher(watcher)
 
 
+def snapshot_metrics(watcher: Watcher | Follower, stale_since: Callable[[], float | None]) -> Source:
+    """The snapshot on disk, and whether it is what is served: then ``stale_since`` gives its Unix time."""
+
+    def collect() -> Iterator[Metric]:
+        if not (keeper := watcher.snapshots):
+            return
+        yield catalogue.SNAPSHOT_SERVED.one(stale_since() is not None)
+        if keeper.confirmed is not None:
+            yield catalogue.SNAPSHOT_AGE.one(max(0.0, time.time() - keeper.confirmed))
+        yield catalogue.SNAPSHOT_BYTES.one(keeper.octets)
+        yield catalogue.SNAPSHOT_FAILURES.one(keeper.failures)
+
+    return collect
+
+
 def clock_metrics(clock: StoreClock) -> Source:
     """How far this machine's clock is from the store's."""
     return lambda: _clock(clock)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Protocol
 
 from admin.resources.operations import Probe
 from interlock.process.supervise import Supervisor
 from store.clock import StoreClock
+from support.clock import in_words
 from watcher.feed.follower import Follower
 from watcher.watcher import Watcher
 
@@ -39,14 +41,24 @@ class LoadsZones(Protocol):
     def is_loaded(self) -> bool: ...
 
     @property
+    def stale_since(self) -> float | None: ...
+
+    @property
     def watcher(self) -> Watcher | Follower: ...
 
 
 def zones_loaded(resolver: LoadsZones) -> Check:
-    """A resolver is ready once it has loaded, and stays ready when its source goes away: its answers go on."""
+    """A resolver is ready once it has loaded, be it a snapshot, and stays so when its source goes away."""
     source = "the agent of this host" if isinstance(resolver.watcher, Follower) else "the store"
     reason = f"not loaded yet: does {source} answer?"
-    return lambda: ("names", Probe(resolver.is_loaded, reason))
+
+    def check() -> tuple[str, Probe]:
+        since = resolver.stale_since
+        age = "" if since is None else in_words(time.time() - since)
+        note = f"from a snapshot that is {age} old: {source} has not answered since the start" if age else ""
+        return "names", Probe(resolver.is_loaded, reason, note)
+
+    return check
 
 
 class LoadsDemo(Protocol):

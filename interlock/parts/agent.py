@@ -39,9 +39,10 @@ from agent.system.nftables import Firewall
 from agent.system.veth import LINK_PREFIX, enable_forwarding
 from agent.system.wireguard import choose
 from interlock.errors import BadSetting, PartFailed
+from interlock.parts.snapshot import snapshot_keeper, snapshot_parts
 from interlock.process.state_dir import ATTACHMENTS
 from interlock.process.supervise import Part, Run
-from interlock.settings.table import Settings
+from interlock.settings.table import AGENT, Settings
 from store.clock import MEASURE_EVERY
 from store.errors import Unavailable
 from store.hosts import Hosts
@@ -146,6 +147,7 @@ class AgentParts:
             registrar.take_hosts(hosts)
 
         watcher = Watcher(store, platform, mesh, interest=identity.id, on_hosts=take_hosts)
+        watcher.snapshots = snapshot_keeper(AGENT, settings)
         operations = Operations(mesh, attacher, registrar, comparison, store, lambda: watcher.quarantined, left.set)
         local = ControlServer(host.directory / CONTROL_SOCKET, operations.handle)
         return cls(mesh, watcher, acknowledger, registrar, operations, Upkeep(mesh, attacher, comparison), local, left)
@@ -158,6 +160,7 @@ class AgentParts:
             Part("mesh", self._keep_mesh),
             Part("acknowledger", _ready_at_once(self.acknowledger.run)),
             Part("watcher", _ready_at_once(self.watcher.run)),
+            *snapshot_parts(self.watcher),
             Part("clock", _ready_at_once(self._keep_clock)),
             Part("registrar", _part_failed(self.registrar.run)),
             Part("attachments", _part_failed(self.upkeep.run)),

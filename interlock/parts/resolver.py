@@ -13,6 +13,7 @@ from pathlib import Path
 
 from interlock.errors import PartFailed
 from interlock.parts.resolv_conf import ResolvConf
+from interlock.parts.snapshot import snapshot_keeper, snapshot_parts
 from interlock.process.state_dir import TAIL_SOCKET
 from interlock.process.supervise import Part
 from interlock.settings.table import Settings
@@ -65,13 +66,14 @@ class ResolverParts:
     @classmethod
     def of(
         cls,
+        program: str,
         settings: Settings,
         store: Store | None,
         bindings: Iterable[Binding],
         *,
         awaited: EnvironmentId | None = None,
     ) -> ResolverParts:
-        """A resolver with ``bindings``, set up by ``settings``, that serves the zones in ``store``.
+        """The resolver of ``program`` with ``bindings``, set up by ``settings``, that serves the zones in ``store``.
 
         Without a store it serves the zones that the agent of this host has programmed routes for. The
         environment ``awaited`` is one that this process itself makes when the others are loaded: until `complete` is
@@ -83,20 +85,31 @@ class ResolverParts:
         loaded, published = asyncio.Event(), asyncio.Event()
         fan_out = FanOut(resolver, loaded, published, awaited)
         watcher = _watcher(settings, store, fan_out)
+        watcher.snapshots = snapshot_keeper(program, settings)
         return cls(resolver, watcher, fan_out, loaded, published, settings.state_dir / TAIL_SOCKET, resolv_conf)
 
     @property
     def parts(self) -> tuple[Part, ...]:
         """The resolver comes first: it holds queries until the watcher has loaded."""
-        parts = Part("resolver", self._resolve), Part("watcher", self._watch), Part("querylog", self._serve_query_log)
+        parts = (
+            Part("resolver", self._resolve),
+            Part("watcher", self._watch),
+            *snapshot_parts(self.watcher),
+            Part("querylog", self._serve_query_log),
+        )
         if self.resolver.forwarder and self.resolv_conf:
             return (*parts, Part("upstreams", partial(self.resolv_conf.follow, self.resolver.forwarder)))
         return parts
 
     @property
     def is_loaded(self) -> bool:
-        """Whether the resolver has all zones that there are."""
-        return self.resolver.is_loaded
+        """Whether the resolver has all zones that there are, or all that a snapshot of them holds."""
+        return self.resolver.is_loaded or self.resolver.is_restored
+
+    @property
+    def stale_since(self) -> float | None:
+        """The Unix time of the snapshot that is served; None while none is."""
+        return self.resolver.stale_since
 
     def complete(self) -> None:
         """The awaited environment is there, or never will be."""
@@ -173,6 +186,13 @@ class FanOut:
         if environment == self.awaited:
             self.withheld = None
         self.resolver.withdraw(environment)
+
+    def restored(self, as_of: float) -> None:
+        self.resolver.restored(as_of)
+
+    def source_away(self) -> None:
+        self.resolver.source_away()
+        _spare_the_collector()  # as far as a snapshot is, it is loaded
 
     def loaded(self) -> None:
         if self.awaited is None:

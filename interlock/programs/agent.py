@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from interlock.observe import logs
 from interlock.observe.mesh_metrics import mesh_metrics
-from interlock.observe.metrics import Metrics, clock_metrics, supervisor_metrics, watcher_metrics
+from interlock.observe.metrics import Metrics, clock_metrics, snapshot_metrics, supervisor_metrics, watcher_metrics
 from interlock.observe.readiness import Readiness, clock_agrees, host_ready, store_history
 from interlock.parts.agent import AgentParts, HostSettings
 from interlock.parts.http import operations_part
@@ -39,6 +39,7 @@ async def _serve(settings: Settings, host: HostSettings, url: str) -> None:
             supervisor_metrics(supervisor),
             watcher_metrics(agent.watcher),
             clock_metrics(store.clock),
+            snapshot_metrics(agent.watcher, lambda: agent.mesh.published.stale_since),
             mesh_metrics(agent.mesh, agent.operations, agent.acknowledger),
         )
         supervisor.parts.append(operations_part(settings.ops_listen, readiness, metrics.render).part)

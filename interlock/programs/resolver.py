@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from interlock.errors import BadSetting
 from interlock.observe import logs
-from interlock.observe.metrics import Metrics, clock_metrics, resolver_metrics, supervisor_metrics, watcher_metrics
+from interlock.observe.metrics import (
+    Metrics,
+    clock_metrics,
+    resolver_metrics,
+    snapshot_metrics,
+    supervisor_metrics,
+    watcher_metrics,
+)
 from interlock.observe.readiness import Readiness, clock_agrees, store_history, zones_loaded
 from interlock.parts.http import operations_part
 from interlock.parts.resolver import ResolverParts
@@ -12,7 +19,7 @@ from interlock.parts.store import open_store
 from interlock.process.lifecycle import run_until_signal, serve
 from interlock.process.supervise import Supervisor
 from interlock.programs.required import require_store
-from interlock.settings.table import Settings
+from interlock.settings.table import RESOLVER, Settings
 
 
 def run_resolver(settings: Settings) -> None:
@@ -30,7 +37,7 @@ def run_resolver(settings: Settings) -> None:
 
 async def _serve(settings: Settings, url: str | None) -> None:
     store = open_store(settings, url) if url else None
-    dns = ResolverParts.of(settings, store, settings.bind)
+    dns = ResolverParts.of(RESOLVER, settings, store, settings.bind)
     supervisor = Supervisor(list(dns.parts))
     if settings.ops_listen:
         # A resolver without a store follows the agent of its host, which names a wrong clock.
@@ -40,6 +47,7 @@ async def _serve(settings: Settings, url: str | None) -> None:
             supervisor_metrics(supervisor),
             resolver_metrics(dns.resolver),
             watcher_metrics(dns.watcher),
+            snapshot_metrics(dns.watcher, lambda: dns.stale_since),
             *([clock_metrics(store.clock)] if store else []),
         )
         supervisor.parts.append(operations_part(settings.ops_listen, readiness, metrics.render).part)

@@ -17,6 +17,7 @@ from interlock.observe.metrics import (
     admin_metrics,
     clock_metrics,
     resolver_metrics,
+    snapshot_metrics,
     supervisor_metrics,
     watcher_metrics,
 )
@@ -37,7 +38,7 @@ from interlock.process.state_dir import locked, make_state_directory
 from interlock.process.supervise import Part, Supervisor
 from interlock.programs.demo import DEMO, DemoLoading, demo_bindings, load_demo
 from interlock.programs.welcome import Welcome
-from interlock.settings.table import Settings
+from interlock.settings.table import UP, Settings
 from interlock.settings.values import reachable
 from zones.addresses import Platform
 
@@ -60,7 +61,8 @@ async def _serve(settings: Settings, url: str, first: Sequence[Part]) -> None:
     """Runs the parts of ``up`` on the store at ``url``, after the parts in ``first``."""
     store, token = open_store(settings, url), RootToken.of(settings)
     bindings = demo_bindings(settings.bind) if settings.demo else settings.bind
-    dns, demo = ResolverParts.of(settings, store, bindings, awaited=DEMO if settings.demo else None), DemoLoading()
+    awaited = DEMO if settings.demo else None
+    dns, demo = ResolverParts.of(UP, settings, store, bindings, awaited=awaited), DemoLoading()
     supervisor, counts = Supervisor([*first, *dns.parts]), ApiCounts()
     checks = (zones_loaded(dns), store_connected(dns.watcher), *((demo_loaded(demo),) if settings.demo else ()))
     readiness = Readiness(supervisor, *checks, *store_history(dns.watcher), clock_agrees(store.clock))
@@ -68,6 +70,7 @@ async def _serve(settings: Settings, url: str, first: Sequence[Part]) -> None:
         supervisor_metrics(supervisor),
         resolver_metrics(dns.resolver),
         watcher_metrics(dns.watcher),
+        snapshot_metrics(dns.watcher, lambda: dns.stale_since),
         admin_metrics(counts),
         clock_metrics(store.clock),
     )

@@ -148,6 +148,16 @@ class Settings:
             programs=PROGRAMS,
         )
     )
+    snapshot_limit: int = field(
+        metadata=_setting(
+            "MIB",
+            values.parse_mebibytes,
+            "1024",
+            "How large the snapshot in the state directory may be. From it names are answered when the process starts"
+            " and its store, or its agent, does not answer. 0 keeps none.",
+            programs=(UP, RESOLVER, AGENT),
+        )
+    )
     store_server: str | None = field(
         metadata=_setting(
             "PATH",

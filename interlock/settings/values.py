@@ -23,6 +23,7 @@ Network = IPv4Network | IPv6Network
 
 NO_UPSTREAM = "none"
 
+MAX_DIGITS = 9  # of a number of MiB; more than any disk has, and no number that takes long to read
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off", ""})
 
@@ -168,6 +169,13 @@ def parse_optional_region(text: str) -> str | None:
     if text:
         check_region(text)
     return text or None
+
+
+def parse_mebibytes(text: str) -> int:
+    """A whole number of MiB, 0 or more."""
+    if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
+        raise ValueError(f"{text!r} is not a whole number of MiB")
+    return int(text)
 
 
 def parse_device(text: str) -> str:

@@ -29,6 +29,7 @@ class Recorder:
     events: list[tuple[str, str]] = field(default_factory=list)
     hosts: list[Hosts] = field(default_factory=list)
     is_loaded: bool = False
+    restored_at: float | None = None
 
     def announce(self, zone: Zone) -> None:
         self.pending[zone.id] = zone
@@ -45,6 +46,13 @@ class Recorder:
         self.zones.pop(environment, None)
         self.pending.pop(environment, None)
         self.events.append(("withdraw", environment))
+
+    def restored(self, as_of: float) -> None:
+        self.events.append(("restored", ""))
+        self.restored_at = as_of
+
+    def source_away(self) -> None:
+        self.events.append(("source_away", ""))
 
     def loaded(self) -> None:
         assert not self.is_loaded

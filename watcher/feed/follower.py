@@ -18,7 +18,7 @@ import contextlib
 import logging
 import time
 from asyncio import IncompleteReadError, LimitOverrunError, StreamReader
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,7 +37,9 @@ from watcher.feed.protocol import (
     decode_update,
     encode,
 )
+from watcher.keeper import SOON, SnapshotKeeper, restore
 from watcher.publisher import SLICE, Publisher, ServedZones, WatcherCounts
+from watcher.snapshot import Contents
 from zones import document
 from zones.addresses import Platform
 from zones.names import EnvironmentId
@@ -67,6 +69,8 @@ class Follower:
     """Is given each zone."""
     wall_clock: Callable[[], float] = time.time
     """This host's clock, in Unix seconds."""
+    snapshots: SnapshotKeeper | None = None
+    """Has what was served before this start; None: nothing of it is kept."""
     counts: WatcherCounts = field(default_factory=WatcherCounts)
     """What has happened since the start; ``changes`` are the documents that came as `Pending`."""
     connected: bool = False
@@ -75,6 +79,7 @@ class Follower:
     _served: ServedZones = field(init=False)
     _pending: dict[EnvironmentId, _PendingZone] = field(default_factory=dict)
     _named: set[EnvironmentId] = field(default_factory=set)  # those that this connection has named
+    _heard: set[EnvironmentId] = field(default_factory=set)  # those that the agent has named or withdrawn so far
     _lost_at: float | None = None  # when the connection was lost, in seconds of time.monotonic
     _is_loaded: bool = False
     _reason: str = ""  # why the last attempt to connect failed; logged once, not with every attempt
@@ -87,6 +92,16 @@ class Follower:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow_for_ever())
             tasks.create_task(self._end_former_names())
+            tasks.create_task(self._restore_unless_loaded())
+
+    @property
+    def snapshot_mark(self) -> Hashable | None:
+        """Differs after each change of what is served; None before all has been loaded."""
+        return (self.counts.published, self.counts.withdrawn) if self._is_loaded else None
+
+    def snapshot_contents(self) -> Contents:
+        """What is served now, for a snapshot."""
+        return Contents(self._served.kept)
 
     @property
     def revisions(self) -> dict[EnvironmentId, int]:
@@ -115,6 +130,26 @@ class Follower:
         while True:
             await asyncio.sleep(FORMER_NAMES_EVERY)
             self._served.end_former_names()
+
+    async def _restore_unless_loaded(self) -> None:
+        """Serves what the snapshot holds, if the agent does not name all environments soon."""
+        await asyncio.sleep(SOON)
+        if self._is_loaded:
+            return
+        snapshot = await self.snapshots.open() if self.snapshots else None
+        if snapshot and not self._is_loaded:
+            self.publisher.restored(snapshot.confirmed)
+            await restore(snapshot, self._served, self._is_unnamed)
+            log.warning(
+                "restored_from_snapshot",
+                extra={"environments": len(self.revisions), "age_seconds": int(time.time() - snapshot.confirmed)},
+            )
+        if not self._is_loaded:
+            self.publisher.source_away()
+
+    def _is_unnamed(self, id_: EnvironmentId) -> bool:
+        """Whether the agent has said nothing of ``id_`` yet, and not that it does not exist."""
+        return not self._is_loaded and id_ not in self._heard and self._served.digest(id_) is None
 
     async def _follow(self) -> None:
         reader, writer = await asyncio.open_unix_connection(self.path)
@@ -157,6 +192,7 @@ class Follower:
             case Serve(id_, revision, read):
                 return _reply(id_, revision, is_served=await self._publish_other(id_, read))
             case Withdrawn(id_):
+                self._heard.add(id_)
                 self._named.discard(id_)
                 self._withdraw([id_])
             case Loaded():
@@ -170,6 +206,7 @@ class Follower:
     async def _announce(self, id_: EnvironmentId, read: bytes) -> None:
         self.counts.changes += 1
         self._named.add(id_)
+        self._heard.add(id_)
         if zone := await self._served.compile(id_, read):
             self._pending[id_] = _PendingZone(zone, document.digest(read))
             self.publisher.announce(zone)

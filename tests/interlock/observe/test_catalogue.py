@@ -19,7 +19,14 @@ from agent.mesh.status import MeshCounts
 from interlock.observe import describe
 from interlock.observe.catalogue import GROUPS, Alert, Description
 from interlock.observe.mesh_metrics import mesh_metrics
-from interlock.observe.metrics import Metrics, admin_metrics, resolver_metrics, supervisor_metrics, watcher_metrics
+from interlock.observe.metrics import (
+    Metrics,
+    admin_metrics,
+    resolver_metrics,
+    snapshot_metrics,
+    supervisor_metrics,
+    watcher_metrics,
+)
 from interlock.parts.resolver import ResolverParts
 from interlock.process.supervise import Supervisor
 from interlock.settings.sources import read_settings
@@ -38,12 +45,18 @@ SHOP = EnvironmentId("shop")
 
 def everything() -> list[str]:
     """The expositions of processes that, between them, have every part, with every label set once."""
-    fed_by_store = ResolverParts.of(read_settings({"upstream": ["192.0.2.53"]}, {}), Store("unix:///nowhere"), [])
+    fed_by_store = ResolverParts.of(
+        "resolver", read_settings({"upstream": ["192.0.2.53"]}, {}), Store("unix:///nowhere"), []
+    )
     fed_by_store.resolver.counts.counter(Rcode.NOERROR, RRType.AAAA, "environment", Transport.UDP).count += 1
     fed_by_store.resolver.counts.dropped["short"] += 1
     assert isinstance(fed_by_store.watcher, Watcher)
     fed_by_store.watcher.last_contact = 0.0
-    fed_by_agent = ResolverParts.of(read_settings({"agent_dir": "/nowhere", "upstream": ["none"]}, {}), None, [])
+    assert fed_by_store.watcher.snapshots
+    fed_by_store.watcher.snapshots.confirmed = 0.0
+    fed_by_agent = ResolverParts.of(
+        "resolver", read_settings({"agent_dir": "/nowhere", "upstream": ["none"]}, {}), None, []
+    )
     supervisor = Supervisor([], restarts={"watcher": 2}, down={"watcher"})
     counts = ApiCounts(requests=Counter({("GET", "/v1/environments", 200): 3}))
     processes = [
@@ -51,6 +64,7 @@ def everything() -> list[str]:
             supervisor_metrics(supervisor),
             resolver_metrics(fed_by_store.resolver),
             watcher_metrics(fed_by_store.watcher),
+            snapshot_metrics(fed_by_store.watcher, lambda: fed_by_store.stale_since),
             admin_metrics(counts),
         ),
         Metrics(resolver_metrics(fed_by_agent.resolver), watcher_metrics(fed_by_agent.watcher)),

@@ -32,7 +32,7 @@ from zones.records import RRType
 
 def names_of(store: Store) -> ResolverParts:
     """A resolver and a watcher that are not started."""
-    return ResolverParts.of(read_settings({"upstream": ["192.0.2.53"]}, {}), store, [])
+    return ResolverParts.of("resolver", read_settings({"upstream": ["192.0.2.53"]}, {}), store, [])
 
 
 def scrape(*sources: Source) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -80,7 +80,7 @@ def test_queries_that_wait_for_a_pending_zone() -> None:
 
 
 def test_a_resolver_that_follows_an_agent() -> None:
-    names = ResolverParts.of(read_settings({"agent_dir": "/nowhere", "upstream": ["none"]}, {}), None, [])
+    names = ResolverParts.of("resolver", read_settings({"agent_dir": "/nowhere", "upstream": ["none"]}, {}), None, [])
     sources = sources_of(names)
     assert not any("store" in name or name == "interlock_zone_age_seconds" for name, _ in scrape(*sources))
     assert scrape(*sources)[key("interlock_agent_connected")] == 0

@@ -11,6 +11,7 @@ from interlock.parts.store_probe import StoreProbe
 from interlock.process.supervise import Supervisor
 from interlock.programs.demo import DEMO, DemoLoading
 from interlock.settings.sources import read_settings
+from interlock.settings.table import RESOLVER
 from store.store import Store
 
 STORE = "unix:///nowhere"
@@ -27,7 +28,7 @@ def test_a_part_is_ready_while_it_serves() -> None:
 
 
 def test_a_resolver_is_ready_once_it_has_loaded_and_stays_ready() -> None:
-    resolver = ResolverParts.of(read_settings({"upstream": ["none"]}, {}), Store(STORE), [])
+    resolver = ResolverParts.of(RESOLVER, read_settings({"upstream": ["none"]}, {}), Store(STORE), [])
     readiness = Readiness(Supervisor([]), zones_loaded(resolver))
     assert readiness() == {"names": Probe(False, "not loaded yet: does the store answer?")}
     resolver.resolver.loaded()
@@ -37,7 +38,7 @@ def test_a_resolver_is_ready_once_it_has_loaded_and_stays_ready() -> None:
 
 def test_a_resolver_that_waits_for_the_demo_is_not_ready_when_the_store_is_loaded() -> None:
     settings, demo = read_settings({"upstream": ["none"]}, {}), DemoLoading()
-    dns = ResolverParts.of(settings, Store(STORE), [], awaited=DEMO)
+    dns = ResolverParts.of(RESOLVER, settings, Store(STORE), [], awaited=DEMO)
     readiness = Readiness(Supervisor([]), zones_loaded(dns), demo_loaded(demo))
     dns.watcher.publisher.loaded()
     assert dns.loaded.is_set()
@@ -49,13 +50,15 @@ def test_a_resolver_that_waits_for_the_demo_is_not_ready_when_the_store_is_loade
 
 
 def test_a_resolver_with_an_agent_names_the_agent() -> None:
-    resolver = ResolverParts.of(read_settings({"agent_dir": "/nowhere", "upstream": ["none"]}, {}), None, [])
+    resolver = ResolverParts.of(
+        "resolver", read_settings({"agent_dir": "/nowhere", "upstream": ["none"]}, {}), None, []
+    )
     (probe,) = Readiness(Supervisor([]), zones_loaded(resolver))().values()
     assert probe == Probe(False, "not loaded yet: does the agent of this host answer?")
 
 
 def test_a_writer_is_ready_while_its_watcher_is_connected() -> None:
-    resolver = ResolverParts.of(read_settings({"upstream": ["none"]}, {}), Store(STORE), [])
+    resolver = ResolverParts.of(RESOLVER, read_settings({"upstream": ["none"]}, {}), Store(STORE), [])
     readiness = Readiness(Supervisor([]), store_connected(resolver.watcher))
     assert readiness() == {"store_connection": Probe(False, "the store does not answer")}
     resolver.watcher.connected = True

@@ -11,6 +11,7 @@ from interlock.parts.resolver import ResolverParts
 from interlock.programs.demo import DEMO
 from interlock.settings.setting import Raw
 from interlock.settings.sources import read_settings
+from interlock.settings.table import RESOLVER
 from store.store import Store
 from support.endpoints import Endpoint
 from tests import worlds
@@ -21,7 +22,7 @@ from zones.edits import PutService
 
 
 def built(flags: dict[str, Raw]) -> ResolverParts:
-    return ResolverParts.of(read_settings(flags, {}, program="up"), Store("unix:///nowhere"), [])
+    return ResolverParts.of(RESOLVER, read_settings(flags, {}, program="up"), Store("unix:///nowhere"), [])
 
 
 def upstreams(flags: dict[str, Raw]) -> set[str]:
@@ -74,7 +75,9 @@ def test_a_default_address_may_be_missing(
 
 
 def test_an_awaited_environment_is_not_served_before_it_has_services(resolv_conf: Path) -> None:
-    parts = ResolverParts.of(read_settings({}, {}, program="up"), Store("unix:///nowhere"), [], awaited=DEMO)
+    parts = ResolverParts.of(
+        "resolver", read_settings({}, {}, program="up"), Store("unix:///nowhere"), [], awaited=DEMO
+    )
     empty = worlds.compiled(worlds.build(DEMO, 0x5B1E90C4))
     full = worlds.compiled(worlds.build(DEMO, 0x5B1E90C4, PutService("api")))
     scopes = parts.resolver._context.scopes
@@ -90,7 +93,9 @@ def test_an_awaited_environment_is_not_served_before_it_has_services(resolv_conf
 
 
 def test_an_awaited_environment_that_gets_no_services_is_served_in_the_end(resolv_conf: Path) -> None:
-    parts = ResolverParts.of(read_settings({}, {}, program="up"), Store("unix:///nowhere"), [], awaited=DEMO)
+    parts = ResolverParts.of(
+        "resolver", read_settings({}, {}, program="up"), Store("unix:///nowhere"), [], awaited=DEMO
+    )
     parts.fan_out.loaded()
     parts.fan_out.publish(worlds.compiled(worlds.build(DEMO, 0x5B1E90C4)))
     parts.fan_out.complete()
@@ -99,7 +104,7 @@ def test_an_awaited_environment_that_gets_no_services_is_served_in_the_end(resol
 
 def test_without_a_store_it_follows_the_agent_of_this_host(resolv_conf: Path) -> None:
     settings = read_settings({"agent_dir": "/nowhere/agent"}, {}, program="resolver")
-    parts = ResolverParts.of(settings, None, [])
+    parts = ResolverParts.of(RESOLVER, settings, None, [])
     assert isinstance(parts.watcher, Follower)
     assert parts.watcher.path == Path("/nowhere/agent/names.sock")
     assert isinstance(built({}).watcher, Watcher)  # though --agent-dir has a default there

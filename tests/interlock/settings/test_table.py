@@ -109,6 +109,10 @@ def test_good_values(name: str, text: str, shown: str) -> None:
 
 
 BAD_VALUES = [
+    ("snapshot_limit", "", "not a whole number of MiB"),
+    ("snapshot_limit", "-1", "not a whole number of MiB"),
+    ("snapshot_limit", "1G", "not a whole number of MiB"),
+    ("snapshot_limit", "9" * 5000, "not a whole number of MiB"),
     ("dns_listen", "", "at least one"),
     ("dns_listen", "53", "is not ADDRESS:PORT"),
     ("dns_listen", "localhost:53", "no IP address"),

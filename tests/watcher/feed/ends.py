@@ -16,6 +16,7 @@ from tests.watcher.harness import Recorder
 from tests.worlds import PLATFORM, PRODUCTION, STAGING, build
 from watcher.feed.follower import Follower
 from watcher.feed.server import FeedServer
+from watcher.keeper import SnapshotKeeper
 from zones.edits import PutInstance, PutService
 from zones.model import Environment
 
@@ -36,11 +37,14 @@ async def agent(path: Path, *environments: Environment, loaded: bool = True) -> 
 
 @asynccontextmanager
 async def resolver(
-    path: Path, server: FeedServer | None = None, clock: Callable[[], float] = time.time
+    path: Path,
+    server: FeedServer | None = None,
+    clock: Callable[[], float] = time.time,
+    snapshots: SnapshotKeeper | None = None,
 ) -> AsyncIterator[tuple[Follower, Recorder]]:
     """A follower, connected to ``server`` if one is given."""
     recorder, others = Recorder(), server.resolvers if server else 0
-    follower = Follower(path, PLATFORM, recorder, clock)
+    follower = Follower(path, PLATFORM, recorder, clock, snapshots)
     task = asyncio.create_task(follower.run())
     try:
         await until(lambda: server is None or server.resolvers > others)
