@@ -1,7 +1,7 @@
 # `make help` lists the targets. A variable is set like this: make PYTHON=python3.12 run
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check vm vm-test clients bench image lock clean
+.PHONY: help run test check vm vm-test clients bench soak image lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -41,6 +41,10 @@ clients: $(VENV)/.dev ## test each client resolver that this machine can install
 bench: $(VENV)/.dev ## measure, beside Knot DNS
 	@tests/setup
 	$(BIN)/python -m bench $(ARGS)
+
+soak: $(VENV)/.dev ## an hour of mixed load and store outages: are answers right, and do processes stay level? (ARGS="--minutes 10")
+	@tests/setup
+	$(BIN)/python -m tests.faults.soak $(ARGS)
 
 image: ## build the image with docker, podman or buildah (BASE=… another base image, IMAGE_FLAGS=… to the engine)
 	@BASE='$(BASE)' deploy/image $(IMAGE_FLAGS)
