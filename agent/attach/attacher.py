@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
@@ -272,6 +272,23 @@ class Attacher:
             with as_agent_errors():
                 await self.records.set_state(known, State.DRAINING if draining else State.READY)
             await self.attachments.change(known, is_draining=draining)
+
+    async def repair(self, key: str) -> Sequence[str]:
+        """Puts right what was changed inside the workload ``key``; gives what that was, in words.
+
+        Nothing is done for a workload that has lost its link or its namespace: `Upkeep` does that.
+        """
+        async with self._lock(key):
+            known = self.attachments.get(key)
+            if known is None or known.phase is not Phase.ATTACHED or not self.mesh.system.links.exists(known.link):
+                return ()
+            try:
+                with opened(known.netns) as namespace:
+                    if await identify(namespace) == known.namespace:
+                        return await self.connections.repair(known, namespace)
+            except (NotThere, BadRequest):
+                pass  # its path has gone, and perhaps its namespace with it
+        return ()
 
     async def withdraw_absent(self, environment: EnvironmentId, service: str, instance: str) -> bool:
         """Takes an instance that does not run here out of its service's answers. False where nothing was to be done."""

@@ -39,6 +39,16 @@ class Connections:
                 attachment = await self.attachments.change(attachment, resolv_conf_before=before)
         await mesh.add_workload(attachment.link, attachment.environment, revision)
 
+    async def repair(self, attachment: Attachment, namespace: int) -> Sequence[str]:
+        """Puts right what is not as `make` made it inside the workload; gives what that was."""
+        mesh = self.mesh
+        place = attachment.veth, namespace, mesh.platform.prefix, mesh.system.mtu
+        faults = await find_faults(mesh.system.links, *place)
+        if faults:
+            await create_veth(mesh.system.links, *place)
+            mesh.read_back_soon()
+        return faults
+
     async def remove(self, attachment: Attachment) -> None:
         """Removes what `make` made, and puts the ``resolv.conf`` back."""
         with contextlib.suppress(Failed):  # the mesh tries again in its next pass

@@ -10,10 +10,14 @@ from dataclasses import dataclass, field
 from agent.attach.attacher import Attacher
 from agent.attach.attachment import Attachment, Phase
 from agent.attach.comparison import Comparison
-from agent.errors import AgentError
+from agent.attach.inspection import Inspection
+from agent.errors import AgentError, Failed
 from agent.mesh.mesh import Mesh
+from agent.system.other_firewalls import find_forward_drops
+from agent.system.veth import LINK_PREFIX
 
 UPKEEP_INTERVAL = 1.0  # seconds between two looks at the attachments
+FIREWALL_INTERVAL = 5.0  # seconds between two looks at the other firewalls of this host
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +32,12 @@ class Upkeep:
     """Attaches and detaches."""
     comparison: Comparison
     """Finds and settles what the store and this host say differently."""
+    inspection: Inspection
+    """Puts right what was changed inside workloads."""
+    forward_drops: list[str] = field(default_factory=list)
+    """The chains of other firewalls that drop what this host forwards, each as a sentence with its remedy."""
+    _look_at_firewalls: float = 0.0
+    """When the other firewalls are looked at next, in monotonic seconds."""
     _reasons: dict[str, str] = field(default_factory=dict)
     """Why an attachment could not be settled at the last look, by its key."""
 
@@ -41,9 +51,31 @@ class Upkeep:
                 cut_off = unfinished if cut_off is None else cut_off & unfinished
                 for attachment in self.attacher.attachments:
                     await self._look_after(attachment, is_cut_off=attachment.key in cut_off)
-                await self.comparison.run_if_due(asyncio.get_running_loop().time())
+                now = asyncio.get_running_loop().time()
+                await self.comparison.run_if_due(now)
+                await self.inspection.run_if_due(now)
+                await self._find_forward_drops(now)
             ready()
             await asyncio.sleep(UPKEEP_INTERVAL)
+
+    @property
+    def problems(self) -> list[str]:
+        """What was found and is not put right, as sentences."""
+        return [*self.comparison.problems, *self.inspection.problems, *self.forward_drops]
+
+    async def _find_forward_drops(self, now: float) -> None:
+        if now < self._look_at_firewalls:
+            return
+        self._look_at_firewalls = now + FIREWALL_INTERVAL
+        try:
+            found = await find_forward_drops(self.mesh.system.device_name, LINK_PREFIX)
+        except Failed as error:
+            log.warning("firewalls_unreadable", extra={"reason": str(error)})
+            return
+        for text in found:
+            if text not in self.forward_drops:
+                log.warning("forwarding_dropped", extra={"reason": text})
+        self.forward_drops = found
 
     async def _look_after(self, attachment: Attachment, *, is_cut_off: bool) -> None:
         actual, is_draining = self.mesh.status.actual, self.mesh.identity.host.draining

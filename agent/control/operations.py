@@ -10,7 +10,7 @@ from typing import Any
 
 from agent.attach.attacher import Attacher
 from agent.attach.attachment import Attachment, Phase, ip_netns_resolv_conf
-from agent.attach.comparison import Comparison
+from agent.attach.upkeep import Upkeep
 from agent.control.requests import Attach, Check, Collect, Detach, Leave, Request, Rotate, ShowMesh, Status
 from agent.errors import BadRequest, NotNow, Refused
 from agent.mesh.mesh import Mesh
@@ -35,8 +35,8 @@ class Operations:
     """Attaches, checks and detaches workloads."""
     registrar: Registrar
     """Rotates this host's key, and removes the host from the store."""
-    comparison: Comparison
-    """Finds what the store and this host say differently."""
+    upkeep: Upkeep
+    """Finds what is wrong with workloads, and with what the store and this host say differently."""
     store: Store
     """Where the leases and the acknowledgements of all hosts are read."""
     quarantined: Callable[[], Mapping[EnvironmentId, str]]
@@ -148,7 +148,7 @@ class Operations:
         if mesh.status.actual:
             mesh.read_back_soon()
         attachments, quarantined = self.attacher.attachments, self.quarantined()
-        others = [*self.registrar.problems, *self.comparison.problems]
+        others = [*self.registrar.problems, *self.upkeep.problems]
         return describe(mesh, attachments, live, acknowledged, quarantined, others, time.monotonic(), time.time())
 
     async def _leave(self) -> dict[str, Any]:

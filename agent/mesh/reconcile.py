@@ -146,10 +146,12 @@ class Reconciler:
 
     async def _read_device(self) -> tuple[Tunnel | None, Routes]:
         system, identity = self.system, self.identity
+        await system.follow_underlay(identity.underlay)
         tunnel, routes = await system.read_device()
         if (
             tunnel is None
             or not routes.is_up
+            or routes.mtu != system.mtu
             or (tunnel.public_key, tunnel.port) != (identity.key.public, identity.port)
         ):
             if self.status.actual:

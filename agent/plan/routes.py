@@ -27,6 +27,8 @@ class Routes:
     """The host's ends of workloads' veths that are up."""
     workloads: Mapping[str, Address] = field(default_factory=dict)
     """The address that is routed to each such link; a link is left out where its neighbour entry is missing."""
+    mtu: int = 0
+    """The WireGuard device's MTU in octets; 0 where there is no device."""
 
 
 @dataclass(frozen=True, slots=True)

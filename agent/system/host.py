@@ -11,18 +11,18 @@ from agent.plan.routes import AddAddress, AddWorkload, RemoveAddress, RemoveWork
 from agent.plan.steps import Steps
 from agent.system.netlink import Links
 from agent.system.nftables import Firewall
-from agent.system.veth import LINK_PREFIX
+from agent.system.veth import LINK_PREFIX, enable_ipv6
 from agent.system.wireguard.device import Device
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HostSystem:
     """The adapters of one host. All methods raise `Failed`, and `Stuck` where a part does not answer in time."""
 
     device_name: str
     """The name of the WireGuard device."""
     mtu: int
-    """The MTU of the WireGuard device and of all veths, in octets."""
+    """The MTU that the WireGuard device and all veths should have, in octets; it follows the underlay's."""
     prefix: IPv6Network
     """The platform's prefix, all of which is routed to the device."""
     device: Device
@@ -31,6 +31,10 @@ class HostSystem:
     """Links, addresses, routes and neighbours, by netlink."""
     firewall: Firewall
     """The agent's nftables table."""
+
+    async def follow_underlay(self, underlay: str) -> None:
+        """Sets ``mtu`` by that of the link which has the address ``underlay``; leaves it where none has it now."""
+        self.mtu = await self.links.tunnel_mtu(underlay, self.mtu)
 
     async def read_device(self) -> tuple[Tunnel | None, Routes]:
         """The WireGuard device as it is, None where there is none, and the routes as they are."""
@@ -54,6 +58,7 @@ class HostSystem:
         for step in steps:
             match step:
                 case AddAddress(address):
+                    enable_ipv6(self.device_name)  # a host may switch it off for new links: default.disable_ipv6
                     await self.links.add_address(self.device_name, address)
                 case RemoveAddress(address):
                     await self.links.remove_address(self.device_name, address)

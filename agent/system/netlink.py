@@ -25,8 +25,8 @@ from zones.addresses import Address
 
 OURS = 105  # the routing protocol ("i") that marks the agent's routes; <linux/rtnetlink.h> gives it to nobody
 
-_ETHERNET = 1500  # octets
 _TUNNEL = 80  # octets added to each packet: IPv6 40, UDP 8, WireGuard 32 (wg-quick subtracts the same)
+ETHERNET_TUNNEL_MTU = 1500 - _TUNNEL  # octets
 _IFF_UP = 1
 _SIOCGIFINDEX, _SIOCGIFFLAGS = 0x8933, 0x8913  # <linux/sockios.h>; netdevice(7)
 _IFREQ = struct.Struct("@16si20x")
@@ -109,20 +109,20 @@ class Links:
             return str(link.get(("linkinfo", "kind")) or "")
         return None
 
-    async def tunnel_mtu(self, underlay: str) -> int:
+    async def tunnel_mtu(self, underlay: str, otherwise: int = ETHERNET_TUNNEL_MTU) -> int:
         """The MTU of a tunnel whose packets leave by the link that has the address ``underlay``.
 
-        Where no link has it, as behind NAT, an Ethernet's MTU is assumed.
+        It is ``otherwise`` where no link has it, as behind NAT; by default what fits an Ethernet.
         """
         wanted = ip_address(underlay)
         family = _V6 if wanted.version == 6 else socket.AF_INET
-        mtu = _ETHERNET
+        found_mtu = None
         async with _as_failed("addresses"):
             async for found in await self._netlink.addr("dump", family=family):
                 if ip_address(found.get("local") or found.get("address")) == wanted:
                     (link,) = await self._netlink.link("get", index=found["index"])
-                    mtu = int(link.get("mtu"))
-        return max(mtu - _TUNNEL, self.LEAST_MTU)
+                    found_mtu = int(link.get("mtu"))
+        return otherwise if found_mtu is None else max(found_mtu - _TUNNEL, self.LEAST_MTU)
 
     # The host: its device and its workloads
 
@@ -149,6 +149,7 @@ class Links:
             # A TUN device's operational state is always "unknown", so the flag is used.
             is_up=any(link["index"] == index and link["flags"] & _IFF_UP for link in links),
             addresses=addresses,
+            mtu=next((int(link.get("mtu")) for link in links if link["index"] == index), 0),
             has_prefix=(str(prefix), index) in routes,
             links=up,
             workloads={
@@ -204,6 +205,33 @@ class Links:
                 address=mac,
                 mtu=mtu,
                 peer={"ifname": peer, "net_ns_fd": namespace, "address": peer_mac, "mtu": mtu},
+            )
+
+    async def set_mac(self, name: str, mac: str) -> None:
+        """Gives the link ``name`` the MAC address ``mac``; it stays up."""
+        async with _as_failed(f"link {name}"):
+            await self._netlink.link("set", index=self._require(name), address=mac)
+
+    async def peer_index(self, name: str) -> int | None:
+        """The index of the other end of the veth ``name``, in whatever namespace that is; None where there is none."""
+        async with _as_failed(f"link {name}", forgiving=(ENODEV,)):
+            (link,) = await self._netlink.link("get", index=self._require(name))
+            return int(link.get("link") or 0) or None
+        return None
+
+    def index(self, name: str) -> int | None:
+        """The index of the link ``name``; None where there is none."""
+        return self._index(name)
+
+    async def has_address(self, name: str, address: str) -> bool:
+        """Whether the link ``name`` has ``address``."""
+        index = self._index(name)
+        async with _as_failed("addresses"):
+            return any(
+                [
+                    found["index"] == index and found.get("address") == address
+                    async for found in await self._netlink.addr("dump", family=_V6)
+                ]
             )
 
     async def describe(self, name: str) -> dict[str, Any] | None:

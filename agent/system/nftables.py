@@ -132,7 +132,7 @@ define cannot_go_on = {{ destination-unreachable, packet-too-big, time-exceeded,
 
     async def _list(self) -> list[dict[str, Any]] | None:
         try:
-            text = await _nft("--json", "list", "table", "inet", TABLE)
+            text = await run_nft("--json", "list", "table", "inet", TABLE)
         except Failed as error:
             if "No such file or directory" in str(error):
                 return None
@@ -143,10 +143,11 @@ define cannot_go_on = {{ destination-unreachable, packet-too-big, time-exceeded,
 
 async def _run_script(script: str) -> None:
     """Has nft carry out ``script``, all of it or nothing."""
-    await _nft("--file", "-", script=script)
+    await run_nft("--file", "-", script=script)
 
 
-async def _nft(*arguments: str, script: str = "") -> str:
+async def run_nft(*arguments: str, script: str = "") -> str:
+    """What nft(8) prints. Raises `Failed`, and `Stuck` where it does not end in time."""
     program = shutil.which("nft", path="/usr/sbin:/sbin:/usr/local/sbin:/usr/bin")
     if program is None:
         raise Failed("there is no nft, which keeps environments apart: install the package nftables")

@@ -25,6 +25,8 @@ LINK_PREFIX = "rail"  # what the names of the host's ends begin with; the firewa
 GATEWAY = "fe80::1"
 
 _LINK_DIGITS = 11  # hexadecimal digits after the prefix: a link's name has at most 15 octets (IFNAMSIZ)
+LOOPBACK = Address.parse("::1")
+
 _SYSCTLS = Path("/proc/sys/net/ipv6/conf")
 _FORWARDING = Path("all/forwarding")
 
@@ -66,15 +68,19 @@ async def create_veth(host: Links, veth: Veth, namespace: int, prefix: IPv6Netwo
     async with inside(namespace) as links:
         found = await links.describe(veth.interface)
         if found is not None and found["mac"] != veth.interface_mac:
-            raise Refused(f"there is a link {veth.interface} already in {veth.netns}: choose another name")
+            if not await _is_end_of(host, veth.link, links, veth.interface):
+                raise Refused(f"there is a link {veth.interface} already in {veth.netns}: choose another name")
+            await links.set_mac(veth.interface, veth.interface_mac)
         if found is None or not host.exists(veth.link):
             # Half a pair, or a pair into a namespace that this instance lived in before.
             await host.remove(veth.link)
             await host.add_veth(veth.link, veth.mac, veth.interface, veth.interface_mac, namespace, mtu)
-        _set(veth.link, "disable_ipv6", 0)
+        enable_ipv6(veth.link)
         await host.set_up(veth.link, mtu)
-        await call_inside(namespace, lambda: _set(veth.interface, "disable_ipv6", 0))
+        await call_inside(namespace, lambda: enable_ipv6(veth.interface, "lo"))
         await links.set_up("lo", 65536)
+        # musl asks for AAAA records only where it can bind ::1 (AI_ADDRCONFIG), and Docker before 26 takes it away.
+        await links.add_address("lo", LOOPBACK)
         await links.set_up(veth.interface, mtu)
         for other in (found or {}).get("addresses", ()):
             if other != str(veth.address):
@@ -100,6 +106,7 @@ async def find_faults(host: Links, veth: Veth, namespace: int, prefix: IPv6Netwo
     """What is not as `create_veth` made it, each fault as a text."""
     async with inside(namespace) as links:
         found = await links.describe(veth.interface)
+        has_loopback = await links.has_address("lo", str(LOOPBACK))
     if found is None:
         return [f"there is no link {veth.interface} in {veth.netns}"]
     wanted = {
@@ -114,9 +121,21 @@ async def find_faults(host: Links, veth: Veth, namespace: int, prefix: IPv6Netwo
         for name, value in wanted.items()
         if found[name] != value
     ]
+    if not has_loopback:
+        faults.append(f"lo: {LOOPBACK} is missing")
     if not host.exists(veth.link):
         faults.append(f"there is no link {veth.link} on the host")
     return faults
+
+
+async def _is_end_of(host: Links, link: str, links: Links, interface: str) -> bool:
+    """Whether ``interface`` is the other end of the veth ``link`` of the host, whatever its MAC address is."""
+    if not host.exists(link):
+        return False
+    # The index alone is not enough, for each namespace counts its own: both ends must name each other.
+    return await host.peer_index(link) == links.index(interface) and await links.peer_index(interface) == host.index(
+        link
+    )
 
 
 async def find_workload_end(mac: str) -> tuple[str, str] | None:
@@ -144,6 +163,19 @@ async def inside(namespace: int) -> AsyncIterator[Links]:
         links.close()
 
 
+def enable_ipv6(*links: str) -> None:
+    """Switches IPv6 on for ``links`` of the namespace that this thread is in. Raises `Failed`."""
+    for link in links:
+        path = _SYSCTLS / link / "disable_ipv6"
+        try:
+            if path.read_text().strip() != "0":
+                path.write_text("0")
+        except FileNotFoundError:
+            continue  # there is no such link, or this kernel has no IPv6
+        except OSError as error:
+            raise Failed(f"{path}: {error.strerror}: is /proc/sys writable for the agent?") from None
+
+
 def enable_forwarding() -> bool:
     """Lets this host forward IPv6 packets; False if it did already. Raises `Failed`.
 
@@ -166,13 +198,3 @@ def _digest(key: str) -> str:
 
 def _netlink_socket() -> int:
     return socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE).detach()
-
-
-def _set(link: str, name: str, value: int) -> None:
-    path = _SYSCTLS / link / name
-    try:
-        path.write_text(str(value))
-    except FileNotFoundError:
-        return  # this kernel does not have the setting
-    except OSError as error:
-        raise Failed(f"{path}: {error.strerror}: is /proc/sys writable for the agent?") from None

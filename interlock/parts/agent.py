@@ -23,6 +23,7 @@ from agent.attach.attacher import Attacher
 from agent.attach.attachments import Attachments
 from agent.attach.comparison import Comparison
 from agent.attach.connection import Connections
+from agent.attach.inspection import Inspection
 from agent.attach.record import InstanceRecords
 from agent.attach.upkeep import Upkeep
 from agent.control.client import CONTROL_SOCKET
@@ -141,6 +142,7 @@ class AgentParts:
         )
         attacher = Attacher(mesh, attachments, records, connections, barrier)
         comparison = Comparison(mesh, attacher)
+        upkeep = Upkeep(mesh, attacher, comparison, Inspection(attacher))
 
         def take_hosts(hosts: Hosts) -> None:
             mesh.take_hosts(hosts)
@@ -148,9 +150,9 @@ class AgentParts:
 
         watcher = Watcher(store, platform, mesh, interest=identity.id, on_hosts=take_hosts)
         watcher.snapshots = snapshot_keeper(AGENT, settings)
-        operations = Operations(mesh, attacher, registrar, comparison, store, lambda: watcher.quarantined, left.set)
+        operations = Operations(mesh, attacher, registrar, upkeep, store, lambda: watcher.quarantined, left.set)
         local = ControlServer(host.directory / CONTROL_SOCKET, operations.handle)
-        return cls(mesh, watcher, acknowledger, registrar, operations, Upkeep(mesh, attacher, comparison), local, left)
+        return cls(mesh, watcher, acknowledger, registrar, operations, upkeep, local, left)
 
     @property
     def parts(self) -> tuple[Part, ...]:

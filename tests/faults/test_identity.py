@@ -345,8 +345,9 @@ def test_a_lost_attachment_cuts_nobody_off(hosts: Mesh, environment: str, damage
         client.remove()
 
 
-@pytest.mark.parametrize("what", ["instance", "service", "environment"])
-@pytest.mark.parametrize("is_agent_away", [False, True], ids=["agent runs", "agent was away"])
+@pytest.mark.parametrize(
+    ("what", "is_agent_away"), [("instance", False), ("service", True), ("environment", False), ("environment", True)]
+)
 def test_what_was_deleted_behind_the_agent_is_detached(hosts: Mesh, what: str, is_agent_away: bool) -> None:
     node, environment = hosts.nodes["h1"], f"identity-{next(_numbers)}"
     hosts.environment(environment, "api", "other")

@@ -116,6 +116,9 @@ class SimulatedDevice:
         self.world.tunnel = None
 
 
+MTU = 1420  # octets, of the device from its start
+
+
 class SimulatedLinks:
     def __init__(self, world: Simulated) -> None:
         self.world = world
@@ -123,7 +126,12 @@ class SimulatedLinks:
     async def read(self, _device: str, _prefix: IPv6Network, _workloads: str) -> Routes:
         world = self.world
         is_up = world.tunnel is not None
-        return Routes(is_up, frozenset(world.addresses), world.has_prefix, frozenset({"rail1"}), dict(world.routed))
+        return Routes(
+            is_up, frozenset(world.addresses), world.has_prefix, frozenset({"rail1"}), dict(world.routed), MTU
+        )
+
+    async def tunnel_mtu(self, _underlay: str, _otherwise: int) -> int:
+        return MTU
 
     def is_up(self, name: str) -> bool:
         return name == "rail1"
@@ -163,7 +171,7 @@ def mesh(world: Simulated, tmp_path: Path) -> Mesh:
     away = Store(f"unix://{tmp_path}/nobody.sock")
     system = HostSystem(
         "interlock0",
-        1420,
+        MTU,
         PLATFORM.prefix,
         SimulatedDevice(world),
         cast("Links", SimulatedLinks(world)),

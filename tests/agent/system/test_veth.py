@@ -166,7 +166,7 @@ def test_the_routes_of_a_host_are_read_back_as_they_were_made(space: Namespace, 
     space.ip(["link add dev0 type veth peer name other"])
     found = run(space, main())
     assert found == Routes(
-        True, frozenset({PLATFORM.resolver}), True, frozenset({wanted.link}), {wanted.link: address(1, 1)}
+        True, frozenset({PLATFORM.resolver}), True, frozenset({wanted.link}), {wanted.link: address(1, 1)}, 1420
     )
 
 
