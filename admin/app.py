@@ -8,7 +8,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from admin.counts import ApiCounts
-from admin.http.context import CONTEXT, Context, Explain
+from admin.http.context import CONTEXT, Context, Explain, HeldNow
 from admin.http.limits import Buckets, Limits
 from admin.http.middleware import ORDER
 from admin.http.replies import add_headers
@@ -31,11 +31,14 @@ def make_app(
     metrics: Metrics,
     limits: Limits = Limits(),  # noqa: B008 frozen
     counts: ApiCounts | None = None,
+    name_share: float = 1.0,
+    held: HeldNow | None = None,
 ) -> web.Application:
     """The API on ``store``, with the operations endpoints beside it.
 
     ``root_token_digest`` is the digest of the root token, by `admin.auth.tokens.digest`. The API counts what it does in
-    ``counts``, if given.
+    ``counts``, if given. A write that deletes more than ``name_share`` of an environment's names needs a confirmation.
+    ``held`` gives what the watcher of this process holds back, None where it has no watcher.
     """
     counts = counts or ApiCounts()
     app = web.Application(middlewares=ORDER, client_max_size=limits.body_bytes)
@@ -47,6 +50,8 @@ def make_app(
         explain=explain,
         limits=limits,
         counts=counts,
+        name_share=name_share,
+        held=held,
         token_buckets=Buckets(limits.rate, limits.burst, limits.tracked_clients),
         anonymous_buckets=Buckets(limits.anonymous_rate, limits.anonymous_burst, limits.tracked_clients),
     )

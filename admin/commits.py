@@ -17,12 +17,16 @@ from dataclasses import dataclass
 from aiohttp import web
 from msgspec.structs import replace
 
-from admin.http.context import CONTEXT
+from admin.errors import MassWithdrawal
+from admin.http.context import CONTEXT, ROUTE
+from admin.http.fields import ConfirmQuery
+from admin.http.inputs import read_query
 from admin.http.preconditions import read_preconditions
 from zones import edits
 from zones.edits import Edit
 from zones.model import Environment
 from zones.names import EnvironmentId, check_environment_id
+from zones.withdrawal import loss
 
 NETWORK_BITS = 32  # of an environment's network, drawn at random (RFC 4193 §3.2.2)
 
@@ -55,16 +59,24 @@ async def commit_edits(
     """Applies the edits ``wanted`` to the environment in the path of ``request``, all in one commit.
 
     ``exists`` says whether an environment has what the request writes. Raises `zones.errors.ZonesError`,
-    `admin.errors.Malformed` and `admin.errors.PreconditionFailed`.
+    `admin.errors.Malformed`, `admin.errors.PreconditionFailed`, and `admin.errors.MassWithdrawal` if very many names
+    would be lost and the request does not confirm that.
     """
     id_, preconditions = environment_in(request), read_preconditions(request.headers)
     now = await request.app[CONTEXT].store.clock.milliseconds()
+    share, is_confirmed = request.app[CONTEXT].name_share, _is_confirmed(request)
 
     def change(_revision: int, environment: Environment | None) -> Environment:
         before = _require(id_, environment)
         after = edits.apply(before, wanted, now)
         # Last, so that a precondition does not hide another reason to refuse (RFC 9110 §13.2.1).
         preconditions.check(before, exists(before))
+        lost = loss(before, after)
+        if lost.is_mass(share) and not is_confirmed:
+            raise MassWithdrawal(
+                f"it deletes {lost.lost} of the {lost.of} names of {id_!r}: if that is meant, send it again with"
+                " ?confirm=withdrawal"
+            )
         return after
 
     written = await request.app[CONTEXT].writer.change(id_, change)
@@ -98,6 +110,11 @@ async def commit_deletion(request: web.Request) -> int:
     """
     id_, preconditions = environment_in(request), read_preconditions(request.headers)
     return await request.app[CONTEXT].writer.delete(id_, lambda found: preconditions.check(found, exists=True))
+
+
+def _is_confirmed(request: web.Request) -> bool:
+    route = request[ROUTE]
+    return route is not None and route.query is ConfirmQuery and read_query(request, ConfirmQuery).confirm is not None
 
 
 def _require(id_: EnvironmentId, environment: Environment | None) -> Environment:

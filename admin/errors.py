@@ -37,6 +37,10 @@ class PreconditionFailed(AdminError):
     """The state is not what ``If-Match`` or ``If-None-Match`` demands."""
 
 
+class MassWithdrawal(AdminError):
+    """The write deletes very much, which may be a mistake; the client has to say that it is none."""
+
+
 class RateLimited(AdminError):
     """The client sent too many requests; its next one will be accepted after ``wait`` seconds."""
 

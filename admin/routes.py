@@ -8,11 +8,23 @@ from __future__ import annotations
 from typing import Any
 
 from admin.auth.access import Access
-from admin.http.fields import ENVIRONMENT_ID, LABEL
+from admin.http.fields import ENVIRONMENT_ID, LABEL, ConfirmQuery
 from admin.http.pages import PageQuery
 from admin.http.route import Route
 from admin.openapi import get_openapi
-from admin.resources import batch, environments, explain, hosts, instances, peers, records, revisions, services, tokens
+from admin.resources import (
+    batch,
+    environments,
+    explain,
+    guard,
+    hosts,
+    instances,
+    peers,
+    records,
+    revisions,
+    services,
+    tokens,
+)
 from admin.resources import operations as ops
 from zones.records import RECORD_TYPES
 
@@ -30,6 +42,7 @@ REVISION = ENVIRONMENT + "/revisions/{revision}"
 TOKENS = ENVIRONMENT + "/tokens"
 HOSTS = "/v1/hosts"
 HOST = HOSTS + "/{host}"
+GUARD = "/v1/guard"
 
 INSIDE, ROOT = Access.INSIDE, Access.ROOT
 # The statuses with which routes refuse.
@@ -87,7 +100,8 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "PUT", SERVICE, services.put_service, "Create, change or rename a service", INSIDE,
-        {200: services.ServiceReply, 201: services.ServiceReply}, body=services.ServiceBody, refusals=WRITE,
+        {200: services.ServiceReply, 201: services.ServiceReply}, body=services.ServiceBody, query=ConfirmQuery,
+        refusals=WRITE,
     ),
     Route(
         "GET", SERVICE, services.get_service, "Show a service", INSIDE,
@@ -95,7 +109,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "DELETE", SERVICE, services.delete_service, "Delete a service", INSIDE,
-        {204: None}, refusals=WRITE,
+        {204: None}, query=ConfirmQuery, refusals=WRITE,
     ),
     Route(
         "GET", INSTANCES, instances.list_instances, "List the instances of a service", INSIDE,
@@ -151,7 +165,8 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "POST", ENVIRONMENT + "/batch", batch.post_batch, "Make several edits in one commit", INSIDE,
-        {200: batch.batch_reply(BATCH_EDITS)}, body=batch.batch_body(BATCH_EDITS), refusals=WRITE,
+        {200: batch.batch_reply(BATCH_EDITS)}, body=batch.batch_body(BATCH_EDITS), query=ConfirmQuery,
+        refusals=WRITE,
     ),
     Route(
         "GET", REVISION, revisions.get_revision, "Show which hosts have a revision", INSIDE,
@@ -184,6 +199,13 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "DELETE", HOST, hosts.delete_host, "Forget a host that is gone for good", ROOT,
         {204: None}, refusals=CONFLICT,
+    ),
+    Route(
+        "GET", GUARD, guard.get_guard, "Show what is held because it has vanished", ROOT, {200: guard.GuardReply},
+    ),
+    Route(
+        "POST", GUARD + "/confirm", guard.post_confirm, "Confirm that what has vanished is deleted", ROOT,
+        {200: guard.GuardReply},
     ),
     Route(
         "GET", "/v1/explain", explain.get_explanation, "Explain what a name is answered with", Access.ANY,

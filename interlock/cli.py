@@ -10,6 +10,7 @@ from interlock.commands.about import completion, config, version
 from interlock.commands.ask import explain, query
 from interlock.commands.attach import attach, detach, mesh
 from interlock.commands.environments import env
+from interlock.commands.guard import guard
 from interlock.commands.hosts import host
 from interlock.commands.instances import instance
 from interlock.commands.peers import peer
@@ -26,8 +27,8 @@ INTERRUPTED = 130  # what a shell reports for a command that SIGINT ended
 
 @click.group(
     commands=[
-        up, resolver, admin, agent, attach, detach, mesh, env, service, instance, record, peer, host, token, query,
-        explain, tail, snapshot, config, version, completion,
+        up, resolver, admin, agent, attach, detach, mesh, env, service, instance, record, peer, host, guard, token,
+        query, explain, tail, snapshot, config, version, completion,
     ],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )  # fmt: skip

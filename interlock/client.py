@@ -63,9 +63,9 @@ class Client:
         """Posts ``body`` to the resource at ``path``; gives the reply."""
         return self._send("POST", path, body)
 
-    def delete(self, *path: str) -> Any:
+    def delete(self, *path: str, query: Mapping[str, str] | None = None) -> Any:
         """Deletes the resource at ``path``."""
-        return self._send("DELETE", path)
+        return self._send("DELETE", path, query=query)
 
     def _send(
         self,
@@ -91,7 +91,9 @@ class Client:
                 return decode(response.read())
         except HTTPError as error:
             with error:
-                raise ApiRefused(_explain(error.code, error.reason, error.read()), error.code) from None
+                content = error.read()
+                message = _explain(error.code, error.reason, content)
+                raise ApiRefused(message, error.code, _kind(content)) from None
         except ValueError:
             raise ApiUnreachable(f"{self.url} does not answer as an API: name another with --api") from None
         except (OSError, http.client.HTTPException) as error:
@@ -122,6 +124,14 @@ def _read_token(path: Path) -> str:
     if not token:
         raise BadSetting(f"no admin token: {path} is empty: give --token or set INTERLOCK_TOKEN")
     return token
+
+
+def _kind(content: bytes) -> str:
+    """The end of the type of the problem details (RFC 9457) in ``content``; empty where it has none."""
+    try:
+        return str(json.loads(content)["type"]).rpartition(":")[2]
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _explain(status: int, reason: str, content: bytes) -> str:

@@ -34,11 +34,15 @@ class ApiUnreachable(InterlockError):
 
 
 class ApiRefused(InterlockError):
-    """The admin API refused a request. ``status`` is the HTTP status code."""
+    """The admin API refused a request.
 
-    def __init__(self, message: str, status: int) -> None:
+    ``status`` is the HTTP status code, ``kind`` the end of the problem's type (RFC 9457), as ``conflict``.
+    """
+
+    def __init__(self, message: str, status: int, kind: str = "") -> None:
         super().__init__(message)
         self.status = status
+        self.kind = kind
 
 
 class AgentSilent(InterlockError):

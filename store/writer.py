@@ -28,6 +28,7 @@ from zones import edits
 from zones.edits import Edit, must_exist
 from zones.model import Environment
 from zones.names import EnvironmentId
+from zones.withdrawal import loss
 
 MAX_ATTEMPTS = 20  # more than a handful of processes need, and over before the caller's own time limit
 PAUSE = 0.005  # seconds, times the number of the attempt: the longest random pause, so that writers do not stay in step
@@ -179,6 +180,9 @@ class Writer:
                     # An environment of this id was deleted before. Should tokens of it have been left, they must not
                     # give access to the new one.
                     await self._remove_tokens(id_)
+                if first is not None and loss(first, last).is_notable:
+                    # The readers hold back a document that lacks many names, unless they were deleted on purpose.
+                    await self._store.guard.allow(id_, last.revision)
                 await self._store.environments.commit(last, revision, self._lease)
                 self.counts.commits += 1
             return outcomes

@@ -90,6 +90,15 @@ def environments_to_hold(
     return frozenset(missing | deleted if many else missing)
 
 
+def unnamed_to_hold(policy: GuardPolicy, served: int, unnamed: AbstractSet[EnvironmentId]) -> frozenset[EnvironmentId]:
+    """Which environments stay, of those that an agent which came back did not name while ``served`` are served.
+
+    Some may have moved away from this host while it was gone, so up to the share, or one of several, pass.
+    """
+    many = len(unnamed) > policy.share * served and (len(unnamed) > 1 or len(unnamed) == served)
+    return frozenset(unnamed) if many and not policy.is_off else frozenset()
+
+
 def is_successor(served: ServedDigests, index: Index) -> bool:
     """Whether ``index`` has all that is served, as it is or newer."""
     return all(

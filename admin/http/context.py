@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 from aiohttp import web
+from msgspec import Meta, Struct
 
 from admin.auth.actors import Actor
 from admin.counts import ApiCounts
@@ -28,6 +29,22 @@ class Explain(Protocol):
     def __call__(self, environment: EnvironmentId, qname: Name, qtype: str) -> Awaitable[Mapping[str, Any]]: ...
 
 
+class HeldView(Struct, frozen=True):
+    """What has vanished from the store and is served on: the environments or hosts in ``names``."""
+
+    kind: str
+    names: tuple[str, ...]
+    reason: str
+    seconds: Annotated[float, Meta(description="for how long it has been held")]
+
+
+HeldNow = Callable[[], Sequence[HeldView]]
+"""Gives what the watcher of this process holds back now.
+
+The watcher has this knowledge, and ``admin`` does not import it, so the composition root passes the function in.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """The parts that all handlers share."""
@@ -46,6 +63,10 @@ class Context:
     """Sizes and times that one request may take."""
     counts: ApiCounts
     """Where the API counts what it does."""
+    name_share: float
+    """The share of an environment's names that one write may delete without a confirmation."""
+    held: HeldNow | None
+    """Gives what the watcher of this process holds back; None where the process has no watcher."""
     token_buckets: Buckets
     """The rate limit of clients with a valid token: a bucket for each token id."""
     anonymous_buckets: Buckets

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from zones.errors import Invalid
 
@@ -20,6 +20,14 @@ ENVIRONMENT_ID = "^[a-z0-9-]{1,63}$"
 
 Label = Annotated[str, Meta(extra_json_schema={"pattern": LABEL})]
 Revision = Annotated[int, Meta(ge=1, description="the environment's, which grows by one with every commit")]
+
+
+class ConfirmQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """The confirmation of a write that deletes very much, and is refused without it."""
+
+    confirm: Annotated[
+        Literal["withdrawal"] | None, Meta(description="write even if that deletes most names of the environment")
+    ] = None
 
 
 def time_of(milliseconds: int) -> datetime:

@@ -60,6 +60,7 @@ KINDS: dict[type[Exception], Kind] = {
     web.HTTPMethodNotAllowed: Kind(405, "no-such-method", "The path has no such method"),
     errors.SlowBody: Kind(408, "slow-body", "The body took too long"),
     Conflict: Kind(409, "conflict", "Something that exists is in the way"),
+    errors.MassWithdrawal: Kind(409, "mass-withdrawal", "This deletes very much at once"),
     errors.PreconditionFailed: Kind(412, "precondition-failed", "A precondition does not hold"),
     web.HTTPRequestEntityTooLarge: Kind(413, "too-large", "The body is too large"),
     errors.UnsupportedMediaType: Kind(415, "unsupported-media-type", "The body is not JSON"),

@@ -41,6 +41,8 @@ class Operations:
     """Where the leases and the acknowledgements of all hosts are read."""
     quarantined: Callable[[], Mapping[EnvironmentId, str]]
     """Gives the environments whose newest document cannot be used, and why."""
+    held: Callable[[], Iterable[str]]
+    """Gives what has vanished from the store and stays here, a sentence each."""
     end: Callable[[], None]
     """Is called when this host has left the mesh, and ends the agent."""
 
@@ -148,7 +150,7 @@ class Operations:
         if mesh.status.actual:
             mesh.read_back_soon()
         attachments, quarantined = self.attacher.attachments, self.quarantined()
-        others = [*self.registrar.problems, *self.upkeep.problems]
+        others = [*self.registrar.problems, *self.upkeep.problems, *self.held()]
         return describe(mesh, attachments, live, acknowledged, quarantined, others, time.monotonic(), time.time())
 
     async def _leave(self) -> dict[str, Any]:

@@ -21,13 +21,16 @@ def show(value: Any, as_json: bool, human: Callable[[Any], None]) -> None:
         human(value)
 
 
-def table(rows: Iterable[Row], columns: Sequence[str]) -> None:
-    """Prints ``rows`` in aligned columns below their headings; a missing value is shown as ``-``."""
+def table(rows: Iterable[Row], columns: Sequence[str], *, err: bool = False) -> None:
+    """Prints ``rows`` in aligned columns below their headings; a missing value is shown as ``-``.
+
+    With ``err``, it prints to standard error.
+    """
     lines = [[column.replace("_", " ").upper() for column in columns]]
     lines += [[cell(row.get(column)) for column in columns] for row in rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
-        click.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+        click.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip(), err=err)
 
 
 def cell(value: Any) -> str:

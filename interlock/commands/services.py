@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any
 
 import click
@@ -10,11 +11,14 @@ import click
 from interlock.commands.options import takes
 from interlock.commands.output import json_option, show, table
 from interlock.commands.target import SETTINGS, Target
+from interlock.errors import ApiRefused
 from interlock.settings.table import Settings
 
 Port = dict[str, str | int]
 
 COLUMNS = ("name", "subnet", "ports", "instances")
+MASS_WITHDRAWAL = "mass-withdrawal"  # the kind of problem that asks for a confirmation
+CONFIRMED = {"confirm": "withdrawal"}
 
 
 @click.group()
@@ -79,11 +83,21 @@ def rename(name: str, new_name: str, overlap: int | None, settings: Settings, as
 
 @service.command()
 @click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask, even if that deletes most names of the environment.")
 @takes(*SETTINGS)
-def delete(name: str, settings: Settings) -> None:
+def delete(name: str, yes: bool, settings: Settings) -> None:
     """Delete a service with its instances and names."""
     client, environment = Target.of(settings)
-    client.delete("environments", environment, "services", name)
+    path = ("environments", environment, "services", name)
+    try:
+        client.delete(*path, query=CONFIRMED if yes else None)
+    except ApiRefused as refusal:
+        if refusal.kind != MASS_WITHDRAWAL:
+            raise
+        if not sys.stdin.isatty():
+            raise ApiRefused(f"{refusal}, or give --yes", refusal.status, refusal.kind) from None
+        click.confirm(f"{refusal}\nDelete it?", abort=True, err=True)
+        client.delete(*path, query=CONFIRMED)
 
 
 def parse_port(text: str) -> Port:

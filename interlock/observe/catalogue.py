@@ -301,6 +301,23 @@ ZONES_WITHDRAWN = WATCHER.counter(
     "interlock_zones_withdrawn_total", "Zones that were withdrawn, because their environment was deleted or moved away."
 )
 
+GUARD_HELD = WATCHER.gauge(
+    "interlock_guard_held",
+    "Environments or hosts that have vanished from the store and that this process serves on, by the kind: 'data_set' "
+    "for all of them because the store holds other or older data, 'environments' that are gone, 'names' for "
+    "environments that lack most of their names, 'hosts' that are gone.",
+    "kind",
+    alert=Alert(
+        "interlock_guard_held > 0",
+        "0m",
+        "Data has vanished from the store, or a mass deletion waits for its confirmation; answers go on. Bring the data"
+        " back, or run `interlock guard confirm`; `/readyz?verbose` and `interlock guard show` say what is held",
+    ),
+)
+GUARD_HOLDS = WATCHER.counter(
+    "interlock_guard_holds_total", "Times that this process began to hold on to what has vanished, by the kind.", "kind"
+)
+
 SNAPSHOT = Group("The snapshot on disk", "`up`, `resolver`, `agent`, unless `--snapshot-limit` is 0")
 
 SNAPSHOT_SERVED = SNAPSHOT.gauge(

@@ -22,6 +22,7 @@ from resolver.forward.forwarder import Forwarder
 from resolver.server import Resolver
 from store.clock import StoreClock
 from watcher.feed.follower import Follower
+from watcher.guard import Guard, Kind
 from watcher.watcher import Watcher
 
 Source = Callable[[], Iterator[Metric]]
@@ -152,7 +153,14 @@ def _watcher(watcher: Watcher | Follower) -> Iterator[Metric]:
     yield catalogue.CHANGES.one(counts.changes)
     yield catalogue.ZONES_PUBLISHED.one(counts.published)
     yield catalogue.ZONES_WITHDRAWN.one(counts.withdrawn)
+    yield from _guard(watcher.guard)
     yield from _agent_connection(watcher) if isinstance(watcher, Follower) else _store_connection(watcher)
+
+
+def _guard(guard: Guard) -> Iterator[Metric]:
+    held = {one.kind: len(one.names) for one in guard.held}
+    yield catalogue.GUARD_HELD.each(((kind.value,), held.get(kind, 0)) for kind in Kind)
+    yield catalogue.GUARD_HOLDS.each(((kind.value,), guard.holds[kind]) for kind in Kind)
 
 
 def _store_connection(watcher: Watcher) -> Iterator[Metric]:

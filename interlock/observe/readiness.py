@@ -89,6 +89,23 @@ def store_history(watcher: Watcher | Follower) -> tuple[Check, ...]:
     return (lambda: ("store_history", Probe(True, note=watcher.rolled_back)),)
 
 
+def withdrawals_passed(watcher: Watcher | Follower) -> Check:
+    """What the guard holds back is a note: the process is ready, and serves what it served before."""
+    return lambda: ("guard", Probe(True, note="; ".join(watcher.guard.texts)))
+
+
+class KnowsTheStore(Protocol):
+    """Something that knows what the store may lose; ``risks`` is empty where that is nothing."""
+
+    @property
+    def risks(self) -> tuple[str, ...]: ...
+
+
+def store_is_durable(check: KnowsTheStore) -> Check:
+    """What the store may lose is a note, for the process does its work."""
+    return lambda: ("durability", Probe(True, note="; ".join(check.risks)))
+
+
 class AsksTheStore(Protocol):
     """Something that knows why the store does not answer; ``reason`` is empty while it answers."""
 

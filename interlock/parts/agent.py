@@ -52,6 +52,7 @@ from store.writer import Writer
 from watcher.feed.errors import FeedError
 from watcher.feed.protocol import SOCKET as FEED_SOCKET
 from watcher.feed.server import FeedServer
+from watcher.guard import Guard
 from watcher.watcher import Watcher
 
 log = logging.getLogger(__name__)
@@ -148,9 +149,26 @@ class AgentParts:
             mesh.take_hosts(hosts)
             registrar.take_hosts(hosts)
 
-        watcher = Watcher(store, platform, mesh, interest=identity.id, on_hosts=take_hosts)
-        watcher.snapshots = snapshot_keeper(AGENT, settings)
-        operations = Operations(mesh, attacher, registrar, upkeep, store, lambda: watcher.quarantined, left.set)
+        watcher = Watcher(
+            store,
+            platform,
+            mesh,
+            interest=identity.id,
+            on_hosts=take_hosts,
+            guard=Guard(settings.guard),
+            on_confirmed=mesh.notifier.feed.confirm,
+            snapshots=snapshot_keeper(AGENT, settings),
+        )
+        operations = Operations(
+            mesh,
+            attacher,
+            registrar,
+            upkeep,
+            store,
+            lambda: watcher.quarantined,
+            lambda: watcher.guard.texts,
+            left.set,
+        )
         local = ControlServer(host.directory / CONTROL_SOCKET, operations.handle)
         return cls(mesh, watcher, acknowledger, registrar, operations, upkeep, local, left)
 

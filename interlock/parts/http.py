@@ -12,6 +12,7 @@ from admin.app import make_app
 from admin.auth.tokens import digest, load_or_create_root_token
 from admin.counts import ApiCounts
 from admin.errors import BadTokenFile
+from admin.http.context import HeldView
 from admin.http.server import Application, serve
 from admin.resources.operations import Metrics, Readiness, operations_app
 from interlock.errors import PartFailed, StateDirectoryUnusable
@@ -23,6 +24,7 @@ from interlock.settings.values import reachable
 from store.store import Store
 from support.endpoints import Endpoint
 from support.listening import ListenError
+from watcher.guard import Guard
 
 log = logging.getLogger(__name__)
 
@@ -76,9 +78,18 @@ class HttpPart:
 
 
 def admin_part(
-    settings: Settings, store: Store, token: RootToken, counts: ApiCounts, readiness: Readiness, metrics: Metrics
+    settings: Settings,
+    store: Store,
+    token: RootToken,
+    counts: ApiCounts,
+    readiness: Readiness,
+    metrics: Metrics,
+    guard: Guard | None = None,
 ) -> HttpPart:
-    """The admin API, with the operations endpoints beside it on the same address."""
+    """The admin API, with the operations endpoints beside it on the same address.
+
+    ``guard`` is that of the watcher of this process; None where the process has no watcher.
+    """
 
     def make() -> Application:
         return make_app(
@@ -89,9 +100,16 @@ def admin_part(
             readiness=readiness,
             metrics=metrics,
             counts=counts,
+            name_share=1.0 if settings.guard.is_off else settings.guard.name_share,
+            held=(lambda: _view(guard)) if guard else None,
         )
 
     return HttpPart("admin", "--api-listen", settings.api_listen, make)
+
+
+def _view(guard: Guard) -> list[HeldView]:
+    now = guard.clock()
+    return [HeldView(one.kind.value, one.names, one.reason, round(now - one.since, 1)) for one in guard.held]
 
 
 def operations_part(listen: Endpoint, readiness: Readiness, metrics: Metrics) -> HttpPart:

@@ -28,6 +28,7 @@ from support.endpoints import Endpoint
 from support.listening import ListenError
 from watcher.feed.follower import Follower
 from watcher.feed.protocol import SOCKET as FEED_SOCKET
+from watcher.guard import Guard
 from watcher.watcher import Watcher
 from zones.names import EnvironmentId
 from zones.zone import Zone
@@ -210,9 +211,9 @@ class FanOut:
 
 def _watcher(settings: Settings, store: Store | None, publisher: FanOut) -> Watcher | Follower:
     if store:
-        return Watcher(store, settings.platform, publisher)
+        return Watcher(store, settings.platform, publisher, guard=Guard(settings.guard))
     assert settings.agent_dir
-    return Follower(settings.agent_dir / FEED_SOCKET, settings.platform, publisher)
+    return Follower(settings.agent_dir / FEED_SOCKET, settings.platform, publisher, guard=Guard(settings.guard))
 
 
 def _spare_the_collector() -> None:

@@ -7,7 +7,8 @@ import logging
 from admin.counts import ApiCounts
 from interlock.observe import logs
 from interlock.observe.metrics import Metrics, admin_metrics, clock_metrics, supervisor_metrics
-from interlock.observe.readiness import Readiness, clock_agrees, store_answers
+from interlock.observe.readiness import Readiness, clock_agrees, store_answers, store_is_durable
+from interlock.parts.durability import DurabilityCheck
 from interlock.parts.http import RootToken, admin_part
 from interlock.parts.store import open_store
 from interlock.parts.store_probe import StoreProbe
@@ -30,9 +31,9 @@ def run_admin(settings: Settings) -> None:
 
 async def _serve(settings: Settings, url: str) -> None:
     store, token = open_store(settings, url), RootToken.of(settings)
-    probe, counts = StoreProbe(store), ApiCounts()
-    supervisor = Supervisor([probe.part])
-    readiness = Readiness(supervisor, store_answers(probe), clock_agrees(store.clock))
+    probe, durability, counts = StoreProbe(store), DurabilityCheck(store), ApiCounts()
+    supervisor = Supervisor([probe.part, durability.part])
+    readiness = Readiness(supervisor, store_answers(probe), clock_agrees(store.clock), store_is_durable(durability))
     metrics = Metrics(supervisor_metrics(supervisor), admin_metrics(counts), clock_metrics(store.clock))
     supervisor.parts.append(admin_part(settings, store, token, counts, readiness, metrics.render).part)
     if token.is_new:

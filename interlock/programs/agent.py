@@ -5,8 +5,16 @@ from __future__ import annotations
 from interlock.observe import logs
 from interlock.observe.mesh_metrics import mesh_metrics
 from interlock.observe.metrics import Metrics, clock_metrics, snapshot_metrics, supervisor_metrics, watcher_metrics
-from interlock.observe.readiness import Readiness, clock_agrees, host_ready, store_history
+from interlock.observe.readiness import (
+    Readiness,
+    clock_agrees,
+    host_ready,
+    store_history,
+    store_is_durable,
+    withdrawals_passed,
+)
 from interlock.parts.agent import AgentParts, HostSettings
+from interlock.parts.durability import DurabilityCheck
 from interlock.parts.http import operations_part
 from interlock.parts.store import open_store
 from interlock.process.lifecycle import run_until_signal, serve
@@ -31,10 +39,11 @@ def run_agent(settings: Settings) -> None:
 async def _serve(settings: Settings, host: HostSettings, url: str) -> None:
     store = open_store(settings, url)
     agent = await AgentParts.of(settings, host, store)
-    supervisor = Supervisor(list(agent.parts))
+    durability = DurabilityCheck(store)
+    supervisor = Supervisor([*agent.parts, durability.part])
     if settings.ops_listen:
-        checks = (host_ready(agent.operations), *store_history(agent.watcher), clock_agrees(store.clock))
-        readiness = Readiness(supervisor, *checks)
+        notes = (clock_agrees(store.clock), withdrawals_passed(agent.watcher), store_is_durable(durability))
+        readiness = Readiness(supervisor, host_ready(agent.operations), *store_history(agent.watcher), *notes)
         metrics = Metrics(
             supervisor_metrics(supervisor),
             watcher_metrics(agent.watcher),

@@ -12,7 +12,15 @@ from interlock.observe.metrics import (
     supervisor_metrics,
     watcher_metrics,
 )
-from interlock.observe.readiness import Readiness, clock_agrees, store_history, zones_loaded
+from interlock.observe.readiness import (
+    Readiness,
+    clock_agrees,
+    store_history,
+    store_is_durable,
+    withdrawals_passed,
+    zones_loaded,
+)
+from interlock.parts.durability import DurabilityCheck
 from interlock.parts.http import operations_part
 from interlock.parts.resolver import ResolverParts
 from interlock.parts.store import open_store
@@ -38,10 +46,13 @@ def run_resolver(settings: Settings) -> None:
 async def _serve(settings: Settings, url: str | None) -> None:
     store = open_store(settings, url) if url else None
     dns = ResolverParts.of(RESOLVER, settings, store, settings.bind)
-    supervisor = Supervisor(list(dns.parts))
+    durability = DurabilityCheck(store) if store else None
+    supervisor = Supervisor([*dns.parts, *([durability.part] if durability else [])])
     if settings.ops_listen:
-        # A resolver without a store follows the agent of its host, which names a wrong clock.
-        checks = (zones_loaded(dns), *store_history(dns.watcher), *([clock_agrees(store.clock)] if store else []))
+        checks = [zones_loaded(dns), *store_history(dns.watcher), withdrawals_passed(dns.watcher)]
+        if store and durability:
+            # A resolver without a store follows the agent of its host, which names a wrong clock.
+            checks += [clock_agrees(store.clock), store_is_durable(durability)]
         readiness = Readiness(supervisor, *checks)
         metrics = Metrics(
             supervisor_metrics(supervisor),

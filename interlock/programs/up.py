@@ -27,8 +27,11 @@ from interlock.observe.readiness import (
     demo_loaded,
     store_connected,
     store_history,
+    store_is_durable,
+    withdrawals_passed,
     zones_loaded,
 )
+from interlock.parts.durability import DurabilityCheck
 from interlock.parts.http import RootToken, admin_part
 from interlock.parts.resolver import ResolverParts
 from interlock.parts.store import open_store
@@ -63,9 +66,11 @@ async def _serve(settings: Settings, url: str, first: Sequence[Part]) -> None:
     bindings = demo_bindings(settings.bind) if settings.demo else settings.bind
     awaited = DEMO if settings.demo else None
     dns, demo = ResolverParts.of(UP, settings, store, bindings, awaited=awaited), DemoLoading()
-    supervisor, counts = Supervisor([*first, *dns.parts]), ApiCounts()
+    durability, counts = DurabilityCheck(store), ApiCounts()
+    supervisor = Supervisor([*first, *dns.parts, durability.part])
     checks = (zones_loaded(dns), store_connected(dns.watcher), *((demo_loaded(demo),) if settings.demo else ()))
-    readiness = Readiness(supervisor, *checks, *store_history(dns.watcher), clock_agrees(store.clock))
+    notes = (clock_agrees(store.clock), withdrawals_passed(dns.watcher), store_is_durable(durability))
+    readiness = Readiness(supervisor, *checks, *store_history(dns.watcher), *notes)
     metrics = Metrics(
         supervisor_metrics(supervisor),
         resolver_metrics(dns.resolver),
@@ -74,7 +79,7 @@ async def _serve(settings: Settings, url: str, first: Sequence[Part]) -> None:
         admin_metrics(counts),
         clock_metrics(store.clock),
     )
-    admin = admin_part(settings, store, token, counts, readiness, metrics.render)
+    admin = admin_part(settings, store, token, counts, readiness, metrics.render, dns.watcher.guard)
     supervisor.parts.append(admin.part)
 
     async def welcome() -> None:

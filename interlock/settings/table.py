@@ -19,6 +19,7 @@ from interlock.settings.values import Binding
 from store.keys import DEFAULT_PREFIX
 from store.url import redact
 from support.endpoints import Endpoint
+from watcher.guard import GuardPolicy
 from zones.addresses import Platform
 from zones.names import EnvironmentId, Name
 
@@ -262,6 +263,34 @@ class Settings:
             "NAME", values.parse_device, "interlock0", "The name of the WireGuard device.", programs=(AGENT,)
         )
     )
+    guard_share: float = field(
+        metadata=_setting(
+            "SHARE",
+            values.parse_share,
+            str(GuardPolicy().share),
+            "The share of all environments, and of all hosts, that may be deleted in one step; more is held until it is"
+            " confirmed. 1 holds nothing at all.",
+            programs=PROGRAMS,
+        )
+    )
+    guard_name_share: float = field(
+        metadata=_setting(
+            "SHARE",
+            values.parse_share,
+            str(GuardPolicy().name_share),
+            "The share of one environment's names that may be deleted in one step; more is held until it is confirmed.",
+            programs=PROGRAMS,
+        )
+    )
+    guard_release_after: float = field(
+        metadata=_setting(
+            "SECONDS",
+            values.parse_seconds,
+            f"{GuardPolicy().release_after:g}",
+            "How long a deletion is held at most; 0 for as long as nobody confirms it and the data is not back.",
+            programs=(UP, RESOLVER, AGENT),
+        )
+    )
     platform_prefix: IPv6Network = field(
         metadata=_setting(
             "PREFIX",
@@ -332,6 +361,11 @@ class Settings:
     def platform(self) -> Platform:
         """The platform that the zone and the prefix make."""
         return Platform(self.platform_prefix, self.zone)
+
+    @property
+    def guard(self) -> GuardPolicy:
+        """How much may be deleted in one step."""
+        return GuardPolicy(self.guard_share, self.guard_name_share, self.guard_release_after)
 
     def is_default(self, name: str) -> bool:
         """Whether the setting ``name`` has its default, because no flag, variable or file sets it."""

@@ -216,6 +216,28 @@ def parse_type(text: str) -> int:
     raise ValueError(f"{text!r} is not a record type: use {', '.join(RRType.__members__)}, or TYPE and a number")
 
 
+def parse_share(text: str) -> float:
+    """A number from 0 to 1."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise ValueError(f"{text!r} is not a share: write a number from 0 to 1, as 0.3")
+    return share
+
+
+def parse_seconds(text: str) -> float:
+    """A number of seconds, 0 or more."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise ValueError(f"{text!r} is not a number of seconds: write 0 or more, as 3600")
+    return seconds
+
+
 def parse_switch(text: str) -> bool:
     """``true`` or ``false``."""
     if text.lower() in _TRUE:

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestServer
 from admin.app import make_app
 from admin.auth.tokens import digest, make_token
 from admin.counts import ApiCounts
-from admin.http.context import CONTEXT
+from admin.http.context import CONTEXT, HeldNow
 from admin.http.limits import Limits
 from admin.resources.operations import Probe
 from store.store import Store
@@ -67,7 +67,7 @@ class Answer:
 class Api:
     """The API of one process on a port of the loopback interface, and a client with the root token."""
 
-    def __init__(self, store: Store, limits: Limits | None = None) -> None:
+    def __init__(self, store: Store, limits: Limits | None = None, held: HeldNow | None = None) -> None:
         self.store = store
         self.counts = ApiCounts()
         self.probes: dict[str, Probe] = {"store": Probe(ok=True)}
@@ -81,6 +81,8 @@ class Api:
             metrics=lambda: (b"up 1\n", "text/plain; version=0.0.4; charset=utf-8"),
             limits=limits or Limits(),
             counts=self.counts,
+            name_share=0.5,
+            held=held,
         )
         self.context = app[CONTEXT]
         self._server = TestServer(app, host="127.0.0.1")

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from watcher.feed.errors import FeedBroken
 from watcher.feed.protocol import (
     Clock,
+    Confirmed,
     Loaded,
     Pending,
     Ready,
@@ -112,6 +113,7 @@ class ResolverConnection:
     _sent: dict[EnvironmentId, _Sent] = field(default_factory=dict)
     _due_replies: deque[_DueReply] = field(default_factory=deque)
     _replied: dict[EnvironmentId, int] = field(default_factory=dict)  # the number of the last publication replied to
+    _has_confirmed: bool = False  # whether the resolver has to be told that what has vanished is deleted
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _timer: asyncio.TimerHandle | None = None  # ends the connection at the deadline of the first due reply
 
@@ -141,6 +143,11 @@ class ResolverConnection:
         self._changed[id_] = None
         self.wake()
 
+    def confirm(self) -> None:
+        """Notes that the resolver is to withdraw what it holds on to, after all that is marked so far."""
+        self._has_confirmed = True
+        self.wake()
+
     def wake(self) -> None:
         """Makes the connection look whether there is something to send."""
         self._wake.set()
@@ -166,6 +173,9 @@ class ResolverConnection:
             if self.state.is_loaded and not is_loaded_sent:
                 is_loaded_sent = True
                 self.writer.write(encode(Loaded()))
+            if self._has_confirmed:
+                self._has_confirmed = False
+                self.writer.write(encode(Confirmed()))
 
     def _updates(self, id_: EnvironmentId) -> Iterator[Update]:
         """The messages that bring the resolver from what it was sent of ``id_`` to the current state."""

@@ -4,11 +4,14 @@
     Ready        ─►  publish(zone)      and a reply to the agent, which acknowledges the revision to the store
     Serve        ─►  publish(zone)      and a reply
     Withdrawn    ─►  withdraw(id)
-    Loaded       ─►  withdraw each environment that this connection did not name
+    Loaded       ─►  withdraw each environment that this connection did not name, if these are not too many
+    Confirmed    ─►  withdraw those too
     Clock        ─►  former names end by the store's clock, though the one of this host is wrong
 
 While the agent is away, all that was published stays. When it is back it names every environment again, and only
-its `Loaded` takes away those that it did not name.
+its `Loaded` takes away those that it did not name. An agent that came back with an empty view names none:
+`watcher.guard` holds on to what is served until the agent names or withdraws it, or somebody confirms that it is
+deleted.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from pathlib import Path
 from watcher.feed.errors import FeedBroken
 from watcher.feed.protocol import (
     Clock,
+    Confirmed,
     Loaded,
     Pending,
     Ready,
@@ -37,6 +41,7 @@ from watcher.feed.protocol import (
     decode_update,
     encode,
 )
+from watcher.guard import Guard, Kind, unnamed_to_hold
 from watcher.keeper import SOON, SnapshotKeeper, restore
 from watcher.publisher import SLICE, Publisher, ServedZones, WatcherCounts
 from watcher.snapshot import Contents
@@ -73,6 +78,8 @@ class Follower:
     """Has what was served before this start; None: nothing of it is kept."""
     counts: WatcherCounts = field(default_factory=WatcherCounts)
     """What has happened since the start; ``changes`` are the documents that came as `Pending`."""
+    guard: Guard = field(default_factory=Guard)
+    """Holds on to what the agent does not name any more, if that is too much."""
     connected: bool = False
     """Whether the agent is connected now."""
     _ahead: float = 0.0  # by how many seconds this host's clock is ahead of the store's
@@ -130,6 +137,8 @@ class Follower:
         while True:
             await asyncio.sleep(FORMER_NAMES_EVERY)
             self._served.end_former_names()
+            if Kind.ENVIRONMENTS in self.guard.overdue:
+                self._withdraw_held("the time to hold it is over")
 
     async def _restore_unless_loaded(self) -> None:
         """Serves what the snapshot holds, if the agent does not name all environments soon."""
@@ -196,17 +205,20 @@ class Follower:
                 self._named.discard(id_)
                 self._withdraw([id_])
             case Loaded():
-                self._withdraw({*self._served.environments, *self._pending} - self._named)
+                self._withdraw_unnamed()
                 self._load()
             case Clock(ahead):
                 self._ahead = ahead / 1000
                 self._served.end_former_names()
+            case Confirmed():
+                self._withdraw_held("confirmed")
         return None
 
     async def _announce(self, id_: EnvironmentId, read: bytes) -> None:
         self.counts.changes += 1
         self._named.add(id_)
         self._heard.add(id_)
+        self.guard.let_go(Kind.ENVIRONMENTS, id_)
         if zone := await self._served.compile(id_, read):
             self._pending[id_] = _PendingZone(zone, document.digest(read))
             self.publisher.announce(zone)
@@ -232,8 +244,20 @@ class Follower:
             self._withdraw([owner])
         return self._served.publish(zone, digest)
 
+    def _withdraw_unnamed(self) -> None:
+        served, unnamed = set(self._served.environments), {*self._served.environments, *self._pending} - self._named
+        held = unnamed_to_hold(self.guard.policy, len(served), unnamed & served)
+        self._withdraw(unnamed - held)
+        self.guard.hold(Kind.ENVIRONMENTS, held, "the agent does not name environments any more that it named before")
+
+    def _withdraw_held(self, why: str) -> None:
+        held = [EnvironmentId(name) for one in self.guard.held for name in one.names]
+        self.guard.release(Kind.ENVIRONMENTS, why)
+        self._withdraw(held)
+
     def _withdraw(self, ids: Iterable[EnvironmentId]) -> None:
         for id_ in ids:
+            self.guard.let_go(Kind.ENVIRONMENTS, id_)
             was_pending = self._pending.pop(id_, None)
             if not self._served.withdraw(id_) and was_pending:
                 self.publisher.withdraw(id_)

@@ -6,6 +6,7 @@
                           withdrawn <id>                       the environment no longer exists here
                           loaded                               an environment that was not named so far does not exist
                           clock <milliseconds>                 this host's clock is ahead of the store's by so many
+                          confirmed                            also those that were named before and are not named now
 
     resolver ──► agent    served <id> <revision>               the revision is served
                           refused <id> <revision>              its document is bad; the one before it is still served
@@ -82,6 +83,11 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True)
+class Confirmed:
+    """Somebody has confirmed that what has vanished is deleted: the resolver withdraws what it holds on to."""
+
+
+@dataclass(frozen=True, slots=True)
 class Served:
     """The resolver serves the revision."""
 
@@ -101,7 +107,7 @@ class Refused:
     """The revision that the `Ready` or `Serve` named."""
 
 
-Update = Pending | Ready | Serve | Withdrawn | Loaded | Clock
+Update = Pending | Ready | Serve | Withdrawn | Loaded | Clock | Confirmed
 """A message of the agent."""
 Reply = Served | Refused
 """A message of a resolver."""
@@ -122,6 +128,8 @@ def encode(message: Update | Reply) -> bytes:
             return b"loaded\n"
         case Clock(ahead):
             return b"clock %d\n" % ahead
+        case Confirmed():
+            return b"confirmed\n"
         case Served(id_, revision):
             return b"served %s %d\n" % (id_.encode(), revision)
         case Refused(id_, revision):
@@ -143,6 +151,8 @@ def decode_update(line: bytes) -> Update:
             return Loaded()
         case [b"clock", ahead] if _is_revision(ahead.removeprefix(b"-")):
             return Clock(int(ahead))
+        case [b"confirmed"]:
+            return Confirmed()
         case _:
             raise FeedBroken(
                 f"the agent sent a message that is not known here, {line[:EXCERPT]!r}: are the agent and this resolver"

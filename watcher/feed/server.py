@@ -4,6 +4,7 @@
     publish(environment)      the routes are there; returns when all resolvers serve it
     withdraw(id)              the environment no longer exists here
     loaded()                  all environments have been named
+    confirm()                 what has vanished is deleted, for somebody has said so
 
 `watcher.feed.protocol` has the messages, `watcher.feed.connection` what each resolver is sent and when. Each connection
 holds the last state sent, so a slow resolver gets the newest revision, never a backlog; and a resolver that connects is
@@ -112,6 +113,11 @@ class FeedServer:
         self.state.is_loaded = True
         for connection in self._connections:
             connection.wake()
+
+    def confirm(self) -> None:
+        """Has the resolvers withdraw what they hold on to although it was not named any more."""
+        for connection in self._connections:
+            connection.confirm()
 
     async def _wait_for_replies(self, id_: EnvironmentId, number: int) -> None:
         if self._have_all_replied(id_, number):

@@ -179,6 +179,11 @@ BAD_VALUES = [
     ("wireguard", "fast", "is not one of auto, kernel, userspace"),
     ("device", "much-too-long-a-name", "cannot name a device"),
     ("device", "a/b", "cannot name a device"),
+    ("guard_share", "half", "is not a share"),
+    ("guard_share", "1.1", "is not a share"),
+    ("guard_name_share", "nan", "is not a share"),
+    ("guard_release_after", "-1", "is not a number of seconds"),
+    ("guard_release_after", "inf", "is not a number of seconds"),
 ]
 
 

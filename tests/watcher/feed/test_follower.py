@@ -18,6 +18,7 @@ from watcher.feed import follower as follower_module
 from watcher.feed import server as server_module
 from watcher.feed.connection import FeedCounts
 from watcher.feed.server import FeedServer
+from watcher.guard import GuardPolicy, Kind
 from zones import document
 from zones.edits import PutService, apply
 from zones.names import EnvironmentId, Name
@@ -71,6 +72,34 @@ async def test_what_was_published_stays_while_the_agent_is_away(path: Path) -> N
             await until(lambda: follower.connected)
             await asyncio.sleep(0.05)  # time for a wrong withdrawal
             assert recorder.events == before
+
+
+async def test_an_agent_that_comes_back_with_an_empty_view_takes_nothing_away(path: Path) -> None:
+    third = build("third", 3)
+    async with resolver(path) as (follower, recorder):
+        async with agent(path, production(), staging(), third):
+            await until(lambda: recorder.is_loaded)
+        async with agent(path) as server:
+            await until(lambda: follower.guard.held)
+            assert recorder.holds(production(), staging(), third)
+            await publish(server, production(), staging())
+            server.withdraw(STAGING)  # a word of its own
+            await until(lambda: recorder.holds(production(), third))
+            assert [one.names for one in follower.guard.held] == [("third",)]
+            server.confirm()
+            await until(lambda: recorder.holds(production()))
+            assert not follower.guard.held
+        assert follower.guard.holds == {Kind.ENVIRONMENTS: 1}
+
+
+async def test_what_an_agent_does_not_name_goes_after_the_time_that_is_set(path: Path) -> None:
+    async with resolver(path) as (follower, recorder):
+        follower.guard.policy = GuardPolicy(release_after=0.001)
+        async with agent(path, production(), staging()):
+            await until(lambda: recorder.is_loaded)
+        async with agent(path):
+            await until(lambda: recorder.holds())
+            assert follower.guard.holds == {Kind.ENVIRONMENTS: 1}
 
 
 async def test_what_an_agent_does_not_name_when_it_is_back_is_withdrawn(path: Path) -> None:
