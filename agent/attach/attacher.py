@@ -87,6 +87,8 @@ class Attacher:
     """Waits for the other hosts."""
     counts: AttachCounts = field(default_factory=AttachCounts)
     """What has happened since the agent started."""
+    _under_way: dict[str, Attachment] = field(default_factory=dict)
+    """The attaches under way, by key: their attachments may not be on the disk yet."""
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     async def attach(self, wanted: Attachment, *, wait: bool = True) -> AttachResult:
@@ -105,13 +107,17 @@ class Attacher:
                         known = await self.attachments.change(known, namespace=wanted.namespace)
                     return AttachResult(known, times, was_attached=True)
                 self._check_admission(wanted, namespace)
-                wanted = await self._take_over_path(wanted)
+                self._check_alone(wanted)
+                self._under_way[wanted.key] = wanted
                 try:
+                    wanted = await self._take_over_path(wanted)
                     attached = await self._run_steps(wanted, known, namespace, times, wait=wait)
                 except BaseException as error:
                     self.counts.failed += 1
                     await self._undo(wanted, known, error)
                     raise
+                finally:
+                    del self._under_way[wanted.key]
         taken = times.with_total()
         self.counts.attached += 1
         self.counts.seconds += taken["total"] / 1000
@@ -127,6 +133,20 @@ class Attacher:
             raise NotNow("no resolver is connected here: does 'interlock resolver --agent-dir …' run? try again")
         if is_own(namespace):
             raise BadRequest(f"{wanted.netns} is the host's own network namespace: name the workload's")
+
+    def _check_alone(self, wanted: Attachment) -> None:
+        """Raises `Refused` where the namespace of ``wanted`` is attached as another instance.
+
+        Both would have the route to the platform's prefix and the one nameserver, so one of them would work, and the
+        detach of either would leave the other without.
+        """
+        for other in (*self.attachments, *self._under_way.values()):
+            is_same = other.namespace == wanted.namespace or (other.namespace is None and other.netns == wanted.netns)
+            if is_same and other.key != wanted.key and other.phase is not Phase.DETACHING:
+                raise Refused(
+                    f"{wanted.netns} is attached already, as {other}: a workload is one instance of one environment;"
+                    " detach that one first, or give this one a network namespace of its own"
+                )
 
     async def _take_over_path(self, wanted: Attachment) -> Attachment:
         """Takes the ``resolv.conf`` of ``wanted`` from each attachment that had it for an earlier namespace.

@@ -14,6 +14,7 @@ import pytest
 
 from agent.control.client import Refusal
 from tests.faults.echo import Echo
+from tests.mesh.members import at_once
 from tests.mesh.mesh import Mesh, Node, until
 from tests.mesh.test_membership import traces
 from tests.mesh.topology import Workload
@@ -122,6 +123,27 @@ def test_the_same_instance_is_attached_in_its_next_namespace(hosts: Mesh, enviro
         workload.remove()
 
 
+def test_of_several_at_once_one_gets_the_workload(hosts: Mesh, environment: str) -> None:
+    node = hosts.nodes["h1"]
+    workload = node.workload()
+
+    def attach(number: int) -> str:
+        try:
+            node.attach(environment, "api", f"a{number}", workload, interface=f"railnet{number}")
+        except Refusal as refusal:
+            return refusal.kind
+        return "attached"
+
+    try:
+        assert sorted(at_once(attach, range(4))) == ["attached", "refused", "refused", "refused"]
+        assert addresses(workload.namespace).count("railnet") == 1
+        assert len(instances(hosts, environment)) == 1
+    finally:
+        for number in range(4):
+            node.detach(environment, "api", f"a{number}")
+        workload.remove()
+
+
 def test_a_process_id_that_comes_again_gets_nothing(hosts: Mesh, environment: str) -> None:
     """The path leads through /proc: what is there when the link is gone is another process's namespace."""
     node, workload, other = hosts.nodes["h1"], hosts.nodes["h1"].workload(), hosts.nodes["h1"].workload()
@@ -182,6 +204,29 @@ def test_an_attachment_of_a_release_that_did_not_keep_its_namespace(
     finally:
         node.detach(environment, "api", "a1")
         workload.remove()
+
+
+def test_a_workload_is_in_one_environment(hosts: Mesh, environment: str) -> None:
+    """The second attach would take the first one's route, and its detach would leave none."""
+    node, second = hosts.nodes["h1"], f"{environment}-second"
+    hosts.environment(second, "api")
+    workload = node.attach(environment, "api", "a1")
+    try:
+        for other in (environment, second):
+            with pytest.raises(Refusal, match=f"attached already, as a1.api of {environment}") as refusal:
+                node.attach(other, "api", "a2", workload, interface="railnet1")
+            assert refusal.value.kind == "refused"
+        assert "railnet1" not in addresses(workload.namespace)
+        assert instances(hosts, second) == {}
+        routes = workload.run(["ip", "-6", "route", "show", "fd12::/16"]).stdout
+        assert "dev railnet0" in routes
+        assert node.detach(environment, "api", "a1")
+        node.attach(second, "api", "a2", workload)
+    finally:
+        node.detach(environment, "api", "a1")
+        node.detach(second, "api", "a2")
+        workload.remove()
+        hosts.client.delete("environments", second)
 
 
 # Hosts
