@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import NamedTuple, assert_never
 
-from resolver.special import answer_special
+from resolver.special import NO_ROUTES, answer_special
 from resolver.wire.messages import CLASS_IN, ErrorCode, ExtendedError, Forward, Query, Rcode, Reply
 from zones.names import ROOT, Name
 from zones.nodes import Node
@@ -22,9 +22,9 @@ from zones.zone import Zone
 
 MAX_CHAIN = 8  # CNAMEs followed before a chain counts as a loop
 FULL_ROTATION = 256  # sets up to this size have each of their records come first in some rotation
-SMALLEST_PART = 8  # addresses that fit even the smallest reply; in steps of it, rotations reach all of a larger set
+SMALLEST_PART = 8  # records that fit even the smallest reply; in steps of it, rotations reach all of a larger set
 
-_ROTATING = frozenset({RRType.A, RRType.AAAA})
+_ROTATING = frozenset({RRType.A, RRType.AAAA, RRType.SRV})
 
 
 class Found(Enum):
@@ -75,10 +75,13 @@ class Trace:
     outcome: Reply | Forward
 
 
-def answer(query: Query, zone: Zone, rotation: int = 0) -> Reply | Forward:
-    """The answer to ``query`` for a client of ``zone``'s environment; ``rotation`` chooses among equal orders."""
+def answer(query: Query, zone: Zone, rotation: int = 0, routed: frozenset[Name] = NO_ROUTES) -> Reply | Forward:
+    """The answer to ``query`` for a client of ``zone``'s environment; ``rotation`` chooses among equal orders.
+
+    ``routed`` are suffixes of special names that are forwarded all the same.
+    """
     refusal = refuse_unserved(query)
-    return refusal or _conclude(query, zone, _look_up(query, zone), rotation)
+    return refusal or _conclude(query, zone, _look_up(query, zone), rotation, routed)
 
 
 def trace_answer(query: Query, zone: Zone) -> Trace:
@@ -86,7 +89,7 @@ def trace_answer(query: Query, zone: Zone) -> Trace:
     if refusal := refuse_unserved(query):
         return Trace((), refusal)
     steps = _look_up(query, zone)
-    return Trace(tuple(steps), _conclude(query, zone, steps, 0))
+    return Trace(tuple(steps), _conclude(query, zone, steps, 0, NO_ROUTES))
 
 
 def refuse(code: ErrorCode, text: str) -> Reply:
@@ -98,7 +101,7 @@ def refuse_unserved(query: Query) -> Reply | None:
     """The refusal of ``query`` if no environment serves its class or its type; else None."""
     if query.qclass != CLASS_IN:
         return refuse(ErrorCode.NOT_SUPPORTED, "only class IN is served")
-    if query.qtype == RRType.AXFR:
+    if query.qtype in (RRType.AXFR, RRType.IXFR):
         return refuse(ErrorCode.PROHIBITED, "zones are not transferred")
     return None
 
@@ -137,7 +140,9 @@ def _target(step: Step) -> Name:
     return target
 
 
-def _conclude(query: Query, zone: Zone, steps: Sequence[Step], rotation: int) -> Reply | Forward:
+def _conclude(
+    query: Query, zone: Zone, steps: Sequence[Step], rotation: int, routed: frozenset[Name]
+) -> Reply | Forward:
     *followed, last = steps
     chain = [step.node.rrsets[RRType.CNAME] for step in followed if step.node]  # each goes into the answer [14]
     match last.found:
@@ -146,7 +151,7 @@ def _conclude(query: Query, zone: Zone, steps: Sequence[Step], rotation: int) ->
             assert last.node
             return _positive(query, zone, last.apex, last.node, chain, rotation)
         case Found.OUTSIDE:
-            return _answer_outside(query, zone, last.name, chain)
+            return _answer_outside(query, zone, last.name, chain, routed)
         case Found.NOTHING:
             assert last.apex
             return _negative(zone, last.apex, Rcode.NXDOMAIN, chain)  # RFC 6604 §3: the rcode is that of the last name
@@ -161,8 +166,10 @@ def _conclude(query: Query, zone: Zone, steps: Sequence[Step], rotation: int) ->
             assert_never(unreachable)
 
 
-def _answer_outside(query: Query, zone: Zone, qname: Name, chain: list[RRset]) -> Reply | Forward:
-    if reply := answer_special(query, qname):
+def _answer_outside(
+    query: Query, zone: Zone, qname: Name, chain: list[RRset], routed: frozenset[Name]
+) -> Reply | Forward:
+    if reply := answer_special(query, qname, routed):
         return replace(reply, answer=(*chain, *reply.answer))
     if zone.environment.isolated:
         error = ExtendedError(ErrorCode.BLOCKED, f"environment {zone.id!r} is isolated: it forwards nothing")

@@ -12,14 +12,21 @@ the two (docs/clients.md). A new service has no A record; both queries of the pa
 from __future__ import annotations
 
 from resolver.answer import answer
+from resolver.special import NO_ROUTES
 from resolver.wire.messages import Forward, Query, Rcode, Reply
+from zones.names import Name
 from zones.zone import Zone
 
 
-def has_better_answer(query: Query, outcome: Reply | Forward, pending: Zone) -> bool:
-    """Whether the zone ``pending`` has a better answer to ``query`` than ``outcome``, which could be given now."""
+def has_better_answer(
+    query: Query, outcome: Reply | Forward, pending: Zone, routed: frozenset[Name] = NO_ROUTES
+) -> bool:
+    """Whether the zone ``pending`` has a better answer to ``query`` than ``outcome``, which could be given now.
+
+    ``routed`` are suffixes of special names that are forwarded all the same.
+    """
     grade = _grade(outcome)
-    return grade < _BEST and grade < _grade(answer(query, pending))
+    return grade < _BEST and grade < _grade(answer(query, pending, routed=routed))
 
 
 _BEST = 2

@@ -28,6 +28,7 @@ from resolver.forward.forwarder import Forwarder
 from resolver.packet_cache import PacketEntry
 from resolver.pending import has_better_answer
 from resolver.scope import EXTERNAL, ScopeState, ScopeTable
+from resolver.special import NO_ROUTES
 from resolver.unloaded import answer_unloaded
 from resolver.wire.messages import (
     Drop,
@@ -46,8 +47,9 @@ from resolver.wire.packed import PackedReplies
 from resolver.wire.packer import MINIMUM_UDP, pack, size_limit
 from resolver.wire.parser import parse
 from support.clock import in_words
-from zones.names import EnvironmentId
+from zones.names import EnvironmentId, Name
 
+MOST_ROTATED = 4 << 20  # octets of one answer's rotations: 256 of 16 KiB; over TCP a large service has many of 64 KiB
 LONGEST_KEY = 512  # octets; a larger packet than any real question is not worth caching
 
 log = logging.getLogger(__name__)
@@ -144,12 +146,12 @@ class Responder:
         if not (state.zone or state.pending or is_loaded):
             return self._decide_unloaded(query, state)
         reply = self._answer_from(state, query)
-        if state.pending and has_better_answer(query, reply, state.pending):
+        if state.pending and has_better_answer(query, reply, state.pending, self._routed):
             return Hold(state.pending.id)
         return reply if state.zone or is_loaded else Hold()
 
     def _decide_unloaded(self, query: Query, state: ScopeState) -> Reply | Forward | Hold:
-        reply = answer_unloaded(query, self._scopes.platform)
+        reply = answer_unloaded(query, self._scopes.platform, self._routed)
         # While the source is still being read, it is a matter of moments until it is known whether the environment is
         # isolated. And nobody but a possible member of an environment may use this resolver for outside names.
         may_forward = self._scopes.is_source_away and state.environment is not None
@@ -158,14 +160,21 @@ class Responder:
     def _answer_from(self, state: ScopeState, query: Query, rotation: int = 0) -> Reply | Forward:
         if state.zone is None:
             return refuse(ErrorCode.PROHIBITED, state.reason)
-        reply = answer(query, state.zone, rotation)
+        reply = answer(query, state.zone, rotation, self._routed)
         since = self._scopes.stale_since
         if since is None or isinstance(reply, Forward) or reply.error or state.zone.apex_of(query.qname) is None:
             return reply
         return mark_stale(reply, time.time() - since)
 
+    @property
+    def _routed(self) -> frozenset[Name]:
+        """The suffixes of special names that are forwarded all the same."""
+        return self._forwarder.routed if self._forwarder else NO_ROUTES
+
     def _forward(self, forwarded: ForwardedQuery, forwarder: Forwarder) -> Outcome:
         reply = forwarder.get_cached(forwarded.environment, forwarded.forward)
+        if reply is None and not forwarded.forward.query.header.recursion_desired:
+            reply = reply_without_recursion(forwarded.forward)
         return forwarded if reply is None else self._pack_forwarded(forwarded, reply)
 
     def _pack_all(self, query: Query, state: ScopeState, transport: Transport, reply: Reply) -> PacketEntry:
@@ -180,14 +189,24 @@ class Responder:
         self, query: Query, state: ScopeState, rotations: int, first: bytes, limit: int
     ) -> Iterator[bytes]:
         """The reply in each rotation, packed when it is first needed; then all of them again and again."""
-        packed = [first]
+        packed, room = [first], MOST_ROTATED
         yield first
         for rotation in range(1, rotations):
-            reply = self._answer_from(state, query, rotation)
-            assert isinstance(reply, Reply)  # as the first was
-            packed.append(pack(query.header, reply, limit)[2:])
-            yield packed[-1]
-        yield from cycle(packed)
+            following = self._pack_rotation(state, query, rotation, limit)
+            room -= len(following)
+            if room > 0:
+                packed.append(following)
+            yield following
+        if len(packed) == rotations:
+            yield from cycle(packed)
+        for rotation in cycle(range(rotations)):  # the set is so large that not all replies are kept
+            kept = rotation < len(packed)
+            yield packed[rotation] if kept else self._pack_rotation(state, query, rotation, limit)
+
+    def _pack_rotation(self, state: ScopeState, query: Query, rotation: int, limit: int) -> bytes:
+        reply = self._answer_from(state, query, rotation)
+        assert isinstance(reply, Reply)  # as the first was
+        return pack(query.header, reply, limit)[2:]
 
     def _pack_forwarded(self, forwarded: ForwardedQuery, reply: Reply) -> bytes:
         query = forwarded.forward.query
@@ -225,6 +244,15 @@ def reply_without_forwarder(forward: Forward) -> Reply:
         return refuse(ErrorCode.NOT_SUPPORTED, "forwarding is not configured")
     text = f"the answer goes on at {forward.qname}, outside the zone, and forwarding is not configured"
     error = ExtendedError(ErrorCode.NOT_SUPPORTED, text)
+    return Reply(Rcode.NOERROR, forward.chain, authoritative=True, error=error)
+
+
+def reply_without_recursion(forward: Forward) -> Reply:
+    """The reply to a query for a name that is not the platform's, and not cached, whose client wants no recursion."""
+    text = f"{forward.qname} is not cached, and is looked up only where recursion is desired (RD)"
+    error = ExtendedError(ErrorCode.NOT_AUTHORITATIVE, text)
+    if not forward.chain:
+        return Reply(Rcode.REFUSED, error=error)
     return Reply(Rcode.NOERROR, forward.chain, authoritative=True, error=error)
 
 

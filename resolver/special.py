@@ -1,6 +1,8 @@
-"""Names that are never forwarded: special-use names and private reverse zones. Pure.
+"""Names that are not forwarded: special-use names and private reverse zones. Pure.
 
 Asking an upstream for them is useless at best; at worst it shows third parties what runs here (RFC 6303 §1, RFC 6761).
+An operator whose own servers know some of them gives those a route of their own: ``routed`` has its suffixes. A route
+for a suffix above them, or for all names, is no such route.
 """
 
 from __future__ import annotations
@@ -42,14 +44,26 @@ ZONES = _zones()
 """The apexes of these names: RFC 6303 §4, RFC 6761 §6 and their successors."""
 
 
+NO_ROUTES: frozenset[Name] = frozenset()
+
 RESOLVER_INFO = Name.parse("resolver.arpa")
 """Where clients ask for encrypted transports to their resolver (RFC 9462). An upstream's answer would lead them to the
 upstream, past this resolver."""
 
+UNROUTABLE = frozenset(
+    {
+        LOCALHOST,  # RFC 6761 §6.3: this machine, whoever is asked
+        RESOLVER_INFO,
+        *map(Name.parse, ("onion", "alt", "invalid")),  # RFC 7686, 9476, 6761: not in the DNS at all
+        *map(Name.parse, ("0.in-addr.arpa", "127.in-addr.arpa", "0." * 32 + "ip6.arpa", "1." + "0." * 31 + "ip6.arpa")),
+    }
+)
+"""Those of `ZONES` that nobody's servers can know, so that not even a route of their own makes sense."""
 
-def answer_special(query: Query, qname: Name) -> Reply | None:
+
+def answer_special(query: Query, qname: Name, routed: frozenset[Name] = NO_ROUTES) -> Reply | None:
     """The answer for ``qname``, if it is one of these names; None if it may be forwarded."""
-    zone = special_zone(qname)
+    zone = special_zone(qname, routed)
     if zone is None or query.qclass != CLASS_IN:
         return None
     soa = RRset(zone, RRType.SOA, TTL, (_soa(zone),))
@@ -61,10 +75,12 @@ def answer_special(query: Query, qname: Name) -> Reply | None:
     return Reply(Rcode.NOERROR if exists else Rcode.NXDOMAIN, (), (soa,), authoritative=True)
 
 
-def special_zone(qname: Name) -> Name | None:
+def special_zone(qname: Name, routed: frozenset[Name] = NO_ROUTES) -> Name | None:
     """The one of `ZONES` that ``qname`` lies in; None if it may be forwarded."""
     name = qname
     while len(name) > 1:
+        if name in routed:
+            return None
         if name in ZONES:
             return name
         name = name.parent

@@ -10,13 +10,17 @@ from resolver.answer import refuse_unserved
 from resolver.special import answer_special
 from resolver.wire.messages import Forward, Query, Reply
 from zones.addresses import Platform
+from zones.names import Name
 from zones.zone import apex_of
 
 
-def answer_unloaded(query: Query, platform: Platform) -> Reply | Forward | None:
-    """The answer to ``query`` that holds in every environment which forwards; None if it must wait."""
+def answer_unloaded(query: Query, platform: Platform, routed: frozenset[Name]) -> Reply | Forward | None:
+    """The answer to ``query`` that holds in every environment which forwards; None if it must wait.
+
+    ``routed`` are suffixes of special names that are forwarded all the same.
+    """
     if refusal := refuse_unserved(query):
         return refusal
     if apex_of(platform, query.qname):
         return None
-    return answer_special(query, query.qname) or Forward(query, query.qname)
+    return answer_special(query, query.qname, routed) or Forward(query, query.qname)

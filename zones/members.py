@@ -74,7 +74,7 @@ def _find_port(qname: Name, label: str, protocol: str, member: Member, apex: Nam
     for port in member.service.ports:
         if label == f"_{port.name}" and protocol == port.protocol:
             targets = _srv_targets(member, port.number, apex)
-            return make_node(Origin.PORT, qname, RRType.SRV, targets, member.name)
+            return make_node(Origin.PORT, qname, RRType.SRV, targets, member.name, any_part=True)
     return None
 
 

@@ -27,6 +27,7 @@ class RRType(IntEnum):
     TXT = 16
     AAAA = 28
     SRV = 33
+    IXFR = 251
     AXFR = 252
     ANY = 255
 

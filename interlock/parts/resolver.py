@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from interlock.errors import PartFailed
+from interlock.errors import BadSetting, PartFailed
 from interlock.parts.resolv_conf import ResolvConf
 from interlock.parts.snapshot import snapshot_keeper, snapshot_parts
 from interlock.process.state_dir import TAIL_SOCKET
@@ -30,8 +30,9 @@ from watcher.feed.follower import Follower
 from watcher.feed.protocol import SOCKET as FEED_SOCKET
 from watcher.guard import Guard
 from watcher.watcher import Watcher
+from zones.addresses import Platform
 from zones.names import EnvironmentId
-from zones.zone import Zone
+from zones.zone import Zone, apex_of
 
 GC_DEFAULT = gc.get_threshold()
 GC_WHILE_LOADING = (50_000, 100, 1_000)
@@ -239,9 +240,18 @@ def _forwarder(settings: Settings, listen: Iterable[Endpoint]) -> tuple[Forwarde
     if settings.upstream == (NO_UPSTREAM,):
         return None, None
     if settings.upstream:
-        return Forwarder(Routes.parse(settings.upstream)), None
+        return Forwarder(_check_routes(Routes.parse(settings.upstream), settings.platform)), None
     resolv_conf = ResolvConf(RESOLV_CONF, _own_nameservers(settings, listen))
     return Forwarder(resolv_conf.read() or Routes(())), resolv_conf
+
+
+def _check_routes(routes: Routes, platform: Platform) -> Routes:
+    """``routes``. Raises `BadSetting` where one is for names of the platform, which no upstream is asked for."""
+    for suffix in routes.suffixes:
+        if apex := apex_of(platform, suffix):
+            text = f"{suffix} would never be used: this resolver itself answers names at and below {apex}"
+            raise BadSetting(f"the upstream for {text}")
+    return routes
 
 
 def _own_nameservers(settings: Settings, listen: Iterable[Endpoint]) -> frozenset[str]:

@@ -185,8 +185,9 @@ class Settings:
             values.parse_upstream,
             (),
             "An upstream resolver for names that are not the platform's, or only for those below DOMAIN;"
-            " tls://ADDRESS#NAME for DNS over TLS; 'none' to forward nothing. Repeatable. By default the nameservers of"
-            " /etc/resolv.conf.",
+            " tls://ADDRESS#NAME for DNS over TLS; 'none' to forward nothing. Repeatable. Special names (local,"
+            " home.arpa, 10.in-addr.arpa) are forwarded only by a DOMAIN of their own. By default the nameservers of"
+            " /etc/resolv.conf, which is followed.",
             programs=(UP, RESOLVER),
             collect=values.collect_upstreams,
         )

@@ -113,6 +113,11 @@ class Forwarder:
         """From now on, names are asked of the upstreams in ``routes``. What is cached stays."""
         self.pool.use(routes)
 
+    @property
+    def routed(self) -> frozenset[Name]:
+        """The suffixes of special names that have an upstream of their own."""
+        return self.pool.routes.routed
+
     def is_responsible(self, qname: Name) -> bool:
         """Whether ``qname`` is forwarded: there is an upstream to ask for it, or there should be."""
         return self.pool.has_upstream(qname) or bool(self.pool.routes.missing)
@@ -126,7 +131,13 @@ class Forwarder:
         entry, failure = self._cache.find(key, now), self._cache.failure(key, now)
         if entry and entry.is_fresh(now):
             self.counts.hits += 1
-            if entry.wants_refreshing(now) and not failure and key not in self._in_flight and self._has_room():
+            if (
+                forward.query.header.recursion_desired
+                and entry.wants_refreshing(now)
+                and not failure
+                and key not in self._in_flight
+                and self._has_room()
+            ):
                 self.counts.prefetched += 1
                 self._start(key)
             return _whole(forward, entry.aged(now))

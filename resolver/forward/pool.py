@@ -61,7 +61,7 @@ class UpstreamPool:
         while isinstance(outcome := await self._hedge(question), Unfinished):
             parts.append(outcome.reply)
             question = replace(question, qname=outcome.target)
-            if len(parts) > MAX_CHAIN or special_zone(outcome.target):
+            if len(parts) > MAX_CHAIN or special_zone(outcome.target, self.routes.routed):
                 text = f"the answer would go on at {outcome.target}, which is never asked of an upstream"
                 return fail(ErrorCode.NO_REACHABLE_AUTHORITY, text)
         if not parts or outcome.rcode == Rcode.SERVFAIL:

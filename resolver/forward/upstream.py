@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from resolver.errors import ResolverError
-from resolver.special import special_zone
+from resolver.special import UNROUTABLE, special_zone
 from support.endpoints import Endpoint
 from zones.errors import Invalid
 from zones.names import ROOT, Name
@@ -131,7 +132,7 @@ class Routes:
     """Which upstreams a name is asked of: those of the longest suffix that it lies in.
 
     ``missing`` says, in words for clients, why no route leads to some names although one should; it is empty where that
-    is as configured.
+    is as configured. ``routed`` are the suffixes of special names that have a route of their own.
     """
 
     def __init__(self, routes: tuple[Route, ...], missing: str = "") -> None:
@@ -139,6 +140,7 @@ class Routes:
         self._by_suffix: dict[Name, tuple[Upstream, ...]] = {}
         for route in routes:
             self._by_suffix[route.suffix] = (*self._by_suffix.get(route.suffix, ()), *route.upstreams)
+        self.routed = frozenset(suffix for suffix in self._by_suffix if special_zone(suffix))
 
     @classmethod
     def parse(cls, texts: tuple[str, ...]) -> Routes:
@@ -153,6 +155,11 @@ class Routes:
                 return self._by_suffix[name]
             name = name.parent
         return self._by_suffix.get(ROOT, ())
+
+    @property
+    def suffixes(self) -> Iterable[Name]:
+        """The suffixes that have a route."""
+        return self._by_suffix.keys()
 
     @property
     def all(self) -> frozenset[Upstream]:
@@ -174,7 +181,7 @@ def _parse_route(text: str) -> Route:
         suffix = Name.parse(domain) if equals else ROOT
     except Invalid as error:
         raise BadUpstream(f"{text!r}: {error}") from error
-    if zone := special_zone(suffix):
+    if (zone := special_zone(suffix)) in UNROUTABLE:
         raise BadUpstream(f"{text!r} would never be used: this resolver itself answers names at and below {zone}")
     return Route(suffix, (Upstream.parse(upstream),))
 

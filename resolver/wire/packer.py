@@ -51,7 +51,8 @@ def size_limit(header: QueryHeader, transport: Transport) -> int:
 def pack(header: QueryHeader, reply: Reply, limit: int) -> bytes:
     """``reply`` to ``header`` in at most ``limit`` octets.
 
-    Where not all fits, as many whole records as do, and TC (RFC 2181 §9) unless any part is a whole answer. A client
+    Where not all fits, as many whole records as do, and TC (RFC 2181 §9) unless any part is a whole answer. Over TCP
+    there is never TC: it could only make the client ask again, for no message is longer (RFC 1035 §4.2.2). A client
     without EDNS for which a chain of CNAMEs is too long gets one that leads to the chain's end at once [20]: what it
     wants to know stands there, and it may have no TCP (musl 1.2.3), or read but 768 octets of it (musl 1.2.4).
     """
@@ -87,7 +88,7 @@ def _pack(header: QueryHeader, reply: Reply, limit: int) -> tuple[bytes, bool]:
     buffer.append(opt)
     flags = Flag.QR | header.opcode << 11 | Flag.RA | reply.rcode & 0xF
     flags |= (Flag.AA if reply.authoritative else 0) | (Flag.RD if header.recursion_desired else 0)
-    flags |= (Flag.TC if truncated or cut else 0) | (Flag.AD if reply.authentic else 0)
+    flags |= (Flag.TC if (truncated or cut) and limit < MAXIMUM_TCP else 0) | (Flag.AD if reply.authentic else 0)
     flags |= Flag.CD if reply.checking_disabled else 0
     HEADER.pack_into(buffer.data, 0, header.id, flags, bool(header.question), answers, authorities, bool(opt))
     buffer.data[HEADER.size : HEADER.size + len(header.question)] = header.question

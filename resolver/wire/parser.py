@@ -17,6 +17,9 @@ from dnslib.label import DNSBuffer
 from resolver.wire.header import HEADER, OPT, Flag, skip_name
 from resolver.wire.messages import Drop, Edns, Query, QueryHeader, Rcode, Rejected
 from zones.names import MAX_LABEL, Name
+from zones.records import RRType
+
+_IXFR = RRType.IXFR.to_bytes(2, "big")
 
 
 def parse(packet: bytes) -> Query | Rejected | Drop:
@@ -30,15 +33,18 @@ def parse(packet: bytes) -> Query | Rejected | Drop:
     header = QueryHeader(id_, opcode, recursion_desired)
     if opcode != 0:
         return Rejected(header, Rcode.NOTIMP)  # RFC 8906 §3.1.5: an unknown opcode, all sections empty
-    # RFC 9619 §4: a query has exactly one question. Nothing that asks has an answer or an authority.
-    if questions != 1 or answers or authorities:
+    # RFC 9619 §4: a query has exactly one question. Nothing that asks has an answer.
+    if questions != 1 or answers:
         return Rejected(header, Rcode.FORMERR)
     end = skip_name(packet, HEADER.size)
     if end is None or end + 4 > len(packet):
         return Rejected(header, Rcode.FORMERR)
     question = packet[HEADER.size : end + 4]
+    # RFC 1995 §3: in its authority section, who asks for changes of a zone says which version it has. No other has one.
+    if authorities > (question[-4:-2] == _IXFR):
+        return Rejected(header, Rcode.FORMERR)
     try:
-        opt = _find_opt(packet, end + 4, additionals)
+        opt = _find_opt(packet, end + 4, authorities + additionals)
     except _MalformedError:
         return Rejected(QueryHeader(id_, opcode, recursion_desired, question), Rcode.FORMERR)
     edns = Edns(opt.rclass, opt.edns_ver, bool(opt.edns_do)) if opt else None

@@ -188,4 +188,5 @@ CASES = (
     nodata("10.in-addr.arpa.", "A", soa="10.in-addr.arpa."),
     Case("1.1.32.172.in-addr.arpa.", "PTR", "REFUSED", error="forwarding is not configured"),
     Case("@", "AXFR", "REFUSED", error="not transferred"),
+    Case("@", "IXFR", "REFUSED", error="not transferred"),
 )

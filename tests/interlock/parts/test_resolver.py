@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from interlock.errors import BadSetting
 from interlock.parts import resolver
 from interlock.parts.resolver import ResolverParts
 from interlock.programs.demo import DEMO
@@ -61,6 +62,13 @@ def test_the_file_is_followed_only_where_no_upstream_is_configured(resolv_conf: 
     assert "upstreams" in {part.name for part in built({}).parts}
     for configured in ("none", "192.0.2.1"):
         assert "upstreams" not in {part.name for part in built({"upstream": [configured]}).parts}
+
+
+@pytest.mark.parametrize("suffix", ["railway.internal", "api.Railway.internal", "1.2.1.d.f.ip6.arpa"])
+def test_a_route_for_names_of_the_platform_is_refused(suffix: str) -> None:
+    with pytest.raises(BadSetting, match="would never be used"):
+        built({"upstream": [f"{suffix}=192.0.2.1"]})
+    assert upstreams({"upstream": ["corp.internal=192.0.2.1", "d.f.ip6.arpa=192.0.2.2"]})
 
 
 def test_a_default_address_may_be_missing(

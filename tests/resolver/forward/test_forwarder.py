@@ -620,6 +620,85 @@ async def test_names_that_never_leave(rtype: str) -> None:
         assert liar.count() == len(beside)
 
 
+class TestSpecialRoutes:
+    """An operator whose own servers know some of the special names gives those a route of their own."""
+
+    async def test_only_names_with_a_route_of_their_own_leave(self) -> None:
+        async with lying(always=small) as general, lying(always=small) as own:
+            suffixes = ("local", "home.arpa", "10.in-addr.arpa", "corp.internal")
+            routes = (general, f"arpa={general}", *(f"{suffix}={own}" for suffix in suffixes))
+            async with forwarding(*routes) as client:
+                for suffix in suffixes:
+                    assert rdata_of(await client.ask(f"nas.{suffix}.")) == ADDRESS
+                    assert rdata_of(await client.ask(f"{suffix}.")) == ADDRESS
+                for name in ("nas.test.", "1.168.192.in-addr.arpa.", "other.internal.", "a.localhost.", "internal."):
+                    assert (await client.ask(name, "TXT")).authority
+            assert (own.count(), general.count()) == (2 * len(suffixes), 0)
+
+    async def test_an_alias_of_ours_may_lead_there(self) -> None:
+        async with lying(always=small) as own, forwarding(f"local={own}") as client:
+            answer = await client.ask("home.railway.internal.")
+            assert [rrset.name.to_text() for rrset in answer.answer] == ["home.railway.internal.", "nas.local."]
+
+    async def test_an_alias_of_an_upstream_may_lead_there(self) -> None:
+        behaviour = says("@ 300 IN CNAME nas.local.", recursive=False)
+        async with (
+            lying(always=behaviour) as first,
+            lying(always=small) as own,
+            forwarding(first, f"local={own}") as client,
+        ):
+            assert rdata_of(await client.ask("www.example."))[-1:] == ADDRESS
+
+    async def test_the_platforms_own_names_stay(self) -> None:
+        async with lying(always=small) as own, forwarding(f"internal={own}") as client:
+            assert (await client.ask("nosuch.railway.internal.")).rcode() == dns.rcode.NXDOMAIN
+            assert own.count() == 0
+
+    async def test_an_isolated_environment_asks_nobody(self) -> None:
+        production, staging = world()
+        async with lying() as own, forwarding(f"local={own}", zones=[isolated(production), staging]) as client:
+            assert extended(await client.ask("nas.local.")) == [ErrorCode.BLOCKED]
+            assert own.count() == 0
+
+
+class TestWithoutRecursion:
+    """RD=0: the client wants to know what is known here, and no other server asked for it."""
+
+    @staticmethod
+    async def ask(client: Client, name: str) -> dns.message.Message:
+        packet = bytearray(query(name, "A", payload=1232))
+        packet[2] &= ~1
+        return dns.message.from_wire(await client.send(bytes(packet)))
+
+    async def test_it_is_not_forwarded(self) -> None:
+        async with lying() as liar, forwarding(liar) as client:
+            for _ in range(2):
+                answer = await self.ask(client, "small.liar.example.")
+                assert (answer.rcode(), extended(answer)) == (dns.rcode.REFUSED, [ErrorCode.NOT_AUTHORITATIVE])
+                assert not answer.flags & dns.flags.RD
+            assert liar.count() == 0
+            await client.ask("small")
+            assert rdata_of(await self.ask(client, "small.liar.example.")) == ADDRESS
+            assert liar.count() == 1
+
+    async def test_the_platforms_own_part_of_the_answer_is_given(self) -> None:
+        async with lying() as liar, forwarding(liar) as client:
+            answer = await self.ask(client, "shop.railway.internal.")
+            assert answer.rcode() == dns.rcode.NOERROR
+            assert [rrset.name.to_text() for rrset in answer.answer] == ["shop.railway.internal."]
+            assert (await self.ask(client, "localhost.")).answer
+            assert liar.count() == 0
+
+    async def test_it_fetches_nothing_before_its_time(self) -> None:
+        clock = Clock()
+        async with lying() as liar, forwarding(liar, clock=clock) as client:
+            for _ in range(3):
+                await client.ask("brief")
+            clock.now += 9.5
+            assert rdata_of(await self.ask(client, "brief.liar.example.")) == ADDRESS
+            assert (client.forwarder.in_flight, liar.count()) == (0, 1)
+
+
 class TestStopping:
     @pytest.mark.parametrize("transport", Transport)
     async def test_who_was_heard_is_answered(self, transport: Transport) -> None:

@@ -15,6 +15,7 @@ from resolver.forward.upstream import (
     Upstream,
     read_resolv_conf,
 )
+from resolver.special import special_zone
 from zones.names import Name
 
 V6 = "2001:db8::53"
@@ -69,8 +70,11 @@ def test_what_is_written_is_read_and_written_again(text: str, expected: Upstream
         ("192.0.2.1#dns.example", "without tls://"),
         ("a..b=192.0.2.1", "empty label"),
         ("corp.example=", "is not an upstream"),
-        ("corp.internal=192.0.2.1", "this resolver itself answers names at and below internal."),
-        ("10.in-addr.arpa=192.0.2.1", "this resolver itself answers"),
+        ("localhost=192.0.2.1", "this resolver itself answers names at and below localhost."),
+        ("x.onion=192.0.2.1", "this resolver itself answers names at and below onion."),
+        ("alt=192.0.2.1", "this resolver itself answers"),
+        ("_dns.resolver.arpa=192.0.2.1", "this resolver itself answers"),
+        ("1.0.0.127.in-addr.arpa=192.0.2.1", "this resolver itself answers"),
     ],
 )
 def test_what_is_written_wrongly_is_told(text: str, reason: str) -> None:
@@ -118,6 +122,16 @@ def test_the_longest_suffix_decides(qname: str, hosts: tuple[str, ...]) -> None:
     )
     assert tuple(upstream.host for upstream in routes.upstreams(Name.parse(qname))) == hosts
     assert len(routes.all) == 5
+
+
+def test_a_route_for_special_names_is_for_them_alone() -> None:
+    texts = ("arpa=192.0.2.1", "10.in-addr.arpa=192.0.2.2", "Corp.Internal=192.0.2.3", "corp.example=192.0.2.4")
+    routes = Routes.parse(("192.0.2.9", *texts))
+    assert routes.routed == {Name.parse("10.in-addr.arpa"), Name.parse("corp.internal")}
+    assert special_zone(Name.parse("1.0.0.10.in-addr.arpa"), routes.routed) is None
+    assert special_zone(Name.parse("a.corp.internal"), routes.routed) is None
+    for name in ("1.168.192.in-addr.arpa", "internal", "notcorp.internal", "a.local"):
+        assert special_zone(Name.parse(name), routes.routed)
 
 
 def test_without_a_route_for_all_there_is_nobody_for_the_rest() -> None:

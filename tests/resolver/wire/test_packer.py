@@ -9,8 +9,8 @@ import dns.message
 import pytest
 
 from resolver.counts import QueryCounts
-from resolver.responder import Responder
-from resolver.scope import ScopeTable
+from resolver.responder import MOST_ROTATED, Responder
+from resolver.scope import ScopeState, ScopeTable
 from resolver.wire.messages import (
     Edns,
     ErrorCode,
@@ -24,6 +24,8 @@ from resolver.wire.packer import MAXIMUM_TCP, pack, size_limit
 from tests import worlds
 from tests.resolver.messages import answers, query, read
 from zones.addresses import Address
+from zones.edits import PutInstance, PutService
+from zones.model import Port
 from zones.names import Name
 from zones.records import RRset, RRType, Text
 
@@ -77,6 +79,56 @@ def test_rotations_reach_every_instance_and_each_comes_first() -> None:
     assert len({addresses[0] for addresses in seen}) == 60
     assert len({address for addresses in seen for address in addresses}) == 60
     assert [answers(read(ask(packet))) for _ in range(60)] == seen
+
+
+@pytest.mark.parametrize("payload", [None, 1232])
+def test_ports_come_in_parts_and_rotate_as_addresses_do(payload: int | None) -> None:
+    """HAProxy, which takes what fits and never asks over TCP, saw the same 9 of 30 for ever."""
+    packet = query("_http._tcp.crowd", "SRV", payload=payload)
+    replies = [read(ask(packet)) for _ in range(60)]
+    assert not any(reply.flags & dns.flags.TC for reply in replies)
+    assert len({answers(reply)[0] for reply in replies}) == 60
+    assert all(8 < len(answers(reply)) < 60 for reply in replies)
+    assert len(answers(read(ask(packet, Transport.TCP)))) == 60
+
+
+HUGE = 3000  # instances
+
+
+@pytest.fixture(scope="module")
+def responder() -> tuple[Responder, ScopeState]:
+    """One that has a service of so many instances, and the scope of the service's clients."""
+    scopes = ScopeTable(worlds.PLATFORM, worlds.BINDINGS)
+    instances = [PutInstance("huge", f"instance-{number:04d}") for number in range(HUGE)]
+    service = PutService("huge", ports=(Port("http", 80),))
+    scopes.publish(worlds.compiled(worlds.build(worlds.PRODUCTION, 0x5B1E90C4, service, *instances)))
+    scopes.is_loaded = True
+    state = scopes.scope_of(socket.inet_aton(worlds.PRODUCTION_SOURCE), worlds.ASKED).state
+    return Responder(scopes, QueryCounts()), state
+
+
+class TestMoreThanTcpHolds:
+    """A message has at most 65,535 octets. Whoever asks over TCP gets as much as fits: TC would lead nowhere."""
+
+    @pytest.mark.parametrize(
+        ("name", "rtype"),
+        [("huge", "AAAA"), ("all.huge", "AAAA"), ("_http._tcp.huge", "SRV"), ("_instances.huge", "TXT")],
+    )
+    def test_there_is_no_tc(self, name: str, rtype: str, responder: tuple[Responder, ScopeState]) -> None:
+        reply = responder[0].respond(query(name, rtype, payload=1232), responder[1], Transport.TCP)
+        assert isinstance(reply, bytes)
+        assert 65_000 < len(reply) <= 65_535
+        message = read(reply)
+        assert not message.flags & dns.flags.TC
+        assert message.edns == 0
+        assert 500 < len(answers(message)) < HUGE
+
+    def test_rotations_reach_all_of_it(self, responder: tuple[Responder, ScopeState]) -> None:
+        seen: set[str] = set()
+        for _ in range(2 * MOST_ROTATED // 65_535):  # also those that are no longer kept
+            reply = responder[0].respond(query("all.huge"), responder[1], Transport.TCP)
+            seen |= set(answers(read(reply)))
+        assert len(seen) == HUGE
 
 
 def test_a_set_asked_for_as_a_whole_is_truncated_as_one() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dns.message
+import dns.rcode
+import dns.rrset
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,6 +43,20 @@ def test_any_octets_are_read(packet: bytes) -> None:
     assert reply[:2] == packet[:2]
     assert len(reply) <= 512
     dns.message.from_wire(reply)
+
+
+def test_who_asks_for_changes_of_a_zone_says_which_version_it_has() -> None:
+    """RFC 1995 §3: the SOA in the authority section. It is refused as a transfer is; no other query has one."""
+    for rtype, rcode in (("IXFR", dns.rcode.REFUSED), ("AXFR", dns.rcode.FORMERR), ("SOA", dns.rcode.FORMERR)):
+        message = dns.message.make_query("railway.internal.", rtype, payload=1232)
+        soa = "ns.railway.internal. hostmaster.railway.internal. 1 3600 600 86400 1"
+        message.authority = [dns.rrset.from_text("railway.internal.", 0, "IN", "SOA", soa)]
+        reply = dns.message.from_wire(ask(message.to_wire()))
+        assert reply.rcode() == rcode
+        assert (reply.edns == 0) == (rtype == "IXFR")
+    twice = dns.message.make_query("railway.internal.", "IXFR")
+    twice.authority = [dns.rrset.from_text(f"{name}.internal.", 0, "IN", "SOA", soa) for name in ("railway", "other")]
+    assert dns.message.from_wire(ask(twice.to_wire())).rcode() == dns.rcode.FORMERR
 
 
 _LABEL = st.binary(min_size=1, max_size=63)
