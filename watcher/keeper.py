@@ -17,12 +17,21 @@ from typing import Protocol
 
 from watcher.errors import SnapshotError, SnapshotTooLarge
 from watcher.publisher import SLICE, ServedZones
-from watcher.snapshot import Contents, Header, Snapshot, confirm_snapshot, open_snapshot, write_snapshot
+from watcher.snapshot import (
+    Contents,
+    Header,
+    Snapshot,
+    confirm_snapshot,
+    open_snapshot,
+    remove_partial,
+    write_snapshot,
+)
 from zones.names import EnvironmentId
 
 SOON = 0.5  # seconds in which a source that is there has answered; the snapshot is read meanwhile
 EVERY = 5.0  # seconds between two snapshots at least; so much may be missing in one after a crash
 SHARE = 20  # writing takes at most one twentieth of the time of a core, however large the snapshot is
+LONGEST_LAST = 2.0  # seconds; where a snapshot takes longer, none is written as the process ends, which must end soon
 READ_OCTETS = 1 << 20  # of documents that are read at once
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -67,6 +76,7 @@ class SnapshotKeeper:
     confirmed: float | None = None
     """When its contents were last known to be current, in seconds of Unix time; None before that is known."""
     _written: Hashable | None = field(default=None)  # the mark of what is on disk
+    _seconds: float = 0.0  # how long the last one took to be written
     _next: float = 0.0  # the time of the next snapshot at the earliest, in seconds of time.monotonic
 
     async def open(self) -> Snapshot | None:
@@ -83,12 +93,13 @@ class SnapshotKeeper:
     async def run(self, zones: KeepsZones) -> None:
         """Keeps a snapshot of ``zones`` until it is cancelled, and then writes the last one."""
         try:
+            await asyncio.to_thread(remove_partial, self.path)
             while True:
                 await asyncio.sleep(EVERY)
                 await self._keep(zones)
         finally:
             # What has changed in the last seconds would be missing after a restart that somebody asked for.
-            if zones.snapshot_mark not in (None, self._written):
+            if self._seconds < LONGEST_LAST and zones.snapshot_mark not in (None, self._written):
                 await self._write(zones, is_hurried=True)
 
     async def _keep(self, zones: KeepsZones) -> None:
@@ -123,7 +134,9 @@ class SnapshotKeeper:
             return octets, time.thread_time() - started
 
         try:
+            started = time.monotonic()
             self.octets, seconds = await asyncio.to_thread(write)
+            self._seconds = time.monotonic() - started
         except (OSError, SnapshotTooLarge) as error:
             self._note_failure("snapshot_not_written", error)
             self._next = time.monotonic() + EVERY * SHARE  # it will hardly succeed in a moment

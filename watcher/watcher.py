@@ -25,7 +25,7 @@ import random
 import time
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from store.changes import Change, Position
 from store.errors import Unavailable
@@ -379,7 +379,9 @@ class Watcher:
         """
         if self.on_hosts is None:
             return False
-        hosts, before = await self.store.hosts.read(), self._hosts
+        before = self._hosts
+        earlier = self._last_good.hosts if self._last_good else None
+        hosts = with_last_good(await self.store.hosts.read(), before or earlier)
         if before and Kind.HOSTS not in opened:
             held = hosts_to_hold(self.guard.policy, before, hosts, forgotten)
             self.guard.hold(Kind.HOSTS, held, "hosts have vanished from the store, and stay in the mesh")
@@ -529,3 +531,9 @@ def _why_released(is_confirmed: bool, opened: Collection[Kind]) -> str:
     if is_confirmed:
         return "confirmed"
     return "the time to hold it is over" if opened else BACK
+
+
+def with_last_good(hosts: Hosts, before: Hosts | None) -> Hosts:
+    """``hosts``, and of each whose document cannot be read, as one of a newer release, what it was ``before``."""
+    kept = {id_: before.hosts[id_] for id_ in hosts.unreadable if id_ in before.hosts} if before else {}
+    return replace(hosts, hosts={**hosts.hosts, **kept}) if kept else hosts

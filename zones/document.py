@@ -11,7 +11,7 @@ import msgspec
 
 from zones.addresses import Address
 from zones.errors import Invalid
-from zones.model import Environment
+from zones.model import SCHEMA, Environment
 
 
 def encode(environment: Environment) -> bytes:
@@ -24,7 +24,25 @@ def decode(document: bytes) -> Environment:
     try:
         return _decoder.decode(document)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:  # msgspec does not convert the latter
-        raise Invalid(f"not a document of an environment: {error}") from None
+        raise Invalid(_explain(document, str(error))) from None
+
+
+def _explain(document: bytes, error: str) -> str:
+    """Why ``document`` cannot be read: above all, whether a newer release wrote it."""
+    try:
+        schema = msgspec.json.decode(document, type=_Schema).schema
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        schema = SCHEMA
+    if schema > SCHEMA:
+        return (
+            f"the document has schema {schema}, and this release reads schema {SCHEMA}: a newer release wrote it, so"
+            " upgrade this process to that release"
+        )
+    if any(sign in error for sign in _UNKNOWN):
+        return (
+            f"{error}: this release does not know that; if a newer release wrote it, upgrade this process to that one"
+        )
+    return f"not a document of an environment: {error}"
 
 
 def digest(document: bytes) -> str:
@@ -51,6 +69,15 @@ def decode_value(kind: type, value: Any) -> Any:
 # Each commit makes the document be read again, and to parse a service's network takes as long as all the rest of the
 # service. Networks are immutable, so one object can stand in all documents.
 _parse_network = lru_cache(maxsize=1 << 17)(IPv6Network)
+
+_UNKNOWN = ("unknown field", "Invalid enum value")  # in the words of msgspec: what a later release may have added
+
+
+class _Schema(msgspec.Struct):
+    """What documents of all releases have."""
+
+    schema: int = SCHEMA
+
 
 _encoder = msgspec.json.Encoder(enc_hook=encode_value)
 _decoder = msgspec.json.Decoder(Environment, dec_hook=decode_value)

@@ -217,3 +217,18 @@ async def test_a_document_that_cannot_be_read_leaves_the_last_good_one_across_a_
         await store.environments.commit(mended, revision)
         await until(lambda: now.recorder.holds(mended, latest))
         assert not now.watcher.quarantined
+
+
+async def test_a_host_whose_document_cannot_be_read_stays_a_peer_across_a_restart(
+    store: Store, store_url: str, path: Path
+) -> None:
+    await run_once(store, path, PRODUCTION_BEFORE)
+    async with inside(store, store_url) as (redis, keys):
+        written = await redis.hget(keys.hosts, "h1")
+        await redis.hset(keys.hosts, "h1", written.replace(b"{", b'{"cores":8,', 1))
+        for _ in range(2):
+            async with process(store, path) as now:
+                await until(lambda: now.recorder.is_loaded)
+                assert now.recorder.hosts[-1].hosts == {"h1": make_host(1)}
+                assert list(now.recorder.hosts[-1].unreadable) == ["h1"]
+                await until(path.exists)

@@ -334,3 +334,21 @@ async def turns_during(work: Coroutine[None, None, None], until_there: Path | No
     else:
         await task
     return turns
+
+
+async def test_what_a_killed_process_had_begun_to_write_is_removed(tmp_path: Path) -> None:
+    begun, other = tmp_path / ".s.0123456789ab", tmp_path / ".other.0123456789ab"
+    begun.write_bytes(bytes(1000))
+    other.write_bytes(b"")
+    async with kept(tmp_path / "s", Zones(mark=None)):
+        await until(lambda: not begun.exists())
+    assert other.exists()
+
+
+async def test_a_snapshot_that_takes_long_does_not_hold_up_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "LONGEST_LAST", 0.0)
+    async with kept(tmp_path / "s", Zones()):
+        await asyncio.sleep(0)
+    assert not (tmp_path / "s").exists()
