@@ -301,6 +301,7 @@ class Watcher:
                 self._hold_environments(held)
             await self._read(newest.keys() - held, deleted - held, announced=newest)
             self._position, self.guard.applied = position, position.change
+            self._must_compare |= self.guard.epoch is None  # the first change of all has given the data set its epoch
 
     def _note_lost(self, reason: str) -> None:
         if reason != self._reason:
