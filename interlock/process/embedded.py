@@ -38,6 +38,7 @@ PING_EVERY = 0.01  # seconds; an empty store is ready after some 50 ms
 LOADING_LOG_INTERVAL = 5.0  # seconds between two log lines while the server loads a large file
 END_DEADLINE = 5.0  # seconds until the server is killed; it ends at once when it has nothing left to write
 LOG_TAIL = 4096  # octets at the end of the log that are searched for its last line
+LEAST_ROOM = 1 << 20  # octets of a disk that count as none: one commit may need as many
 
 _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 _LOG_PREFIX = re.compile(r"^\d+:\w \d+ \w+ \d+ [\d:.]+ \S ")
@@ -196,8 +197,9 @@ class EmbeddedStore:
         status = process.returncode or 0
         how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
         last_line = _last_line(self._log)
+        full = f": the disk of {self._directory} is full, so make room there" if _is_full(self._directory) else ""
         return EmbeddedStoreFailed(
-            f"the embedded store ended {how}; its last log line is: {last_line} (more in {self._log})"
+            f"the embedded store ended {how}; its last log line is: {last_line} (more in {self._log}){full}"
         )
 
     def _damaged(self, file: Path) -> EmbeddedStoreFailed:
@@ -252,6 +254,15 @@ async def _end(process: asyncio.subprocess.Process) -> None:
             log.warning("store_killed", extra={"pid": process.pid, "after_seconds": END_DEADLINE})
             process.kill()
             await process.wait()
+
+
+def _is_full(path: Path) -> bool:
+    """Whether the disk of ``path`` has no room left. The server does not say so when it ends for that reason."""
+    try:
+        disk = os.statvfs(path)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < LEAST_ROOM or (disk.f_files > 0 and disk.f_favail == 0)
 
 
 def _last_line(path: Path) -> str:
