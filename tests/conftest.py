@@ -114,6 +114,10 @@ class running_server:  # noqa: N801 used as a with-statement's word
             time.sleep(0.01)
         return self.url
 
+    @property
+    def is_running(self) -> bool:
+        return self.process.poll() is None
+
     def __exit__(self, *_: object) -> None:
         os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait()

@@ -1,0 +1,95 @@
+"""An agent that starts while the store is away: peers, routes, firewall and names stay as they were."""
+
+from __future__ import annotations
+
+import socket
+from urllib.error import URLError
+
+import dns.exception
+import dns.message
+import dns.query
+
+from tests.mesh.mesh import Mesh, Node, until
+from tests.mesh.topology import Workload
+
+ENVIRONMENT = "cold-start"
+
+
+def answered(workload: Workload, name: str) -> set[str]:
+    """The addresses of ``name``, as the resolver of the workload's host answers."""
+
+    def ask() -> set[str]:
+        query = dns.message.make_query(f"{name}.railway.internal.", "AAAA")
+        try:
+            reply = dns.query.udp(query, "fd12::10", timeout=2.0)
+        except (OSError, dns.exception.Timeout):
+            return set()
+        return {rdata.address for rrset in reply.answer for rdata in rrset}
+
+    return workload.call(ask)
+
+
+def is_reached(workload: Workload, address: str) -> bool:
+    """Whether ``address`` answers on a port on which nobody listens: it refuses, so packets go to it and back."""
+
+    def connect() -> bool:
+        with socket.socket(socket.AF_INET6) as sock:
+            sock.settimeout(2.0)
+            try:
+                sock.connect((address, 9))
+            except ConnectionRefusedError:
+                return True
+            except OSError:
+                return False
+        return True
+
+    return workload.call(connect)
+
+
+def programmed(node: Node) -> tuple[str, str]:
+    """The firewall's sets and the routes of the host, in the words of nft(8) and ip(8)."""
+    sets = node.host.run(["nft", "list", "table", "inet", "interlock"], check=False).stdout
+    routes = node.host.run(["ip", "-6", "route", "show"]).stdout
+    return "\n".join(line for line in sets.splitlines() if "counter" not in line), routes
+
+
+def from_snapshot(node: Node) -> float:
+    """Whether the agent says that it works from its snapshot; -1 while it does not say anything yet."""
+    try:
+        return node.metrics()["interlock_snapshot_served"]
+    except URLError:
+        return -1
+
+
+def test_an_agent_and_its_resolver_restart_in_an_outage(hosts: Mesh) -> None:
+    hosts.environment(ENVIRONMENT, "api")
+    node, other = hosts.nodes["h1"], hosts.nodes["h2"]
+    near, far = node.attach(ENVIRONMENT, "api", "near"), other.attach(ENVIRONMENT, "api", "far")
+    both = {near.address, far.address}
+    try:
+        until(lambda: answered(near, "api") == both, "the names are not answered")
+        until(lambda: is_reached(near, far.address), "it was not reached before either")
+        path = node.state / "agent.snapshot"
+        until(lambda: path.exists() and f'"{far.address}"' in path.read_text(), "there is no snapshot")
+        before = programmed(node)
+        hosts.kill_store()
+        node.agent.kill()
+        node.resolver.kill()
+        node.agent.start()
+        node.resolver.start()
+        until(lambda: answered(near, "api") == both, lambda: f"not answered:\n{node.agent.log[-3000:]}")
+        assert is_reached(near, far.address)
+        assert programmed(node) == before
+        until(lambda: from_snapshot(node) == 1, "it does not say that it is a snapshot")
+        assert node.agent.events("restored_from_snapshot")
+        # The firewall is lost while the store is still away: what the snapshot plans is made again.
+        node.host.run(["nft", "delete", "table", "inet", "interlock"])
+        until(lambda: is_reached(near, far.address) and programmed(node) == before, "the firewall is not made again")
+    finally:
+        if not hosts.store.is_running:
+            hosts.start_store()
+        until(lambda: from_snapshot(node) == 0, "the store is not followed again")
+        hosts.until_healthy()
+        node.detach(ENVIRONMENT, "api", "near")
+        other.detach(ENVIRONMENT, "api", "far")
+        hosts.client.delete("environments", ENVIRONMENT)
