@@ -39,5 +39,9 @@ class Stuck(Failed):
     """A part of the system did not answer in time."""
 
 
+class PortInUse(Failed):
+    """Another program, or another WireGuard device, has the UDP port."""
+
+
 class CannotStart(AgentError):
     """The agent cannot run on this host with these settings."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import platform
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from agent.errors import CannotStart
 from agent.incarnation import load_incarnation
 from agent.keys import Keyring, PrivateKey
-from store.errors import LeaseNotHeld, Unavailable
+from store.errors import EndpointTaken, KeyTaken, LeaseNotHeld, Unavailable
 from store.leases import Lease
 from store.store import Store
 from support.endpoints import Endpoint
@@ -87,12 +90,18 @@ async def load_identity(store: Store, keyring: Keyring, host: str, endpoint: str
     identity = Identity(
         Host(host, endpoint, key.public, region=region, draining=is_draining), key, incarnation, is_admitted
     )
-    await _take_lease(store, identity, known.endpoint if known else "")
+    if await _take_lease(store, identity, known.endpoint if known else ""):
+        # Before anything is made on this host: what another host has already keeps the agent from starting.
+        with contextlib.suppress(Unavailable, LeaseNotHeld):  # the registrar tries again
+            await register(store, identity)
     return identity
 
 
-async def _take_lease(store: Store, identity: Identity, endpoint: str) -> None:
-    """Takes the lease of the host. Raises `CannotStart` where another agent renews it, which is at ``endpoint``."""
+async def _take_lease(store: Store, identity: Identity, endpoint: str) -> bool:
+    """Takes the lease of the host; False where the store is away.
+
+    Raises `CannotStart` where another agent renews it, which is at ``endpoint``.
+    """
     clock = asyncio.get_running_loop().time
     deadline = clock() + CLAIM_DEADLINE
     while True:
@@ -100,14 +109,33 @@ async def _take_lease(store: Store, identity: Identity, endpoint: str) -> None:
             # Not able yet: nobody is to wait for this host before it can do what it is told.
             await store.leases.renew(identity.lease, int(LEASE * 1000), is_able=False, where=identity.where)
             identity.is_admitted = True
-            return
+            return True
         except Unavailable as error:
             log.warning("store_unavailable", extra={"reason": str(error)})
-            return  # the registrar takes it once the store is back
+            return False  # the registrar takes it once the store is back
         except LeaseNotHeld as error:
             if clock() >= deadline:
                 raise CannotStart(refused(identity, error, endpoint)) from None
         await asyncio.sleep(CLAIM_EVERY)
+
+
+async def register(store: Store, identity: Identity) -> None:
+    """Writes the document of the host; whether it is draining is for the store to say.
+
+    Raises `CannotStart` where another host has the key or the endpoint, and the errors of the store.
+    """
+
+    def change(known: Host) -> Host:
+        return replace(identity.host, draining=known.draining)
+
+    try:
+        changed = await store.hosts.change(identity.id, change, identity.lease)
+        if changed is None:
+            await store.hosts.register(identity.host, lease=identity.lease)
+        else:
+            identity.host = changed[1]
+    except (KeyTaken, EndpointTaken) as error:
+        raise CannotStart(str(error)) from None
 
 
 def refused(identity: Identity, error: LeaseNotHeld, endpoint: str) -> str:

@@ -20,16 +20,15 @@ from msgspec.structs import replace
 
 from agent.announce.acknowledger import Acknowledger
 from agent.announce.barrier import Barrier
-from agent.errors import CannotStart, Failed, NotNow, Refused
-from agent.identity import LEASE, RENEW_EVERY, Identity, refused
+from agent.errors import Failed, NotNow, Refused
+from agent.identity import LEASE, RENEW_EVERY, Identity, refused, register
 from agent.incarnation import remove_incarnation
 from agent.keys import Keyring
 from agent.mesh.mesh import Mesh
-from store.errors import EndpointTaken, KeyTaken, LeaseNotHeld, Unavailable
+from store.errors import LeaseNotHeld, Unavailable
 from store.hosts import Hosts
 from store.keys import ALL_HOSTS
 from store.store import Store
-from zones.hosts import Host
 
 ACKNOWLEDGE_EVERY = 30.0  # seconds; acknowledgements that the store has lost are sent again, as often as it is compared
 
@@ -158,19 +157,7 @@ class Registrar:
         self._set_problem(refused(self.identity, error, self._registered_endpoint))
 
     async def _register(self) -> None:
-        identity = self.identity
-
-        def change(known: Host) -> Host:
-            return replace(identity.host, draining=known.draining)
-
-        try:
-            changed = await self.store.hosts.change(identity.id, change, identity.lease)
-            if changed is None:
-                await self.store.hosts.register(identity.host, lease=identity.lease)
-            else:
-                identity.host = changed[1]
-        except (KeyTaken, EndpointTaken) as error:
-            raise CannotStart(str(error)) from None
+        await register(self.store, self.identity)
         self.is_registered = True
         log.info("registered", extra={"host": self.identity.id, "endpoint": self.identity.host.endpoint})
 

@@ -62,7 +62,7 @@ class Operations:
             case ShowMesh():
                 return await self._show_mesh()
             case Rotate():
-                return {"public_key": await self.registrar.rotate()}
+                return await self._rotate(request)
             case Leave():
                 return await self._leave()
 
@@ -153,18 +153,30 @@ class Operations:
         others = [*self.registrar.problems, *self.upkeep.problems, *self.held()]
         return describe(mesh, attachments, live, acknowledged, quarantined, others, time.monotonic(), time.time())
 
+    @property
+    def _external_peers(self) -> list[str]:
+        """The external peers whose gateway is this host, in words."""
+        return [
+            f"{id_} of {environment.id}"
+            for environment in self.mesh.published.environments.values()
+            for id_, peer in environment.peers.items()
+            if peer.gateway == self.mesh.identity.id
+        ]
+
+    async def _rotate(self, request: Rotate) -> dict[str, Any]:
+        peers = self._external_peers
+        if peers and not request.cut_off_peers:
+            # A device has one key, and nobody tells a laptop: there is no moment when it could take the next one.
+            raise Refused(
+                f"this host is the gateway of {', '.join(peers)}, whose configurations hold the key in use: give those"
+                " peers another gateway first, or rotate with --cut-off-peers and hand out 'interlock peer config' anew"
+            )
+        return {"public_key": await self.registrar.rotate(), "cut_off": peers}
+
     async def _leave(self) -> dict[str, Any]:
         mesh, attached = self.mesh, list(self.attacher.attachments)
-        external_peers = [
-            f"{id_} of {environment.id}"
-            for environment in mesh.published.environments.values()
-            for id_, peer in environment.peers.items()
-            if peer.gateway == mesh.identity.id
-        ]
-        if external_peers:
-            raise Refused(
-                f"this host is the gateway of {', '.join(external_peers)}: give those peers another gateway first"
-            )
+        if peers := self._external_peers:
+            raise Refused(f"this host is the gateway of {', '.join(peers)}: give those peers another gateway first")
         await self._detach_all(attached)
         if len(self.attacher.attachments):
             raise NotNow("the store did not take all detachments: is it reachable? try again")

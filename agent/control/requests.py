@@ -85,6 +85,9 @@ class ShowMesh(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", 
 class Rotate(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="rotate"):
     """Take a new WireGuard key."""
 
+    cut_off_peers: bool = False
+    """Whether to do so though external peers have this host as their gateway, whose configurations hold the old key."""
+
 
 class Leave(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="leave"):
     """Detach all workloads, remove everything that the agent made on this host, and end the agent."""

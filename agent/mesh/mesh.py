@@ -42,10 +42,12 @@ everything that has come since the one before: a thousand commits during one pas
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 
 from agent.announce.handshakes import Handshakes
 from agent.announce.notifier import Notifier
+from agent.errors import AgentError
 from agent.identity import Identity
 from agent.mesh.fresh import FreshWorkloads
 from agent.mesh.published import Published
@@ -175,8 +177,20 @@ class Mesh:
         Raises `AgentError` where the first pass fails.
         """
         self._monitor.start()
+        is_started = False
+
+        def started() -> None:
+            nonlocal is_started
+            is_started = True
+            ready()
+
         try:
-            await self._scheduler.run(ready)
+            await self._scheduler.run(started)
+        except AgentError:
+            if not is_started:
+                with contextlib.suppress(AgentError):
+                    await self.system.remove_made()
+            raise
         finally:
             self._monitor.stop()
             self.notifier.stop()

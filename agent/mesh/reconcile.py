@@ -140,6 +140,7 @@ class Reconciler:
             if self.status.actual:
                 self.status.counts.repairs += 1
                 log.warning("firewall_repaired")
+            self.system.made_firewall |= ruleset is None
             await firewall.ensure()
             ruleset = await firewall.read()
         return ruleset
@@ -157,6 +158,7 @@ class Reconciler:
             if self.status.actual:
                 self.status.counts.repairs += 1
                 log.warning("device_repaired", extra={"device": system.device_name})
+            system.made_device |= tunnel is None
             await system.device.ensure(identity.key, identity.port, system.mtu)
             tunnel, routes = await system.read_device()
         return tunnel, routes

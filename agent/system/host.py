@@ -31,6 +31,10 @@ class HostSystem:
     """Links, addresses, routes and neighbours, by netlink."""
     firewall: Firewall
     """The agent's nftables table."""
+    made_firewall: bool = False
+    """Whether there was no table before this agent made it."""
+    made_device: bool = False
+    """Whether there was no WireGuard device before this agent made it."""
 
     async def follow_underlay(self, underlay: str) -> None:
         """Sets ``mtu`` by that of the link which has the address ``underlay``; leaves it where none has it now."""
@@ -46,6 +50,13 @@ class HostSystem:
         await self.firewall.apply(steps.firewall)
         await self._apply_routes(steps.routes, macs)
         await self.device.apply(steps.peers)
+
+    async def remove_made(self) -> None:
+        """Removes what was not there before this agent, which does not start: it leaves nothing behind."""
+        if self.made_device:
+            await self.device.remove()
+        if self.made_firewall:
+            await self.firewall.remove()
 
     async def remove(self) -> None:
         """Removes everything that the agent has made on this host, except that it still forwards packets."""

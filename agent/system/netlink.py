@@ -11,14 +11,14 @@ import socket
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from errno import EEXIST, ENODEV, ENOENT, ESRCH
+from errno import EADDRINUSE, EEXIST, ENODEV, ENOENT, ESRCH
 from ipaddress import IPv6Network, ip_address
 from typing import Any
 
 from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from agent.errors import Failed
+from agent.errors import Failed, PortInUse
 from agent.plan.routes import Routes
 from agent.system.deadline import answered_in_time
 from zones.addresses import Address
@@ -308,5 +308,7 @@ async def _as_failed(what: str, forgiving: tuple[int, ...] = ()) -> AsyncIterato
         async with answered_in_time("netlink"):
             yield
     except NetlinkError as error:
+        if error.code == EADDRINUSE:
+            raise PortInUse(f"{what}: the port is in use") from error
         if error.code not in forgiving:
             raise Failed(f"{what}: the kernel says: {error.args[1] if len(error.args) > 1 else error}") from error

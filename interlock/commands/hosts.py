@@ -59,11 +59,16 @@ def forget(id_: str, settings: Settings) -> None:
 
 @host.command()
 @takes("agent_dir")
+@click.option(
+    "--cut-off-peers",
+    is_flag=True,
+    help="Do so though external peers have this host as their gateway: they need a new configuration then.",
+)
 @json_option
-def rotate(settings: Settings, as_json: bool) -> None:
-    """Give this host a new WireGuard key. No connection is lost."""
-    done = ask_agent(settings, "rotate")
-    show(done, as_json, lambda answer: click.echo(f"the public key is now {answer['public_key']}"))
+def rotate(settings: Settings, cut_off_peers: bool, as_json: bool) -> None:
+    """Give this host a new WireGuard key. No connection between hosts is lost."""
+    done = ask_agent(settings, "rotate", cut_off_peers=cut_off_peers or None)
+    show(done, as_json, _print_rotated)
 
 
 @host.command()
@@ -73,6 +78,12 @@ def leave(settings: Settings, as_json: bool) -> None:
     """Take this host out of the mesh: detach its workloads, remove device, routes and firewall, end the agent."""
     done = ask_agent(settings, "leave")
     show(done, as_json, lambda answer: click.echo(f"left the mesh; {answer['detached']} workloads were detached"))
+
+
+def _print_rotated(answer: Any) -> None:
+    click.echo(f"the public key is now {answer['public_key']}")
+    for peer in answer["cut_off"]:
+        click.echo(f"cut off until it has a new configuration ('interlock peer config'): {peer}")
 
 
 def _print(host_: Any) -> None:

@@ -35,6 +35,11 @@ def snapshot_keeper(program: str, settings: Settings) -> SnapshotKeeper | None:
     )
 
 
+def remove_snapshot(program: str, settings: Settings) -> None:
+    """Removes the snapshot of ``program``, which has ended for good."""
+    snapshot_path(program, settings.state_dir).unlink(missing_ok=True)
+
+
 def snapshot_parts(watcher: Watcher | Follower) -> tuple[Part, ...]:
     """The part that keeps the snapshot of ``watcher``; none where none is kept."""
     keeper = watcher.snapshots

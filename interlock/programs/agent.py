@@ -16,12 +16,13 @@ from interlock.observe.readiness import (
 from interlock.parts.agent import AgentParts, HostSettings
 from interlock.parts.durability import DurabilityCheck
 from interlock.parts.http import operations_part
+from interlock.parts.snapshot import remove_snapshot
 from interlock.parts.store import open_store
 from interlock.process.lifecycle import run_until_signal, serve
 from interlock.process.state_dir import make_state_directory
 from interlock.process.supervise import Supervisor
 from interlock.programs.required import require_store
-from interlock.settings.table import Settings
+from interlock.settings.table import AGENT, Settings
 
 
 def run_agent(settings: Settings) -> None:
@@ -53,3 +54,5 @@ async def _serve(settings: Settings, host: HostSettings, url: str) -> None:
         )
         supervisor.parts.append(operations_part(settings.ops_listen, readiness, metrics.render).part)
     await serve(supervisor, store, until=agent.left)
+    if agent.left.is_set():
+        remove_snapshot(AGENT, settings)

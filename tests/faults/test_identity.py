@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import count
 
@@ -446,3 +447,70 @@ def states(mesh: Mesh, environment: str) -> dict[str, str]:
     """The states of the instances of ``api``, by id, as the store has them."""
     found = mesh.client.get("environments", environment, "services", "api")["instances"]
     return {one["id"]: one["state"] for one in found}
+
+
+# Starting, rotating, leaving
+
+
+@pytest.fixture
+def newcomer(hosts: Mesh) -> Iterator[Node]:
+    """A host on which nothing runs yet."""
+    node = hosts.boot(f"new{next(_numbers)}")
+    yield node
+    hosts.remove(node)
+
+
+def test_an_agent_that_refuses_to_start_leaves_nothing_and_names_the_holder(newcomer: Node) -> None:
+    script = "import socket, time; s = socket.socket(type=2); s.bind(('', 51820)); print(1, flush=True); time.sleep(99)"
+    with (newcomer.state.parent / "holder.log").open("wb+") as log:
+        holder = newcomer.host.popen([sys.executable, "-c", script], log)
+        until(lambda: (newcomer.state.parent / "holder.log").read_bytes(), "the port is not held")
+        newcomer.agent.start()
+        until(lambda: has_ended(newcomer), "it goes on")
+        assert "UDP port 51820, which WireGuard is to listen on, is in use by process" in newcomer.agent.log
+        assert "(python" in newcomer.agent.log
+        assert [trace for trace in traces(newcomer) if not trace.startswith("file:")] == []
+        holder.kill()
+        holder.wait()
+    newcomer.start()
+    newcomer.until_ready()
+    newcomer.ask("leave")
+    until(lambda: has_ended(newcomer), "it goes on")
+
+
+def test_an_agent_with_the_key_of_another_host_makes_nothing(hosts: Mesh, newcomer: Node) -> None:
+    newcomer.state.mkdir()
+    shutil.copy(hosts.nodes["h1"].state / "wireguard.key", newcomer.state)
+    newcomer.agent.start()
+    until(lambda: has_ended(newcomer), "it goes on")
+    assert "host 'h1' has this public key" in newcomer.agent.log
+    assert [trace for trace in traces(newcomer) if not trace.startswith("file:")] == []
+
+
+def test_leaving_ends_wireguard_every_time(hosts: Mesh, newcomer: Node) -> None:
+    for _ in range(3):
+        newcomer.start()
+        newcomer.until_ready()
+        newcomer.ask("leave")
+        until(lambda: has_ended(newcomer), "it goes on")
+        newcomer.resolver.stop()
+        assert traces(newcomer) == []
+
+
+def test_a_gateway_changes_its_key_only_when_that_is_asked_for(hosts: Mesh, environment: str) -> None:
+    """The laptops' configurations hold the key in use, and nobody tells them the next one."""
+    node = hosts.nodes["h1"]
+    before = node.ask("mesh")["public_key"]
+    hosts.interlock("peer", "add", "laptop", "-e", environment, "--gateway", "h1")
+    try:
+        until(lambda: environment in str(node.ask("mesh")["environments"]), "it is not published")
+        with pytest.raises(Refusal, match=f"the gateway of laptop of {environment}") as refusal:
+            node.ask("rotate")
+        assert refusal.value.kind == "refused"
+        assert node.ask("mesh")["public_key"] == before
+        done = node.ask("rotate", cut_off_peers=True)
+        assert (done["cut_off"], done["public_key"] != before) == ([f"laptop of {environment}"], True)
+    finally:
+        hosts.interlock("peer", "remove", "laptop", "-e", environment)
+    until(lambda: environment not in str(node.ask("mesh")["environments"]), "it is still published")
+    node.ask("rotate")

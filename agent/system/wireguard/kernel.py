@@ -6,15 +6,16 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from errno import ENODEV, ENOENT, EOPNOTSUPP
+from errno import EADDRINUSE, ENODEV, ENOENT, EOPNOTSUPP
 from typing import TypeVar
 
-from agent.errors import Failed
+from agent.errors import Failed, PortInUse
 from agent.keys import PrivateKey
 from agent.plan.peers import PeerStep, Tunnel
 from agent.system.deadline import SYSTEM_DEADLINE, stuck
 from agent.system.generic_netlink import GenericNetlink, Interrupted, NetlinkRefused
 from agent.system.netlink import Links
+from agent.system.udp_ports import describe_port_in_use
 from agent.system.wireguard import messages
 
 FAMILY, VERSION = "wireguard", 1
@@ -42,8 +43,14 @@ class Kernel:
             raise Failed("the kernel has no WireGuard: load its module, or set --wireguard userspace")
         actual = await self.read()
         if actual is None or (actual.public_key, actual.port) != (key.public, port):
-            await self._change(messages.write_device(self._name, key, port))
-        await self._links.set_up(self._name, mtu)
+            try:
+                await self._change(messages.write_device(self._name, key, port))
+            except PortInUse:
+                raise Failed(await asyncio.to_thread(describe_port_in_use, port)) from None
+        try:
+            await self._links.set_up(self._name, mtu)  # which is when the kernel binds the port
+        except PortInUse:
+            raise Failed(await asyncio.to_thread(describe_port_in_use, port)) from None
 
     async def read(self) -> Tunnel | None:
         if not self._links.exists(self._name):
@@ -92,6 +99,8 @@ class Kernel:
                 raise Failed(
                     f"{self._name} is not a WireGuard device of the kernel: remove the link that has its name"
                 ) from error
+            if error.errno == EADDRINUSE:
+                raise PortInUse(f"WireGuard device {self._name}: {error.strerror}") from error
             raise Failed(f"WireGuard device {self._name}: the kernel says: {error.strerror}") from error
         except ValueError as error:
             raise Failed(f"WireGuard device {self._name}: the kernel's answer cannot be read: {error}") from error

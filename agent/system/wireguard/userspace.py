@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import logging
 import os
 import shutil
+import signal
 import subprocess
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from agent.errors import Failed
+from agent.errors import Failed, PortInUse
 from agent.keys import PrivateKey
 from agent.plan.peers import (
     BLACKHOLE_PEER,
@@ -31,7 +34,9 @@ from agent.plan.peers import (
     Tunnel,
 )
 from agent.system.deadline import answered_in_time
+from agent.system.namespaces import OWN_NAMESPACE
 from agent.system.netlink import Links
+from agent.system.udp_ports import describe_port_in_use
 from zones.addresses import Address
 from zones.errors import Invalid
 from zones.keys import PublicKey
@@ -41,8 +46,13 @@ SOCKETS = Path("/var/run/wireguard")
 LARGE_ANSWER = 65_536  # octets; a larger one is parsed in a thread, so that the event loop is not blocked
 MOST_LINE = 1 << 26  # octets of an answer: 5,000 peers with 20 addresses each are some 6 MB
 
+END_DEADLINE = 2.0  # seconds that a process has to end once its device is gone; it takes some milliseconds
+
 _HOST_BITS = "/128"
 _KEY_DIGITS = 64  # of a key in hexadecimal
+
+
+log = logging.getLogger(__name__)
 
 
 class Userspace:
@@ -61,7 +71,10 @@ class Userspace:
             await self._start()
         tunnel = await self.read()
         if tunnel is None or tunnel.public_key != key.public or tunnel.port != port:
-            await self._set([f"private_key={key.octets.hex()}", f"listen_port={port}"])
+            try:
+                await self._set([f"private_key={key.octets.hex()}", f"listen_port={port}"])
+            except PortInUse:
+                raise Failed(await asyncio.to_thread(describe_port_in_use, port)) from None
         await self._links.set_up(self._name, mtu)
 
     async def read(self) -> Tunnel | None:
@@ -85,6 +98,25 @@ class Userspace:
         self._socket.unlink(missing_ok=True)
         async with answered_in_time(f"{PROGRAM} of {self._name}"):
             await self._links.remove(self._name)
+        await self._end_process()
+
+    async def _end_process(self) -> None:
+        """Returns when no process of this device is left: one that does not end by itself is ended."""
+        for patience, signal_ in ((END_DEADLINE, signal.SIGTERM), (END_DEADLINE, signal.SIGKILL), (END_DEADLINE, None)):
+            loop = asyncio.get_running_loop()
+            deadline = loop.time() + patience
+            while processes := await asyncio.to_thread(_processes, self._name):
+                if loop.time() >= deadline:
+                    break
+                await asyncio.sleep(0.01)
+            else:
+                return
+            if signal_ is None:
+                raise Failed(f"{PROGRAM} of {self._name} does not end: process {processes[0]}")
+            log.warning("wireguard_go_ended", extra={"pids": processes, "signal": signal_.name})
+            for process in processes:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal_)
 
     async def _is_running(self) -> bool:
         try:
@@ -100,6 +132,7 @@ class Userspace:
             raise Failed(f"there is no {PROGRAM} and the kernel has no WireGuard: install the package {PROGRAM}")
         self._socket.unlink(missing_ok=True)
         await self._links.remove(self._name)
+        await self._end_process()  # one that hangs would keep the port
         # It forks into the background once its socket is there; only with LOG_LEVEL set would it keep our pipe open.
         # It gets a session of its own, so that a signal to the agent's does not end it.
         environ = {
@@ -125,6 +158,8 @@ class Userspace:
 
     async def _set(self, lines: Sequence[str]) -> None:
         answer = await self._ask("set=1\n" + "\n".join(lines) + "\n\n")
+        if answer.strip() == f"errno={-errno.EADDRINUSE}":
+            raise PortInUse(f"{PROGRAM} of {self._name} cannot have its port")
         if answer.strip() != "errno=0":
             raise Failed(f"{PROGRAM} of {self._name} refused a change: {' '.join(answer.split()[-3:])}")
 
@@ -151,6 +186,21 @@ class Userspace:
 
 class _NotRunning(Failed):
     """No process listens on the device's socket."""
+
+
+def _processes(name: str) -> list[int]:
+    """The processes of wireguard-go for the device ``name`` in the network namespace of this thread."""
+    ours, found = os.stat(OWN_NAMESPACE), []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "comm").read_text().strip() != PROGRAM:
+                continue
+            words, theirs = (process / "cmdline").read_bytes().split(b"\0"), (process / "ns/net").stat()
+        except OSError:
+            continue  # it has ended
+        if name.encode() in words and (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino):
+            found.append(int(process.name))
+    return found
 
 
 def _lines(step: PeerStep) -> Iterator[str]:
