@@ -6,6 +6,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+LEFT_OUT := system clients mesh faults vm
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -19,12 +20,12 @@ test: $(VENV)/.dev ## install the programs that the tests need, then run all tes
 	@tests/vm/build --if-cached >/dev/null || echo "The tests that need it are skipped." >&2
 	$(BIN)/python -m pytest $(ARGS)
 
-check: $(VENV)/.dev ## format, lint, types, import rules, and the tests except tests/system, clients, mesh and vm
+check: $(VENV)/.dev ## format, lint, types, import rules, and the tests except tests/system, clients, mesh, faults and vm
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest --ignore tests/system --ignore tests/clients --ignore tests/mesh --ignore tests/vm $(ARGS)
+	$(BIN)/python -m pytest $(LEFT_OUT:%=--ignore tests/%) $(ARGS)
 
 vm: ## build the kernel with WireGuard that tests/vm boots, once (root on Debian 12; 16 minutes of processor time)
 	@tests/vm/build

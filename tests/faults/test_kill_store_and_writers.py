@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from statistics import median
 from urllib.error import URLError
 
 import pytest
@@ -72,13 +73,14 @@ async def test_up_and_its_store(tmp_path: Path) -> None:
         "up", "--state-dir", str(tmp_path), "--dns-listen", f"127.0.0.1:{dns}", "--api-listen", f"127.0.0.1:{api}",
         "--upstream", "none", "--bind", f"127.0.0.1={ENVIRONMENTS[0]}", "--log-format", "json",
     )  # fmt: skip
-    kills = Counter[str]()
+    kills, pauses = Counter[str](), list[float]()
     with Killed(*command, api=api) as up:
         up.wait_until_ready()
         writers = make_writers(client_of(up.url, tmp_path), ENVIRONMENTS, EACH)
         with writing(writers):
             for _ in range(KILLS):
                 time.sleep(random.uniform(0, LONGEST))  # noqa: ASYNC251 writers write meanwhile, in their threads
+                killed = time.monotonic()
                 if random.random() < 0.5 and (store := stores_in(tmp_path)):
                     os.kill(store[0], signal.SIGKILL)
                     kills["its store"] += 1
@@ -86,7 +88,8 @@ async def test_up_and_its_store(tmp_path: Path) -> None:
                     up.kill()
                     kills["up"] += 1
                 up.wait_until_ready()
-        judge(writers, kills)
+                pauses.append(pause_after(killed, writers))
+        judge(writers, kills, pauses)
         await check_store(f"unix://{tmp_path}/store.sock")
         for writer in writers[:EACH]:  # those of the environment that this machine is bound to
             wait_until(partial(is_answered, dns, writer))
@@ -102,13 +105,14 @@ async def test_admin_and_its_store(tmp_path: Path, start_server: StartServer) ->
     command = interlock(
         "admin", "--redis", server.url, "--state-dir", str(tmp_path), "--api-listen", f"127.0.0.1:{api}",
     )  # fmt: skip
-    kills = Counter[str]()
+    kills, pauses = Counter[str](), list[float]()
     with Killed(*command, api=api) as admin:
         admin.wait_until_ready()
         writers = make_writers(client_of(admin.url, tmp_path), ENVIRONMENTS, EACH)
         with writing(writers):
             for _ in range(KILLS):
                 time.sleep(random.uniform(0, LONGEST))  # noqa: ASYNC251 writers write meanwhile, in their threads
+                killed = time.monotonic()
                 if random.random() < 0.5:
                     server.kill()
                     await server.start()
@@ -117,7 +121,8 @@ async def test_admin_and_its_store(tmp_path: Path, start_server: StartServer) ->
                     admin.kill()
                     kills["admin"] += 1
                 admin.wait_until_ready()
-        judge(writers, kills)
+                pauses.append(pause_after(killed, writers))
+        judge(writers, kills, pauses)
         await check_store(server.url)
 
 
@@ -136,11 +141,20 @@ async def test_a_store_that_keeps_nothing_is_found_out(tmp_path: Path, start_ser
             wait_until(lambda: any(writer.faults for writer in writers))
 
 
-def judge(writers: Sequence[Writer], kills: Counter[str]) -> None:
+def pause_after(killed: float, writers: Sequence[Writer]) -> float:
+    """Seconds from ``killed`` until a write that was sent later is acknowledged."""
+    wait_until(lambda: any(writer.sent_at > killed for writer in writers))
+    return time.monotonic() - killed
+
+
+def judge(writers: Sequence[Writer], kills: Counter[str], pauses: Sequence[float]) -> None:
     """All that was acknowledged is there, and nothing is there by halves."""
     for writer in writers:
         writer.check()
-    print(f"{dict(kills)}; {summary(writers)}")
+    print(
+        f"killed: {dict(kills)}; {summary(writers)}; until the next write was acknowledged: {median(pauses):.2f} s,"
+        f" at most {max(pauses):.2f} s"
+    )
     assert [fault for writer in writers for fault in writer.faults] == []
     assert all(writer.writes for writer in writers), writers  # else nothing was tested
 

@@ -32,6 +32,8 @@ class Writer:
     """The newest number that was sent."""
     acknowledged: int = 0
     """The newest number that was acknowledged, or was read after a failure."""
+    sent_at: float = 0.0
+    """When the newest number that was acknowledged was sent, in monotonic seconds."""
     writes: int = 0
     """How many writes were acknowledged."""
     failures: int = 0
@@ -53,13 +55,14 @@ class Writer:
 
     def _write(self) -> None:
         self.sent += 1
+        sent_at = time.monotonic()
         edits = [
             {"op": "put-record", "name": f"{self.name}-{one}", "type": "TXT", "ttl": 5, "values": [str(self.sent)]}
             for one in range(RECORDS)
         ]
         self.client.post("environments", self.environment, "batch", body={"edits": edits})
         self.writes += 1
-        self.acknowledged = self.sent
+        self.acknowledged, self.sent_at = self.sent, sent_at
 
     def check(self, end: threading.Event | None = None) -> None:
         """Compares what the environment holds with what was acknowledged; waits for the API to answer."""
