@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import signal
@@ -25,6 +26,7 @@ from store.store import Store
 from tests.faults.writers import Writer, make_writers, summary, writing
 from tests.interlock.processes import DEADLINE, Running, get, interlock, started, stores_in, wait_until
 from tests.store.servers import Server, StartServer, free_port
+from tests.waiting import until
 from zones import document
 from zones.names import Name, check_environment_id
 from zones.records import RRType
@@ -75,27 +77,27 @@ async def test_up_and_its_store(tmp_path: Path) -> None:
     )  # fmt: skip
     kills, pauses = Counter[str](), list[float]()
     with Killed(*command, api=api) as up:
-        up.wait_until_ready()
-        writers = make_writers(client_of(up.url, tmp_path), ENVIRONMENTS, EACH)
+        await asyncio.to_thread(up.wait_until_ready)
+        writers = await asyncio.to_thread(make_writers, client_of(up.url, tmp_path), ENVIRONMENTS, EACH)
         with writing(writers):
             for _ in range(KILLS):
-                time.sleep(random.uniform(0, LONGEST))  # noqa: ASYNC251 writers write meanwhile, in their threads
+                await asyncio.sleep(random.uniform(0, LONGEST))
                 killed = time.monotonic()
                 if random.random() < 0.5 and (store := stores_in(tmp_path)):
                     os.kill(store[0], signal.SIGKILL)
                     kills["its store"] += 1
                 else:
-                    up.kill()
+                    await asyncio.to_thread(up.kill)
                     kills["up"] += 1
-                up.wait_until_ready()
-                pauses.append(pause_after(killed, writers))
-        judge(writers, kills, pauses)
+                await asyncio.to_thread(up.wait_until_ready)
+                pauses.append(await asyncio.to_thread(pause_after, killed, writers))
+        await asyncio.to_thread(judge, writers, kills, pauses)
         await check_store(f"unix://{tmp_path}/store.sock")
         for writer in writers[:EACH]:  # those of the environment that this machine is bound to
-            wait_until(partial(is_answered, dns, writer))
+            await asyncio.to_thread(wait_until, partial(is_answered, dns, writer))
         assert len(stores_in(tmp_path)) == 1
         up.process.end(signal.SIGKILL)
-        wait_until(lambda: not stores_in(tmp_path))
+        await until(lambda: not stores_in(tmp_path))
 
 
 @pytest.mark.timeout(60 + 20 * KILLS)
@@ -107,22 +109,22 @@ async def test_admin_and_its_store(tmp_path: Path, start_server: StartServer) ->
     )  # fmt: skip
     kills, pauses = Counter[str](), list[float]()
     with Killed(*command, api=api) as admin:
-        admin.wait_until_ready()
-        writers = make_writers(client_of(admin.url, tmp_path), ENVIRONMENTS, EACH)
+        await asyncio.to_thread(admin.wait_until_ready)
+        writers = await asyncio.to_thread(make_writers, client_of(admin.url, tmp_path), ENVIRONMENTS, EACH)
         with writing(writers):
             for _ in range(KILLS):
-                time.sleep(random.uniform(0, LONGEST))  # noqa: ASYNC251 writers write meanwhile, in their threads
+                await asyncio.sleep(random.uniform(0, LONGEST))
                 killed = time.monotonic()
                 if random.random() < 0.5:
                     server.kill()
                     await server.start()
                     kills["its store"] += 1
                 else:
-                    admin.kill()
+                    await asyncio.to_thread(admin.kill)
                     kills["admin"] += 1
-                admin.wait_until_ready()
-                pauses.append(pause_after(killed, writers))
-        judge(writers, kills, pauses)
+                await asyncio.to_thread(admin.wait_until_ready)
+                pauses.append(await asyncio.to_thread(pause_after, killed, writers))
+        await asyncio.to_thread(judge, writers, kills, pauses)
         await check_store(server.url)
 
 
@@ -132,13 +134,13 @@ async def test_a_store_that_keeps_nothing_is_found_out(tmp_path: Path, start_ser
     api = free_port()
     listen = ("--state-dir", str(tmp_path), "--api-listen", f"127.0.0.1:{api}")
     with Killed(*interlock("admin", "--redis", server.url, *listen), api=api) as admin:
-        admin.wait_until_ready()
-        writers = make_writers(client_of(admin.url, tmp_path), ENVIRONMENTS[:1], EACH)
+        await asyncio.to_thread(admin.wait_until_ready)
+        writers = await asyncio.to_thread(make_writers, client_of(admin.url, tmp_path), ENVIRONMENTS[:1], EACH)
         with writing(writers):
-            wait_until(lambda: all(writer.writes for writer in writers))
+            await until(lambda: all(writer.writes for writer in writers))
             server.kill()
             await server.start()
-            wait_until(lambda: any(writer.faults for writer in writers))
+            await until(lambda: any(writer.faults for writer in writers))
 
 
 def pause_after(killed: float, writers: Sequence[Writer]) -> float:
