@@ -163,7 +163,10 @@ class Registrar:
 
     async def _rotate(self) -> str:
         identity, mesh = self.identity, self.mesh
-        next_key = await asyncio.to_thread(self.keyring.prepare)
+        try:
+            next_key = await asyncio.to_thread(self.keyring.prepare)
+        except OSError as error:
+            raise Failed(f"the next key cannot be kept in {self.keyring.directory}: {error.strerror}") from None
         try:
             await self._wait(await self._change(next_public_key=next_key.public))
             # From here to the other hosts' next pass no packet gets through: some milliseconds; TCP sends again.

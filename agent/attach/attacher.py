@@ -222,7 +222,13 @@ class Attacher:
                     await self._detach(known)
 
     async def _detach(self, known: Attachment) -> None:
-        leaving = await self.attachments.change(known, phase=Phase.DETACHING)
+        try:
+            leaving = await self.attachments.change(known, phase=Phase.DETACHING)
+        except Failed as error:
+            # A full disk keeps nobody attached: a detach makes room. Should the agent end in the middle of it, the
+            # comparison finds that the record is gone, and the workload is detached then.
+            log.warning("detach_not_kept", extra={"instance": str(known), "reason": str(error)})
+            leaving = self.attachments.change_in_memory(known, phase=Phase.DETACHING)
         try:
             await self._remove_record(leaving)
             is_recorded = False
