@@ -65,10 +65,11 @@ async def commit_edits(
     id_, preconditions = environment_in(request), read_preconditions(request.headers)
     now = await request.app[CONTEXT].store.clock.milliseconds()
     share, is_confirmed = request.app[CONTEXT].name_share, _is_confirmed(request)
+    apex = request.app[CONTEXT].platform.apex
 
     def change(_revision: int, environment: Environment | None) -> Environment:
         before = _require(id_, environment)
-        after = edits.apply(before, wanted, now)
+        after = edits.apply(before, wanted, now, apex)
         # Last, so that a precondition does not hide another reason to refuse (RFC 9110 §13.2.1).
         preconditions.check(before, exists(before))
         lost = loss(before, after)

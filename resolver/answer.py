@@ -196,9 +196,13 @@ def _rotations(rrset: RRset) -> int:
     count = len(rrset.rdatas)
     if rrset.rtype not in _ROTATING:
         return 1
+    if rrset.one_each:
+        return count
     return count if count <= FULL_ROTATION else max(FULL_ROTATION, -(-count // SMALLEST_PART))
 
 
 def _rotate(rrset: RRset, rotation: int, rotations: int) -> RRset:
     start = rotation % rotations * len(rrset.rdatas) // rotations
+    if rrset.one_each:
+        return replace(rrset, rdatas=rrset.rdatas[start : start + 1])
     return replace(rrset, rdatas=(*rrset.rdatas[start:], *rrset.rdatas[:start])) if start else rrset

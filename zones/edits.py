@@ -27,7 +27,7 @@ from zones.addresses import (
 from zones.errors import Conflict, Invalid, Missing, ZonesError
 from zones.keys import PublicKey
 from zones.model import Environment, Instance, Peer, Port, RecordSet, Service, State
-from zones.names import EnvironmentId, check_instance_id, check_peer_id, check_service_name
+from zones.names import EnvironmentId, Name, check_new_instance_id, check_new_service_name, check_peer_id
 from zones.records import RecordType
 
 MAX_OVERLAP = 30 * 86_400  # seconds; an old name that must last longer is a CNAME record, not a rename
@@ -144,12 +144,13 @@ Edit = (
 )
 
 
-def apply(environment: Environment, edits: Iterable[Edit], now: int) -> Environment:
+def apply(environment: Environment, edits: Iterable[Edit], now: int, apex: Name | None = None) -> Environment:
     """``environment`` after all of ``edits``, at ``now`` (Unix milliseconds).
 
-    Raises `Invalid`, `Conflict` or `Missing`, and then makes none of the edits.
+    ``apex`` is that of the zone which names of records are relative to. None: no record is set, or nobody needs to
+    know whether one is an alias of itself. Raises `Invalid`, `Conflict` or `Missing`, and then makes none of the edits.
     """
-    draft = _Draft(environment)
+    draft = _Draft(environment, apex)
     draft.forget_ended_names(now)
     for position, edit in enumerate(edits):
         try:
@@ -199,8 +200,9 @@ class _Instances:
 class _Draft:
     """An environment that is being edited: copies of its mappings. It is checked once, after the last edit."""
 
-    def __init__(self, environment: Environment) -> None:
+    def __init__(self, environment: Environment, apex: Name | None) -> None:
         self._environment = environment
+        self._apex = apex
         self._enabled = environment.enabled
         self._isolated = environment.isolated
         self._services = dict(environment.services)
@@ -240,7 +242,7 @@ class _Draft:
             case DeleteInstance():
                 self._delete_instance(edit)
             case PutRecord():
-                self._records.setdefault(edit.name, {})[edit.type] = edit.records
+                self._put_record(edit)
             case DeleteRecord():
                 self._delete_record(edit)
             case PutPeer():
@@ -268,14 +270,14 @@ class _Draft:
             self._services[name] = replace(self._services[name], ports=edit.ports)
 
     def _create_service(self, name: str) -> None:
-        check_service_name(name)
+        check_new_service_name(name)
         taken = {subnet_number(service.subnet) for service in self._services.values()}
         self._last_subnet = next_subnet_number(self._last_subnet, taken)
         self._free_former_name(name)
         self._services[name] = Service(subnet=service_subnet(self._environment.network, self._last_subnet))
 
     def _rename_service(self, old: str, new: str, overlap: int, now: int) -> str:
-        check_service_name(new)
+        check_new_service_name(new)
         if old not in self._services and new in self._services and old in self._services[new].former_names:
             return new  # the rename was made before: a client that lost the reply may ask again
         self._service(old)
@@ -302,7 +304,7 @@ class _Draft:
         edited = self._instances_of(edit.service)
         instance = edited.by_id.get(edit.id)
         if instance is None:
-            check_instance_id(edit.id)
+            check_new_instance_id(edit.id)
             edited.last_number += 1
             address = instance_address(self._services[edit.service].subnet, edited.last_number)
             instance = Instance(address=address, state=State.READY)
@@ -323,6 +325,13 @@ class _Draft:
     def _with_instances(self, name: str) -> Service:
         edited = self._instances[name]
         return replace(self._services[name], instances=edited.by_id, last_number=edited.last_number)
+
+    def _put_record(self, edit: PutRecord) -> None:
+        if edit.type == "CNAME" and self._apex is not None:
+            own = Name.of((*Name.parse(edit.name).labels, *self._apex.labels))
+            if any(Name.parse(value) == own for value in edit.records.values):
+                raise Invalid(f"{own} would be an alias of itself, which nobody can follow", field="values")
+        self._records.setdefault(edit.name, {})[edit.type] = edit.records
 
     def _delete_record(self, edit: DeleteRecord) -> None:
         _get_record(self._environment.id, self._records, edit.name, edit.type)

@@ -60,6 +60,8 @@ def find_below(qname: Name, labels: tuple[bytes, ...], member: Member, apex: Nam
             return _find_port(qname, port.decode("latin-1"), protocol[1:].decode(), member, apex)
         case (instance,) if found := service.instances.get(instance.decode("latin-1")):
             return _addresses(Origin.INSTANCE, qname, member, (found.address,))
+        case (b"one",):  # after the instances: one may have had this id before the name meant anything
+            return make_node(Origin.ONE, qname, RRType.AAAA, member.ready, member.name, one_each=True)
     return None
 
 

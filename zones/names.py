@@ -20,7 +20,10 @@ _PORT = re.compile(r"(?!-)(?=.*[a-z])[a-z0-9-]{1,15}(?<!-)")
 # Names that the zone itself has, or that are kept for it.
 RESERVED_SERVICES = frozenset({"ns", "all", "region", "health", "internal", "internal-health", "railway", "up"})
 RESERVED_PREFIX = "railway-internal"
+# getaddrinfo(3) takes each of these for an IPv4 address (inet_aton(3)) and asks nobody: "123" is 0.0.0.123.
+_IPV4_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]+")
 RESERVED_INSTANCES = frozenset({"all", "region"})  # the zone has all.<service> and <region>.region.<service>
+ONE = "one"  # the zone has one.<service>, unless an older instance has that id
 
 
 class Name(bytes):
@@ -104,11 +107,30 @@ def check_service_name(text: str) -> None:
     """Raises `Invalid` unless ``text`` can name a service: one lower-case LDH label that is not reserved."""
     if not _LDH.fullmatch(text):
         raise Invalid(
-            f"{text!r} is not a service name: use 1 to 63 of a-z, 0-9 and '-', with no '-' at either end",
+            f"{text!r} is not a service name: use 1 to 63 of a-z, 0-9 and '-', with no '-' at either end"
+            + _suggest_name(text),
             field="name",
         )
     if text in RESERVED_SERVICES or text.startswith(RESERVED_PREFIX):
         raise Invalid(f"{text!r} is reserved by the platform: choose another name", field="name")
+
+
+def check_new_service_name(text: str) -> None:
+    """Raises `Invalid` unless a service can be given the name ``text`` now. Older ones keep names that it refuses."""
+    check_service_name(text)
+    if _IPV4_NUMBER.fullmatch(text):
+        raise Invalid(
+            f"{text!r} is not a name for a service: programs take a number for an IPv4 address, and never look it up;"
+            f" use 'n{text}', for instance",
+            field="name",
+        )
+
+
+def check_new_instance_id(text: str) -> None:
+    """Raises `Invalid` unless an instance can be given the id ``text`` now. Older ones keep ids that it refuses."""
+    check_instance_id(text)
+    if text == ONE:
+        raise Invalid(f"{text!r} is reserved below a service: choose another instance id", field="id")
 
 
 def check_instance_id(text: str) -> None:
@@ -141,6 +163,15 @@ def check_port_name(text: str) -> None:
             " (RFC 6335 §5.1)",
             field="ports.name",
         )
+
+
+def _suggest_name(text: str) -> str:
+    """What to do about ``text``, which is not the name of a service, where that is likely to be a habit."""
+    usual = text.lower().replace("_", "-")
+    if usual == text or not _LDH.fullmatch(usual):
+        return ""
+    alias = f", and set a CNAME record {text.lower()!r} if clients ask for that" if "_" in text else ""
+    return f": name it {usual!r}{alias}"
 
 
 def _check_label(text: str, what: str, field: str) -> None:

@@ -21,6 +21,7 @@ class Origin(Enum):
     SERVICE = "a service"
     FORMER_NAME = "a former name of a service"
     INSTANCE = "an instance of a service"
+    ONE = "one ready instance of a service, with each answer another one"
     ALL = "all instances of a service, ready or not"
     REGION = "the ready instances of a service in one region"
     PORT = "a port of a service"
@@ -51,9 +52,10 @@ def make_node(
     service: str | None = None,
     *,
     any_part: bool = False,
+    one_each: bool = False,
 ) -> Node:
     """The node of ``qname`` with one RRset of ``rdatas``; without an RRset (NODATA) if ``rdatas`` is empty.
 
     So a service without ready instances still exists.
     """
-    return Node(origin, {rtype: RRset(qname, rtype, TTL, rdatas, any_part)} if rdatas else {}, service)
+    return Node(origin, {rtype: RRset(qname, rtype, TTL, rdatas, any_part, one_each)} if rdatas else {}, service)

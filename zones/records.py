@@ -142,6 +142,9 @@ class RRset:
     """Whether any part of the records is a complete answer, as for the instances of a service. Where not all fit into
     a datagram, some of them serve a client better than a truncated reply, after which it must ask again over TCP."""
 
+    one_each: bool = False
+    """Whether an answer has only one of the records, and the next answer the next one."""
+
     def __str__(self) -> str:
         rtype = type_name(self.rtype)
         return "\n".join(f"{self.name} {self.ttl} IN {rtype} {rdata}" for rdata in self.rdatas)

@@ -29,7 +29,7 @@ from zones.zone import Zone, compile_zone
 FORWARDED = "FORWARDED"  # in the place of an rcode: what an upstream will answer cannot be explained here
 MOST_CANDIDATES = 2000  # names compared with a misspelt one: a few milliseconds of work
 
-_READY_ONLY = frozenset({Origin.SERVICE, Origin.FORMER_NAME, Origin.REGION, Origin.PORT})
+_READY_ONLY = frozenset({Origin.SERVICE, Origin.FORMER_NAME, Origin.REGION, Origin.PORT, Origin.ONE})
 
 
 @dataclass(frozen=True, slots=True)

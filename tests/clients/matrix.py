@@ -80,10 +80,14 @@ class Ground:
             self._server.communicate()
 
     @contextlib.contextmanager
-    def session(self, build: Build, resolv_conf: str = RESOLV_CONF, *, warm: bool = True) -> Iterator[Session]:
-        """``build`` at work in a namespace of its own."""
-        address = world.client_address(next(self._numbers))
-        space = self._host.workload(address, world.PLATFORM_PREFIX, world.LOCAL_PREFIXES)
+    def session(
+        self, build: Build, resolv_conf: str = RESOLV_CONF, *, warm: bool = True, member: str | None = None
+    ) -> Iterator[Session]:
+        """``build`` at work in a namespace of its own: as a client of no service, or with the address ``member``."""
+        address = member or world.client_address(next(self._numbers))
+        # What is local is reached from its own address, so a member of a service has its own and no other.
+        local = () if member else world.LOCAL_PREFIXES
+        space = self._host.workload(address, world.PLATFORM_PREFIX, local)
         session = Session(build.command, build.environ, self._host, space, world.RESOLVER, resolv_conf, warm=warm)
         try:
             yield session

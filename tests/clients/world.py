@@ -43,6 +43,7 @@ def production() -> Environment:
         PutService("sixty"),
         *(PutInstance("sixty", f"c{number:02d}") for number in range(60)),
         PutRecord("db", "CNAME", RecordSet(60, ("api.railway.internal.",))),
+        PutRecord("my_db", "CNAME", RecordSet(60, ("api.railway.internal.",))),
         PutRecord("outside", "CNAME", RecordSet(60, ("small.example.",))),
         PutRecord("deep.under.apps", "TXT", RecordSet(60, ("deep",))),
         PutRecord("*.many", "AAAA", RecordSet(60, (WILD,))),

@@ -35,6 +35,7 @@ WANTED = {  # what differs → why
     "loop": "a loop of CNAMEs is SERVFAIL with the reason; Knot gives as much of the chain as it followed",
 }
 
+# one.<service> is left out below: it has one of several addresses, which no other server does.
 LOOP = (f"loop.{ZONE}", f"pool.{ZONE}")  # two aliases of each other
 SOURCE = worlds.PRODUCTION_SOURCE
 
@@ -132,7 +133,7 @@ async def server() -> AsyncIterator[Resolver]:
 
 
 @pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.parametrize("name", [name for name in names() if name not in LOOP])
+@pytest.mark.parametrize("name", [name for name in names() if name not in LOOP and not name.startswith("one.")])
 async def test_knot_answers_the_same(name: str, server: Resolver, knot: tuple[str, int]) -> None:
     for rtype in TYPES:
         packet = query(name, rtype, payload=1232)

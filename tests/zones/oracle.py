@@ -70,6 +70,7 @@ def _add_service(table: Table, apex: Name, known_as: str, name: str, service: Se
     base = f"{known_as}.{apex}"
     table[Name.parse(base)]["AAAA"] = set()
     table[Name.parse(f"all.{base}")]["AAAA"] = set()
+    table[Name.parse(f"one.{base}")]["AAAA"] = set()
     table[Name.parse(f"_instances.{base}")]["TXT"] = set()
     for port in service.ports:
         table[Name.parse(f"_{port.name}._{port.protocol}.{base}")]["SRV"] = set()
@@ -86,6 +87,8 @@ def _add_service(table: Table, apex: Name, known_as: str, name: str, service: Se
         if instance.state is not State.READY:
             continue
         table[Name.parse(base)]["AAAA"].add(address)
+        if "one" not in service.instances:
+            table[Name.parse(f"one.{base}")]["AAAA"].add(address)
         if instance.region:
             table[Name.parse(f"{instance.region}.region.{base}")]["AAAA"].add(address)
         for port in service.ports:

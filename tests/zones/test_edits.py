@@ -7,12 +7,13 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tests import worlds
 from tests.worlds import NOW, build
 from tests.zones.strategies import edits
 from zones import document
-from zones.addresses import Address
+from zones.addresses import Address, instance_address
 from zones.edits import (
     MAX_OVERLAP,
     DeleteInstance,
@@ -34,7 +35,7 @@ from zones.edits import (
 )
 from zones.errors import Conflict, Invalid, Missing, ZonesError
 from zones.keys import PublicKey
-from zones.model import Environment, Port, RecordSet, State
+from zones.model import Environment, Instance, Port, RecordSet, State
 
 SECOND = 1000
 KEY, OTHER_KEY = worlds.public_key(1), worlds.public_key(2)
@@ -50,6 +51,9 @@ WORLD = (
 REFUSED: dict[str, tuple[Edit, type[ZonesError], str, str]] = {
     # what: (edit, error, field, fragment of the message)
     "service name": (PutService("A"), Invalid, "name", "not a service name"),
+    "service named as a number": (PutService("123"), Invalid, "name", "IPv4 address"),
+    "rename to a number": (PutService("api", rename="0x10"), Invalid, "name", "IPv4 address"),
+    "instance id of the zone's": (PutInstance("api", "one"), Invalid, "id", "reserved"),
     "reserved service": (PutService("health"), Invalid, "name", "reserved"),
     "service where a record is": (PutService("db"), Conflict, "records.name", "belongs to the service 'db'"),
     "rename of no service": (PutService("no", rename="new"), Missing, "service", "no service 'no'"),
@@ -80,6 +84,29 @@ REFUSED: dict[str, tuple[Edit, type[ZonesError], str, str]] = {
     "peer with another's key": (PutPeer("phone", KEY, "h2"), Conflict, "public_key", "laptop and phone have one"),
     "deleted peer": (DeletePeer("no"), Missing, "id", "no peer 'no'"),
 }
+
+
+@pytest.mark.parametrize("target", ["x.railway.internal.", "X.Railway.Internal"])
+@pytest.mark.parametrize("name", ["x", "*.x", "a.b.x"])
+def test_an_alias_of_itself_is_refused(name: str, target: str) -> None:
+    prefix = name.removesuffix("x")
+    itself = PutRecord(name, "CNAME", RecordSet(60, (prefix + target,)))
+    with pytest.raises(Invalid, match="would be an alias of itself") as refused:
+        apply(build("production", 1), [itself], worlds.NOW, worlds.PLATFORM.apex)
+    assert (refused.value.field, refused.value.edit) == ("values", 0)
+    for fine in ("y.x.railway.internal.", "x.example."):
+        apply(
+            build("production", 1), [PutRecord("x", "CNAME", RecordSet(60, (fine,)))], worlds.NOW, worlds.PLATFORM.apex
+        )
+
+
+def test_what_has_a_name_that_is_refused_now_goes_on() -> None:
+    before = build("production", 1, PutService("web"))
+    web = before.services["web"]
+    one = Instance(address=instance_address(web.subnet, 1), state=State.READY)
+    older = replace(before, services={"123": replace(web, instances={"one": one}, last_number=1)})
+    after = apply(older, [PutInstance("123", "one", State.DRAINING), PutService("123", ())], worlds.NOW)
+    assert after.services["123"].instances["one"].state is State.DRAINING
 
 
 @pytest.mark.parametrize("what", REFUSED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 
 import pytest
@@ -129,6 +130,9 @@ RESERVED_SERVICES = ["ns", "all", "region", "health", "internal", "internal-heal
 
 GOOD: list[tuple[Callable[[str], object], list[str]]] = [
     (names.check_environment_id, [*LDH_GOOD, "-", "-a-", "production"]),
+    (names.check_new_service_name, ["0x", "1a", "0xg", "x10", "1-2", "n123", "one", "10x"]),
+    (names.check_service_name, ["123", "0x10"]),  # those that exist stay
+    (names.check_instance_id, ["one", "123"]),
     (names.check_service_name, [*LDH_GOOD, "nsx", "uptime", "railways", "a-railway-internal", "instances"]),
     (names.check_instance_id, [*LDH_GOOD, "ns", "up", "internal", "railway-internal"]),
     (names.check_region, [*LDH_GOOD, "all", "region", "eu-west-1"]),
@@ -138,6 +142,16 @@ GOOD: list[tuple[Callable[[str], object], list[str]]] = [
 BAD: list[tuple[Callable[[str], object], str, str, list[str]]] = [
     (names.check_environment_id, "environment", "not an environment id", ["", "A", "a_b", "a.b", "x" * 64, "a\n"]),
     (names.check_service_name, "name", "not a service name", LDH_BAD),
+    (names.check_service_name, "name", "name it 'api-v2'$", ["Api-V2", "API-v2"]),
+    (names.check_service_name, "name", "name it 'my-db', and set a CNAME record 'my_db'", ["my_db", "My_Db"]),
+    (
+        names.check_new_service_name,
+        "name",
+        "take a number for an IPv4 address",
+        ["123", "0", "0x10", "0xff", "08", "1"],
+    ),
+    (names.check_new_service_name, "name", "not a service name", LDH_BAD),
+    (names.check_new_instance_id, "id", "reserved", ["one", "all", "region"]),
     (names.check_service_name, "name", "reserved", [*RESERVED_SERVICES, "railway-internal", "railway-internal-x"]),
     (names.check_instance_id, "id", "cannot be an instance id", LDH_BAD),
     (names.check_instance_id, "id", "reserved below a service", ["all", "region"]),
@@ -160,3 +174,13 @@ def test_a_bad_label_is_refused(check: Callable[[str], object], field: str, frag
     with pytest.raises(Invalid, match=fragment) as refused:
         check(text)
     assert refused.value.field == field
+
+
+@given(st.from_regex(r"[0-9a-fx-]{1,12}", fullmatch=True))
+def test_what_the_c_library_takes_for_an_address_names_no_service(text: str) -> None:
+    try:
+        socket.inet_aton(text)
+    except OSError:
+        return
+    with pytest.raises(Invalid):
+        names.check_new_service_name(text)

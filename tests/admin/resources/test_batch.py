@@ -88,6 +88,12 @@ REFUSED: list[tuple[list[dict[str, Any]], int, str | None]] = [
     ([{"op": "put-peer", "id": "p", "public_key": make_key(1)}], 409, "edits[0].public_key"),
     ([{"op": "delete-peer", "id": "nosuch"}], 404, "edits[0].id"),
     ([{"op": "delete-service", "name": "nosuch"}], 404, "edits[0].service"),
+    ([{"op": "put-service", "name": "123"}], 400, "edits[0].name"),
+    (
+        [{"op": "put-record", "name": "x", "type": "CNAME", "ttl": 1, "values": ["x.railway.internal."]}],
+        400,
+        "edits[0].values",
+    ),
     ([{"op": "put-record", "name": "x.api", "type": "A", "ttl": 1, "values": ["192.0.2.1"]}], 409, "records.name"),
 ]
 

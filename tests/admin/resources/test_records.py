@@ -49,6 +49,7 @@ REFUSED: list[tuple[str, str, dict[str, Any], int, str | None]] = [
     ("a.*", "A", {"ttl": 60, "values": ["192.0.2.1"]}, 400, "name"),
     ("health", "A", {"ttl": 60, "values": ["192.0.2.1"]}, 400, "name"),
     (r"\097", "A", {"ttl": 60, "values": ["192.0.2.1"]}, 400, "name"),
+    ("x", "CNAME", {"ttl": 60, "values": ["X.railway.internal."]}, 400, "values"),  # itself
     ("db", "A", {"ttl": 60, "values": ["192.0.2.1"]}, 409, "type"),  # there is a CNAME
     ("x.api", "A", {"ttl": 60, "values": ["192.0.2.1"]}, 409, "records.name"),  # belongs to the service
 ]
