@@ -1,135 +1,253 @@
-"""The disk of a host is full at each write of its agent: what cannot be kept is not begun, and nothing is lost."""
+"""A full disk, at all that ``interlock up``, its store and ``interlock admin`` write: refused, named, nothing lost."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import count
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from agent.control.client import Refusal
-from tests.mesh.mesh import Mesh, Node, until
-from tests.mesh.topology import Workload
+from interlock.client import Client
+from interlock.errors import ApiRefused, ApiUnreachable
+from resolver.client import ask
+from tests.interlock.processes import get, interlock, run, started, wait_until
+from tests.store.servers import StartServer, free_port
+from zones.names import Name
+from zones.records import RRType
 
-ENVIRONMENT = "full-disk"
-PAGE = 4096  # octets; each file of the agent takes one
-PAGES = 64  # of the whole disk
-FILLER = "filler"
-FULL = "No space left on device"
+PAGE = 4096  # octets; a file of less takes no more room when it grows up to that
+ENVIRONMENT = "shop"
 
-_numbers = count(1)
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A small file system."""
+
+    path: Path
+
+    @property
+    def state(self) -> Path:
+        return self.path / "state"
+
+    def fill(self) -> None:
+        """Leaves no room for data."""
+        with suppress(OSError), (self.path / "filler").open("ab", buffering=0) as file:
+            while True:
+                file.write(bytes(PAGE))
+
+    def fill_with_files(self) -> None:
+        """Leaves no room for a file more."""
+        with suppress(OSError):
+            for number in range(1 << 16):
+                (self.path / f"filler-{number}").touch()
+
+    def make_room(self) -> None:
+        for path in self.path.glob("filler*"):
+            path.unlink()
 
 
 @pytest.fixture
-def node(hosts: Mesh) -> Iterator[Node]:
-    """A host on which nothing runs yet, whose state directory is a small disk of its own."""
-    hosts.environment(ENVIRONMENT, "api")
-    made = hosts.boot(f"small{next(_numbers)}")
-    made.state.mkdir()
-    made.host.run(["mount", "-t", "tmpfs", "-o", f"size={PAGES * PAGE}", "small", str(made.state)])
-    yield made
-    hosts.remove(made)
-    hosts.client.delete("environments", ENVIRONMENT)
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    path = tmp_path / "disk"
+    path.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m,nr_inodes=64", "tmpfs", str(path)]
+    mount = subprocess.run(command, capture_output=True, text=True, check=False)
+    if mount.returncode:
+        pytest.skip(f"no file system can be mounted here: {mount.stderr.strip()}")
+    yield Disk(path)
+    subprocess.run(["umount", "--lazy", path], check=True)
 
 
-def fill(node: Node, free: int) -> None:
-    """Fills the disk, but for ``free`` pages."""
-    make_room(node)
-    node.host.call(lambda: _write_until_full(node.state / FILLER, free))
+class Up:
+    """The command that runs ``interlock up`` in a state directory, and what its users do with it."""
 
+    def __init__(self, state: Path) -> None:
+        dns, api = free_port(), free_port()
+        self.dns = ("127.0.0.1", dns)
+        self.url = f"http://127.0.0.1:{api}"
+        self._state = state
+        self.command = interlock(
+            "up", "--state-dir", str(state), "--dns-listen", f"127.0.0.1:{dns}", "--api-listen", f"127.0.0.1:{api}",
+            "--upstream", "none", "--bind", f"127.0.0.1={ENVIRONMENT}", "--log-format", "json",
+        )  # fmt: skip
 
-def make_room(node: Node) -> None:
-    node.host.run(["rm", "-f", str(node.state / FILLER)])
+    def write(self, text: str) -> None:
+        """Sets a record to 20 values of together 4 KiB that begin with ``text``."""
+        values = [f"{text}-{number:02}-{'x' * 200}" for number in range(20)]
+        self.client.put("environments", ENVIRONMENT, "records", "text", "TXT", body={"ttl": 5, "values": values})
 
+    @property
+    def client(self) -> Client:
+        return Client(self.url, (self._state / "admin.token").read_text().strip())
 
-def _write_until_full(path: Path, free: int) -> None:
-    with path.open("wb", buffering=0) as file:
+    def answers(self, text: str) -> bool:
+        """Whether clients are answered what `write` has set."""
+        answer = ask(self.dns, Name.parse("text.railway.internal"), RRType.TXT)
+        return len(answer.records) == 20 and all(f'"{text}-' in record for record in answer.records)
+
+    def writes(self, text: str) -> bool:
+        """Whether `write` is acknowledged."""
         try:
-            while True:
-                file.write(b"\0" * PAGE)
-        except OSError:
-            file.truncate(max(0, file.tell() // PAGE * PAGE - free * PAGE))
+            self.write(text)
+        except (ApiRefused, ApiUnreachable):
+            return False
+        return True
 
 
-def files(node: Node) -> list[str]:
-    found = node.host.run(["find", str(node.state), "-type", "f", "-printf", "%f\n"]).stdout.split()
-    return sorted(name for name in found if name != FILLER)
+def test_a_commit_of_up(disk: Disk) -> None:
+    up = Up(disk.state)
+    with started(*up.command) as process:
+        process.read_until("Ctrl-C")
+        up.client.put("environments", ENVIRONMENT, body={})
+        up.write("before")
+        wait_until(partial(up.answers, "before"))
+        disk.fill()
+        with pytest.raises(ApiRefused) as refused:
+            up.write("full")  # more than what the last page of the file has room for
+        assert refused.value.status == 503
+        wait_until(lambda: "is full" in process.errors)
+        assert f"the disk of {disk.state / 'store'} is full" in process.errors
+        assert up.answers("before")
+        disk.make_room()
+        freed = time.monotonic()
+        wait_until(partial(up.writes, "after"))
+        print(f"a write is acknowledged {time.monotonic() - freed:.1f} s after there is room")
+        wait_until(partial(up.answers, "after"))
+        process.end(signal.SIGKILL)
+    with started(*up.command) as process:
+        process.read_until("Ctrl-C")
+        wait_until(partial(up.answers, "after"))
+        assert "store_truncated" not in process.errors
 
 
-def instances(hosts: Mesh) -> set[str]:
-    found = hosts.client.get("environments", ENVIRONMENT, "services", "api")["instances"]
-    return {one["id"] for one in found}
+def test_a_snapshot_of_up(disk: Disk) -> None:
+    up, snapshot = Up(disk.state), disk.state / "up.snapshot"
+    with started(*up.command) as process:
+        process.read_until("Ctrl-C")
+        up.client.put("environments", ENVIRONMENT, body={})
+        wait_until(snapshot.exists)
+        before = snapshot.read_bytes()
+        up.write("first")  # it waits to be kept, for some seconds
+        disk.fill()
+        wait_until(lambda: "snapshot_not_written" in process.errors)
+        assert "No space left on device" in process.errors
+        assert snapshot.read_bytes() == before
+        assert not list(disk.state.glob(".*"))
+        disk.make_room()
+        assert process.end(signal.SIGTERM) == 0  # which writes the last one
+        assert b"first-00" in snapshot.read_bytes()
 
 
-def is_connected(workload: Workload) -> bool:
-    return "railnet0" in workload.run(["ip", "-brief", "link", "show"]).stdout
+def test_the_start_of_up_in_an_empty_directory(disk: Disk) -> None:
+    up = Up(disk.state)
+    disk.fill()
+    refused = run(*up.command)
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1), refused.stderr
+    assert "No space left on device" in refused.stderr
+    disk.make_room()
+    with started(*up.command) as process:
+        process.read_until("Ctrl-C")
 
 
-def refused(request: Callable[[], object]) -> str:
-    """Why ``request`` was refused; empty if it was not."""
+def test_the_start_of_up_with_its_data(disk: Disk) -> None:
+    """It answers, for it has all that it needs to read; and commits again when there is room."""
+    up = Up(disk.state)
+    with started(*up.command) as process:
+        process.read_until("Ctrl-C")
+        up.client.put("environments", ENVIRONMENT, body={})
+        up.write("before")
+        process.end(signal.SIGKILL)
+    disk.fill()
+    with started(*up.command) as process:
+        process.read_until("Ctrl-C")
+        wait_until(partial(up.answers, "before"))
+        disk.make_room()
+        wait_until(partial(up.writes, "after"))
+        wait_until(partial(up.answers, "after"))
+
+
+def test_the_sockets_of_up(disk: Disk) -> None:
+    up = Up(disk.state)
+    with started(*up.command) as process:  # so that all files are there, and the sockets alone are made
+        process.read_until("Ctrl-C")
+        process.end(signal.SIGTERM)
+    for path in disk.state.glob("*.sock"):
+        path.unlink()
+    disk.fill_with_files()
+    refused = run(*up.command)
+    assert refused.returncode == 1
+    assert "No space left on device" in refused.stderr, refused.stderr
+    disk.make_room()
+    with started(*up.command) as process:
+        process.read_until("Ctrl-C")
+
+
+async def test_the_token_of_admin(disk: Disk, start_server: StartServer) -> None:
+    server = await start_server()
+    command = interlock("admin", "--redis", server.url, "--state-dir", str(disk.state), "--api-listen", "127.0.0.1:0")
+    disk.fill()
+    refused = run(*command)
+    assert refused.returncode == 1
+    assert f"the admin token {disk.state / 'admin.token'} cannot be kept: No space left on device" in refused.stderr
+    assert not list(disk.state.iterdir())  # no file that is empty or cut short
+    disk.make_room()
+    with started(*command, "--log-format", "json") as process:
+        wait_until(lambda: '"ready"' in process.errors)
+        assert len((disk.state / "admin.token").read_text().strip()) > 20
+
+
+async def test_the_store_of_admin(disk: Disk, tmp_path: Path, start_server: StartServer) -> None:
+    """A store that writes once a second refuses writes while it has no room. What it says reaches the client."""
+    server = await start_server("--appendonly", "yes", "--dir", str(disk.path))
+    api = free_port()
+    url = f"http://127.0.0.1:{api}"
+    state = tmp_path / "admin"
+    listen = ("--state-dir", str(state), "--api-listen", f"127.0.0.1:{api}", "--log-format", "json")
+    with started(*interlock("admin", "--redis", server.url, *listen)) as process:
+        wait_until(lambda: '"ready"' in process.errors)
+        client = Client(url, (state / "admin.token").read_text().strip())
+        client.put("environments", ENVIRONMENT, body={})
+        disk.fill()
+        acknowledged, reason = fill_store(client)
+        assert "No space left on device" in reason, reason
+        assert stored(client) in {acknowledged, acknowledged + 1}
+        wait_until(lambda: get(f"{url}/readyz")[0] == 503)
+        disk.make_room()
+        wait_until(partial(is_acknowledged, client, acknowledged + 2))
+        assert stored(client) == acknowledged + 2
+
+
+def fill_store(client: Client) -> tuple[int, str]:
+    """Writes until a write is refused: the last number that was acknowledged, and the reason."""
+    number = 0
+    while True:
+        try:
+            put(client, number + 1)
+        except ApiRefused as error:
+            return number, str(error)
+        number += 1
+
+
+def put(client: Client, number: int) -> None:
+    values = [f"{number:06}{'x' * 200}{item:02}" for item in range(20)]
+    client.put("environments", ENVIRONMENT, "records", "text", "TXT", body={"ttl": 5, "values": values})
+
+
+def is_acknowledged(client: Client, number: int) -> bool:
     try:
-        request()
-    except Refusal as refusal:
-        return str(refusal)
-    return ""
+        put(client, number)
+    except ApiRefused:
+        return False
+    return True
 
 
-@pytest.mark.parametrize("free", [0, 1, 2])
-def test_an_agent_starts_or_says_why_not(hosts: Mesh, node: Node, free: int) -> None:
-    """Its key, its incarnation, the folder of its attachments."""
-    fill(node, free)
-    node.start()
-    until(lambda: node.is_ready or not node.agent.is_running, lambda: f"neither: {node.agent.log[-2000:]}")
-    if not node.agent.is_running:
-        assert "No space left on device" in node.agent.log
-        assert "Traceback" not in node.agent.log
-        make_room(node)
-        node.agent.start()
-    make_room(node)
-    node.until_ready()
-    node.ask("leave")
-    until(lambda: not node.agent.is_running, "it goes on")
-
-
-def test_each_write_of_an_agent_that_runs(hosts: Mesh, node: Node) -> None:
-    node.start()
-    node.until_ready()
-    fill(node, PAGES)
-    kept = node.attach(ENVIRONMENT, "api", "kept")
-    settled = [name for name in files(node) if "snapshot" not in name]
-
-    for free in range(3):
-        workload = node.workload()
-        fill(node, free)
-        refusal = refused(lambda workload=workload: node.attach(ENVIRONMENT, "api", "new", workload))  # type: ignore[misc]
-        is_attached = not refusal
-        assert FULL in refusal or (is_attached and free)
-        assert ("new" in instances(hosts)) == is_attached
-        assert is_connected(workload) == is_attached
-        fill(node, 0)
-        assert node.detach(ENVIRONMENT, "api", "new") == is_attached  # also on a full disk
-        assert not is_connected(workload)
-        assert instances(hosts) == {"kept"}
-        workload.remove()
-
-        fill(node, free)
-        before = node.ask("mesh")["public_key"]
-        refusal = refused(lambda: node.ask("rotate"))
-        assert FULL in refusal or (not refusal and free)
-        assert (node.ask("mesh")["public_key"] == before) == bool(refusal)
-        make_room(node)
-        assert [name for name in files(node) if "snapshot" not in name] == settled
-
-    fill(node, 0)
-    node.agent.kill()
-    node.agent.start()
-    until(lambda: node.is_ready, lambda: f"it does not start on a full disk: {node.agent.log[-2000:]}")
-    assert is_connected(kept)
-    assert instances(hosts) == {"kept"}
-    make_room(node)
-    assert node.detach(ENVIRONMENT, "api", "kept")
-    assert "Traceback" not in node.agent.log
-    kept.remove()
-    node.ask("leave")
-    until(lambda: not node.agent.is_running, "it goes on")
+def stored(client: Client) -> int:
+    """The number that the store holds; 0 for none."""
+    records = client.get("environments", ENVIRONMENT)["records"]
+    return int(records[0]["values"][0][:6]) if records else 0
