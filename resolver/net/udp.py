@@ -12,6 +12,7 @@ from resolver.net.context import ListenerContext
 from resolver.net.inbox import Inbox, Origin
 from resolver.net.outbox import Outbox
 from resolver.responder import ForwardedQuery, Outcome
+from resolver.scope import ScopeState
 from resolver.wire.messages import Hold, Transport
 
 
@@ -58,6 +59,7 @@ class UdpListener:
         hits = 0
         late = 0
         unsent_from = 0
+        noted: list[tuple[ScopeState, bytes, bytes, bytes]] = []
         for slot in range(count):
             packet = inbox.packet(slot)
             if is_wildcard:
@@ -74,7 +76,7 @@ class UdpListener:
             if isinstance(reply, bytes):
                 outbox.put(slot, reply)
                 if querylog:
-                    querylog.note(state, bytes(sources[slot]), Transport.UDP, packet, reply, started)
+                    noted.append((state, bytes(sources[slot]), packet, reply))
                 continue
             # No reply, or none yet: send those before this slot, which has nothing to send.
             context.counts.unsent += outbox.send(unsent_from, slot)
@@ -85,6 +87,9 @@ class UdpListener:
         context.counts.unsent += outbox.send(unsent_from, count)
         context.counts.packet_cache_hits += hits
         context.counts.observe(perf_counter() - started, count - late)
+        if querylog:
+            for state, source, packet, sent in noted:
+                querylog.note(state, source, Transport.UDP, packet, sent, started)
 
     def _defer(self, query: _LateQuery, outcome: Hold | ForwardedQuery) -> bool:
         """Sees to it that ``query`` is answered later; False if it is dropped."""
