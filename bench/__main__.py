@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from bench import fuzz_cost, load, mesh, propagation, queries
+from bench import changes, fuzz_cost, load, mesh, propagation, queries
 from bench.options import Options
 from bench.peers import PEERS
 from bench.processes import BenchError
@@ -19,6 +19,7 @@ BENCHMARKS: Mapping[str, Callable[[Options], Iterator[Table]]] = {
     "queries": queries.run,
     "propagation": propagation.run,
     "load": load.run,
+    "changes": changes.run,
     "fuzz-cost": fuzz_cost.run,
     "mesh": mesh.run,
 }

@@ -6,6 +6,7 @@ when it has missed one.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,7 +19,8 @@ from zones.names import EnvironmentId
 
 CHANGES_WAIT = 1.0  # seconds that a read waits for a change; a dead connection is noticed a little later
 CHANGES_WAIT_MARGIN = 2.0  # seconds more, after which a server that has not replied at all counts as gone
-CHANGES_READ = 10_000  # changes in one read; a reader that is far behind needs several
+CHANGES_READ = 250  # changes in one read: a millisecond of decoding, in which no query is answered
+CHANGES_TOGETHER = 10_000  # changes that are taken in together; a reader that is far behind needs several turns
 CHANGES_KEPT = 100_000  # at the design figure of 1,000 commits a second, a reader may be away for 100 s
 
 BEGINNING = "0-0"  # the position before the first change
@@ -87,9 +89,24 @@ class ChangeStream:
         await self._connection.verify()
         if self._generation not in (None, self._connection.generation):
             raise Unavailable(f"store {self._connection.url}: the connection has ended: where it stands is read again")
-        stream = {self._connection.keys.changes: position}
+        return await self._read(position, int(CHANGES_WAIT * 1000))
+
+    async def read_more(self, changes: list[Change]) -> list[Change]:
+        """``changes``, which `read_after` has returned, and the next ones that are there already."""
+        if len(changes) < CHANGES_READ:
+            return changes
+        found = list(changes)
+        while len(found) < CHANGES_TOGETHER:
+            more = await self._read(found[-1].position, None)
+            found += more
+            if len(more) < CHANGES_READ:
+                break
+            await asyncio.sleep(0)
+        return found
+
+    async def _read(self, position: str, wait: int | None) -> list[Change]:
         async with self._connection.blocking_client() as redis:
-            streams = await redis.xread(stream, count=CHANGES_READ, block=int(CHANGES_WAIT * 1000))
+            streams = await redis.xread({self._connection.keys.changes: position}, count=CHANGES_READ, block=wait)
         return [_decode_change(change, fields) for _key, changes in streams or () for change, fields in changes]
 
 

@@ -62,6 +62,8 @@ RETRY_FIRST = 0.05  # seconds until the second attempt to connect; a restarted s
 RETRY_LAST = 2.0  # seconds between attempts later on; a store that is away for long is not asked more often
 READ_FIRST, READ_MOST = 20, 500  # documents in the first round trip, and at most in a later one, if not too large
 READ_OCTETS = 1 << 20  # of documents in a round trip; while the client library decodes them, no query is answered
+BUSY = 20  # changes at once from which they come faster than they can be followed one by one
+PUBLISH_EVERY = 0.02  # seconds between two publications of an environment, then: fifty a second
 STALE_ATTEMPTS = 5  # reads of a document that is older than its change says, before another server is looked for
 STALE_PAUSE = 0.02  # seconds, times the number of the attempt: replicas are milliseconds behind, if they are healthy
 NOTHING_ANNOUNCED: Mapping[EnvironmentId, Change] = {}
@@ -265,6 +267,8 @@ class Watcher:
         due = time.monotonic() + COMPARE_EVERY
         while True:
             changes = await self.store.changes.read_after(self._position.change)
+            changes = await self.store.changes.read_more(changes)
+            began = time.monotonic()
             self._note_contact()
             chain = [self._position.change, *(change.position for change in changes)]
             if any(change.previous != before for change, before in zip(changes, chain, strict=False)):
@@ -275,6 +279,9 @@ class Watcher:
                 self.counts.changes += len(changes)
                 await self._take(changes)
             self._served.end_former_names()
+            if len(changes) >= BUSY:
+                # Whatever changes meanwhile is read and published once, and at least half of the time is for queries.
+                await asyncio.sleep(max(PUBLISH_EVERY, time.monotonic() - began))
             if self.guard.held:
                 due = min(due, time.monotonic() + COMPARE_HELD_EVERY)
             if time.monotonic() >= due or self._must_compare:

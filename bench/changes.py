@@ -1,0 +1,136 @@
+"""changes: what clients notice while ten thousand changes a second arrive.
+
+A client sends a query for a name of one environment every millisecond, first while nothing changes, and then while
+others commit. A query counts from the time when it was due, whether or not the one before was answered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from select import select
+
+from msgspec.structs import replace
+
+from bench import product, worlds
+from bench.client import Client, has_answer, pack_question
+from bench.options import Options
+from bench.processes import Process, cores, pinned
+from bench.report import Table, own_command, percentile, progress
+from store.environments import COMMIT_SCRIPT
+from store.keys import Keys
+from zones import document
+from zones.model import Environment
+
+CHANGES = 10_000  # a second
+EVERY = 0.01  # seconds between two bursts of them
+ASK_EVERY = 0.001  # seconds
+QUIET = 3.0  # seconds of queries while nothing changes, to compare with
+SHAPES = ((1, 5, 2), (100, 5, 2))  # environments that change, services in each, instances in each of those
+
+
+def run(options: Options) -> Iterator[Table]:
+    """One table: a row for each number of environments that change."""
+    rows = [_measure(number, services, instances, options) for number, services, instances in SHAPES]
+    yield Table(
+        f"While {CHANGES:,} changes a second arrive",
+        own_command(),
+        (
+            "environments that change", "changes/s", "quiet p50, ms", "p99, ms", "changing p50, ms", "p99, ms",
+            "most, ms", "unanswered",
+        ),
+        rows,
+        (
+            "One query each ms for a name of an environment that stays as it is, timed from when it was due.",
+        ),
+    )  # fmt: skip
+
+
+def _measure(number: int, services: int, instances: int, options: Options) -> tuple[str, ...]:
+    progress(f"changes: of {number} environments")
+    server_core, load_core = cores()
+    directory = options.directory / f"changes-{number}"
+    directory.mkdir()
+    asked, *changing = worlds.environments(number + 1, services, instances)
+    bursts = _bursts(changing, options.seconds)
+    with product.running_store(directory) as url, pinned(load_core):
+        worlds.fill(url, [asked, *changing])
+        with product.running_resolver(url, directory, server_core) as (process, port):
+            product.wait_until_serving(process, port, worlds.service_name(1))
+            quiet, _ = _ask(process, port, QUIET)
+            flood = threading.Thread(target=_send, args=(url.removeprefix("unix://"), bursts))
+            began = time.monotonic()
+            flood.start()
+            latencies, unanswered = _ask(process, port, options.seconds)
+            flood.join()
+            rate = sum(len(burst[1]) for burst in bursts) / (time.monotonic() - began)
+    return (
+        str(number), f"{rate:,.0f}", *(f"{percentile(quiet, percent) * 1000:.2f}" for percent in (50, 99)),
+        *(f"{percentile(latencies, percent) * 1000:.2f}" for percent in (50, 99, 100)), f"{unanswered:,}",
+    )  # fmt: skip
+
+
+def _ask(process: Process, port: int, seconds: float) -> tuple[list[float], int]:
+    """How long each query of ``seconds`` took from when it was due, and how many got no answer."""
+    question, due, latencies = pack_question(worlds.service_name(1)), dict[int, float](), list[float]()
+    next_due = time.monotonic()
+    end = next_due + seconds
+    with Client(port) as client:
+        while (now := time.monotonic()) < end + (1.0 if due else 0.0):
+            process.check()
+            while next_due <= min(now, end):
+                if id_ := client.send(question):
+                    due[id_] = next_due
+                next_due += ASK_EVERY
+            readable, _, _ = select([client.sock], [], [], max(0.0, min(next_due, end + 1.0) - time.monotonic()))
+            if readable and has_answer(reply := client.receive()) and reply:
+                latencies.append(time.monotonic() - due.pop(int.from_bytes(reply[:2], "big")))
+    return latencies, len(due)
+
+
+def _bursts(changing: Sequence[Environment], seconds: float) -> list[tuple[bytes, range]]:
+    """What to send every `EVERY` seconds: commits, each of the next environment in turn."""
+    keys, script = Keys(), hashlib.sha1(COMMIT_SCRIPT.text.encode()).hexdigest()
+    size, current, bursts = int(CHANGES * EVERY), list(changing), []
+    for number in range(int(seconds / EVERY)):
+        commits = []
+        for at in range(number * size, (number + 1) * size):
+            before = current[at % len(current)]
+            after = replace(before, revision=before.revision + 1, enabled=not before.enabled)
+            current[at % len(current)] = after
+            written, id_ = document.encode(after), after.id
+            commits.append(
+                _command(
+                    "EVALSHA", script, 7, keys.epoch, keys.environments, keys.environment(id_), keys.networks,
+                    keys.changes, keys.acks(id_), keys.lease(""), id_, before.revision, after.revision,
+                    document.digest(written), after.network, written, "h1", "epoch", 100_000, "",
+                )
+            )  # fmt: skip
+        bursts.append((b"".join(commits), range(size)))
+    return bursts
+
+
+def _command(*words: object) -> bytes:
+    octets = [word if isinstance(word, bytes) else str(word).encode() for word in words]
+    return b"*%d\r\n" % len(octets) + b"".join(b"$%d\r\n%b\r\n" % (len(one), one) for one in octets)
+
+
+def _send(path: str, bursts: Sequence[tuple[bytes, range]]) -> None:
+    """Sends a burst every `EVERY` seconds, and reads the replies."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(path)
+        due, read = time.monotonic(), 0
+        for burst, commits in bursts:
+            sock.sendall(burst)
+            expected = len(commits)
+            while expected > 0:
+                replies = sock.recv(1 << 20)
+                if replies[:1] == b"-":
+                    raise AssertionError(replies[:200])
+                expected -= replies.count(b"*2\r\n")
+            read += len(commits)
+            due += EVERY
+            time.sleep(max(0.0, due - time.monotonic()))
