@@ -31,8 +31,8 @@ from store.client import (
 )
 from store.errors import Refused, TooManyWaiting, Unavailable, Unreplicated, WrongKey
 from store.keys import Keys
-from store.options import StoreOptions
-from store.sentinel import Sentinels, choose
+from store.options import ALL, StoreOptions
+from store.sentinel import Sentinels, Servers, choose
 from store.url import Address, is_sentinel, read_sentinel_url, redact
 
 MOST_CONNECTIONS = 50  # for commands; the server runs one command at a time, so more would only wait there
@@ -124,19 +124,40 @@ class Connection:
 
         Raises `Unreplicated` if they have not, though the write was made.
         """
-        wanted = self._options.wait
-        async with self.client() as redis:
-            if not wanted:
-                return await script.run(redis, keys, arguments)
+        if not self.waits:
+            return await self.read(script, keys, arguments)
+        async with self._slot(), self._opened() as session:
+            is_all = self._options.wait == ALL
+            wanted = self._servers.replicas if is_all else self._options.wait
             reply, confirmed = await script.run_and_wait(
-                redis, keys, arguments, wanted, int(REPLICATION_TIMEOUT * 1000)
+                session.commands, keys, arguments, wanted, int(REPLICATION_TIMEOUT * 1000)
             )
+        if is_all:
+            # Meanwhile another server may have become the primary, or a replica may be up again.
+            wanted = max(wanted, await self._recount(session))
         if confirmed < wanted:
             raise Unreplicated(
                 f"store {self.url}: the write was made, but {confirmed} of {wanted} replicas have confirmed it within"
                 f" {REPLICATION_TIMEOUT:.0f} s, and a failover may lose it: read before you send it again"
             )
         return reply
+
+    @property
+    def waits(self) -> bool:
+        """Whether a write counts as made only when replicas have confirmed it."""
+        return self._options.wait != 0
+
+    async def _recount(self, session: _Session) -> int:
+        """How many replicas there are now. Raises `Unreplicated` if ``session`` is with the primary no more."""
+        try:
+            address, _ = await self._servers.find()
+        except Unavailable as error:
+            raise Unreplicated(f"{error}; the write was made, and a failover may lose it: read it again") from None
+        if address != session.address:
+            failure = f"store {self.url}: the Sentinels name another server than the one that was followed"
+            self._end(session, failure)
+            raise Unreplicated(f"{failure}: the write may be lost, read before you send it again")
+        return self._servers.replicas
 
     async def verify(self, *, now: bool = False) -> None:
         """Returns if the server answers and is still the one to follow; ends the session if not.
@@ -235,7 +256,7 @@ class Connection:
         closing.add_done_callback(self._closing.discard)
 
 
-class _Servers(Protocol):
+class _Finder(Protocol):
     """Where the server is."""
 
     async def find(self) -> tuple[Address | None, Arguments]:
@@ -243,6 +264,10 @@ class _Servers(Protocol):
 
     async def is_current(self, address: Address) -> bool:
         """Whether the server at ``address`` is still one to follow; also where nobody can tell."""
+
+    @property
+    def replicas(self) -> int:
+        """How many replicas were up when the server was last looked for, any of which may become the primary."""
 
     async def close(self) -> None:
         """Closes what was opened to find servers."""
@@ -252,6 +277,10 @@ class _OneServer:
     """The server that a URL names."""
 
     def __init__(self, url: str, options: StoreOptions) -> None:
+        if options.wait == ALL:
+            raise ValueError(
+                f"{redact(url)!r} names no Sentinels, who would know all replicas: wait for a number of them"
+            )
         self._arguments = arguments_of(url, options.ca)
 
     async def find(self) -> tuple[Address | None, Arguments]:
@@ -259,6 +288,10 @@ class _OneServer:
 
     async def is_current(self, _address: Address) -> bool:
         return True
+
+    @property
+    def replicas(self) -> int:
+        return 0
 
     async def close(self) -> None:
         pass
@@ -271,6 +304,9 @@ class _NamedBySentinels:
         self._url = read_sentinel_url(url)
         self._options = options
         self._sentinels = Sentinels(self._url, redact(url), options.ca)
+        self.replicas = 0
+        self._primary: Address | None = None
+        self._former: set[Address] = set()  # primaries of the past that have not become replicas yet
 
     async def find(self) -> tuple[Address | None, Arguments]:
         address = choose(await self._candidates())
@@ -286,10 +322,20 @@ class _NamedBySentinels:
         await self._sentinels.close()
 
     async def _candidates(self) -> frozenset[Address]:
-        if self._options.replicas:
-            return await self._sentinels.readable()
-        return frozenset({await self._sentinels.primary()})
+        found = await self._sentinels.servers()
+        self._count_replicas(found)
+        return (self._options.replicas and found.linked) or frozenset({found.primary})
+
+    def _count_replicas(self, found: Servers) -> None:
+        if self._primary not in (None, found.primary):
+            self._former.add(self._primary)
+        self._primary = found.primary
+        self._former -= found.linked
+        # The Sentinels tell a primary of the past of its successor after some ten seconds, and until then it confirms
+        # nothing. Any other replica that takes itself for a primary may be the next one, whom they have not announced
+        # yet: it counts, so that no write is acknowledged without it.
+        self.replicas = len(found.up - (found.unled & self._former)) or int(found.are_known)
 
 
-def _servers(url: str, options: StoreOptions) -> _Servers:
+def _servers(url: str, options: StoreOptions) -> _Finder:
     return _NamedBySentinels(url, options) if is_sentinel(url) else _OneServer(url, options)

@@ -130,7 +130,7 @@ class EnvironmentStore:
             raise
         except Unavailable:
             # The server may have made the commit though its reply was lost: the index says so.
-            if await self._holds(id_, entry):
+            if not self._connection.waits and await self._holds(id_, entry):
                 return
             raise
         match outcome:

@@ -81,7 +81,7 @@ class HostStore:
         except Unavailable:
             # The server may have made the change though its reply was lost, as with a commit.
             found = await self.read()
-            if found.hosts.get(host.id) == host:
+            if not self._connection.waits and found.hosts.get(host.id) == host:
                 return found.revision
             raise
         match outcome:

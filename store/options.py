@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+ALL = -1
+
 
 @dataclass(frozen=True, slots=True)
 class StoreOptions:
@@ -16,4 +18,5 @@ class StoreOptions:
     replicas: bool = False
     """Whether a replica will do, for those who only read. With Sentinel one is preferred to the primary."""
     wait: int = 0
-    """How many replicas must have confirmed a write before it counts as made; 0 for none."""
+    """How many replicas must have confirmed a write before it counts as made; 0 for none; `ALL` for all that the
+    Sentinels hold to be up, and one at least, for any of them may be the next primary."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,22 @@ from store.url import Address, SentinelUrl
 
 ANSWER_TIMEOUT = 1.0  # seconds until a Sentinel counts as away; a healthy one answers within a millisecond or two
 GRACE = 0.1  # seconds after the first good answer in which others may answer too
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """The primary and its replicas, as the Sentinels know them."""
+
+    primary: Address
+    """Where the primary is."""
+    up: frozenset[Address]
+    """Where the replicas are that are up, each of which may become the primary."""
+    unled: frozenset[Address]
+    """Those of ``up`` that take themselves for a primary: promoted, and not announced yet, or of the past."""
+    are_known: bool
+    """Whether there are replicas at all, up or not."""
+    linked: frozenset[Address]
+    """Where the replicas are that are up and have a link to the primary."""
 
 
 class Sentinels:
@@ -31,18 +48,16 @@ class Sentinels:
             for address in url.sentinels
         ]
 
-    async def primary(self) -> Address:
-        """Where the primary is. Raises `Unavailable` if no Sentinel knows one that is up."""
-        _, address = await self._newest()
-        return address
-
-    async def readable(self) -> frozenset[Address]:
-        """Where the replicas are that are up and linked to the primary; the primary if there are none."""
+    async def servers(self) -> Servers:
+        """Where the primary is, and its replicas. Raises `Unavailable` if no Sentinel knows a primary that is up."""
         client, primary = await self._newest()
         with as_unavailable(self._shown):
             replicas = await client.sentinel_slaves(self._name)
-        good = frozenset((str(one["ip"]), int(one["port"])) for one in replicas if _is_usable(one))
-        return good or frozenset({primary})
+        up = [one for one in replicas if not (one["is_sdown"] or one["is_odown"] or one["is_disconnected"])]
+        # A replica whose link is down serves what it heard last, which may be long ago.
+        linked = [one for one in up if one.get("master-link-status") == "ok"]
+        unled = [one for one in up if one.get("role-reported") == "master"]
+        return Servers(primary, _addresses(up), _addresses(unled), bool(replicas), _addresses(linked))
 
     async def close(self) -> None:
         """Closes the connections to the Sentinels."""
@@ -82,6 +97,10 @@ class Sentinels:
         return int(found["config-epoch"]), client, (str(found["ip"]), int(found["port"]))
 
 
+def _addresses(replicas: Iterable[dict[str, Any]]) -> frozenset[Address]:
+    return frozenset((str(one["ip"]), int(one["port"])) for one in replicas)
+
+
 def choose(addresses: Iterable[Address]) -> Address:
     """One of ``addresses`` at random, so that readers spread over the replicas."""
     return random.choice(sorted(addresses))  # noqa: S311 no secret
@@ -91,9 +110,3 @@ async def _end(tasks: Iterable[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _is_usable(replica: dict[str, Any]) -> bool:
-    # A replica whose link is down serves what it heard last, which may be long ago.
-    is_up = not (replica["is_sdown"] or replica["is_odown"] or replica["is_disconnected"])
-    return is_up and replica.get("master-link-status") == "ok"

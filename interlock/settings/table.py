@@ -132,11 +132,12 @@ class Settings:
     )
     redis_wait: int = field(
         metadata=_setting(
-            "N",
-            values.parse_count,
+            "N|all",
+            values.parse_wait,
             "0",
-            "How many replicas must confirm a write before it counts as made, so that a failover does not lose it; each"
-            " write takes a round trip to them longer, and fails where they are away.",
+            "How many replicas must confirm a write before it counts as made; 'all' for those that the Sentinels hold"
+            " to be up, so that no failover loses it. Each write takes a round trip to them longer, and fails if they"
+            " are away.",
             programs=(UP, ADMIN, AGENT),
         )
     )

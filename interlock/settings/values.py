@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from resolver.forward.upstream import BadUpstream, Routes
 from store.client import check_readable
+from store.options import ALL
 from support.endpoints import Endpoint
 from zones.addresses import Platform, parse_network
 from zones.names import EnvironmentId, Name, check_environment_id, check_host_id, check_region
@@ -247,10 +248,12 @@ def parse_switch(text: str) -> bool:
     raise ValueError(f"{text!r} is neither true nor false")
 
 
-def parse_count(text: str) -> int:
-    """A number of things: 0 or more."""
+def parse_wait(text: str) -> int:
+    """A number of replicas, or ``all``."""
+    if text == "all":
+        return ALL
     if not re.fullmatch(r"[0-9]{1,4}", text):
-        raise ValueError(f"{text!r} is not a number from 0 to 9999")
+        raise ValueError(f"{text!r} is not a number from 0 to 9999, nor 'all'")
     return int(text)
 
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 
 import pytest
 
+from admin.http.limits import Limits
+from store import store as store_module
 from store import writer as writing
 from store.environments import EnvironmentStore
 from store.errors import RevisionConflict
 from store.store import Store
 from tests.admin.api import Api, E
+from tests.store.servers import opened
+from tests.waiting import scaled
 from zones.model import Environment
 
 WRITERS = 50
+CLIENTS = 500
 
 
 async def test_fifty_writers_on_two_processes_and_no_lost_update(store: Store) -> None:
@@ -71,6 +77,22 @@ async def test_no_network_is_free(api: Api, monkeypatch: pytest.MonkeyPatch) -> 
     assert "fd12:0:7::/48" in refused.body["detail"]
     assert (await api.get("/v1/environments/staging")).status == 404
     assert api.counts.conflicts == writing.MAX_ATTEMPTS
+
+
+async def test_five_hundred_clients_at_once_and_none_is_refused(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Clients and server share one event loop here, in asyncio's debug mode: it may be late by seconds.
+    monkeypatch.setattr(store_module, "COMMAND_TIMEOUT", scaled(30))
+    prefix = f"test-{secrets.token_hex(6)}:"
+    async with opened(store_url, prefix) as store, Api(store, Limits(request_seconds=scaled(60))) as api:
+        await api.put(E, {})
+        answers = await asyncio.gather(*(api.put(f"{E}/services/s{n}", {}) for n in range(CLIENTS)))
+        shown = (await api.get(E)).body
+    assert {answer.status for answer in answers} == {201}
+    assert sorted(answer.body["revision"] for answer in answers) == list(range(2, CLIENTS + 2))
+    assert len(shown["services"]) == CLIENTS
+    assert api.counts.commits < CLIENTS / 5, "they are committed together"
 
 
 async def test_the_queue_of_an_environment_is_dropped_when_no_write_waits(api: Api) -> None:

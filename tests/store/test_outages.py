@@ -18,7 +18,7 @@ from store import connection as connection_module
 from store import store as store_module
 from store.errors import StoreError, TooManyWaiting, Unavailable, Unreplicated, WrongKey
 from store.keys import ALL_HOSTS
-from store.options import StoreOptions
+from store.options import ALL, StoreOptions
 from store.store import Store
 from store.tokens import Token
 from tests import worlds
@@ -462,6 +462,42 @@ async def test_replicas_are_read_where_told_to(start_server: StartServer, sentin
             assert (await reader.environments.read(PRODUCTION))[0] == 1
     finally:
         sentinel.kill()
+
+
+async def test_a_write_waits_for_all_replicas_that_are_up(
+    start_server: StartServer, sentinel_binary: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "REPLICATION_TIMEOUT", 0.2)
+    primary = await start_server("--repl-diskless-sync-delay", "0", tcp=True, binary=sentinel_binary)
+    replica = await start_server("--replicaof", f"127.0.0.1 {primary.port}", tcp=True, binary=sentinel_binary)
+    configuration = tmp_path / "sentinel.conf"
+    configuration.write_text(
+        f"sentinel monitor main 127.0.0.1 {primary.port} 1\nsentinel down-after-milliseconds main 300\n"
+    )
+    sentinel = await start_sentinel(sentinel_binary, str(configuration), tmp_path / "sentinel")
+    try:
+        await sentinel_knows(sentinel, replicas=1)
+        async with opened(f"sentinel://127.0.0.1:{sentinel.port}/main", options=StoreOptions(wait=ALL)) as store:
+            environment = build("production", 1)
+            await store.environments.commit(environment, 0)
+            # As when Sentinel has promoted it: it is a replica no more, though nobody has told of another primary.
+            async with redis_of(replica.url) as redis:
+                await redis.execute_command("REPLICAOF", "NO", "ONE")
+            with pytest.raises(Unreplicated, match="0 of 1 replicas"):
+                await store.environments.commit(toggled(environment), 1)
+            replica.kill()
+            await sentinel_knows(sentinel, replicas=0)
+            await asyncio.sleep(connection_module.VERIFY_EVERY)  # it asks the Sentinels once in this time
+            await store.ping()
+            with pytest.raises(Unreplicated, match="0 of 1 replicas"):  # one at least
+                await store.environments.commit(toggled(toggled(environment)), 2)
+    finally:
+        sentinel.kill()
+
+
+async def test_only_sentinels_know_all_replicas() -> None:
+    with pytest.raises(ValueError, match="names no Sentinels"):
+        Store("redis://localhost", options=StoreOptions(wait=ALL))
 
 
 async def failure(call: Awaitable[None]) -> BaseException | None:

@@ -142,7 +142,7 @@ BAD_VALUES = [
     ("redis_ca", "~no-such-user-here/x", "home directory"),
     ("redis_replicas", "some", "neither true nor false"),
     ("redis_wait", "-1", "is not a number from 0"),
-    ("redis_wait", "all", "is not a number from 0"),
+    ("redis_wait", "most", "is not a number from 0"),
     ("redis_prefix", "", "is empty"),
     ("redis_prefix", "a b", "white space"),
     ("bind", "::1/128", "is not PREFIX=ENVIRONMENT"),
