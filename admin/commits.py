@@ -13,6 +13,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv6Network
 
 from aiohttp import web
 from msgspec.structs import replace
@@ -22,6 +23,7 @@ from admin.http.context import CONTEXT, ROUTE
 from admin.http.fields import ConfirmQuery
 from admin.http.inputs import read_query
 from admin.http.preconditions import read_preconditions
+from store.errors import Corrupt
 from zones import edits
 from zones.edits import Edit
 from zones.model import Environment
@@ -84,23 +86,35 @@ async def commit_edits(
     return Committed(written.after, created=written.before is None or not exists(written.before))
 
 
-async def commit_environment(request: web.Request, wanted: Sequence[Edit]) -> Committed:
+async def commit_environment(
+    request: web.Request, wanted: Sequence[Edit], *, replace_damaged: bool = False
+) -> Committed:
     """Creates the environment in the path of ``request`` if it does not exist, and applies the edits ``wanted`` to it.
 
-    Raises as `commit_edits` does, and `store.errors.NetworkTaken` if no attempt found a free network.
+    With ``replace_damaged``, one that is damaged in the store is replaced by an empty one. Raises as `commit_edits`
+    does, and `store.errors.NetworkTaken` if no attempt found a free network.
     """
     id_, preconditions, context = environment_in(request), read_preconditions(request.headers), request.app[CONTEXT]
     now = await context.store.clock.milliseconds()
 
     def change(revision: int, environment: Environment | None) -> Environment:
         preconditions.check(environment, environment is not None)
-        if environment is not None:
-            return edits.apply(environment, wanted, now)
-        network = context.platform.environment_network(secrets.randbelow((1 << NETWORK_BITS) - 1) + 1)
-        new = Environment(id=id_, network=network, revision=revision + 1)
-        return replace(edits.apply(new, wanted, now), revision=revision + 1)
+        return make(revision + 1) if environment is None else edits.apply(environment, wanted, now)
 
-    written = await context.writer.change(id_, change)
+    def make(revision: int, network: IPv6Network | None = None) -> Environment:
+        drawn = context.platform.environment_network(secrets.randbelow((1 << NETWORK_BITS) - 1) + 1)
+        new = Environment(id=id_, network=network or drawn, revision=revision)
+        return replace(edits.apply(new, wanted, now), revision=revision)
+
+    try:
+        written = await context.writer.change(id_, change)
+    except Corrupt:
+        if not replace_damaged:
+            raise
+        preconditions.check_damaged()
+        if made := await context.writer.replace_damaged(id_, make):
+            return Committed(made, created=False)
+        written = await context.writer.change(id_, change)  # somebody has mended it just now
     return Committed(written.after, created=written.before is None)
 
 
@@ -110,7 +124,14 @@ async def commit_deletion(request: web.Request) -> int:
     Raises `zones.errors.Missing`, `admin.errors.Malformed` and `admin.errors.PreconditionFailed`.
     """
     id_, preconditions = environment_in(request), read_preconditions(request.headers)
-    return await request.app[CONTEXT].writer.delete(id_, lambda found: preconditions.check(found, exists=True))
+
+    def check(environment: Environment | None) -> None:
+        if environment is None:
+            preconditions.check_damaged()
+        else:
+            preconditions.check(environment, exists=True)
+
+    return await request.app[CONTEXT].writer.delete(id_, check)
 
 
 def _is_confirmed(request: web.Request) -> bool:

@@ -46,7 +46,7 @@ GUARD = "/v1/guard"
 
 INSIDE, ROOT = Access.INSIDE, Access.ROOT
 # The statuses with which routes refuse.
-READ = frozenset({304, 404})  # 304: of what is inside of an environment, which has an entity tag
+READ = frozenset({304, 404, 409})  # 304: of what is inside of an environment, which has an entity tag; 409: damaged
 MISSING = frozenset({404})
 WRITE = frozenset({404, 409, 412})
 CONFLICT = frozenset({404, 409})
@@ -84,7 +84,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "PUT", ENVIRONMENT, environments.put_environment, "Create or change an environment", ROOT,
         {200: environments.EnvironmentSummary, 201: environments.EnvironmentSummary}, body=environments.EnvironmentBody,
-        refusals=frozenset({409, 412}),
+        query=environments.ReplaceQuery, refusals=frozenset({409, 412}),
     ),
     Route(
         "GET", ENVIRONMENT, environments.get_environment, "Show an environment and all that is in it", INSIDE,
@@ -170,7 +170,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "GET", REVISION, revisions.get_revision, "Show which hosts have a revision", INSIDE,
-        {200: revisions.RevisionView}, refusals=MISSING,
+        {200: revisions.RevisionView}, refusals=CONFLICT,
     ),
     Route(
         "POST", TOKENS, tokens.post_token, "Make a token for an environment", ROOT,
@@ -178,11 +178,11 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "GET", TOKENS, tokens.list_tokens, "List the tokens of an environment", ROOT,
-        {200: tokens.TokenList}, refusals=MISSING,
+        {200: tokens.TokenList}, refusals=CONFLICT,
     ),
     Route(
         "DELETE", TOKENS + "/{token_id}", tokens.delete_token, "Revoke a token", ROOT,
-        {204: None}, refusals=MISSING,
+        {204: None}, refusals=CONFLICT,
     ),
     Route(
         "GET", HOSTS, hosts.list_hosts, "List hosts", ROOT,
@@ -209,6 +209,6 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "GET", "/v1/explain", explain.get_explanation, "Explain what a name is answered with", Access.ANY,
-        {200: explain.Explanation}, query=explain.ExplainQuery, refusals=MISSING,
+        {200: explain.Explanation}, query=explain.ExplainQuery, refusals=CONFLICT,
     ),
 )  # fmt: skip

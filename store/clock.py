@@ -67,12 +67,10 @@ class StoreClock:
 
     async def read(self) -> None:
         """Reads the store's clock, and logs it where this machine's has come to differ. Raises `Unavailable`."""
-        asked = self._monotonic()
         async with self._connection.client() as redis:
             seconds, microseconds = await redis.time()
-        answered = self._monotonic()
-        # The server's clock was read at some moment in between; a command takes two seconds at most.
-        self._store_time, self._read_at = seconds + microseconds / 1_000_000, (asked + answered) / 2
+        # It was read a moment before, so this time is behind the store's by as much; it never is ahead.
+        self._store_time, self._read_at = seconds + microseconds / 1_000_000, self._monotonic()
         self._note_skew()
 
     def _note_skew(self) -> None:

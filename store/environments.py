@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
-from ipaddress import IPv6Network
 
 from store.changes import CHANGES_KEPT
 from store.client import Script
 from store.connection import Connection
-from store.errors import Corrupt, NetworkTaken, Refused, RevisionConflict, Unavailable, Unreplicated
-from store.index import DELETED, IndexEntry, decode_entry, join_hosts
+from store.errors import NetworkTaken, Refused, RevisionConflict, Unavailable, Unreplicated
+from store.index import DELETED, IndexEntry, decode_entry, join_hosts, read_number
 from store.leases import Lease, not_held
 from store.scripts import read_script
+from store.stored import MAX_DOCUMENT, Stored
 from zones import document
+from zones.errors import Conflict
 from zones.hosts import hosts_of
 from zones.model import Environment
 from zones.names import EnvironmentId
@@ -27,6 +28,8 @@ COMMIT_SCRIPT = Script(
     )
 )
 READ_SCRIPT = Script(read_script("read_environments"))
+
+KEPT_ASIDE = 7 * 86_400  # seconds for which a damaged document is kept that was replaced: until somebody has looked
 
 
 class EnvironmentStore:
@@ -43,18 +46,19 @@ class EnvironmentStore:
         # An id that is no text is none of ours. Its replacement here names no document, so nothing is served for it.
         return {EnvironmentId(id_.decode(errors="replace")): decode_entry(value) for id_, value in fields.items()}
 
-    async def documents(
-        self, ids: Iterable[EnvironmentId]
-    ) -> dict[EnvironmentId, tuple[IndexEntry | None, bytes | None]]:
-        """The index entry and the document of each of ``ids``, all as of one moment; None for each that is missing."""
+    async def stored(self, ids: Iterable[EnvironmentId], most: int = MAX_DOCUMENT) -> dict[EnvironmentId, Stored]:
+        """What the store holds of each of ``ids``, all as of one moment; of a document above ``most`` octets its size.
+
+        A document of more than `MAX_DOCUMENT` octets is never read.
+        """
         wanted = list(ids)
         if not wanted:
             return {}
         keys = [self._keys.environments, *map(self._keys.environment, wanted)]
-        entries, documents = await self._connection.read(READ_SCRIPT, keys, wanted)
+        lines, sizes, documents = await self._connection.read(READ_SCRIPT, keys, [min(most, MAX_DOCUMENT), *wanted])
         return {
-            id_: (decode_entry(entry) if entry else None, read)
-            for id_, entry, read in zip(wanted, entries, documents, strict=True)
+            id_: Stored.of(id_, line, size, written)
+            for id_, line, size, written in zip(wanted, lines, sizes, documents, strict=True)
         }
 
     async def read(self, id_: EnvironmentId) -> tuple[int, Environment | None]:
@@ -62,14 +66,19 @@ class EnvironmentStore:
 
         Raises `Corrupt`.
         """
-        entry, read = (await self.documents([id_]))[id_]
-        if read is None:
-            return (entry.revision if entry else 0), None
-        try:
-            environment = document.decode(read)
-        except ValueError as error:
-            raise Corrupt(f"{self._keys.environment(id_)}: {error}") from error
-        return environment.revision, environment
+        stored = (await self.stored([id_]))[id_]
+        environment = stored.decode()
+        return (stored.entry.revision if stored.entry else 0), environment
+
+    async def networks(self) -> dict[str, str]:
+        """Network → the environment that it belongs to, which may have been deleted since."""
+        async with self._connection.client() as redis:
+            fields = await redis.hgetall(self._keys.networks)
+        return {network.decode(errors="replace"): id_.decode(errors="replace") for network, id_ in fields.items()}
+
+    async def networks_of(self, id_: EnvironmentId) -> list[str]:
+        """The networks that belong to ``id_``: one for each time that it was created."""
+        return [network for network, owner in (await self.networks()).items() if owner == id_]
 
     async def commit(self, environment: Environment, expected: int, lease: Lease | None = None) -> None:
         """Makes ``environment`` the newest revision, if the newest so far is ``expected`` (0: it never existed).
@@ -77,9 +86,9 @@ class EnvironmentStore:
         An agent commits with its ``lease``. Raises `RevisionConflict`, `NetworkTaken`, and `LeaseNotHeld` unless the
         lease is held.
         """
-        written = document.encode(environment)
+        written = _encode(environment)
         entry = IndexEntry(environment.revision, document.digest(written), hosts_of(environment))
-        await self._write(environment.id, environment.network, expected, entry, written, lease)
+        await self._write(environment.id, str(environment.network), expected, entry, written, lease)
 
     async def delete(self, environment: Environment) -> int:
         """Deletes ``environment``, if it is still at its revision, and returns the revision of the deletion.
@@ -87,17 +96,30 @@ class EnvironmentStore:
         Raises `RevisionConflict`.
         """
         entry = IndexEntry(environment.revision + 1, None)
-        await self._write(environment.id, environment.network, environment.revision, entry, b"")
+        await self._write(environment.id, str(environment.network), environment.revision, entry, b"")
         return entry.revision
+
+    async def overwrite(self, found: Stored, environment: Environment | None, revision: int) -> None:
+        """Makes ``environment`` what ``found`` is to be, which is damaged; None deletes it, with ``revision``.
+
+        The document that was there is kept aside for `KEPT_ASIDE` seconds. Raises `RevisionConflict` if the line in the
+        index is not what was found any more, and `NetworkTaken`.
+        """
+        written = b"" if environment is None else _encode(environment)
+        hosts = frozenset[str]() if environment is None else hosts_of(environment)
+        network = "" if environment is None else str(environment.network)
+        entry = IndexEntry(revision, document.digest(written) if written else None, hosts)
+        await self._write(found.id, network, 0, entry, written, found=found)
 
     async def _write(
         self,
         id_: EnvironmentId,
-        network: IPv6Network,
+        network: str,
         expected: int,
         entry: IndexEntry,
         written: bytes,
         lease: Lease | None = None,
+        found: Stored | None = None,
     ) -> None:
         keys, digest, hosts = self._keys, entry.digest or DELETED, join_hosts(entry.hosts or ())
         epoch = secrets.token_hex(8)
@@ -112,18 +134,21 @@ class EnvironmentStore:
                     keys.changes,
                     keys.acks(id_),
                     keys.lease(lease.host if lease else ""),
+                    keys.aside(id_),
                 ],
                 [
                     id_,
                     expected,
                     entry.revision,
                     digest,
-                    str(network),
+                    network,
                     written,
                     hosts,
                     epoch,
                     CHANGES_KEPT,
                     lease.incarnation if lease else "",
+                    b"" if found is None else b"=" + (found.line or b""),
+                    KEPT_ASIDE,
                 ],
             )
         except (Refused, Unreplicated):
@@ -137,7 +162,7 @@ class EnvironmentStore:
             case b"lease":
                 raise not_held(lease)
             case b"revision":
-                raise RevisionConflict(id_, expected, int(detail))
+                raise RevisionConflict(id_, expected, read_number(detail) or 0)
             case b"network":
                 raise NetworkTaken(f"the network {network} belongs or belonged to {detail.decode()!r}")
 
@@ -145,3 +170,13 @@ class EnvironmentStore:
         async with self._connection.client() as redis:
             found = await redis.hget(self._keys.environments, id_)
         return found is not None and decode_entry(found) == entry
+
+
+def _encode(environment: Environment) -> bytes:
+    written = document.encode(environment)
+    if len(written) > MAX_DOCUMENT:
+        raise Conflict(
+            f"environment {environment.id!r} would have a document of {len(written)} octets, and {MAX_DOCUMENT} are the"
+            " most: delete what is not used, or share it out over several environments"
+        )
+    return written

@@ -69,5 +69,8 @@ class Keys:
     def environment(self, id_: str) -> str:
         return f"{self.prefix}environment:{id_}"
 
+    def aside(self, key: str) -> str:
+        return f"{self.prefix}damaged:{key}"
+
     def acks(self, id_: str) -> str:
         return f"{self.prefix}acks:{id_}"

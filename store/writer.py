@@ -21,8 +21,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from store.errors import NetworkTaken, RevisionConflict, TooManyWaiting
+from store import mending
+from store.errors import Corrupt, NetworkTaken, RevisionConflict, TooManyWaiting
 from store.leases import Lease
+from store.mending import NewEnvironment
 from store.store import Store
 from zones import edits
 from zones.edits import Edit, must_exist
@@ -86,7 +88,7 @@ class _Change:
 class _Deletion:
     """A deletion that waits for its turn, and the one who waits for it."""
 
-    check: Callable[[Environment], object]
+    check: Callable[[Environment | None], object]
     outcome: asyncio.Future[int] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
@@ -123,14 +125,28 @@ class Writer:
         self._wait(id_, waiting)
         return await waiting.outcome
 
-    async def delete(self, id_: EnvironmentId, check: Callable[[Environment], object]) -> int:
+    async def delete(self, id_: EnvironmentId, check: Callable[[Environment | None], object]) -> int:
         """Deletes the environment ``id_`` and all its tokens; returns the revision of the deletion.
 
-        ``check`` is called with the environment before; what it raises ends the write. Raises `Missing`.
+        ``check`` is called with the environment before, or None if that is damaged in the store; what it raises ends
+        the write. Raises `Missing`.
         """
         waiting = _Deletion(check)
         self._wait(id_, waiting)
         return await waiting.outcome
+
+    async def replace_damaged(self, id_: EnvironmentId, make: NewEnvironment) -> Environment | None:
+        """Replaces the environment ``id_``, which is damaged in the store; None if it is not any more.
+
+        Raises `NetworkTaken` if the network of each attempt belonged to another environment.
+        """
+
+        async def attempt() -> Environment | None:
+            environment = await mending.replace(self._store, id_, make)
+            self.counts.commits += environment is not None
+            return environment
+
+        return await self._attempt(attempt)
 
     def _wait(self, id_: EnvironmentId, item: _Change | _Deletion) -> None:
         if id_ not in self._waiting:
@@ -196,10 +212,18 @@ class Writer:
 
     async def _delete(self, id_: EnvironmentId, deletion: _Deletion) -> None:
         async def attempt() -> int:
-            _, before = await self._store.environments.read(id_)
-            environment = must_exist(id_, before)
-            deletion.check(environment)
-            revision = await self._store.environments.delete(environment)
+            try:
+                _, before = await self._store.environments.read(id_)
+            except Corrupt:
+                deletion.check(None)
+                removed = await mending.remove(self._store, id_)
+                if removed is None:
+                    raise RevisionConflict(id_, 0, 0) from None  # somebody has mended it just now
+                revision = removed
+            else:
+                environment = must_exist(id_, before)
+                deletion.check(environment)
+                revision = await self._store.environments.delete(environment)
             self.counts.commits += 1
             await self._remove_tokens(id_)
             return revision

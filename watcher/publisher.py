@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, KeysView
 from dataclasses import dataclass, field
 from ipaddress import IPv6Network
 from typing import Protocol
@@ -105,7 +105,7 @@ class ServedZones:
     _renamed: set[EnvironmentId] = field(default_factory=set)  # those with a service that has former names
 
     @property
-    def environments(self) -> Iterable[EnvironmentId]:
+    def environments(self) -> KeysView[EnvironmentId]:
         """The environments that are served."""
         return self._served.keys()
 

@@ -32,6 +32,8 @@ from store.errors import Unavailable
 from store.hosts import Hosts
 from store.index import DELETED, IndexEntry
 from store.store import Store
+from store.stored import Stored
+from watcher.damage import SAMPLE_OCTETS, BadDocuments, Sample
 from watcher.guard import (
     ALL_KINDS,
     BACK,
@@ -50,7 +52,6 @@ from watcher.keeper import SOON, SnapshotKeeper, restore, restore_one
 from watcher.publisher import SLICE, Publisher, ServedZones, WatcherCounts
 from watcher.rollback import describe_rollback
 from watcher.snapshot import Contents, Snapshot
-from zones import document
 from zones.addresses import Platform
 from zones.hosts import hosts_of
 from zones.names import EnvironmentId
@@ -112,6 +113,8 @@ class Watcher:
     _rolled_back_from: Position | None = None  # what was applied when the last rollback was reported
     _is_restored: bool = False  # whether all that a snapshot holds is served
     _is_answering: bool = False  # whether the store has answered once
+    _sample: Sample = field(default_factory=Sample)
+    _bad: BadDocuments = field(default_factory=BadDocuments)
     _must_compare: bool = False  # whether a step has found something that only a comparison can judge
     _last_good: Snapshot | None = None  # until the first load has ended: what was served before this start
     _reason: str = ""  # why the last attempt failed; logged once, not with every attempt
@@ -234,6 +237,8 @@ class Watcher:
         for kind in {Kind.DATA_SET, *opened}:
             self.guard.release(kind, _why_released(is_confirmed, opened))
         repaired = int(await self._read_hosts(opened=opened)) + await self._repair(index, different, opened)
+        if self._is_loaded:
+            await self._verify_some()
         self._take_position(position)
         self._note_contact()
         if is_confirmed and self.on_confirmed:
@@ -361,8 +366,28 @@ class Watcher:
                 held |= {id_}
         found = different - held - self.quarantined.keys()
         older = {id_ for id_ in different if self._is_older(id_, index.get(id_))}
-        await self._read((different | self.quarantined.keys()) - held, (gone | older) - held, opened)
+        unchanged = await self._unchanged_bad()
+        await self._read((different | self.quarantined.keys()) - held - unchanged, (gone | older) - held, opened)
         return len(found)
+
+    async def _unchanged_bad(self) -> set[EnvironmentId]:
+        """The environments whose documents are large, bad, and as they were when they were read last."""
+        found = await self.store.environments.stored(self._bad.environments, most=0)
+        return {id_ for id_, stored in found.items() if self._bad.is_unchanged(stored)}
+
+    async def _verify_some(self) -> None:
+        """Looks at some environments that are served, for nobody announces a document that is changed by hand.
+
+        What was committed while it looks is left to the change that announces it.
+        """
+        octets = 0
+        for some in self._sample.steps(self._served.environments):
+            found = await self.store.environments.stored(id_ for id_ in some if id_ not in self.quarantined)
+            damaged = {id_: stored for id_, stored in found.items() if stored.damage}
+            await self._apply_all(damaged, frozenset(), frozenset())
+            octets += sum(max(stored.size, 0) for stored in found.values())
+            if octets > SAMPLE_OCTETS:
+                break
 
     def _hold_environments(self, ids: Iterable[EnvironmentId], *, only: bool = False) -> None:
         hold = self.guard.hold if only else self.guard.hold_also
@@ -435,17 +460,17 @@ class Watcher:
         while waiting:
             some = [waiting.pop() for _ in range(min(batch, len(waiting)))]
             read = await self._documents(some, announced)
-            octets = sum(len(one or b"") for _, one in read.values())
+            octets = sum(len(one.written or b"") for one in read.values())
             batch = max(1, min(READ_MOST, READ_OCTETS * len(some) // max(octets, 1)))
             await self._apply_all(read, judged, opened)
 
     async def _documents(
         self, ids: list[EnvironmentId], announced: Mapping[EnvironmentId, Change]
-    ) -> dict[EnvironmentId, tuple[IndexEntry | None, bytes | None]]:
+    ) -> dict[EnvironmentId, Stored]:
         """The index entries and documents of ``ids``, which are at least as new as the changes in ``announced``."""
         for attempt in range(STALE_ATTEMPTS):
-            read = await self.store.environments.documents(ids)
-            stale = [id_ for id_, (entry, _) in read.items() if _is_stale(entry, announced.get(id_))]
+            read = await self.store.environments.stored(ids)
+            stale = [id_ for id_, stored in read.items() if _is_stale(stored.entry, announced.get(id_))]
             if not stale:
                 return read
             self.counts.stale_reads += 1
@@ -456,30 +481,35 @@ class Watcher:
 
     async def _apply_all(
         self,
-        read: Mapping[EnvironmentId, tuple[IndexEntry | None, bytes | None]],
+        read: Mapping[EnvironmentId, Stored],
         judged: AbstractSet[EnvironmentId],
         opened: frozenset[Kind],
     ) -> None:
         started = time.monotonic()
-        for id_, (entry, found) in read.items():
+        for id_, stored in read.items():
+            entry = stored.entry
             is_judged = id_ in judged or Kind.ENVIRONMENTS in opened
             if not is_judged and (self._is_withdrawal(id_, entry) or self._is_older(id_, entry)):
                 self._must_compare = True  # it has vanished after this step began: a comparison weighs all of that
-            elif entry is None or not self._may_have_member_here(entry.hosts):
+            elif entry is None or entry.digest is None or not self._may_have_member_here(entry.hosts):
                 self._withdraw(id_)
-            elif found is not None:
-                await self._apply(id_, found, opened)
-            elif entry.digest is not None:
-                self._served.quarantine(id_, "the document is gone, though the index says that there is one")
+            elif stored.written is None:
+                self._served.quarantine(id_, stored.damage)
                 await self._serve_last_good(id_)
             else:
-                self._withdraw(id_)
+                await self._apply(stored, stored.written, opened)
+            self._bad.note(stored, is_bad=id_ in self.quarantined)
             if time.monotonic() - started > SLICE:
                 await asyncio.sleep(0)
                 started = time.monotonic()
 
-    async def _apply(self, id_: EnvironmentId, read: bytes, opened: frozenset[Kind]) -> None:
-        digest = document.digest(read)
+    async def _apply(self, stored: Stored, read: bytes, opened: frozenset[Kind]) -> None:
+        id_, digest = stored.id, stored.digest
+        if stored.damage:
+            self._served.quarantine(id_, stored.damage)
+            await self._serve_last_good(id_)
+            if self._served.digest(id_) is not None:
+                return  # that came from one of our writers; only somebody who looks can tell whether this is better
         if self._served.confirm_served(id_, digest):
             self._let_go(id_)
             return
@@ -496,6 +526,8 @@ class Watcher:
         elif self._served.publish(zone, digest):
             self._foreign.pop(id_, None)
             self._let_go(id_)
+            if stored.damage:  # it is served for want of a better one
+                self._served.quarantine(id_, stored.damage)
 
     async def _lacking(self, zone: Zone) -> str:
         """What ``zone`` lacks of the one that is served, if that is too much, and nobody has asked for it."""

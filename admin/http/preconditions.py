@@ -51,6 +51,15 @@ class Preconditions:
                 " takes an ETag as it was given, not a revision): read it again and decide anew"
             )
 
+    def check_damaged(self) -> None:
+        """Raises `PreconditionFailed` unless all demands are met by an environment that is damaged in the store."""
+        if self.create_only:
+            raise PreconditionFailed("it exists already, and 'If-None-Match: *' is to create only: leave it out")
+        if self.if_match not in (None, ANY):
+            raise PreconditionFailed(
+                "the environment is damaged in the store, so no ETag in If-Match can be its: leave it out"
+            )
+
 
 def read_preconditions(headers: Mapping[str, str]) -> Preconditions:
     """The preconditions in ``headers`` of a write. Raises `Malformed` for one that cannot be read; none is ignored."""

@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import web
 
 from admin import errors
-from store.errors import NetworkTaken, RevisionConflict, Unavailable, WrongKey
+from store.errors import Corrupt, NetworkTaken, RevisionConflict, Unavailable, WrongKey
 from zones.errors import Conflict, Invalid, Missing, ZonesError
 
 MEDIA_TYPE = "application/problem+json"
@@ -66,6 +66,7 @@ KINDS: dict[type[Exception], Kind] = {
     errors.UnsupportedMediaType: Kind(415, "unsupported-media-type", "The body is not JSON"),
     errors.RateLimited: Kind(429, "rate-limited", "Too many requests"),
     # Nobody is at fault.
+    Corrupt: Kind(409, "damaged", "The environment is damaged in the store"),
     RevisionConflict: Kind(409, "busy", "Others write this environment at the same time"),
     NetworkTaken: Kind(409, "busy", "No free network was found"),
     # The server is at fault.
@@ -120,6 +121,12 @@ def _detail(request: web.Request, error: Exception) -> str:
             return f"send at most {request.client_max_size} octets; split a batch into several"
         case RevisionConflict() | NetworkTaken():
             return f"{error}, in each of several attempts: nothing was written, send the request again"
+        case Corrupt():
+            return (
+                f"{error}. Its last good document is served on where one is known. 'interlock store check' says how it"
+                " can be mended; PUT the environment with ?replace=damaged puts an empty one in its place, and DELETE"
+                " removes it"
+            )
         case WrongKey():
             return f"{error}; nothing was written, and names and addresses are served unchanged meanwhile"
         case Unavailable():

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from ipaddress import IPv6Network
+from typing import Annotated, Literal
 
 from aiohttp import web
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import asdict
 
 from admin.auth.actors import Tenant
@@ -18,8 +19,8 @@ from admin.http.replies import show, show_deleted
 from admin.resources.peers import PeerView, view_peers
 from admin.resources.records import RecordView, view_records
 from admin.resources.services import ServiceView, view_services
-from zones import document, edits
-from zones.errors import Invalid
+from store.errors import Corrupt
+from zones import edits
 from zones.model import Environment
 from zones.names import EnvironmentId
 
@@ -45,11 +46,19 @@ class EnvironmentView(EnvironmentSummary, frozen=True, kw_only=True, omit_defaul
 
 
 class EnvironmentPage(Struct, frozen=True):
-    """Environments by id. ``unreadable`` are those whose stored document breaks a rule; the others are unharmed."""
+    """Environments by id. ``unreadable`` are those that are damaged in the store; the others are unharmed."""
 
     environments: tuple[EnvironmentSummary, ...]
     unreadable: tuple[str, ...]
     next: str | None
+
+
+class ReplaceQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """What may be replaced."""
+
+    replace: Annotated[
+        Literal["damaged"] | None, Meta(description="put an empty environment in the place of one that is damaged")
+    ] = None
 
 
 class EnvironmentBody(Struct, frozen=True, forbid_unknown_fields=True):
@@ -70,8 +79,8 @@ class EnvironmentBody(Struct, frozen=True, forbid_unknown_fields=True):
 
 async def put_environment(request: web.Request) -> web.Response:
     """Create an environment or change it."""
-    body = await read_body(request, EnvironmentBody)
-    committed = await commit_environment(request, body.edits())
+    query, body = read_query(request, ReplaceQuery), await read_body(request, EnvironmentBody)
+    committed = await commit_environment(request, body.edits(), replace_damaged=query.replace is not None)
     environment = committed.environment
     return show(request, _summarize(environment), environment, created=committed.created)
 
@@ -104,13 +113,13 @@ async def list_environments(request: web.Request) -> web.Response:
     summaries: list[EnvironmentSummary] = []
     unreadable: list[str] = []
     for start in range(0, len(page), READ_AT_ONCE):
-        for id_, (_entry, read) in (await store.environments.documents(page[start : start + READ_AT_ONCE])).items():
-            # None: the environment was deleted after the index was read, so the list leaves it out.
-            if read is not None:
-                try:
-                    summaries.append(_summarize(document.decode(read)))
-                except Invalid:
-                    unreadable.append(id_)
+        for id_, stored in (await store.environments.stored(page[start : start + READ_AT_ONCE])).items():
+            try:
+                # None: the environment was deleted after the index was read, so the list leaves it out.
+                if environment := stored.decode():
+                    summaries.append(_summarize(environment))
+            except Corrupt:
+                unreadable.append(id_)
     return show(request, EnvironmentPage(tuple(summaries), tuple(unreadable), following))
 
 

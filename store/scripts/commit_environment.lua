@@ -1,10 +1,13 @@
 -- Writes one revision of one environment, or its deletion: all of it or nothing. Nothing else changes an environment.
 --
 -- KEYS  1 epoch  2 environments  3 environment:<id>  4 networks  5 changes  6 acks:<id>  7 lease:<host>
+--       8 damaged:<id>
 -- ARGV  1 id  2 expected revision (0: never existed)  3 new revision  4 digest  5 network  6 document ('' deletes)
 --       7 hosts with a member of it ('h1,h2', '-' for none)  8 epoch to set if there is none
 --       9 number of changes to keep
 --       10 the incarnation that must hold the lease of the host that commits ('' for a control plane, which needs none)
+--       11 for an environment that is damaged, '=' and the line that must be in the index; then 2 does not count
+--       12 seconds for which the damaged document is kept
 -- Returns {'ok', stream id} | {'lease', ''} | {'revision', actual} | {'network', owner}
 
 if ARGV[10] ~= '' and not holds_lease(KEYS[7], ARGV[10]) then
@@ -16,7 +19,8 @@ if wrong then
 end
 local entry = redis.call('HGET', KEYS[2], ARGV[1])
 local actual = entry and string.match(entry, '^%d+') or '0'
-if actual ~= ARGV[2] then
+local is_damaged = (ARGV[11] or '') ~= ''
+if is_damaged and ARGV[11] ~= '=' .. (entry or '') or not is_damaged and actual ~= ARGV[2] then
   return {'revision', actual}
 end
 
@@ -24,7 +28,7 @@ end
 -- route or cached answer can reach another environment.
 local owner = redis.call('HGET', KEYS[4], ARGV[5])
 local created = not entry or string.find(entry, ' deleted$')
-if owner and (owner ~= ARGV[1] or created) then
+if owner and (owner ~= ARGV[1] or created and not is_damaged) then
   return {'network', owner}
 end
 
@@ -41,8 +45,11 @@ for _, host in ipairs(hosts_before) do
 end
 
 -- From here on nothing is refused, and after the stream nothing can fail.
-local position = append_change(KEYS[5], ARGV[9], 'environment', ARGV[1], 'revision', ARGV[3], 'digest', ARGV[4],
-  'hosts', #concerned > 0 and table.concat(concerned, ',') or '-')
+local change = {'environment', ARGV[1], 'revision', ARGV[3], 'digest', ARGV[4]}
+if not is_damaged then  -- else nobody knows which hosts had a member before, and each host looks for itself
+  change[7], change[8] = 'hosts', #concerned > 0 and table.concat(concerned, ',') or '-'
+end
+local position = append_change(KEYS[5], ARGV[9], unpack(change))
 redis.call('SET', KEYS[1], ARGV[8], 'NX')
 drop_wrong_acks(KEYS[6])
 for _, host in ipairs(lost) do
@@ -50,6 +57,10 @@ for _, host in ipairs(lost) do
 end
 -- The revision of a deleted environment stays, so that an environment created again under the same id counts on from it.
 local written = ARGV[3] .. ' ' .. ARGV[4]
+if is_damaged and redis.call('EXISTS', KEYS[3]) == 1 then
+  redis.call('RENAME', KEYS[3], KEYS[8])
+  redis.call('EXPIRE', KEYS[8], ARGV[12])
+end
 if ARGV[6] == '' then
   redis.call('DEL', KEYS[3], KEYS[6])
 else

@@ -25,6 +25,7 @@ from resolver.client import ask
 from store.store import Store
 from tests.faults.writers import Writer, make_writers, summary, writing
 from tests.interlock.processes import DEADLINE, Running, get, interlock, started, stores_in, wait_until
+from tests.store.reading import documents
 from tests.store.servers import Server, StartServer, free_port
 from tests.waiting import until
 from zones import document
@@ -165,7 +166,7 @@ async def check_store(url: str) -> None:
     """Each line of the index is that of the document beside it."""
     store = Store(url)
     try:
-        found = await store.environments.documents([check_environment_id(id_) for id_ in ENVIRONMENTS])
+        found = await documents(store, [check_environment_id(id_) for id_ in ENVIRONMENTS])
         for id_, (entry, written) in found.items():
             assert entry is not None, id_
             assert written is not None, id_

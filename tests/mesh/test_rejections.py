@@ -154,7 +154,7 @@ def spoilt_document(mesh: Mesh, id_: str, spoil: Callable[[Any], str]) -> Iterat
         address = spoil(fields["services"])
         written = json.dumps(fields).encode()
         entry = IndexEntry(revision + 1, document.digest(written), hosts_of(before))
-        await store.environments._write(environment, before.network, revision, entry, written)
+        await store.environments._write(environment, str(before.network), revision, entry, written)
         return address, replace(before, revision=revision + 2)
 
     address, repaired = _do(mesh, spoil_it)

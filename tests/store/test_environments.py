@@ -9,10 +9,11 @@ import pytest
 from msgspec.structs import replace
 
 from store.changes import Change, Position
-from store.errors import Corrupt, NetworkTaken, RevisionConflict
+from store.errors import NetworkTaken, RevisionConflict
 from store.index import IndexEntry
 from store.store import Store
 from tests import worlds
+from tests.store.reading import documents
 from tests.store.servers import inside, opened
 from tests.worlds import PLATFORM, PRODUCTION, build, toggled
 from zones import document
@@ -41,7 +42,7 @@ async def test_an_empty_store_holds_nothing(store: Store) -> None:
     assert await store.changes.position() == Position(None, "0-0")
     assert await store.environments.index() == {}
     assert await store.environments.read(PRODUCTION) == (0, None)
-    assert await store.environments.documents([PRODUCTION]) == {PRODUCTION: (None, None)}
+    assert await documents(store, [PRODUCTION]) == {PRODUCTION: (None, None)}
     await store.ping()
 
 
@@ -52,7 +53,7 @@ async def test_a_committed_environment_is_read_back(store: Store) -> None:
     entry = IndexEntry(production.revision, document.digest(written), frozenset({"h1", "h2"}))
     assert await store.environments.read(PRODUCTION) == (production.revision, production)
     assert await store.environments.index() == {PRODUCTION: entry}
-    assert await store.environments.documents([PRODUCTION]) == {PRODUCTION: (entry, written)}
+    assert await documents(store, [PRODUCTION]) == {PRODUCTION: (entry, written)}
     position = await store.changes.position()
     assert position.epoch
     [change] = await store.changes.read_after("0-0")
@@ -76,11 +77,11 @@ async def test_a_commit_at_another_revision_than_the_newest_is_a_conflict(
     environment = replace(build("production", 1), revision=max(held, 1))
     if held:
         await store.environments.commit(environment, 0)
-    before = (await store.environments.documents([PRODUCTION]), await store.changes.position())
+    before = (await documents(store, [PRODUCTION]), await store.changes.position())
     with pytest.raises(RevisionConflict, match=f"is at revision {held}, not {expected}") as conflict:
         await store.environments.commit(replace(environment, revision=expected + 1), expected)
     assert (conflict.value.expected, conflict.value.actual) == (expected, held)
-    assert (await store.environments.documents([PRODUCTION]), await store.changes.position()) == before
+    assert (await documents(store, [PRODUCTION]), await store.changes.position()) == before
 
 
 async def test_fifty_writers_at_once_lose_no_update(store: Store) -> None:
@@ -127,7 +128,7 @@ async def test_no_reader_sees_part_of_a_commit(store: Store, store_url: str) -> 
     async def read() -> None:
         async with opened(store_url, store.connection.keys.prefix) as other:
             while not done.is_set():
-                for id_, (entry, written) in (await other.environments.documents(both)).items():
+                for id_, (entry, written) in (await documents(other, both)).items():
                     told = IndexEntry(document.decode(written).revision, document.digest(written)) if written else None
                     live = entry if entry and entry.digest else None
                     if told != live:
@@ -154,18 +155,9 @@ async def test_no_reader_sees_part_of_a_commit(store: Store, store_url: str) -> 
 async def test_many_documents_are_read_at_once(store: Store) -> None:
     ids = [EnvironmentId(f"e{number}") for number in range(8)]
     await asyncio.gather(*(store.environments.commit(build(id_, number + 1), 0) for number, id_ in enumerate(ids)))
-    found = await store.environments.documents([*ids, EnvironmentId("none")])
+    found = await documents(store, [*ids, EnvironmentId("none")])
     assert [document.decode(written).id for _, written in found.values() if written] == ids
     assert found[EnvironmentId("none")] == (None, None)
-
-
-async def test_a_corrupt_document_is_named_by_its_key(store: Store, store_url: str) -> None:
-    await store.environments.commit(build("production", 1), 0)
-    async with inside(store, store_url) as (redis, keys):
-        for bad in (b"{}", b"\xff", b'{"id":"\xff"}'):
-            await redis.set(keys.environment(PRODUCTION), bad)
-            with pytest.raises(Corrupt, match="environment:production: not a document"):
-                await store.environments.read(PRODUCTION)
 
 
 async def test_two_prefixes_are_two_stores(store: Store, store_url: str) -> None:

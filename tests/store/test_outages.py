@@ -42,7 +42,7 @@ async def every_call(store: Store) -> list[BaseException | object]:
     token = Token("t", "*", "n", 1)
     calls = [
         store.ping(),
-        store.environments.index(), store.environments.documents([PRODUCTION]), store.environments.read(PRODUCTION),
+        store.environments.index(), store.environments.stored([PRODUCTION]), store.environments.read(PRODUCTION),
         store.environments.commit(environment, 0), store.environments.delete(environment),
         store.changes.position(), store.changes.read_after("0-0"),
         store.hosts.read(), store.hosts.register(host), store.hosts.forget("h1"),

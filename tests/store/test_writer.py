@@ -232,8 +232,8 @@ async def test_a_deletion_removes_the_tokens_of_the_environment(store: Store) ->
     await store.tokens.add("d1", own)
     await store.tokens.add("d2", others)
 
-    def refuse(environment: Environment) -> None:
-        raise Invalid(f"{environment.id} stays")
+    def refuse(environment: Environment | None) -> None:
+        raise Invalid(f"{environment.id if environment else 'nothing'} stays")
 
     writer = Writer(store)
     with pytest.raises(Invalid, match="production stays"):

@@ -11,6 +11,7 @@ from typing import Any
 from store.environments import COMMIT_SCRIPT
 from store.hosts import Hosts
 from store.store import Store
+from tests.store.reading import documents
 from tests.waiting import cancel, until
 from tests.worlds import PLATFORM
 from watcher.watcher import Watcher
@@ -99,7 +100,7 @@ async def following(
 async def served_documents(store: Store) -> dict[EnvironmentId, bytes]:
     """The documents that a watcher of ``store`` should serve."""
     index = await store.environments.index()
-    read = await store.environments.documents(index) if index else {}
+    read = await documents(store, index) if index else {}
     return {id_: written for id_, (_entry, written) in read.items() if written is not None}
 
 
@@ -119,5 +120,5 @@ def commit_arguments(
     keys = store.connection.keys
     return (
         [keys.epoch, keys.environments, keys.environment(id_), keys.networks, keys.changes, keys.acks(id_)],
-        [id_, revision - 1, revision, document.digest(written), network, written, hosts, "epoch", 1000, ""],
+        [id_, revision - 1, revision, document.digest(written), network, written, hosts, "epoch", 1000, "", ""],
     )

@@ -17,6 +17,7 @@ from store.changes import Position
 from store.guard import Confirmation
 from store.hosts import Hosts
 from store.store import Store
+from tests.store.reading import documents
 from tests.store.servers import Proxy, StartServer, inside, opened, redis_of
 from tests.waiting import until
 from tests.watcher.harness import Recorder, commit_raw, following
@@ -356,6 +357,7 @@ async def test_a_document_that_lacks_most_names_is_held_unless_it_was_asked_for(
         staging = toggled(staging)
         await store.environments.commit(staging, staging.revision - 1)
         await until(lambda: recorder.holds(before, staging))
+        await one_more_comparison(watcher)
         counted = (watcher.counts.published, watcher.counts.repaired)
         await one_more_comparison(watcher)
         assert (watcher.counts.published, watcher.counts.repaired) == counted
@@ -468,14 +470,14 @@ async def test_whatever_is_lost_and_comes_back_nothing_is_withdrawn_that_was_not
 
 async def _commit_one(store: Store, chance: random.Random) -> None:
     id_ = EnvironmentId(f"e{chance.randrange(5)}")
-    entry, written = (await store.environments.documents([id_]))[id_]
+    entry, written = (await documents(store, [id_]))[id_]
     if entry and written and entry.revision == document.decode(written).revision:
         await store.environments.commit(toggled(document.decode(written)), entry.revision)
 
 
 async def _delete_one(store: Store, recorder: Recorder) -> set[str]:
     index = await store.environments.index()
-    for id_, (entry, written) in (await store.environments.documents(index)).items():
+    for id_, (entry, written) in (await documents(store, index)).items():
         if entry and written and id_ in recorder.zones and entry.revision == document.decode(written).revision:
             await store.environments.delete(document.decode(written))
             return {id_}

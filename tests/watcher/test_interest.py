@@ -12,13 +12,14 @@ from store.changes import Change, ChangeStream
 from store.connection import Connection
 from store.environments import EnvironmentStore
 from store.hosts import Hosts
-from store.index import IndexEntry
 from store.store import Store
+from store.stored import MAX_DOCUMENT, Stored
 from tests import worlds
 from tests.store.servers import StartServer, inside, opened
 from tests.waiting import until
 from tests.watcher.harness import commit_raw, following
 from tests.worlds import NOW, PRODUCTION, STAGING, build_on, make_host
+from watcher.damage import Sample
 from watcher.watcher import Watcher
 from zones import document
 from zones.edits import DeleteInstance, DeletePeer, Edit, PutInstance, PutPeer, SetEnabled, apply
@@ -37,17 +38,21 @@ class CountingStore(Store):
         self.environments = CountingEnvironments(self.connection, self.read)
 
 
+@pytest.fixture(autouse=True)
+def unsampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No sample of what is served is read, so that what else is read can be counted."""
+    monkeypatch.setattr(Sample, "steps", lambda *_: iter(()))
+
+
 class CountingEnvironments(EnvironmentStore):
     def __init__(self, connection: Connection, read: list[EnvironmentId]) -> None:
         super().__init__(connection)
         self._read = read
 
-    async def documents(
-        self, ids: Iterable[EnvironmentId]
-    ) -> dict[EnvironmentId, tuple[IndexEntry | None, bytes | None]]:
+    async def stored(self, ids: Iterable[EnvironmentId], most: int = MAX_DOCUMENT) -> dict[EnvironmentId, Stored]:
         wanted = list(ids)
         self._read += wanted
-        return await super().documents(wanted)
+        return await super().stored(wanted, most)
 
 
 async def change(store: Store, environment: Environment, *edits: Edit) -> Environment:

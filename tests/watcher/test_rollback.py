@@ -11,6 +11,7 @@ from store.changes import BEGINNING, Change, Position
 from store.environments import EnvironmentStore
 from store.index import IndexEntry
 from store.store import Store
+from store.stored import MAX_DOCUMENT
 from tests.store.servers import StartServer, opened, redis_of
 from tests.waiting import until
 from tests.watcher.harness import following
@@ -74,8 +75,10 @@ async def test_a_failover_that_loses_a_commit_is_reported_once(
             lost = await change(store, production)
             await until(lambda: recorder.holds(lost, staging))
             assert watcher.rolled_back == ""
-            for key, value in saved.items():
-                await redis.restore(key, 0, value, replace=True)
+            async with redis.pipeline(transaction=True) as pipe:
+                for key, value in saved.items():
+                    pipe.restore(key, 0, value, replace=True)
+                await pipe.execute()
             await until(lambda: watcher.counts.rollbacks)
             compared = watcher.counts.compared
             await until(lambda: watcher.counts.compared > compared + 2)
@@ -89,18 +92,18 @@ async def test_a_document_older_than_its_change_is_read_again(
     start_server: StartServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = await start_server()
-    original, older = EnvironmentStore.documents, 2
+    original, older = EnvironmentStore.stored, 2
     async with opened(server.url) as store:
         production, staging = await fill(store)
-        before = await store.environments.documents([PRODUCTION])
+        before = await store.environments.stored([PRODUCTION])
         async with following(store) as (watcher, recorder):
 
-            async def lag(self: EnvironmentStore, ids: list[Any]) -> Any:
+            async def lag(self: EnvironmentStore, ids: list[Any], most: int = MAX_DOCUMENT) -> Any:
                 nonlocal older
                 older -= 1
-                return before if older >= 0 else await original(self, ids)
+                return before if older >= 0 else await original(self, ids, most)
 
-            monkeypatch.setattr(EnvironmentStore, "documents", lag)
+            monkeypatch.setattr(EnvironmentStore, "stored", lag)
             production = await change(store, production)
             await until(lambda: recorder.holds(production, staging))
             assert watcher.counts.stale_reads == 2
@@ -112,21 +115,21 @@ async def test_a_server_that_stays_behind_its_changes_is_given_up(
 ) -> None:
     monkeypatch.setattr(watching, "STALE_PAUSE", 0)
     server = await start_server()
-    original = EnvironmentStore.documents
+    original = EnvironmentStore.stored
     async with opened(server.url) as store:
         production, staging = await fill(store)
-        before = await store.environments.documents([PRODUCTION])
+        before = await store.environments.stored([PRODUCTION])
         async with following(store) as (watcher, recorder):
             generation = store.connection.generation
 
-            async def lag(self: EnvironmentStore, ids: list[Any]) -> Any:
+            async def lag(self: EnvironmentStore, ids: list[Any], most: int = MAX_DOCUMENT) -> Any:
                 return (
                     before
                     if self is store.environments and store.connection.generation == generation
-                    else (await original(self, ids))
+                    else (await original(self, ids, most))
                 )
 
-            monkeypatch.setattr(EnvironmentStore, "documents", lag)
+            monkeypatch.setattr(EnvironmentStore, "stored", lag)
             async with opened(server.url) as writer:
                 production = await change(writer, production)
             await until(lambda: recorder.holds(production, staging))

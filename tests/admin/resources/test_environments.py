@@ -121,5 +121,5 @@ async def test_a_broken_document_hides_no_other(production: Api) -> None:
     assert listed.body["unreadable"] == ["broken"]
 
     shown = await production.get("/v1/environments/broken")
-    assert (shown.status, shown.problem) == (500, "internal")
-    assert "document" not in shown.body["detail"]
+    assert (shown.status, shown.problem) == (409, "damaged")
+    assert "its document is not the one that the index names" in shown.body["detail"]
