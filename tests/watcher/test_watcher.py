@@ -143,7 +143,7 @@ async def test_a_store_that_starts_late_is_waited_for(start_server: StartServer)
     async with following(store, loaded=False) as (watcher, recorder):
         await until(lambda: watcher.store is store)
         await asyncio.sleep(0.1)  # time for a wrong "loaded"
-        assert not recorder.events
+        assert {kind for kind, _ in recorder.events} <= {"source_away"}
         assert not watcher.connected
         assert watcher.last_contact is None
         await server.start()
@@ -347,6 +347,7 @@ async def test_a_document_that_changes_without_a_change_is_repaired(store: Store
             pipe.hset(store.connection.keys.environments, STAGING, f"{staging.revision} {document.digest(written)}")
             await pipe.execute()
         await until(lambda: recorder.holds(production, staging))
+        await until(lambda: watcher.counts.repaired)  # the comparison counts it when all of it is applied
         assert (watcher.counts.repaired, watcher.counts.gaps) == (1, 0)
 
 
