@@ -18,6 +18,7 @@ from interlock.commands.records import record
 from interlock.commands.serve import admin, agent, resolver, up
 from interlock.commands.services import service
 from interlock.commands.snapshot import snapshot
+from interlock.commands.store import store
 from interlock.commands.tail import tail
 from interlock.commands.tokens import token
 from interlock.errors import EX_CONFIG, InterlockError
@@ -28,7 +29,7 @@ INTERRUPTED = 130  # what a shell reports for a command that SIGINT ended
 @click.group(
     commands=[
         up, resolver, admin, agent, attach, detach, mesh, env, service, instance, record, peer, host, guard, token,
-        query, explain, tail, snapshot, config, version, completion,
+        query, explain, tail, snapshot, store, config, version, completion,
     ],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )  # fmt: skip

@@ -67,3 +67,11 @@ class ServerSilent(InterlockError):
 
 class NoSnapshot(InterlockError):
     """There is no snapshot, or none that has what was asked for."""
+
+
+class StoreUnreachable(InterlockError):
+    """The store did not answer, or refused the command."""
+
+
+class StoreDamaged(InterlockError):
+    """Something that the store holds is damaged, and a person must decide what is to count."""

@@ -32,6 +32,7 @@ from interlock.process.state_dir import PRIVATE
 from store.errors import Unavailable
 from store.store import Store
 
+SOCKET = "store.sock"  # in the state directory
 LONGEST_SOCKET_PATH = 107  # octets; sockaddr_un has room for 108 with the final zero (unix(7))
 LARGE_LOG = 1 << 20  # octets; a larger log is renamed to store.log.1 at the next start, and replaces the one there
 PING_EVERY = 0.01  # seconds; an empty store is ready after some 50 ms
@@ -57,7 +58,7 @@ class EmbeddedStore:
     """
 
     def __init__(self, state_dir: Path, lock: int, server: str | None = None) -> None:
-        self.socket = state_dir / "store.sock"
+        self.socket = state_dir / SOCKET
         self.url = f"unix://{self.socket}"
         self._directory = state_dir / "store"
         self._log = state_dir / "store.log"

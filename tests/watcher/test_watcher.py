@@ -411,7 +411,9 @@ async def test_the_last_good_zone_stays_when_a_document_is_lost(store: Store, st
     async with redis_of(store_url) as redis, following(store) as (watcher, recorder):
         await redis.delete(store.connection.keys.environment(STAGING))
         previous = (await store.changes.position()).change
-        await redis.xadd(store.connection.keys.changes, {"environment": STAGING, "revision": staging.revision, "previous": previous})
+        await redis.xadd(
+            store.connection.keys.changes, {"environment": STAGING, "revision": staging.revision, "previous": previous}
+        )
         await until(lambda: STAGING in watcher.quarantined)
         assert recorder.holds(production, staging)
         await store.environments.delete(staging)

@@ -1,0 +1,58 @@
+"""``interlock store``: looks through a store for what is damaged, and mends what can be mended."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+
+import click
+
+from interlock.commands.options import takes
+from interlock.commands.output import json_option, show, table
+from interlock.errors import StoreDamaged, StoreUnreachable
+from interlock.settings.table import Settings
+
+COLUMNS = ("what", "problem", "outcome")
+
+
+@click.group()
+def store() -> None:
+    """Look after the store itself; other commands go through the admin API."""
+
+
+@store.command()
+@click.option("--repair", is_flag=True, help="Mend what can be mended without a decision.")
+@takes("redis", "redis_prefix", "redis_ca", "state_dir", program="admin")
+@json_option
+def check(repair: bool, settings: Settings, as_json: bool) -> None:
+    """Read all that the store holds and say what is damaged. Exit status 0: nothing is, or all of it is mended.
+
+    Without --redis it reads the store of the 'interlock up' that runs with this --state-dir.
+    """
+    # Imported here, as in `serve`: other client commands do without the store's client.
+    from interlock.parts.store import open_store
+    from interlock.process.embedded import SOCKET
+    from interlock.programs.required import require_store
+    from store import check as checking
+    from store.errors import StoreError
+
+    embedded = settings.state_dir / SOCKET
+    url = (
+        f"unix://{embedded}" if settings.redis is None and embedded.exists() else require_store(settings, "store check")
+    )
+
+    async def run() -> tuple[list[checking.Finding], int]:
+        opened = open_store(settings, url)
+        try:
+            found = await checking.check(opened, repair=repair)
+            return found, len(await checking.check(opened)) if repair else len(found)
+        finally:
+            await opened.close()
+
+    try:
+        found, left = asyncio.run(run())
+    except StoreError as error:
+        raise StoreUnreachable(str(error)) from None
+    show([asdict(one) for one in found], as_json, lambda rows: table(rows, COLUMNS) if rows else click.echo("all well"))
+    if left:
+        raise StoreDamaged(f"{left} of these are still damaged: each line says what mends it")
