@@ -174,7 +174,9 @@ def test_the_locks_pin_all_that_pyproject_asks_for() -> None:
         "requirements-build.lock": project["build-system"]["requires"],
     }.items():
         pinned = re.findall(r"^([\w.-]+)==\S+.*\\$", text := (ROOT / lock).read_text(), re.MULTILINE)
-        assert {re.split(r"[<>=~ ]", each)[0] for each in wanted} <= set(pinned), f"{lock} is old: make lock"
+        # An extra, as in redis[hiredis], is a package of its own, which the lock pins as well.
+        names = {name for each in wanted for name in re.split(r"[<>=~ ]", each)[0].rstrip("]").split("[")}
+        assert names <= set(pinned), f"{lock} is old: make lock"
         assert text.count("--hash=sha256:") >= len(pinned)
         assert "://" not in text
 
