@@ -486,8 +486,9 @@ async def test_a_watcher_that_starts_late_serves_the_same(store: Store) -> None:
         for _ in range(20):
             environments = [await change(store, environment) for environment in environments]
         await until(lambda: early.holds(*environments))
+        stored = await served_documents(store)
     async with following(store) as (_, late):
-        assert late.documents == early.documents == await served_documents(store)
+        assert late.documents == early.documents == stored
 
 
 # Other environments
