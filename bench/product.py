@@ -60,7 +60,10 @@ def running_resolver(
 ) -> Iterator[tuple[Process, int]]:
     """`interlock resolver` on the store at ``url``; gives it and the port where it serves DNS. Not yet ready."""
     port = free_port()
-    command = [_program(), "resolver", "--redis", url, "--ops-listen", f"[{LOOPBACK}]:{free_port()}", *CLOSED]
+    # A state directory of its own: the snapshot of another run would be served in place of this one's data.
+    state = directory / f"resolver-{port}"
+    command = [_program(), "resolver", "--redis", url, "--state-dir", str(state)]
+    command += ["--ops-listen", f"[{LOOPBACK}]:{free_port()}", *CLOSED]
     for address in listen:
         command += ["--dns-listen", str(Endpoint(address, port))]
     with running("resolver", [*command, *_flags("--bind", bindings)], directory, core) as process:
