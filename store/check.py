@@ -40,13 +40,17 @@ class Finding:
 async def check(store: Store, *, repair: bool = False) -> list[Finding]:
     """All that is wrong in ``store``; with ``repair``, what can be mended is. Raises `store.errors.Unavailable`."""
     found = [finding async for finding in _check_types(store, repair=repair)]
-    if any(finding.what == store.connection.keys.environments and not repair for finding in found):
-        return found  # without its index nothing else can be read
-    found += [finding async for finding in _check_environments(store, repair=repair)]
-    found += [
-        Finding(f"host {id_}", reason, "its agent mends it when it registers, or 'interlock host forget' removes it")
-        for id_, reason in (await store.hosts.read()).unreadable.items()
-    ]
+    # What lies in a key of a wrong type cannot be read until the key is moved aside.
+    keys, unreadable = store.connection.keys, set() if repair else {finding.what for finding in found}
+    if keys.environments not in unreadable:
+        found += [finding async for finding in _check_environments(store, repair=repair)]
+    if not unreadable & {keys.hosts, keys.hosts_revision}:
+        found += [
+            Finding(
+                f"host {id_}", reason, "its agent mends it when it registers, or 'interlock host forget' removes it"
+            )
+            for id_, reason in (await store.hosts.read()).unreadable.items()
+        ]
     return found
 
 

@@ -44,7 +44,7 @@ async def test_damage_is_named_and_mended_or_left_to_a_person(store: Store, stor
         assert [one.what for one in await checking.check(store)] == [f"environment {PRODUCTION}"]
 
 
-@pytest.mark.parametrize("key", ["changes", "environments"])
+@pytest.mark.parametrize("key", ["changes", "environments", "hosts", "hosts:revision"])
 async def test_a_key_of_a_wrong_type_is_named_and_moved_aside(store: Store, store_url: str, key: str) -> None:
     await fill(store)
     name = store.connection.keys.prefix + key
