@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from agent.attach.attachment import Attachment
@@ -17,11 +18,20 @@ Acknowledged = Mapping[str, Mapping[str, int]]
 """The newest revision that each host has acknowledged, by environment (or `ALL_HOSTS`) and host."""
 
 
+@dataclass(frozen=True, slots=True)
+class AllHosts:
+    """What the store says about the agents of all hosts at one moment."""
+
+    live: frozenset[str]
+    """The hosts that live and are able."""
+    acknowledged: Acknowledged
+    """Which revisions they have programmed."""
+
+
 def describe(
     mesh: Mesh,
     attachments: Iterable[Attachment],
-    live: frozenset[str],
-    acknowledged: Acknowledged,
+    all_hosts: AllHosts | None,
     quarantined: Mapping[EnvironmentId, str],
     others: Iterable[str],
     clock: float,
@@ -29,9 +39,10 @@ def describe(
 ) -> dict[str, Any]:
     """The report, ready for JSON.
 
-    ``live`` are the hosts that live and are able; ``quarantined`` says for each environment whose newest document
-    cannot be used why. ``others`` are the problems that other parts of the agent have found. ``clock`` is the monotonic
-    time, ``wall_clock`` Unix time, both in seconds.
+    ``all_hosts`` is None while the store does not answer: then nothing is said of what only the store knows, and one
+    of ``others`` says why. ``quarantined`` says for each environment whose newest document cannot be used why.
+    ``others`` are the problems that other parts of the agent have found. ``clock`` is the monotonic time,
+    ``wall_clock`` Unix time, both in seconds.
     """
     silent = mesh.status.health.silent(clock)
     peers = mesh.status.actual.tunnel.peers if mesh.status.actual else {}
@@ -49,11 +60,11 @@ def describe(
         "mtu": mesh.system.mtu,
         "hosts_revision": mesh.published.hosts.revision,
         "environments": [
-            {"id": id_, "revision": environment.revision, "lagging": _lagging(mesh, id_, live, acknowledged)}
+            {"id": id_, "revision": environment.revision, "lagging": _lagging(mesh, id_, all_hosts)}
             for id_, environment in sorted(mesh.published.environments.items())
         ],
         "peers": [
-            _describe_peer(key, peer, by_key.get(key), key in silent, live, acknowledged, wall_clock)
+            _describe_peer(key, peer, by_key.get(key), key in silent, all_hosts, wall_clock)
             for key, peer in sorted(
                 peers.items(), key=lambda one: (by_key[one[0]].id if one[0] in by_key else "~", one[0])
             )
@@ -63,7 +74,7 @@ def describe(
             for one in attachments
         ],
         "drops": mesh.status.actual.firewall.drops if mesh.status.actual else {},
-        "problems": [*others, *_problems(mesh, silent, by_key, live, acknowledged, quarantined)],
+        "problems": [*others, *_problems(mesh, silent, by_key, all_hosts, quarantined)],
     }
 
 
@@ -72,8 +83,7 @@ def _describe_peer(
     peer: ActualPeer,
     host: Host | None,
     is_silent: bool,
-    live: frozenset[str],
-    acknowledged: Acknowledged,
+    all_hosts: AllHosts | None,
     wall_clock: float,
 ) -> dict[str, Any]:
     return {
@@ -84,23 +94,25 @@ def _describe_peer(
         "handshake_age": round(wall_clock - peer.handshake, 1) if peer.handshake else None,
         "received": peer.received,
         "sent": peer.sent,
-        "live": host.id in live if host else None,
-        "hosts_revision": acknowledged.get(ALL_HOSTS, {}).get(host.id) if host else None,
+        "live": host.id in all_hosts.live if host and all_hosts else None,
+        "hosts_revision": all_hosts.acknowledged.get(ALL_HOSTS, {}).get(host.id) if host and all_hosts else None,
         "silent": is_silent,
     }
 
 
-def _lagging(mesh: Mesh, id_: EnvironmentId, live: frozenset[str], acknowledged: Acknowledged) -> list[str]:
-    environment, revisions = mesh.published.environments[id_], acknowledged.get(id_, {})
-    return sorted(host for host in hosts_of(environment) & live if revisions.get(host, 0) < environment.revision)
+def _lagging(mesh: Mesh, id_: EnvironmentId, all_hosts: AllHosts | None) -> list[str] | None:
+    if all_hosts is None:
+        return None
+    environment, revisions = mesh.published.environments[id_], all_hosts.acknowledged.get(id_, {})
+    hosts = hosts_of(environment) & all_hosts.live
+    return sorted(host for host in hosts if revisions.get(host, 0) < environment.revision)
 
 
 def _problems(
     mesh: Mesh,
     silent: Mapping[PublicKey, float],
     by_key: Mapping[PublicKey, Host],
-    live: frozenset[str],
-    acknowledged: Acknowledged,
+    all_hosts: AllHosts | None,
     quarantined: Mapping[EnvironmentId, str],
 ) -> Iterator[str]:
     if mesh.status.problem:
@@ -116,16 +128,16 @@ def _problems(
         name = f"host {host.id} at {host.endpoint}" if host else f"external peer {key}"
         hint = "is its UDP port reachable from here, and its agent running?" if host else "is it switched on?"
         yield f"{name} has not answered for {seconds:.0f} s though this host sends to it: {hint}"
-    yield from _absent(mesh, live)
+    yield from _absent(mesh, all_hosts)
     for id_ in sorted(mesh.published.environments):
-        if lagging := _lagging(mesh, id_, live, acknowledged):
+        if lagging := _lagging(mesh, id_, all_hosts):
             yield f"{id_}: revision {mesh.published.environments[id_].revision} is not yet on {', '.join(lagging)}"
 
 
-def _absent(mesh: Mesh, live: frozenset[str]) -> Iterator[str]:
+def _absent(mesh: Mesh, all_hosts: AllHosts | None) -> Iterator[str]:
     needed = set().union(*(hosts_of(environment) for environment in mesh.published.environments.values()))
     for id_ in sorted(needed - {mesh.identity.id}):
         if id_ not in mesh.published.hosts.hosts:
             yield f"host {id_} has instances but is not registered: start its agent, or remove its instances"
-        elif id_ not in live:
+        elif all_hosts and id_ not in all_hosts.live:
             yield f"host {id_} is not live: its agent does not run, cannot reach the store, or cannot do its work"

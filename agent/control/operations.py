@@ -15,7 +15,7 @@ from agent.control.requests import Attach, Check, Collect, Detach, Leave, Reques
 from agent.errors import BadRequest, NotNow, Refused
 from agent.mesh.mesh import Mesh
 from agent.registration import Registrar
-from agent.report import describe
+from agent.report import AllHosts, describe
 from agent.system.resolv_conf import OPTIONS
 from agent.system.veth import GATEWAY
 from store.errors import Unavailable
@@ -140,18 +140,22 @@ class Operations:
         return {"host": mesh.identity.id, "ready": not reason, "reason": reason, "limited": is_limited}
 
     async def _show_mesh(self) -> dict[str, Any]:
-        mesh = self.mesh
+        mesh, others = self.mesh, [*self.registrar.problems, *self.upkeep.problems, *self.held()]
+        all_hosts = None
         try:
-            live = await self.store.leases.live(mesh.published.hosts.hosts)
-            ids = (ALL_HOSTS, *mesh.published.environments)
-            acknowledged = {id_: await self.store.acks.read(id_) for id_ in ids}
+            all_hosts = await self._ask_all_hosts()
         except Unavailable as error:
-            raise NotNow(f"{error}: 'wg show' still shows the device") from error
+            others.insert(0, f"which hosts are live, and which revisions they have, is not known: {error}")
         if mesh.status.actual:
             mesh.read_back_soon()
         attachments, quarantined = self.attacher.attachments, self.quarantined()
-        others = [*self.registrar.problems, *self.upkeep.problems, *self.held()]
-        return describe(mesh, attachments, live, acknowledged, quarantined, others, time.monotonic(), time.time())
+        return describe(mesh, attachments, all_hosts, quarantined, others, time.monotonic(), time.time())
+
+    async def _ask_all_hosts(self) -> AllHosts:
+        published = self.mesh.published
+        live = await self.store.leases.live(published.hosts.hosts)
+        ids = (ALL_HOSTS, *published.environments)
+        return AllHosts(live, {id_: await self.store.acks.read(id_) for id_ in ids})
 
     @property
     def _external_peers(self) -> list[str]:

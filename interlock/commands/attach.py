@@ -17,6 +17,8 @@ PEERS = ("host", "endpoint", "addresses", "handshake_age", "received", "sent", "
 ENVIRONMENTS = ("id", "revision", "lagging")
 ATTACHMENTS = ("instance", "address", "link", "phase")
 
+UNKNOWN = "unknown"  # what the agent has to ask the store for, while the store does not answer
+
 INTERFACE = "railnet0"
 _NETNS = Path("/run/netns")  # where ip-netns(8) keeps them
 _service = click.option("--service", metavar="NAME", required=True, help="The service that the workload belongs to.")
@@ -104,13 +106,22 @@ def _print_attached(done: Any) -> None:
 def _print_mesh(view: Any) -> None:
     click.echo(f"host {view['host']} at {view['endpoint']}, device {view['device']} (MTU {view['mtu']})")
     click.echo(f"public key {view['public_key']}\n")
-    table([{**peer, "host": peer["host"] or "(external)"} for peer in view["peers"]], PEERS)
-    for name, columns in (("environments", ENVIRONMENTS), ("attachments", ATTACHMENTS)):
-        click.echo()
-        table(view[name], columns)
+    table([_peer_row(peer) for peer in view["peers"]], PEERS)
+    click.echo()
+    table([{**one, "lagging": _known(one["lagging"])} for one in view["environments"]], ENVIRONMENTS)
+    click.echo()
+    table(view["attachments"], ATTACHMENTS)
     dropped = ", ".join(f"{chain} {count}" for chain, count in view["drops"].items() if count)
     click.echo(f"\npackets dropped: {dropped or 'none'}")
     for problem in view["problems"]:
         click.echo(f"! {problem}")
     if not view["problems"]:
         click.echo("no problems")
+
+
+def _peer_row(peer: dict[str, Any]) -> dict[str, Any]:
+    return {**peer, "live": _known(peer["live"])} if peer["host"] else {**peer, "host": "(external)"}
+
+
+def _known(value: Any) -> Any:
+    return UNKNOWN if value is None else value

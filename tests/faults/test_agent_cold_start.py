@@ -61,6 +61,22 @@ def from_snapshot(node: Node) -> float:
         return -1
 
 
+def shows_what_it_knows(node: Node, other: Node) -> None:
+    """Fails unless ``interlock mesh`` shows the state of ``node``, and says what only the store knows."""
+    view = node.ask("mesh")
+    (peer,) = [peer for peer in view["peers"] if peer["host"] == other.id]
+    assert peer["addresses"]
+    assert peer["live"] is peer["hosts_revision"] is None
+    (environment,) = [one for one in view["environments"] if one["id"] == ENVIRONMENT]
+    assert environment["lagging"] is None
+    assert [one["instance"] for one in view["attachments"]] == [f"near.api of {ENVIRONMENT}"]
+    assert view["problems"][0].startswith("which hosts are live, and which revisions they have, is not known: store ")
+    assert not [problem for problem in view["problems"] if "is not live" in problem]
+    shown = node.interlock("mesh")
+    assert shown.returncode == 0
+    assert "unknown" in shown.stdout
+
+
 def test_an_agent_and_its_resolver_restart_in_an_outage(hosts: Mesh) -> None:
     hosts.environment(ENVIRONMENT, "api")
     node, other = hosts.nodes["h1"], hosts.nodes["h2"]
@@ -73,6 +89,7 @@ def test_an_agent_and_its_resolver_restart_in_an_outage(hosts: Mesh) -> None:
         until(lambda: path.exists() and f'"{far.address}"' in path.read_text(), "there is no snapshot")
         before = programmed(node)
         hosts.kill_store()
+        shows_what_it_knows(node, other)
         node.agent.kill()
         node.resolver.kill()
         node.agent.start()
@@ -82,6 +99,7 @@ def test_an_agent_and_its_resolver_restart_in_an_outage(hosts: Mesh) -> None:
         assert programmed(node) == before
         until(lambda: from_snapshot(node) == 1, "it does not say that it is a snapshot")
         assert node.agent.events("restored_from_snapshot")
+        shows_what_it_knows(node, other)
         # The firewall is lost while the store is still away: what the snapshot plans is made again.
         node.host.run(["nft", "delete", "table", "inet", "interlock"])
         until(lambda: is_reached(near, far.address) and programmed(node) == before, "the firewall is not made again")
