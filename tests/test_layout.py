@@ -27,7 +27,7 @@ ADAPTERS = {
     "cryptography": ["agent/keys.py"],
     "ctypes": ["resolver/net/mmsg.py", "interlock/process/embedded.py", "agent/system/namespaces.py"],
     "dnslib": ["resolver/wire/parser.py", "resolver/wire/packer.py", "resolver/wire/summary.py"],
-    "msgspec": ["admin/", "agent/", "store/", "watcher/snapshot.py", "zones/"],
+    "msgspec": ["admin/", "agent/", "store/", "watcher/session/protocol.py", "watcher/snapshot.py", "zones/"],
     "prometheus_client": ["interlock/observe/"],
     "pyroute2": ["agent/system/netlink.py", "agent/system/wireguard/kernel.py"],
     "redis": ["store/client.py"],
