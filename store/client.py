@@ -113,6 +113,12 @@ def abort(client: Any) -> None:
             writer.transport.abort()
 
 
+def forget_ended(client: Any) -> None:
+    """Has ``client`` forget connections that have ended, which it would not open again if it was made with ``once``."""
+    idle = client.connection_pool._available_connections
+    idle[:] = [connection for connection in idle if connection.is_connected]
+
+
 async def check_role(client: Any, *, any_role: bool = False) -> None:
     """Returns when the server of ``client`` has answered; raises an error of redis-py if it is a replica by now."""
     await client.ping()  # a server that is loading its data answers HELLO, and nothing else

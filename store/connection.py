@@ -12,71 +12,32 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 from store.client import (
     CHECK_IT,
-    Arguments,
     Script,
-    abort,
-    arguments_by_sentinel,
-    arguments_of,
     as_unavailable,
     check_role,
     find_wrong_key,
+    forget_ended,
     is_wrong_type,
     open_client,
 )
 from store.errors import Refused, TooManyWaiting, Unavailable, Unreplicated, WrongKey
+from store.finder import finder_of
 from store.keys import Keys
 from store.options import ALL, StoreOptions
-from store.sentinel import Sentinels, Servers, choose
-from store.url import Address, is_sentinel, read_sentinel_url, redact
+from store.session import Session
+from store.url import redact
 
 MOST_CONNECTIONS = 50  # for commands; the server runs one command at a time, so more would only wait there
 MOST_WAITING = 10_000  # commands that wait for a connection: some megabytes
 WAIT_TIMEOUT = 8.0  # seconds that a command waits for a connection; the API gives up after ten
 VERIFY_EVERY = 1.0  # seconds between two looks at the server's role, and at what the Sentinels say
 REPLICATION_TIMEOUT = 1.0  # seconds in which replicas must confirm a write; below the timeout of a command
-
-
-class _Session:
-    """The clients of one server, from their opening until the first failure.
-
-    ``address`` is that which the Sentinels named; None where there are none.
-    """
-
-    def __init__(self, address: Address | None, commands: Any, blocking: Any) -> None:
-        self.address = address
-        self.commands = commands
-        self.blocking = blocking
-        self.failure = ""  # why it was ended; the commands that then fail are told this, and not how they failed
-        self._users = 0
-        self._is_unused = asyncio.Event()
-        self._is_unused.set()
-
-    @contextmanager
-    def used(self) -> Iterator[_Session]:
-        """While it is used, `close` waits."""
-        self._users += 1
-        self._is_unused.clear()
-        try:
-            yield self
-        finally:
-            self._users -= 1
-            if not self._users:
-                self._is_unused.set()
-
-    async def close(self) -> None:
-        """Makes the commands that wait for a reply fail, and closes all connections."""
-        for client in (self.commands, self.blocking):
-            abort(client)
-        await self._is_unused.wait()
-        for client in (self.commands, self.blocking):
-            with suppress(Unavailable), as_unavailable(""):
-                await client.connection_pool.aclose()
 
 
 class Connection:
@@ -90,12 +51,13 @@ class Connection:
         self.url = redact(url)
         self.keys = keys
         self.generation = 0
-        """Grows with each session that has ended. What was read in an earlier one may be of another server."""
+        """Grows with each session that has ended, and with each read that was cancelled while it waited for changes.
+        What was read in an earlier one may be of another server."""
         self._options = options
         self._timeout = timeout
         self._blocking_timeout = blocking_timeout
-        self._servers = _servers(url, options)
-        self._session: _Session | None = None
+        self._finder = finder_of(url, options)
+        self._session: Session | None = None
         self._opening = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(MOST_CONNECTIONS)
@@ -112,7 +74,14 @@ class Connection:
     async def blocking_client(self) -> AsyncIterator[Any]:
         """The ``redis.asyncio.Redis`` for reads that wait: no other command gets through until they end."""
         async with self._opened() as session:
-            yield session.blocking
+            try:
+                yield session.blocking
+            except asyncio.CancelledError:
+                # The library ends the connection, whose reply is still to come. That is no failure of the server, so
+                # nothing else ends; but the next connection may be to another one.
+                self.generation += 1
+                forget_ended(session.blocking)
+                raise
 
     async def read(self, script: Script, keys: Sequence[str], arguments: Sequence[Any] = ()) -> Any:
         """The reply of ``script``, which writes nothing."""
@@ -128,7 +97,7 @@ class Connection:
             return await self.read(script, keys, arguments)
         async with self._slot(), self._opened() as session:
             is_all = self._options.wait == ALL
-            wanted = self._servers.replicas if is_all else self._options.wait
+            wanted = self._finder.replicas if is_all else self._options.wait
             reply, confirmed = await script.run_and_wait(
                 session.commands, keys, arguments, wanted, int(REPLICATION_TIMEOUT * 1000)
             )
@@ -147,17 +116,17 @@ class Connection:
         """Whether a write counts as made only when replicas have confirmed it."""
         return self._options.wait != 0
 
-    async def _recount(self, session: _Session) -> int:
+    async def _recount(self, session: Session) -> int:
         """How many replicas there are now. Raises `Unreplicated` if ``session`` is with the primary no more."""
         try:
-            address, _ = await self._servers.find()
+            address, _ = await self._finder.find()
         except Unavailable as error:
             raise Unreplicated(f"{error}; the write was made, and a failover may lose it: read it again") from None
         if address != session.address:
             failure = f"store {self.url}: the Sentinels name another server than the one that was followed"
             self._end(session, failure)
             raise Unreplicated(f"{failure}: the write may be lost, read before you send it again")
-        return self._servers.replicas
+        return self._finder.replicas
 
     async def verify(self, *, now: bool = False) -> None:
         """Returns if the server answers and is still the one to follow; ends the session if not.
@@ -172,7 +141,7 @@ class Connection:
             session = self._session
         if time.monotonic() - self._verified < VERIFY_EVERY:
             return
-        if session and session.address and not await self._servers.is_current(session.address):
+        if session and session.address and not await self._finder.is_current(session.address):
             failure = f"store {self.url}: the Sentinels name another server than the one that was followed"
             self._end(session, failure)
             raise Unavailable(failure)
@@ -187,7 +156,7 @@ class Connection:
         """Closes all connections."""
         self.end("it was closed here")
         await asyncio.gather(*self._closing)
-        await self._servers.close()
+        await self._finder.close()
 
     @asynccontextmanager
     async def _slot(self) -> AsyncIterator[None]:
@@ -207,7 +176,7 @@ class Connection:
             self._slots.release()
 
     @asynccontextmanager
-    async def _opened(self) -> AsyncIterator[_Session]:
+    async def _opened(self) -> AsyncIterator[Session]:
         session = await self._open()
         try:
             with session.used(), as_unavailable(self.url):
@@ -222,7 +191,7 @@ class Connection:
             self._end(session, str(error))
             raise Unavailable(session.failure) from error
 
-    async def _name_wrong_key(self, session: _Session, error: Refused) -> None:
+    async def _name_wrong_key(self, session: Session, error: Refused) -> None:
         """Raises `WrongKey` if it is found out which key has the wrong type that ``error`` is about."""
         found = ""
         with suppress(Unavailable), as_unavailable(self.url):
@@ -230,14 +199,14 @@ class Connection:
         if found:
             raise WrongKey(f"store {self.url}: {found}: {CHECK_IT}") from error
 
-    async def _open(self) -> _Session:
+    async def _open(self) -> Session:
         if session := self._session:
             return session
         async with self._opening:
             if self._session is None:
-                address, arguments = await self._servers.find()
+                address, arguments = await self._finder.find()
                 any_role = self._options.replicas
-                self._session = _Session(
+                self._session = Session(
                     address,
                     open_client(arguments, timeout=self._timeout, most=MOST_CONNECTIONS, any_role=any_role),
                     open_client(arguments, timeout=self._blocking_timeout, any_role=any_role, once=True),
@@ -245,7 +214,7 @@ class Connection:
                 self._verified = time.monotonic()
             return self._session
 
-    def _end(self, session: _Session, failure: str) -> None:
+    def _end(self, session: Session, failure: str) -> None:
         if self._session is not session:
             return
         session.failure = failure
@@ -254,88 +223,3 @@ class Connection:
         closing = asyncio.create_task(session.close())
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
-
-
-class _Finder(Protocol):
-    """Where the server is."""
-
-    async def find(self) -> tuple[Address | None, Arguments]:
-        """The address of the server, where Sentinels name it, and how to reach it. Raises `Unavailable`."""
-
-    async def is_current(self, address: Address) -> bool:
-        """Whether the server at ``address`` is still one to follow; also where nobody can tell."""
-
-    @property
-    def replicas(self) -> int:
-        """How many replicas were up when the server was last looked for, any of which may become the primary."""
-
-    async def close(self) -> None:
-        """Closes what was opened to find servers."""
-
-
-class _OneServer:
-    """The server that a URL names."""
-
-    def __init__(self, url: str, options: StoreOptions) -> None:
-        if options.wait == ALL:
-            raise ValueError(
-                f"{redact(url)!r} names no Sentinels, who would know all replicas: wait for a number of them"
-            )
-        self._arguments = arguments_of(url, options.ca)
-
-    async def find(self) -> tuple[Address | None, Arguments]:
-        return None, self._arguments
-
-    async def is_current(self, _address: Address) -> bool:
-        return True
-
-    @property
-    def replicas(self) -> int:
-        return 0
-
-    async def close(self) -> None:
-        pass
-
-
-class _NamedBySentinels:
-    """The primary that Sentinels name, or a replica of it."""
-
-    def __init__(self, url: str, options: StoreOptions) -> None:
-        self._url = read_sentinel_url(url)
-        self._options = options
-        self._sentinels = Sentinels(self._url, redact(url), options.ca)
-        self.replicas = 0
-        self._primary: Address | None = None
-        self._former: set[Address] = set()  # primaries of the past that have not become replicas yet
-
-    async def find(self) -> tuple[Address | None, Arguments]:
-        address = choose(await self._candidates())
-        return address, arguments_by_sentinel(self._url, address, self._options.ca)
-
-    async def is_current(self, address: Address) -> bool:
-        try:
-            return address in await self._candidates()
-        except Unavailable:
-            return True  # in the middle of a failover, or no Sentinel is there: what we have is the best there is
-
-    async def close(self) -> None:
-        await self._sentinels.close()
-
-    async def _candidates(self) -> frozenset[Address]:
-        found = await self._sentinels.servers()
-        self._count_replicas(found)
-        return (self._options.replicas and found.linked) or frozenset({found.primary})
-
-    def _count_replicas(self, found: Servers) -> None:
-        if self._primary not in (None, found.primary):
-            self._former.add(self._primary)
-        self._primary = found.primary
-        self._former -= found.linked
-        # The Sentinels tell a primary of the past of its successor after some ten seconds, and until then it confirms
-        # nothing. Any other replica that takes itself for a primary may be the next one, whom they have not announced
-        # yet: it counts, so that no write is acknowledged without it.
-        self.replicas = len(found.up - (found.unled & self._former)) or int(found.are_known)
-
-
-def _servers(url: str, options: StoreOptions) -> _Finder:
-    return _NamedBySentinels(url, options) if is_sentinel(url) else _OneServer(url, options)

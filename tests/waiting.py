@@ -10,8 +10,11 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
 
 # Without the prefix of the product's variables: it refuses to start with one that it does not know.
 VARIABLE = "TEST_SLOWNESS"
@@ -34,7 +37,16 @@ async def until(condition: Callable[[], object], what: str = "") -> None:
         await asyncio.sleep(0.005)
 
 
-async def cancel(task: asyncio.Task[None]) -> None:
+async def until_true(ask: Callable[[], Awaitable[_T]], what: str = "") -> _T:
+    """What ``ask`` gives as soon as that is true."""
+    deadline = time.monotonic() + DEADLINE
+    while not (answer := await ask()):
+        assert time.monotonic() < deadline, f"waited {DEADLINE:.0f} s in vain: {what or ask}"
+        await asyncio.sleep(0.005)
+    return answer
+
+
+async def cancel(task: asyncio.Task[Any]) -> None:
     """Returns when ``task`` has ended."""
     task.cancel()
     with suppress(asyncio.CancelledError):

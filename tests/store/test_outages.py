@@ -23,7 +23,7 @@ from store.store import Store
 from store.tokens import Token
 from tests import worlds
 from tests.store.servers import Proxy, Server, StartServer, free_port, inside, opened, redis_of
-from tests.waiting import DEADLINE
+from tests.waiting import DEADLINE, cancel, until_true
 from tests.worlds import LONG_LEASE, PRODUCTION, build, lease_of, toggled
 from zones.edits import (
     PutInstance,
@@ -138,6 +138,30 @@ async def test_a_call_that_is_cancelled_ends(store_url: str, monkeypatch: pytest
             call.cancel()
             await asyncio.wait([call])
             assert call.cancelled(), f"after {steps} steps"
+
+
+async def test_a_read_that_is_cancelled_ends_its_own_connection_alone(start_server: StartServer) -> None:
+    """So a part of a process that starts again makes no command of the others fail."""
+    server = await start_server()
+    async with opened(server.url) as store, redis_of(server.url) as redis:
+        await store.environments.commit(build("production", 1), 0)
+        for _ in range(3):
+            position = await store.changes.position()
+            others = await clients(redis, blocked=False)
+            reading = asyncio.create_task(store.changes.read_after(position.change))
+            await until_true(lambda: clients(redis, blocked=True), "it does not wait for changes")
+            await cancel(reading)
+            # It may have missed a change, or read it at another server.
+            with pytest.raises(Unavailable, match="where it stands is read again"):
+                await store.changes.read_after(position.change)
+            assert await clients(redis, blocked=False) == others
+        await store.changes.position()
+        assert [change.revision for change in await store.changes.read_after("0-0")] == [1]
+
+
+async def clients(redis: Any, *, blocked: bool) -> set[str]:
+    """The connections that the server has, of those that wait for changes, or of the others."""
+    return {one["id"] for one in await redis.client_list() if ("b" in one["flags"]) == blocked}
 
 
 # The server refuses
