@@ -7,3 +7,7 @@ class SessionError(Exception):
 
 class SessionBroken(SessionError):
     """The other end sent what is no message: the session ends."""
+
+
+class BadToken(SessionError):
+    """The text is no enrolment token."""

@@ -33,6 +33,10 @@ ALL_HOSTS = "@hosts"  # in place of an environment's id: the documents of all ho
 SESSION_PATH = "/v1/session"
 ENROLMENT_PATH = "/v1/enrolment"
 AUTHORITY_PATH = "/v1/authority"
+LEASE = 5.0  # seconds that other hosts wait for a host that has died; an agent renews its lease well within them
+IDLE = 15.0  # seconds without a message from the agent after which its session ends: it renews its lease, if it lives
+MAX_REQUEST = 1 << 20  # octets; of an acknowledgement of every environment that a host may have, and more
+CONTROL_PLANE_URI = "urn:interlock:control-plane"  # in the certificate of each control plane, and of nobody else
 EXCERPT = 60  # octets of a bad message that an error quotes
 
 
@@ -168,7 +172,11 @@ class AskState(_Request, frozen=True, tag="mesh"):
 
 
 class Certify(_Request, frozen=True, tag="certify"):
-    """Replaces this host's credential: the certificate of this session ends with it. The answer is `Certified`."""
+    """Prepares a new credential of this host. The answer is `Certified`.
+
+    The first session that shows it makes it the only one: all that show the one before it end. If the answer is lost,
+    the one before it is still good.
+    """
 
     request: str
     """A certificate signing request (RFC 2986) for the new key, in PEM."""
@@ -398,14 +406,25 @@ Update = (
 
 
 class Enrolment(Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of the request at `ENROLMENT_PATH`, which needs no certificate. The reply is a `Certified` body."""
+    """The body of the request at `ENROLMENT_PATH`, which needs no certificate.
+
+    It is JSON, and so is the reply: an `Enrolled` with status 200, or a problem document (RFC 9457) with another one.
+    `AUTHORITY_PATH` has the certificate of the authority, in PEM.
+    """
 
     host: str
-    """The host that asks."""
+    """The host that asks. The subject of its certificate will have it as its one common name."""
     token: str
     """The token that ``interlock host enrol`` printed for this host; it can be used once."""
     request: str
     """A certificate signing request (RFC 2986) for the host's key, in PEM."""
+
+
+class Enrolled(Struct, frozen=True):
+    """The host is enrolled; its token is used up. Fields that a later release adds are passed over."""
+
+    certificate: str
+    """The host's certificate, in PEM."""
 
 
 def key_proof_input(host: str, key: PublicKey) -> bytes:
