@@ -26,9 +26,9 @@ from agent.incarnation import remove_incarnation
 from agent.keys import Keyring
 from agent.mesh.mesh import Mesh
 from store.errors import LeaseNotHeld, Unavailable
-from store.hosts import Hosts
 from store.keys import ALL_HOSTS
 from store.store import Store
+from zones.hosts import Hosts
 
 ACKNOWLEDGE_EVERY = 30.0  # seconds; acknowledgements that the store has lost are sent again, as often as it is compared
 

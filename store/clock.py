@@ -12,10 +12,9 @@ import time
 from collections.abc import Callable
 
 from store.connection import Connection
-from support.clock import unix_milliseconds
+from support.clock import MOST_SKEW, unix_milliseconds
 
 MEASURE_EVERY = 10.0  # seconds; after a failover the new primary's clock counts as soon as that
-MOST_SKEW = 5.0  # seconds that a machine's clock may differ; one that is kept by NTP differs by milliseconds
 
 log = logging.getLogger(__name__)
 

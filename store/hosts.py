@@ -6,8 +6,7 @@ Nothing writes the document of a host but `HostStore.register` and `HostStore.fo
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from store.changes import CHANGES_KEPT
 from store.client import CHECK_IT, Script
@@ -18,7 +17,7 @@ from store.keys import ALL_HOSTS
 from store.leases import Lease, not_held
 from store.scripts import read_script
 from zones.errors import Invalid
-from zones.hosts import Host, decode_host, encode_host
+from zones.hosts import Host, Hosts, decode_host, encode_host
 
 MAX_ATTEMPTS = 20  # to change a host; changes of hosts are rare, so more than a few attempts hardly ever happen
 
@@ -26,18 +25,6 @@ CHANGE_SCRIPT = Script(
     read_script("change_host", shared=("wrong_type", "holds_lease", "append_change", "drop_wrong_acks"))
 )
 READ_SCRIPT = Script(read_script("read_hosts"))
-
-
-@dataclass(frozen=True, slots=True)
-class Hosts:
-    """All hosts that are registered, as of one moment."""
-
-    revision: int
-    """Grows by one with each change of a host; 0 before the first."""
-    hosts: Mapping[str, Host]
-    """Host id → host."""
-    unreadable: Mapping[str, str]
-    """Host id → what is wrong with its document; such a host is not among ``hosts``."""
 
 
 class HostStore:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+MOST_SKEW = 5.0  # seconds that a machine's clock may differ; one that is kept by NTP differs by milliseconds
+
 
 def unix_milliseconds(clock: Callable[[], float] = time.time) -> int:
     """Now, in whole milliseconds since 1970 (Unix time), by ``clock``, which gives seconds."""

@@ -24,8 +24,8 @@ from enum import StrEnum
 
 from store.changes import BEGINNING, Change, Position, milliseconds_between
 from store.guard import Confirmation
-from store.hosts import Hosts
 from store.index import IndexEntry
+from zones.hosts import Hosts
 from zones.names import EnvironmentId
 from zones.withdrawal import FEW, loss
 from zones.zone import Zone

@@ -25,12 +25,11 @@ from typing import Any, BinaryIO
 import msgspec
 
 from store.changes import BEGINNING, Position
-from store.hosts import Hosts
 from support.files import whole_file
 from watcher.errors import SnapshotTooLarge, SnapshotUnusable
 from zones import document
 from zones.errors import Invalid
-from zones.hosts import decode_host, encode_host
+from zones.hosts import Hosts, decode_host, encode_host
 from zones.model import Environment
 from zones.names import EnvironmentId
 

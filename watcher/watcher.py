@@ -29,7 +29,6 @@ from dataclasses import dataclass, field, replace
 
 from store.changes import Change, Position
 from store.errors import Unavailable
-from store.hosts import Hosts
 from store.index import DELETED, IndexEntry
 from store.store import Store
 from store.stored import Stored
@@ -53,7 +52,7 @@ from watcher.publisher import SLICE, Publisher, ServedZones, WatcherCounts
 from watcher.rollback import describe_rollback
 from watcher.snapshot import Contents, Snapshot
 from zones.addresses import Platform
-from zones.hosts import hosts_of
+from zones.hosts import Hosts, hosts_of
 from zones.names import EnvironmentId
 from zones.zone import Zone
 

@@ -5,6 +5,8 @@ A host is no part of an environment: it has its own document, and the documents 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address
 
@@ -44,6 +46,18 @@ class Host(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
             check_public_key(self.next_public_key, field="next_public_key")
         if self.next_public_key == self.public_key:
             raise Invalid("the next public key is the one in use: make a new pair", field="next_public_key")
+
+
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """All hosts that are registered, as of one moment."""
+
+    revision: int
+    """Grows by one with each change of a host; 0 before the first."""
+    hosts: Mapping[str, Host]
+    """Host id → host."""
+    unreadable: Mapping[str, str]
+    """Host id → what is wrong with its document; such a host is not among ``hosts``."""
 
 
 def hosts_of(environment: Environment) -> frozenset[str]:

@@ -57,8 +57,8 @@ from agent.mesh.status import Status
 from agent.plan.plan import LocalWorkload
 from agent.system.host import HostSystem
 from agent.system.monitor import NetlinkMonitor
-from store.hosts import Hosts
 from zones.addresses import Platform
+from zones.hosts import Hosts
 from zones.names import EnvironmentId
 from zones.zone import Zone
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from store.hosts import Hosts
+from zones.hosts import Hosts
 from zones.model import Environment
 from zones.names import EnvironmentId
 

@@ -46,7 +46,6 @@ from interlock.process.supervise import Part, Run
 from interlock.settings.table import AGENT, Settings
 from store.clock import MEASURE_EVERY
 from store.errors import Unavailable
-from store.hosts import Hosts
 from store.store import Store
 from store.writer import Writer
 from watcher.feed.errors import FeedError
@@ -54,6 +53,7 @@ from watcher.feed.protocol import SOCKET as FEED_SOCKET
 from watcher.feed.server import FeedServer
 from watcher.guard import Guard
 from watcher.watcher import Watcher
+from zones.hosts import Hosts
 
 log = logging.getLogger(__name__)
 

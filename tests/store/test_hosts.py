@@ -10,14 +10,13 @@ from msgspec.structs import replace
 
 from store.changes import Change
 from store.errors import EndpointTaken, HostChanged, KeyTaken, StoreError
-from store.hosts import Hosts
 from store.keys import ALL_HOSTS
 from store.store import Store
 from tests import worlds
 from tests.store.servers import Proxy, StartServer, inside, opened
 from tests.waiting import until
 from tests.worlds import LONG_LEASE, lease_of, make_host
-from zones.hosts import Host, encode_host
+from zones.hosts import Host, Hosts, encode_host
 from zones.names import EnvironmentId
 
 # Registration

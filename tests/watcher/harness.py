@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from store.environments import COMMIT_SCRIPT
-from store.hosts import Hosts
 from store.store import Store
 from tests.store.reading import documents
 from tests.waiting import cancel, until
 from tests.worlds import PLATFORM
 from watcher.watcher import Watcher
 from zones import document
+from zones.hosts import Hosts
 from zones.model import Environment
 from zones.names import EnvironmentId
 from zones.zone import Zone

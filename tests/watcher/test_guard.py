@@ -15,7 +15,6 @@ from msgspec.structs import replace
 
 from store.changes import Position
 from store.guard import Confirmation
-from store.hosts import Hosts
 from store.store import Store
 from tests.store.reading import documents
 from tests.store.servers import Proxy, StartServer, inside, opened, redis_of
@@ -34,6 +33,7 @@ from watcher.guard import (
 from watcher.watcher import Watcher
 from zones import document
 from zones.edits import DeleteService, PutInstance, PutRecord, PutService, apply
+from zones.hosts import Hosts
 from zones.model import Environment, RecordSet
 from zones.names import EnvironmentId
 

@@ -11,7 +11,6 @@ from msgspec.structs import replace
 from store.changes import Change, ChangeStream
 from store.connection import Connection
 from store.environments import EnvironmentStore
-from store.hosts import Hosts
 from store.store import Store
 from store.stored import MAX_DOCUMENT, Stored
 from tests import worlds
@@ -23,6 +22,7 @@ from watcher.damage import Sample
 from watcher.watcher import Watcher
 from zones import document
 from zones.edits import DeleteInstance, DeletePeer, Edit, PutInstance, PutPeer, SetEnabled, apply
+from zones.hosts import Hosts
 from zones.model import Environment
 from zones.names import EnvironmentId
 

@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 
 from store.changes import Position
-from store.hosts import Hosts
 from tests import worlds
 from tests.waiting import cancel, scaled, until
 from tests.watcher.harness import Recorder
@@ -29,6 +28,7 @@ from watcher.publisher import ServedZones
 from watcher.snapshot import Contents, Header, Snapshot, confirm_snapshot, open_snapshot, write_snapshot
 from zones import document
 from zones.edits import Edit, PutInstance, PutService
+from zones.hosts import Hosts
 from zones.model import Environment
 from zones.names import EnvironmentId
 

@@ -17,7 +17,7 @@ import asyncio
 import grp
 from pathlib import Path
 
-from store.clock import MOST_SKEW
+from support.clock import MOST_SKEW
 from support.unix_server import SocketInUse, UnixServer
 from watcher.feed.connection import EnvironmentState, FeedCounts, FeedState, ResolverConnection
 from watcher.feed.errors import FeedUnusable

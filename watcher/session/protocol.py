@@ -36,7 +36,10 @@ AUTHORITY_PATH = "/v1/authority"
 LEASE = 5.0  # seconds that other hosts wait for a host that has died; an agent renews its lease well within them
 IDLE = 15.0  # seconds without a message from the agent after which its session ends: it renews its lease, if it lives
 MAX_REQUEST = 1 << 20  # octets; of an acknowledgement of every environment that a host may have, and more
-CONTROL_PLANE_URI = "urn:interlock:control-plane"  # in the certificate of each control plane, and of nobody else
+CONTROL_PLANE_NAME = "control-plane.interlock"  # a DNS name (SAN) of each control plane's certificate, and of no other;
+# agents verify it by TLS itself, before they send anything, whatever the address that they have connected to
+REFUSED_STATUS = 403  # of HTTP: the certificate is not the credential of a host; a control plane that cannot say: 503
+REFUSED_CLOSE = 4403  # of the WebSocket: the credential of this session was ended
 EXCERPT = 60  # octets of a bad message that an error quotes
 
 
@@ -100,6 +103,8 @@ class Wait(_Request, frozen=True, tag="wait"):
     """The revision."""
     seconds: float
     """After so many it is answered even so, and names the hosts that lag."""
+    hosts: tuple[str, ...] = ()
+    """The hosts that are waited for. None of them: all that are concerned."""
 
 
 class PutInstance(_Request, frozen=True, tag="put"):

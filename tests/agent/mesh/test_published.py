@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from agent.mesh.published import Published
-from store.hosts import Hosts
 from tests.agent.worlds import environment
+from zones.hosts import Hosts
 
 ONE, TWO = environment(1, [1]), environment(2, [1])
 

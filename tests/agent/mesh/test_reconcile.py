@@ -29,13 +29,12 @@ from agent.plan.routes import Routes
 from agent.system.host import HostSystem
 from agent.system.netlink import Links
 from agent.system.nftables import Firewall
-from store.hosts import Hosts
 from store.store import Store
 from tests.agent.worlds import PLATFORM, address, environment, host
 from tests.worlds import lease_of
 from watcher.feed.server import FeedServer
 from zones.addresses import Address
-from zones.hosts import Host
+from zones.hosts import Host, Hosts
 from zones.model import Environment
 from zones.zone import compile_zone
 

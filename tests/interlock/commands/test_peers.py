@@ -21,12 +21,13 @@ import pytest_asyncio
 
 from agent.keys import PrivateKey
 from store.errors import Unavailable
-from store.hosts import Hosts, HostStore
+from store.hosts import HostStore
 from store.store import Store
 from tests.admin.api import ROOT, Api, E, make_host, make_key
 from tests.interlock.commands.test_qr import read
 from tests.interlock.processes import run_here
 from tests.worlds import lease_of
+from zones.hosts import Hosts
 
 LEASE = 60_000  # milliseconds; longer than any test
 QR_LINE = re.compile(r"# ([ ▄▀█]+)")
