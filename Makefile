@@ -33,7 +33,7 @@ vm: ## build the kernel with WireGuard that tests/vm boots, once (root on Debian
 vm-test: $(VENV)/.dev vm ## run tests/mesh on that kernel's WireGuard (ARGS="-k faults -x" goes to pytest)
 	@tests/setup
 	@tests/clients/setup some
-	@tests/vm/run --memory 4G $(BIN)/python -m pytest -p no:cacheprovider tests/mesh $(ARGS)
+	@TEST_WIREGUARD=kernel tests/vm/run --memory 4G $(BIN)/python -m pytest -p no:cacheprovider tests/mesh $(ARGS)
 
 clients: $(VENV)/.dev ## test each client resolver that this machine can install, and write docs/compatibility.md (root)
 	@tests/clients/setup

@@ -88,10 +88,25 @@ class Program:
 class Node:
     """A host with an agent and a resolver, in the region ``region``."""
 
-    def __init__(self, host: Host, region: str, store: str, directory: Path, id_: str = "") -> None:
-        """``id_`` is the host id that the agent is given, where that is not the name of ``host``."""
+    def __init__(
+        self,
+        host: Host,
+        region: str,
+        store: str,
+        directory: Path,
+        id_: str = "",
+        *,
+        wireguard: str = "auto",
+        endpoint: str = "",
+        options: Sequence[str] = (),
+    ) -> None:
+        """``id_``, ``wireguard`` and ``endpoint`` are the agent's settings; by default, the latter is an address of
+        ``host``, of IPv4 on one half of the hosts. ``options`` are further flags of the agent.
+        """
         self.name, self.host, self.region, self.id = host.name, host, region, id_ or host.name
-        self.endpoint = f"{host.v4}:{WIREGUARD}" if host.number % 2 else f"[{host.v6}]:{WIREGUARD}"
+        own = f"{host.v4}:{WIREGUARD}" if host.number % 2 else f"[{host.v6}]:{WIREGUARD}"
+        self.endpoint = endpoint or own
+        self._options = ("--wireguard", wireguard, *options)
         self.state = directory / f"state-{self.name}"
         """The agent's state directory. It outlives a power failure of the host."""
         self.agent = Program(self._agent(store), directory / f"agent-{self.name}.log", host.popen)
@@ -101,7 +116,7 @@ class Node:
         return interlock(
             "agent", "--host", self.id, "--endpoint", self.endpoint, "--region", self.region, "--redis", store,
             "--state-dir", str(self.state), "--agent-dir", AGENT_DIRECTORY, "--agent-group", GROUP,
-            "--ops-listen", f"127.0.0.1:{_AGENT_OPS}", "--log-format", "json",
+            "--ops-listen", f"127.0.0.1:{_AGENT_OPS}", "--log-format", "json", *self._options,
         )  # fmt: skip
 
     def _resolver(self) -> tuple[str, ...]:
@@ -186,12 +201,15 @@ class Node:
 
 
 class Mesh:
-    """Hosts of one platform. ``client`` speaks to its admin API."""
+    """Hosts of one platform. ``client`` speaks to its admin API.
 
-    def __init__(self, directory: Path, joined: Underlay) -> None:
+    ``wireguard`` is which WireGuard the hosts use, as the agent's setting names them.
+    """
+
+    def __init__(self, directory: Path, joined: Underlay, wireguard: str = "auto") -> None:
         self.underlay = joined
         self.nodes: dict[str, Node] = {}
-        self._directory = directory
+        self._directory, self._wireguard = directory, wireguard
         self.store = running_server(str(get_binary_path()), directory)
         self.start_store()
         self.admin = Program(self._admin(), directory / "admin.log", _popen)
@@ -217,20 +235,27 @@ class Mesh:
         (listening,) = self.admin.events("http_listening")
         return Client(f"http://{listening['address']}", (self._directory / "admin/admin.token").read_text().strip())
 
-    def add(self, *names: str) -> list[Node]:
-        """New hosts, booted, started and ready."""
-        made = [self.boot(name) for name in names]
-        for node in made:
-            node.start()
-        for node in made:
-            node.until_ready()
-        self.nodes |= {node.name: node for node in made}
-        return made
+    def add(self, *names: str, **settings: Any) -> list[Node]:
+        """New hosts, booted, started and ready. See `boot` for ``settings``."""
+        return self.start([self.boot(name, **settings) for name in names])
 
-    def boot(self, name: str, id_: str = "") -> Node:
-        """A new host on which nothing runs yet. It is not one of `nodes`. See `Node` for ``id_``."""
-        host = self.underlay.host(name)
-        return Node(host, "eu" if host.number % 2 else "us", self.store.url, self._directory, id_)
+    def start(self, nodes: list[Node]) -> list[Node]:
+        """Starts ``nodes``, which have been booted; returns when they are ready."""
+        for node in nodes:
+            node.start()
+        for node in nodes:
+            node.until_ready()
+        self.nodes |= {node.name: node for node in nodes}
+        return nodes
+
+    def boot(self, name: str, id_: str = "", *, on: Underlay | None = None, **settings: Any) -> Node:
+        """A new host on which nothing runs yet, on the mesh's underlay or ``on`` another. It is not one of `nodes`.
+
+        See `Node` for ``id_`` and ``settings``.
+        """
+        host = (on or self.underlay).host(name)
+        region = "eu" if host.number % 2 else "us"
+        return Node(host, region, self.store.url, self._directory, id_, **{"wireguard": self._wireguard, **settings})
 
     def remove(self, node: Node) -> None:
         """Switches off a host that is to leave the platform."""
@@ -283,10 +308,10 @@ class Mesh:
 
 
 @contextmanager
-def running(directory: Path) -> Iterator[Mesh]:
-    """A mesh without hosts for the length of a with-statement, with its files in ``directory``."""
+def running(directory: Path, wireguard: str = "auto") -> Iterator[Mesh]:
+    """A mesh without hosts for the length of a with-statement, with its files in ``directory``. See `Mesh`."""
     with underlay() as joined:
-        mesh = Mesh(directory, joined)
+        mesh = Mesh(directory, joined, wireguard)
         try:
             yield mesh
         finally:

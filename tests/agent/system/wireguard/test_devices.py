@@ -30,12 +30,10 @@ Device = Kernel | Userspace
 Body = Callable[[Device], Awaitable[None]]
 
 
-@pytest.fixture(params=wireguard.DEVICES)
+@pytest.fixture(params=wireguard.params())
 def on_device(request: pytest.FixtureRequest, space: Namespace) -> Callable[[Body], None]:
     """Runs a body on a device of its own, inside ``space``; the device is gone afterwards."""
     name = f"wgtest{secrets.token_hex(3)}"  # of its own: wireguard-go's sockets are the machine's
-    if reason := wireguard.why_not(request.param):
-        pytest.skip(reason)
 
     async def main(body: Body) -> None:
         links = Links()
