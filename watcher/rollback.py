@@ -6,13 +6,35 @@ the guard's to decide; here it is only recognised, so that nobody loses an ackno
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 from store.changes import BEGINNING, Position
 from store.index import IndexEntry
+from watcher.guard import GuardPolicy, Index, environments_to_hold
+from watcher.snapshot import Snapshot
 from zones.names import EnvironmentId
 
 NAMED = 5  # environments that a report names
+
+log = logging.getLogger(__name__)
+
+
+def has_lost(policy: GuardPolicy, snapshot: Snapshot, position: Position, index: Index) -> bool:
+    """Whether a store has not all that is in ``snapshot``, by a look that leaves the judgement to the guard.
+
+    ``position`` and ``index`` are the store's.
+    """
+    known = snapshot.revisions
+    missing = {id_ for id_ in known if id_ not in index}
+    older = sum((entry := index.get(id_)) is not None and entry.revision < known[id_] for id_ in known)
+    deleted = {id_ for id_ in known if (entry := index.get(id_)) is not None and entry.digest is None}
+    is_other = position.epoch != snapshot.position.epoch
+    held = environments_to_hold(policy, len(known), deleted, missing)
+    if is_other or older or held:
+        shown = {"is_other_data_set": is_other, "missing": len(missing), "older": older, "deleted": len(deleted)}
+        log.warning("store_lacks_what_was_served", extra={**shown, "of": len(known)})
+    return bool(is_other or older or held)
 
 
 def describe_rollback(

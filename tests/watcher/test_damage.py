@@ -148,7 +148,7 @@ async def test_fifty_megabytes_are_never_read(store: Store, store_url: str, quic
 async def test_a_large_store_is_sampled_round_by_round(
     store: Store, store_url: str, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("watcher.watcher.SAMPLE_OCTETS", 1)  # a step of the round with each comparison
+    monkeypatch.setattr("watcher.comparison.SAMPLE_OCTETS", 1)  # a step of the round with each comparison
     monkeypatch.setattr(damage, "SAMPLE_STEP", 2)
     ids = [EnvironmentId(f"e{number}") for number in range(7)]
     for number, id_ in enumerate(ids):

@@ -16,7 +16,8 @@ from tests.store.servers import StartServer, opened, redis_of
 from tests.waiting import until
 from tests.watcher.harness import following
 from tests.worlds import PRODUCTION, STAGING, build, toggled
-from watcher import watcher as watching
+from watcher import environments as reading
+from watcher import watcher as watcher_module
 from watcher.rollback import describe_rollback
 from zones.model import Environment
 
@@ -66,7 +67,7 @@ async def change(store: Store, environment: Environment) -> Environment:
 async def test_a_failover_that_loses_a_commit_is_reported_once(
     start_server: StartServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(watching, "COMPARE_EVERY", 0.1)
+    monkeypatch.setattr(watcher_module, "COMPARE_EVERY", 0.1)
     server = await start_server("--appendonly", "yes", "--appendfsync", "always", "--enable-debug-command", "yes")
     async with opened(server.url) as store, redis_of(server.url) as redis:
         production, staging = await fill(store)
@@ -113,7 +114,7 @@ async def test_a_document_older_than_its_change_is_read_again(
 async def test_a_server_that_stays_behind_its_changes_is_given_up(
     start_server: StartServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watching, "STALE_PAUSE", 0)
+    monkeypatch.setattr(reading, "STALE_PAUSE", 0)
     server = await start_server()
     original = EnvironmentStore.stored
     async with opened(server.url) as store:
@@ -133,15 +134,15 @@ async def test_a_server_that_stays_behind_its_changes_is_given_up(
             async with opened(server.url) as writer:
                 production = await change(writer, production)
             await until(lambda: recorder.holds(production, staging))
-            assert watcher.counts.stale_reads == watching.STALE_ATTEMPTS
+            assert watcher.counts.stale_reads == reading.STALE_ATTEMPTS
             assert watcher.counts.lost_connections == 1
 
 
 def test_what_is_stale() -> None:
     announced = Change("2-0", "1-0", STAGING, 3, digest="digest-3")
-    assert watching._is_stale(None, announced)
-    assert watching._is_stale(IndexEntry(2, "digest-2"), announced)
-    assert watching._is_stale(IndexEntry(3, "other"), announced)
-    assert not watching._is_stale(IndexEntry(3, "digest-3"), announced)
-    assert not watching._is_stale(IndexEntry(4, "digest-4"), announced)
-    assert not watching._is_stale(None, None)
+    assert reading._is_stale(None, announced)
+    assert reading._is_stale(IndexEntry(2, "digest-2"), announced)
+    assert reading._is_stale(IndexEntry(3, "other"), announced)
+    assert not reading._is_stale(IndexEntry(3, "digest-3"), announced)
+    assert not reading._is_stale(IndexEntry(4, "digest-4"), announced)
+    assert not reading._is_stale(None, None)

@@ -1,0 +1,220 @@
+"""From the store to what is served, environment by environment: each is published, withdrawn, held or quarantined.
+
+    read         some environments, a few in each round trip: their lines in the index, and their documents
+    apply_all    what was read: to what is served, or not, and why
+
+Everything that a watcher serves has come by here, whether a change named it or a comparison found that it differs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+
+from store.changes import Change
+from store.errors import Unavailable
+from store.index import DELETED, IndexEntry
+from store.store import Store
+from store.stored import Stored
+from watcher.damage import BadDocuments
+from watcher.guard import Guard, Kind, loses_many_names
+from watcher.keeper import restore_one
+from watcher.publisher import SLICE, ServedZones, WatcherCounts
+from watcher.snapshot import Snapshot
+from zones.hosts import hosts_of
+from zones.names import EnvironmentId
+from zones.zone import Zone
+
+READ_FIRST, READ_MOST = 20, 500  # documents in the first round trip, and at most in a later one, if not too large
+READ_OCTETS = 1 << 20  # of documents in a round trip; while the client library decodes them, no query is answered
+STALE_ATTEMPTS = 5  # reads of a document that is older than its change says, before another server is looked for
+STALE_PAUSE = 0.02  # seconds, times the number of the attempt: replicas are milliseconds behind, if they are healthy
+NOTHING_ANNOUNCED: Mapping[EnvironmentId, Change] = {}
+
+
+@dataclass(slots=True)
+class EnvironmentReader:
+    """Reads environments, and decides what becomes of each."""
+
+    store: Store
+    """Where they are read."""
+    served: ServedZones
+    """What is served now."""
+    guard: Guard
+    """Holds back what vanishes without a word, or too much at once."""
+    counts: WatcherCounts
+    """What has happened since the start."""
+    interest: str | None
+    """The host whose environments are followed; None for all environments."""
+    last_good: Snapshot | None = None
+    """What was served before this start; None once everything has been loaded."""
+    must_compare: bool = False
+    """Whether something was found that only a comparison can judge."""
+    bad: BadDocuments = field(default_factory=BadDocuments)
+    """How large bad documents looked when they were read."""
+    # The digests of documents that have no member on our host, though their index entries do not say so. They are kept
+    # so that such a document is read once, and not with every comparison.
+    _foreign: dict[EnvironmentId, str] = field(default_factory=dict)
+
+    @property
+    def known(self) -> AbstractSet[EnvironmentId]:
+        """The environments of which a document is known: it is served, or has no member on our host."""
+        return self.served.environments | self._foreign.keys()
+
+    def known_digest(self, id_: EnvironmentId) -> str | None:
+        """The digest of the document of ``id_`` that is known."""
+        return self.served.digest(id_) or self._foreign.get(id_)
+
+    def wanted_digest(self, entry: IndexEntry | None) -> str | None:
+        """The digest of the document that should be known where the index says ``entry``."""
+        return entry.digest if entry and self._may_have_member_here(entry.hosts) else None
+
+    def is_concerned(self, change: Change) -> bool:
+        """Whether the environment that ``change`` names must be read."""
+        id_ = change.environment
+        if change.host is not None:
+            return False
+        return (
+            self._may_have_member_here(change.hosts)
+            or self.known_digest(id_) is not None
+            or id_ in self.served.quarantined
+        )
+
+    def is_withdrawal(self, id_: EnvironmentId, entry: IndexEntry | None) -> bool:
+        """Whether ``entry`` ends the serving of ``id_``, and not because its last member here was moved away."""
+        if self.served.digest(id_) is None:
+            return False
+        if entry is None or entry.digest is None:
+            return True
+        return self.is_older(id_, entry) and not self._may_have_member_here(entry.hosts)
+
+    def is_older(self, id_: EnvironmentId, entry: IndexEntry | None) -> bool:
+        """Whether ``entry`` names an older revision of ``id_`` than the one that is served."""
+        zone = self.served.zone(id_)
+        return zone is not None and entry is not None and entry.digest is not None and entry.revision < zone.revision
+
+    async def read(
+        self,
+        ids: Iterable[EnvironmentId],
+        judged: AbstractSet[EnvironmentId],
+        opened: frozenset[Kind] = frozenset(),
+        announced: Mapping[EnvironmentId, Change] = NOTHING_ANNOUNCED,
+    ) -> None:
+        """Reads and publishes ``ids``, a few at a time: the first are served before the last are read.
+
+        Those of ``judged`` may be withdrawn, or go back to an older revision. Nothing of the kinds in ``opened`` is
+        held back. Raises `Unavailable` if what is read is older than a change in ``announced`` says.
+        """
+        waiting = sorted(ids, reverse=True)
+        batch = READ_FIRST
+        while waiting:
+            some = [waiting.pop() for _ in range(min(batch, len(waiting)))]
+            read = await self._documents(some, announced)
+            octets = sum(len(one.written or b"") for one in read.values())
+            batch = max(1, min(READ_MOST, READ_OCTETS * len(some) // max(octets, 1)))
+            await self.apply_all(read, judged, opened)
+
+    async def _documents(
+        self, ids: list[EnvironmentId], announced: Mapping[EnvironmentId, Change]
+    ) -> dict[EnvironmentId, Stored]:
+        """The index entries and documents of ``ids``, which are at least as new as the changes in ``announced``."""
+        for attempt in range(STALE_ATTEMPTS):
+            read = await self.store.environments.stored(ids)
+            stale = [id_ for id_, stored in read.items() if _is_stale(stored.entry, announced.get(id_))]
+            if not stale:
+                return read
+            self.counts.stale_reads += 1
+            await asyncio.sleep(STALE_PAUSE * attempt)
+        reason = f"it told of a change of {stale[0]!r}, and then gave an older document"
+        self.store.connection.end(reason)
+        raise Unavailable(f"store {self.store.url}: {reason}")
+
+    async def apply_all(
+        self,
+        read: Mapping[EnvironmentId, Stored],
+        judged: AbstractSet[EnvironmentId] = frozenset(),
+        opened: frozenset[Kind] = frozenset(),
+    ) -> None:
+        """Decides what becomes of each environment in ``read``; ``judged`` and ``opened`` are those of `read`."""
+        started = time.monotonic()
+        for id_, stored in read.items():
+            entry = stored.entry
+            is_judged = id_ in judged or Kind.ENVIRONMENTS in opened
+            if not is_judged and (self.is_withdrawal(id_, entry) or self.is_older(id_, entry)):
+                self.must_compare = True  # it has vanished after this step began: a comparison weighs all of that
+            elif entry is None or entry.digest is None or not self._may_have_member_here(entry.hosts):
+                self._withdraw(id_)
+            elif stored.written is None:
+                self.served.quarantine(id_, stored.damage)
+                await self._serve_last_good(id_)
+            else:
+                await self._apply(stored, stored.written, opened)
+            self.bad.note(stored, is_bad=id_ in self.served.quarantined)
+            if time.monotonic() - started > SLICE:
+                await asyncio.sleep(0)
+                started = time.monotonic()
+
+    async def _apply(self, stored: Stored, read: bytes, opened: frozenset[Kind]) -> None:
+        id_, digest = stored.id, stored.digest
+        if stored.damage:
+            self.served.quarantine(id_, stored.damage)
+            await self._serve_last_good(id_)
+            if self.served.digest(id_) is not None:
+                return  # that came from one of our writers; only somebody who looks can tell whether this is better
+        if self.served.confirm_served(id_, digest):
+            self._let_go(id_)
+            return
+        zone = await self.served.compile(id_, read)
+        if zone is None:
+            await self._serve_last_good(id_)
+            return
+        if not self._may_have_member_here(hosts_of(zone.environment)):
+            # The index entry does not name the hosts. The digest is remembered, or each comparison would read it again.
+            self._withdraw(id_)
+            self._foreign[id_] = digest
+        elif Kind.NAMES not in opened and (lacking := await self._lacking(zone)):
+            self.guard.hold_names(id_, digest, lacking)
+        elif self.served.publish(zone, digest):
+            self._foreign.pop(id_, None)
+            self._let_go(id_)
+            if stored.damage:  # it is served for want of a better one
+                self.served.quarantine(id_, stored.damage)
+
+    async def _lacking(self, zone: Zone) -> str:
+        """What ``zone`` lacks of the one that is served, if that is too much, and nobody has asked for it."""
+        before = self.served.zone(zone.id)
+        lacking = loses_many_names(self.guard.policy, before, zone) if before else ""
+        if lacking and before and before.revision < await self.store.guard.allowed(zone.id) <= zone.revision:
+            return ""
+        return lacking
+
+    async def _serve_last_good(self, id_: EnvironmentId) -> None:
+        """Serves what was served before this start for ``id_``, which is quarantined, unless something is served."""
+        snapshot = self.last_good
+        if snapshot and id_ in snapshot and self.served.digest(id_) is None:
+            reason = self.served.quarantined[id_]
+            await restore_one(snapshot, self.served, id_, snapshot.read(id_), lambda _: True)
+            self.served.quarantine(id_, reason)
+
+    def _may_have_member_here(self, hosts: frozenset[str] | None) -> bool:
+        return self.interest is None or hosts is None or self.interest in hosts
+
+    def _withdraw(self, id_: EnvironmentId) -> None:
+        self._foreign.pop(id_, None)
+        self.served.withdraw(id_)
+        self._let_go(id_)
+
+    def _let_go(self, id_: EnvironmentId) -> None:
+        self.guard.let_go(Kind.ENVIRONMENTS, id_)
+        self.guard.let_go(Kind.NAMES, id_)
+
+
+def _is_stale(entry: IndexEntry | None, change: Change | None) -> bool:
+    if change is None:
+        return False
+    if entry is None or entry.revision < change.revision:
+        return True
+    return entry.revision == change.revision and bool(change.digest) and (entry.digest or DELETED) != change.digest

@@ -1,0 +1,59 @@
+"""From the store to the mesh: all hosts, as often as one of them may have changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+
+from store.store import Store
+from watcher.guard import Guard, Kind, hosts_to_hold
+from zones.hosts import Hosts
+
+
+@dataclass(slots=True)
+class HostReader:
+    """Reads all hosts, and tells of each change."""
+
+    store: Store
+    """Where they are read."""
+    guard: Guard
+    """Holds back what vanishes without a word, or too much at once."""
+    on_hosts: Callable[[Hosts], None] | None
+    """Is called with all hosts; None: they are not read."""
+    hosts: Hosts | None = None
+    """As ``on_hosts`` was given them last."""
+    last_good: Hosts | None = None
+    """Those of before this start, for a document that cannot be read; None where nobody knows."""
+
+    def restore(self, hosts: Hosts | None) -> None:
+        """Tells of ``hosts``, which are those of a snapshot."""
+        if self.on_hosts and hosts:
+            self.hosts = hosts
+            self.on_hosts(hosts)
+
+    async def read(self, *, forgotten: Collection[str] = (), opened: frozenset[Kind] = frozenset()) -> bool:
+        """Reads all hosts and tells of them if they have changed; returns whether they have.
+
+        ``forgotten`` are hosts of which a change was announced. Nothing of the kinds in ``opened`` is held back. The
+        first read is no change.
+        """
+        if self.on_hosts is None:
+            return False
+        before = self.hosts
+        hosts = with_last_good(await self.store.hosts.read(), before or self.last_good)
+        if before and Kind.HOSTS not in opened:
+            held = hosts_to_hold(self.guard.policy, before, hosts, forgotten)
+            self.guard.hold(Kind.HOSTS, held, "hosts have vanished from the store, and stay in the mesh")
+            if held:
+                return False
+        if hosts == before:
+            return False
+        self.hosts = hosts
+        self.on_hosts(hosts)
+        return before is not None
+
+
+def with_last_good(hosts: Hosts, before: Hosts | None) -> Hosts:
+    """``hosts``, and of each whose document cannot be read, as one of a newer release, what it was ``before``."""
+    kept = {id_: before.hosts[id_] for id_ in hosts.unreadable if id_ in before.hosts} if before else {}
+    return replace(hosts, hosts={**hosts.hosts, **kept}) if kept else hosts
