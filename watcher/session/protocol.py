@@ -339,6 +339,18 @@ class EnvironmentIs(_Message, frozen=True, tag="environment"):
     """The environment, as `zones.document` encodes it."""
 
 
+class EnvironmentUnreadable(_Message, frozen=True, tag="environment_unreadable"):
+    """The newest document of an environment that has a member on this host cannot be used: the one before it stays.
+
+    It names the environment, as `EnvironmentIs` does. An `EnvironmentIs` that follows ends it.
+    """
+
+    id: EnvironmentId
+    """The environment."""
+    reason: str
+    """What is wrong with the document."""
+
+
 class EnvironmentGone(_Message, frozen=True, tag="gone"):
     """The environment was deleted, or has no member on this host any more. Somebody has said so: it is no absence."""
 
@@ -405,7 +417,17 @@ class Confirmed(_Message, frozen=True, tag="confirmed"):
 
 
 Update = (
-    EnvironmentIs | EnvironmentGone | HostIs | HostGone | HostUnreadable | HostsAre | Loaded | Held | Stale | Confirmed
+    EnvironmentIs
+    | EnvironmentUnreadable
+    | EnvironmentGone
+    | HostIs
+    | HostGone
+    | HostUnreadable
+    | HostsAre
+    | Loaded
+    | Held
+    | Stale
+    | Confirmed
 )
 """What a control plane says without being asked."""
 
