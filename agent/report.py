@@ -120,7 +120,7 @@ def _problems(
     for rejection in mesh.status.rejected:
         yield f"rejected: {rejection}"
     for environment, reason in quarantined.items():
-        yield f"rejected: the newest document of {environment}; the one before it stays in force: {reason}"
+        yield f"rejected: what the store holds of {environment}; the last good document stays in force: {reason}"
     for id_, reason in mesh.published.hosts.unreadable.items():
         yield f"host {id_}: its document cannot be read: {reason}"
     for key, seconds in silent.items():

@@ -17,6 +17,7 @@ from itertools import islice
 from store import mending
 from store.errors import Corrupt, NetworkTaken, RevisionConflict
 from store.store import Store
+from store.stored import find_damage
 from support.clock import unix_milliseconds
 from zones.names import EnvironmentId
 
@@ -73,10 +74,8 @@ async def _check_environments(store: Store, *, repair: bool) -> AsyncIterator[Fi
     ids = iter(sorted({*await store.environments.index(), *await _documents(store)}))
     while some := list(islice(ids, AT_ONCE)):
         for id_, stored in (await store.environments.stored(some)).items():
-            try:
-                stored.decode()
-            except Corrupt as error:
-                yield Finding(f"environment {id_}", str(error), await _mend(store, id_, repair=repair))
+            if damage := find_damage(stored):
+                yield Finding(f"environment {id_}", damage, await _mend(store, id_, repair=repair))
 
 
 async def _mend(store: Store, id_: EnvironmentId, *, repair: bool) -> str:

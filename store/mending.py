@@ -18,7 +18,7 @@ import msgspec
 
 from store.errors import Corrupt
 from store.store import Store
-from store.stored import Stored
+from store.stored import Stored, find_damage
 from zones.model import MAX_REVISION, Environment
 from zones.names import EnvironmentId
 
@@ -64,11 +64,7 @@ async def adopt(store: Store, id_: EnvironmentId) -> Environment | None:
 
 async def _find_damaged(store: Store, id_: EnvironmentId) -> Stored | None:
     found = (await store.environments.stored([id_]))[id_]
-    try:
-        found.decode()
-    except Corrupt:
-        return found
-    return None
+    return found if find_damage(found) else None
 
 
 async def _next_revision(store: Store, found: Stored) -> int:

@@ -10,15 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from store.errors import Corrupt
-from store.index import IndexEntry, decode_entry
+from store.index import NO_HOSTS, IndexEntry, decode_entry
 from zones import document
 from zones.errors import Invalid
+from zones.hosts import hosts_of
 from zones.model import Environment
 from zones.names import EnvironmentId
 
 MAX_DOCUMENT = 16 << 20  # octets; some 150,000 instances. What is larger is not one of ours, and would hold up queries
 NO_STRING = -1  # in place of the size of a document whose key is of a wrong type
 EXCERPT = 40  # octets of a bad line that are quoted
+SHOWN = 5  # hosts that a text names
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,17 @@ class Stored:
             return "its document is not the one that the index names: one of the two was changed by hand, or is spoilt"
         return ""
 
+    def wrong_hosts(self, environment: Environment) -> str:
+        """What is wrong with the hosts that the line names, where the document is ``environment``; empty if nothing is.
+
+        The next commit puts them right. Until then, an agent that knows the index alone may follow too much or too
+        little.
+        """
+        named, actual = self.entry.hosts if self.entry else None, hosts_of(environment)
+        if named is None or named == actual:
+            return ""
+        return f"its line in the index names other hosts ({_shown(named)}) than those with a member ({_shown(actual)})"
+
     def decode(self) -> Environment | None:
         """The environment; None if it does not exist. Raises `Corrupt`."""
         if self.damage:
@@ -89,3 +102,18 @@ class Stored:
                 f"environment {self.id!r} is damaged in the store: its document says that it is {environment.id!r}'s"
             )
         return environment
+
+
+def find_damage(stored: Stored) -> str:
+    """All that can be wrong with ``stored``, in words; empty if nothing is."""
+    try:
+        environment = stored.decode()
+    except Corrupt as error:
+        return str(error)
+    wrong = "" if environment is None else stored.wrong_hosts(environment)
+    return wrong and f"environment {stored.id!r} is damaged in the store: {wrong}"
+
+
+def _shown(hosts: frozenset[str]) -> str:
+    more = f" and {len(hosts) - SHOWN} more" if len(hosts) > SHOWN else ""
+    return (", ".join(sorted(hosts)[:SHOWN]) or NO_HOSTS) + more

@@ -102,11 +102,11 @@ class Comparison:
             held = environments_to_hold(guard.policy, len(self.served.environments), gone - missing, missing)
             self.hold_environments(held, only=True)
         held |= self._still_held_for_names(index, different, opened)
-        found = different - held - quarantined.keys()
+        found = different - held
         older = {id_ for id_ in different if environments.is_older(id_, index.get(id_))}
         unchanged = await self._unchanged_bad()
         await environments.read((different | quarantined.keys()) - held - unchanged, (gone | older) - held, opened)
-        return len(found)
+        return len(found - quarantined.keys())
 
     async def verify_some(self) -> None:
         """Looks at some environments that are served, for nobody announces a document that is changed by hand.
@@ -116,7 +116,8 @@ class Comparison:
         octets = 0
         for some in self._sample.steps(self.served.environments):
             found = await self.store.environments.stored(id_ for id_ in some if id_ not in self.served.quarantined)
-            await self.environments.apply_all({id_: stored for id_, stored in found.items() if stored.damage})
+            damaged = {id_: stored for id_, stored in found.items() if self.environments.is_damaged(stored)}
+            await self.environments.apply_all(damaged)
             octets += sum(max(stored.size, 0) for stored in found.values())
             if octets > SAMPLE_OCTETS:
                 break

@@ -96,6 +96,12 @@ class EnvironmentReader:
         zone = self.served.zone(id_)
         return zone is not None and entry is not None and entry.digest is not None and entry.revision < zone.revision
 
+    def is_damaged(self, stored: Stored) -> bool:
+        """Whether ``stored``, which was read for no reason, is not what our writers would have made of it."""
+        zone = self.served.zone(stored.id)
+        is_served = zone is not None and self.served.digest(stored.id) == stored.digest
+        return bool(stored.damage or (zone and is_served and stored.wrong_hosts(zone.environment)))
+
     async def read(
         self,
         ids: Iterable[EnvironmentId],
@@ -145,7 +151,7 @@ class EnvironmentReader:
             is_judged = id_ in judged or Kind.ENVIRONMENTS in opened
             if not is_judged and (self.is_withdrawal(id_, entry) or self.is_older(id_, entry)):
                 self.must_compare = True  # it has vanished after this step began: a comparison weighs all of that
-            elif entry is None or entry.digest is None or not self._may_have_member_here(entry.hosts):
+            elif entry is None or entry.digest is None or not self._may_concern_us(id_, entry):
                 self._withdraw(id_)
             elif stored.written is None:
                 self.served.quarantine(id_, stored.damage)
@@ -164,24 +170,38 @@ class EnvironmentReader:
             await self._serve_last_good(id_)
             if self.served.digest(id_) is not None:
                 return  # that came from one of our writers; only somebody who looks can tell whether this is better
-        if self.served.confirm_served(id_, digest):
-            self._let_go(id_)
+        served = self.served.zone(id_)
+        if served and self.served.digest(id_) == digest:
+            self._confirm(stored, served)
             return
         zone = await self.served.compile(id_, read)
-        if zone is None:
+        if zone is not None:
+            await self._apply_zone(zone, stored, opened)
+        elif self._names_us(stored):
             await self._serve_last_good(id_)
-            return
-        if not self._may_have_member_here(hosts_of(zone.environment)):
-            # The index entry does not name the hosts. The digest is remembered, or each comparison would read it again.
+        else:
             self._withdraw(id_)
-            self._foreign[id_] = digest
+
+    def _confirm(self, stored: Stored, served: Zone) -> None:
+        self._let_go(stored.id)
+        if wrong := stored.wrong_hosts(served.environment):
+            self.served.quarantine(stored.id, wrong)
+        else:
+            self.served.confirm_served(stored.id, stored.digest)
+
+    async def _apply_zone(self, zone: Zone, stored: Stored, opened: frozenset[Kind]) -> None:
+        id_, digest = stored.id, stored.digest
+        if not self._may_have_member_here(hosts_of(zone.environment)):
+            self._withdraw(id_)
+            if self._names_us(stored):  # then each comparison would read it again, if the digest were not remembered
+                self._foreign[id_] = digest
         elif Kind.NAMES not in opened and (lacking := await self._lacking(zone)):
             self.guard.hold_names(id_, digest, lacking)
         elif self.served.publish(zone, digest):
             self._foreign.pop(id_, None)
             self._let_go(id_)
-            if stored.damage:  # it is served for want of a better one
-                self.served.quarantine(id_, stored.damage)
+            if damage := stored.damage or stored.wrong_hosts(zone.environment):
+                self.served.quarantine(id_, damage)  # it is served for want of a better one
 
     async def _lacking(self, zone: Zone) -> str:
         """What ``zone`` lacks of the one that is served, if that is too much, and nobody has asked for it."""
@@ -198,6 +218,16 @@ class EnvironmentReader:
             reason = self.served.quarantined[id_]
             await restore_one(snapshot, self.served, id_, snapshot.read(id_), lambda _: True)
             self.served.quarantine(id_, reason)
+
+    def _may_concern_us(self, id_: EnvironmentId, entry: IndexEntry) -> bool:
+        """Whether the document of ``id_`` must be looked at, or ``entry`` is enough to know that it has no member here.
+
+        The hosts of an entry alone withdraw nothing: somebody may have changed them by hand.
+        """
+        return self._may_have_member_here(entry.hosts) or self.served.digest(id_) is not None
+
+    def _names_us(self, stored: Stored) -> bool:
+        return stored.entry is not None and self._may_have_member_here(stored.entry.hosts)
 
     def _may_have_member_here(self, hosts: frozenset[str] | None) -> bool:
         return self.interest is None or hosts is None or self.interest in hosts

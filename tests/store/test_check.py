@@ -44,6 +44,18 @@ async def test_damage_is_named_and_mended_or_left_to_a_person(store: Store, stor
         assert [one.what for one in await checking.check(store)] == [f"environment {PRODUCTION}"]
 
 
+async def test_a_line_that_names_other_hosts_is_named_and_mended(store: Store, store_url: str) -> None:
+    await fill(store)
+    async with inside(store, store_url) as (redis, keys):
+        line = await redis.hget(keys.environments, STAGING)
+        await redis.hset(keys.environments, STAGING, b" ".join([*line.split()[:2], b"h1"]))
+    [finding] = await checking.check(store)
+    assert finding.what == f"environment {STAGING}"
+    assert "names other hosts (h1)" in finding.problem
+    assert "is now revision" in (await checking.check(store, repair=True))[0].outcome
+    assert await checking.check(store) == []
+
+
 @pytest.mark.parametrize("key", ["changes", "environments", "hosts", "hosts:revision"])
 async def test_a_key_of_a_wrong_type_is_named_and_moved_aside(store: Store, store_url: str, key: str) -> None:
     await fill(store)

@@ -7,16 +7,17 @@ from typing import Any
 import pytest
 
 from store import mending
+from store.keys import Keys
 from store.store import Store
 from tests.store.servers import inside, redis_of
 from tests.waiting import until
-from tests.watcher.harness import following
-from tests.worlds import PRODUCTION, STAGING, build, toggled
+from tests.watcher.harness import commit_raw, following
+from tests.worlds import NOW, PRODUCTION, STAGING, build, build_on, toggled
 from watcher import damage
 from watcher.damage import SAMPLE_STEP, Sample
 from watcher.watcher import Watcher
 from zones import document
-from zones.edits import PutService
+from zones.edits import DeleteInstance, PutService, apply
 from zones.model import Environment
 from zones.names import EnvironmentId
 
@@ -80,14 +81,64 @@ async def test_an_index_that_disagrees_is_named_and_counts_as_no_repair(
         await until(lambda: STAGING in watcher.quarantined)
         await compared_again(watcher)
         assert recorder.holds(production, staging)
-        assert watcher.counts.repaired <= 1  # the comparison that found it
-        repaired = watcher.counts.repaired
-        await compared_again(watcher)
-        assert watcher.counts.repaired == repaired
+        assert watcher.counts.repaired == 0
         adopted = await mending.adopt(store, STAGING)
         assert adopted
         await until(lambda: recorder.holds(production, adopted))
         assert not watcher.quarantined
+
+
+async def line_of(redis: Any, keys: Keys, id_: str, hosts: str) -> bytes:
+    """Puts ``hosts`` into the line of ``id_`` in the index; gives the line that it was."""
+    line: bytes = await redis.hget(keys.environments, id_)
+    await redis.hset(keys.environments, id_, b" ".join([*line.split()[:2], hosts.encode()]))
+    return line
+
+
+async def test_an_index_that_names_other_hosts_is_named(store: Store, store_url: str, quick: None) -> None:
+    production, staging = await fill(store)
+    async with following(store) as (watcher, recorder), inside(store, store_url) as (redis, keys):
+        line = await line_of(redis, keys, STAGING, "h1,h2")
+        await until(lambda: STAGING in watcher.quarantined)
+        assert "names other hosts (h1, h2) than those with a member (-)" in watcher.quarantined[STAGING]
+        await compared_again(watcher)
+        assert recorder.holds(production, staging)
+        assert (watcher.counts.repaired, watcher.counts.published) == (0, 2)
+        await redis.hset(keys.environments, STAGING, line)
+        await until(lambda: not watcher.quarantined)
+        await line_of(redis, keys, STAGING, "h1")
+        await until(lambda: STAGING in watcher.quarantined)
+        staging = toggled(staging)  # nobody refuses a write, and it puts the line right
+        await store.environments.commit(staging, staging.revision - 1)
+        await until(lambda: recorder.holds(production, staging))
+        assert not watcher.quarantined
+
+
+async def test_hosts_that_are_lost_from_the_index_withdraw_nothing(store: Store, store_url: str, quick: None) -> None:
+    """An agent follows what the index says that its host has, and the document knows better."""
+    here, elsewhere = build_on(PRODUCTION, 1, "h1"), build_on(STAGING, 2, "h2")
+    for environment in (here, elsewhere):
+        await store.environments.commit(environment, 0)
+    async with following(store, interest="h1") as (watcher, recorder), inside(store, store_url) as (redis, keys):
+        await line_of(redis, keys, PRODUCTION, "-")
+        await until(lambda: PRODUCTION in watcher.quarantined)
+        await compared_again(watcher)
+        assert recorder.holds(here)
+        assert (watcher.counts.repaired, watcher.counts.withdrawn) == (0, 0)
+        # A newer document that has a member here all the same, by a line that does not say so.
+        here = toggled(here)
+        await commit_raw(store, redis, PRODUCTION, here.revision, document.encode(here), str(here.network), "h2")
+        await compared_again(watcher)
+        assert recorder.holds(here)
+        assert list(watcher.quarantined) == [PRODUCTION]
+        adopted = await mending.adopt(store, PRODUCTION)
+        assert adopted
+        await until(lambda: recorder.holds(adopted))
+        assert not watcher.quarantined
+        # One that has none, by a line that says so, is still withdrawn at once.
+        await store.environments.commit(apply(adopted, [DeleteInstance("api", "on-h1")], NOW), adopted.revision)
+        await until(lambda: not recorder.zones)
+        assert not watcher.guard.held
 
 
 async def test_an_index_that_was_evicted_withdraws_nothing_and_is_made_again(
