@@ -6,15 +6,17 @@ This is the adapter to cryptography.
 from __future__ import annotations
 
 import contextlib
+import hmac
 import os
 from base64 import b64decode, b64encode
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from agent.errors import CannotStart
 from support.files import write_whole
+from watcher.session.protocol import key_proof_input
 from zones.keys import PublicKey
 
 OCTETS = 32
@@ -58,6 +60,13 @@ class PrivateKey:
         return PublicKey(
             b64encode(X25519PrivateKey.from_private_bytes(self.octets).public_key().public_bytes_raw()).decode()
         )
+
+    def prove(self, host: str, challenge: PublicKey) -> str:
+        """The proof, for who has sent ``challenge``, that ``host`` has this key: see `key_proof_input`."""
+        shared = X25519PrivateKey.from_private_bytes(self.octets).exchange(
+            X25519PublicKey.from_public_bytes(b64decode(challenge))
+        )
+        return hmac.new(shared, key_proof_input(host, self.public), "sha256").hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

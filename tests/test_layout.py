@@ -21,10 +21,10 @@ NOT_OURS = {".git", ".venv", ".state", "__pycache__", "node_modules", "dist", "b
 
 ADAPTERS = {
     # outside library: the only modules, or folders, that may import it
-    "aiohttp": ["admin/"],
+    "aiohttp": ["admin/", "agent/control_plane/"],
     "cachetools": ["resolver/forward/cache.py"],
     "click": ["interlock/cli.py", "interlock/commands/", "interlock/programs/up.py"],
-    "cryptography": ["agent/keys.py"],
+    "cryptography": ["agent/keys.py", "agent/control_plane/credential.py"],
     "ctypes": ["resolver/net/mmsg.py", "interlock/process/embedded.py", "agent/system/namespaces.py"],
     "dnslib": ["resolver/wire/parser.py", "resolver/wire/packer.py", "resolver/wire/summary.py"],
     "msgspec": ["admin/", "agent/", "store/", "watcher/session/protocol.py", "watcher/snapshot.py", "zones/"],
@@ -42,7 +42,12 @@ IMPURE = {
 }  # fmt: skip
 SOCKET_IN_ZONES = {"AF_INET", "AF_INET6", "inet_ntop", "inet_pton"}
 SUPPORT_FOR_ZONES = {"support.endpoints"}  # its pure modules
-WATCHER_FOR_OTHERS = {"watcher.feed.server"}
+WATCHER_FOR_OTHERS = {
+    "watcher.feed.server",
+    "watcher.session.errors",
+    "watcher.session.protocol",
+    "watcher.session.token",
+}
 
 
 def imports(source: str) -> set[str]:

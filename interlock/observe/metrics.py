@@ -20,7 +20,7 @@ from interlock.process.supervise import Supervisor
 from resolver.counts import LATENCY_BUCKETS, QueryCounts
 from resolver.forward.forwarder import Forwarder
 from resolver.server import Resolver
-from store.clock import StoreClock
+from support.clock import SharedClock
 from watcher.feed.follower import Follower
 from watcher.guard import Guard, Kind
 from watcher.watcher import Watcher
@@ -91,7 +91,7 @@ def snapshot_metrics(watcher: Watcher | Follower, stale_since: Callable[[], floa
     return collect
 
 
-def clock_metrics(clock: StoreClock) -> Source:
+def clock_metrics(clock: SharedClock) -> Source:
     """How far this machine's clock is from the store's."""
     return lambda: _clock(clock)
 
@@ -174,7 +174,7 @@ def _store_connection(watcher: Watcher) -> Iterator[Metric]:
     yield catalogue.STORE_STALE_READS.one(counts.stale_reads)
 
 
-def _clock(clock: StoreClock) -> Iterator[Metric]:
+def _clock(clock: SharedClock) -> Iterator[Metric]:
     if (skew := clock.skew) is not None:
         yield catalogue.CLOCK_SKEW.one(skew)
 

@@ -8,8 +8,7 @@ from typing import Protocol
 
 from admin.resources.operations import Probe
 from interlock.process.supervise import Supervisor
-from store.clock import StoreClock
-from support.clock import in_words
+from support.clock import SharedClock, in_words
 from watcher.feed.follower import Follower
 from watcher.watcher import Watcher
 
@@ -117,7 +116,7 @@ def store_answers(probe: AsksTheStore) -> Check:
     return lambda: ("store_connection", Probe(not probe.reason, probe.reason))
 
 
-def clock_agrees(clock: StoreClock) -> Check:
+def clock_agrees(clock: SharedClock) -> Check:
     """A wrong clock is named, and nothing waits until it is right: the store's time is used."""
     return lambda: ("clock", Probe(ok=True, note=clock.warning))
 

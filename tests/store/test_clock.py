@@ -21,7 +21,7 @@ def a_day_ahead() -> float:
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.message for record in caplog.records if record.name == "store.clock"]
+    return [record.message for record in caplog.records if record.name == "support.clock"]
 
 
 async def test_the_machines_clock_until_the_store_was_asked_and_the_stores_from_then_on(store: Store) -> None:

@@ -1,0 +1,106 @@
+"""The credential of this host: by it a control plane knows the host, and by the authority the host a control plane.
+
+    host.pem         the private key (EC P-256) and the certificate, in one file, so that both are replaced at once
+    authority.pem    the certificate of the platform's authority
+
+This is the adapter to cryptography for certificates; `agent.keys` is the one for WireGuard's keys.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from agent.errors import CannotStart
+from support.files import write_whole
+
+HOST, AUTHORITY = "host.pem", "authority.pem"
+PRIVATE = 0o600
+
+
+@dataclass(frozen=True, slots=True)
+class HostKey:
+    """A private key that a certificate is asked for. It is never logged, and does not leave this machine."""
+
+    pem: bytes = field(repr=False)
+    """The key in PEM (PKCS #8)."""
+    request: str
+    """A certificate signing request (RFC 2986) for it, in PEM."""
+
+    @classmethod
+    def make(cls, host: str) -> HostKey:
+        """A new key of the host ``host``."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+        request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+        pem = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        return cls(pem, request.public_bytes(serialization.Encoding.PEM).decode("ascii"))
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialFiles:
+    """Where the credential lies. All functions block."""
+
+    directory: Path
+    """The state directory of the agent."""
+
+    @property
+    def exist(self) -> bool:
+        """Whether this host is enrolled."""
+        return (self.directory / HOST).exists() and (self.directory / AUTHORITY).exists()
+
+    def keep(self, key: HostKey, certificate: str, authority: str | None = None) -> None:
+        """Keeps ``key`` with ``certificate``, and ``authority`` unless it is known already. Raises ``OSError``."""
+        if authority is not None:
+            write_whole(self.directory / AUTHORITY, authority.encode("ascii"), PRIVATE)
+        write_whole(self.directory / HOST, key.pem + certificate.encode("ascii"), PRIVATE)
+
+    def context(self) -> ssl.SSLContext:
+        """For a connection to a control plane, on which the host shows its certificate. Raises `CannotStart`."""
+        path = self.directory / HOST
+        try:
+            if path.stat().st_mode & 0o077:
+                raise CannotStart(
+                    f"the key in {path} can be read by others: enrol this host anew, and remove this file"
+                )
+            context = trusting((self.directory / AUTHORITY).read_text("ascii"))
+            context.load_cert_chain(path)
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
+            raise CannotStart(
+                f"the credential in {self.directory} cannot be used: {reason}: enrol this host anew"
+            ) from None
+        return context
+
+    def owner(self) -> str:
+        """The host that the certificate is of. Raises `CannotStart`."""
+        try:
+            certificate = x509.load_pem_x509_certificate((self.directory / HOST).read_bytes())
+            (name,) = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        except (OSError, ValueError) as error:
+            raise CannotStart(f"the certificate in {self.directory / HOST} cannot be read: {error}") from None
+        return str(name.value)
+
+    def remove(self) -> None:
+        """Removes the credential from the disk."""
+        for name in (HOST, AUTHORITY):
+            (self.directory / name).unlink(missing_ok=True)
+
+
+def trusting(authority: str) -> ssl.SSLContext:
+    """For a connection to a server whose certificate ``authority`` (PEM) has signed. Raises ``ValueError``."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # which checks the chain, the use of the key and the name
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    try:
+        context.load_verify_locations(cadata=authority)
+    except ssl.SSLError as error:
+        raise ValueError(f"no certificate of an authority: {error}") from None
+    return context
