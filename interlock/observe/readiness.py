@@ -17,7 +17,10 @@ Check = Callable[[], tuple[str, Probe]]
 
 
 class Readiness:
-    """The checks of a process: each part of ``supervisor`` is up, and each of ``checks``."""
+    """The checks of a process: each part of ``supervisor`` is up, and each of ``checks``.
+
+    A check with the name of a part says more of it than that it runs, and counts while it does.
+    """
 
     def __init__(self, supervisor: Supervisor, *checks: Check) -> None:
         self._supervisor = supervisor
@@ -25,12 +28,10 @@ class Readiness:
 
     def __call__(self) -> dict[str, Probe]:
         """The outcome of each check, by its name."""
-        down = self._supervisor.down
-        parts = {
-            name: Probe(name not in down, "it has crashed and is about to be started again")
-            for name in self._supervisor.restarts
-        }
-        return parts | dict(check() for check in self._checks)
+        crashed = "it has crashed and is about to be started again"
+        parts = {name: Probe(True) for name in self._supervisor.restarts}
+        down = {name: Probe(False, crashed) for name in self._supervisor.down}
+        return parts | dict(check() for check in self._checks) | down
 
 
 class LoadsZones(Protocol):
@@ -91,6 +92,21 @@ def store_history(watcher: Watcher | Follower) -> tuple[Check, ...]:
 def withdrawals_passed(watcher: Watcher | Follower) -> Check:
     """What the guard holds back is a note: the process is ready, and serves what it served before."""
     return lambda: ("guard", Probe(True, note="; ".join(watcher.guard.texts)))
+
+
+def snapshot_kept(watcher: Watcher | Follower) -> tuple[Check, ...]:
+    """A process stays ready when its snapshot cannot be written or read, and notes why. There may be none to keep."""
+    keeper = watcher.snapshots
+    if keeper is None:
+        return ()
+
+    def check() -> tuple[str, Probe]:
+        since = keeper.confirmed
+        kept = "there is none" if since is None else f"the one on the disk is {in_words(time.time() - since)} old"
+        note = f"the last attempt to write or read it has failed: {keeper.problem}; {kept}" if keeper.problem else ""
+        return "snapshot", Probe(True, note=note)
+
+    return (check,)
 
 
 class KnowsTheStore(Protocol):

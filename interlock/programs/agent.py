@@ -9,6 +9,7 @@ from interlock.observe.readiness import (
     Readiness,
     clock_agrees,
     host_ready,
+    snapshot_kept,
     store_history,
     store_is_durable,
     withdrawals_passed,
@@ -44,7 +45,8 @@ async def _serve(settings: Settings, host: HostSettings, url: str) -> None:
     supervisor = Supervisor([*agent.parts, durability.part])
     if settings.ops_listen:
         notes = (clock_agrees(store.clock), withdrawals_passed(agent.watcher), store_is_durable(durability))
-        readiness = Readiness(supervisor, host_ready(agent.operations), *store_history(agent.watcher), *notes)
+        kept = snapshot_kept(agent.watcher)
+        readiness = Readiness(supervisor, host_ready(agent.operations), *store_history(agent.watcher), *notes, *kept)
         metrics = Metrics(
             supervisor_metrics(supervisor),
             watcher_metrics(agent.watcher),

@@ -25,6 +25,7 @@ from interlock.observe.readiness import (
     Readiness,
     clock_agrees,
     demo_loaded,
+    snapshot_kept,
     store_connected,
     store_history,
     store_is_durable,
@@ -70,7 +71,7 @@ async def _serve(settings: Settings, url: str, first: Sequence[Part]) -> None:
     supervisor = Supervisor([*first, *dns.parts, durability.part])
     checks = (zones_loaded(dns), store_connected(dns.watcher), *((demo_loaded(demo),) if settings.demo else ()))
     notes = (clock_agrees(store.clock), withdrawals_passed(dns.watcher), store_is_durable(durability))
-    readiness = Readiness(supervisor, *checks, *store_history(dns.watcher), *notes)
+    readiness = Readiness(supervisor, *checks, *store_history(dns.watcher), *notes, *snapshot_kept(dns.watcher))
     metrics = Metrics(
         supervisor_metrics(supervisor),
         resolver_metrics(dns.resolver),

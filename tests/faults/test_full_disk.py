@@ -137,6 +137,8 @@ def test_a_snapshot_of_up(disk: Disk) -> None:
         disk.fill()
         wait_until(lambda: "snapshot_not_written" in process.errors)
         assert "No space left on device" in process.errors
+        _, verbose = get(f"{up.url}/readyz?verbose")
+        assert "[+]snapshot ok: the last attempt to write or read it has failed: No space left on device" in verbose
         assert snapshot.read_bytes() == before
         assert not list(disk.state.glob(".*"))
         disk.make_room()

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+
 from admin.resources.operations import Probe
-from interlock.observe.readiness import Readiness, demo_loaded, host_ready, store_answers, store_connected, zones_loaded
+from interlock.observe.readiness import (
+    Readiness,
+    demo_loaded,
+    host_ready,
+    snapshot_kept,
+    store_answers,
+    store_connected,
+    zones_loaded,
+)
 from interlock.parts.resolver import ResolverParts
 from interlock.parts.store_probe import StoreProbe
 from interlock.process.supervise import Supervisor
@@ -13,6 +25,9 @@ from interlock.programs.demo import DEMO, DemoLoading
 from interlock.settings.sources import read_settings
 from interlock.settings.table import RESOLVER
 from store.store import Store
+from tests.waiting import cancel, until
+from watcher import keeper as keeping
+from watcher.watcher import Watcher
 
 STORE = "unix:///nowhere"
 
@@ -21,10 +36,39 @@ def test_a_part_is_ready_while_it_serves() -> None:
     supervisor = Supervisor([], restarts={"watcher": 2, "admin": 0}, down={"watcher"})
     assert Readiness(supervisor)() == {
         "watcher": Probe(False, "it has crashed and is about to be started again"),
-        "admin": Probe(True, "it has crashed and is about to be started again"),
+        "admin": Probe(True),
     }
     supervisor.down.clear()
     assert Readiness(supervisor)()["watcher"].ok
+
+
+async def test_a_snapshot_that_cannot_be_written_is_noted_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "EVERY", 0.01)
+    monkeypatch.setattr(keeping, "SHARE", 0.0)
+    directory = tmp_path / "state"
+    settings = read_settings({"upstream": ["none"], "state_dir": str(directory)}, {})
+    watcher = ResolverParts.of(RESOLVER, settings, Store(STORE), []).watcher
+    assert isinstance(watcher, Watcher)
+    assert watcher.snapshots
+    supervisor = Supervisor([], restarts={"snapshot": 0})
+    readiness = Readiness(supervisor, *snapshot_kept(watcher))
+    assert readiness() == {"snapshot": Probe(True)}
+    watcher._note_loaded()
+    directory.write_text("in the way")
+    keeping_it = asyncio.create_task(watcher.snapshots.run(watcher))
+    await until(lambda: readiness()["snapshot"].note)
+    assert readiness()["snapshot"].ok
+    assert readiness()["snapshot"].note in (
+        "the last attempt to write or read it has failed: Not a directory; there is none",
+        "the last attempt to write or read it has failed: File exists; there is none",
+    )
+    directory.unlink()
+    await until(lambda: not readiness()["snapshot"].note)
+    await cancel(keeping_it)
+    supervisor.down.add("snapshot")
+    assert not readiness()["snapshot"].ok
 
 
 def test_a_resolver_is_ready_once_it_has_loaded_and_stays_ready() -> None:
