@@ -1,6 +1,7 @@
 """Looks through all that the store holds, names what is damaged, and mends what can be mended without a decision.
 
     a key of a wrong type         is moved aside, so that the scripts make it anew
+    a key that takes no more      the same
     an environment                its document is adopted as the newest revision, if it can be read
     anything else                 is named, with what mends it: somebody must decide what is to count
 
@@ -9,19 +10,23 @@ Watchers find the same, a part of it in each comparison; this is all of it, now.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from store import mending
 from store.errors import Corrupt, NetworkTaken, RevisionConflict
+from store.keys import Keys
 from store.store import Store
 from store.stored import find_damage
 from support.clock import unix_milliseconds
 from zones.names import EnvironmentId
 
 AT_ONCE = 100  # environments read in one round trip
+LAST_POSITION = b"18446744073709551615-18446744073709551615"  # after it a stream takes nothing
 SCAN = 1_000  # keys looked at in one step of a scan, which holds up the server's other clients for that long
 REPLACE_OR_DELETE = "replace it with PUT …?replace=damaged, or delete it"
 
@@ -40,8 +45,8 @@ class Finding:
 
 async def check(store: Store, *, repair: bool = False) -> list[Finding]:
     """All that is wrong in ``store``; with ``repair``, what can be mended is. Raises `store.errors.Unavailable`."""
-    found = [finding async for finding in _check_types(store, repair=repair)]
-    # What lies in a key of a wrong type cannot be read until the key is moved aside.
+    found = [finding async for finding in _check_keys(store, repair=repair)]
+    # What lies in such a key cannot be read until the key is moved aside.
     keys, unreadable = store.connection.keys, set() if repair else {finding.what for finding in found}
     if keys.environments not in unreadable:
         found += [finding async for finding in _check_environments(store, repair=repair)]
@@ -55,19 +60,33 @@ async def check(store: Store, *, repair: bool = False) -> list[Finding]:
     return found
 
 
-async def _check_types(store: Store, *, repair: bool) -> AsyncIterator[Finding]:
+async def _check_keys(store: Store, *, repair: bool) -> AsyncIterator[Finding]:
     keys = store.connection.keys
     for key, wanted in keys.types.items():
         async with store.connection.client() as redis:
             actual = (await redis.type(key)).decode()
-            if actual in (wanted, "none"):
+            if actual == "none":
+                continue
+            problem = f"it is of the type {actual}, and must be a {wanted}"
+            if actual == wanted:
+                problem = await _problem_within(redis, keys, key)
+            if not problem:
                 continue
             outcome = "'--repair' moves it aside, and the next write makes it anew"
             if repair:
                 aside = keys.aside(f"{key.removeprefix(keys.prefix)}:{unix_milliseconds()}")
                 await redis.rename(key, aside)
                 outcome = f"moved to {aside}"
-        yield Finding(key, f"it is of the type {actual}, and must be a {wanted}", outcome)
+        yield Finding(key, problem, outcome)
+
+
+async def _problem_within(redis: Any, keys: Keys, key: str) -> str:
+    """Why nothing can be added to ``key``, which has its type; empty if it can."""
+    if key == keys.changes and (await redis.xinfo_stream(key))["last-generated-id"] == LAST_POSITION:
+        return "it takes no more changes: somebody has used up the positions that a stream has"
+    if key == keys.hosts_revision and not re.fullmatch(rb"[0-9]{1,15}", await redis.get(key)):  # as change_host.lua
+        return "it holds no number that could be counted up"
+    return ""
 
 
 async def _check_environments(store: Store, *, repair: bool) -> AsyncIterator[Finding]:

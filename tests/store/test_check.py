@@ -9,7 +9,8 @@ from store.store import Store
 from store.writer import Writer
 from tests.store.servers import inside
 from tests.store.test_damage import BEFORE, DAMAGES
-from tests.worlds import NOW, PRODUCTION, STAGING, build
+from tests.store.test_wrong_keys import LARGEST
+from tests.worlds import NOW, PRODUCTION, STAGING, build, make_host
 from zones.edits import SetEnabled
 
 
@@ -54,6 +55,26 @@ async def test_a_line_that_names_other_hosts_is_named_and_mended(store: Store, s
     assert "names other hosts (h1)" in finding.problem
     assert "is now revision" in (await checking.check(store, repair=True))[0].outcome
     assert await checking.check(store) == []
+
+
+async def test_a_stream_that_takes_no_more_and_a_number_that_is_none_are_moved_aside(
+    store: Store, store_url: str
+) -> None:
+    await fill(store)
+    async with inside(store, store_url) as (redis, keys):
+        await redis.xadd(keys.changes, {"hello": "world"}, id=LARGEST)
+        await redis.xdel(keys.changes, LARGEST)  # its position stays used up
+        await redis.set(keys.hosts_revision, "many")
+    found = {one.what: one.problem for one in await checking.check(store)}
+    assert found.keys() == {keys.changes, keys.hosts_revision}
+    assert "takes no more changes" in found[keys.changes]
+    assert "no number" in found[keys.hosts_revision]
+    mended = await checking.check(store, repair=True)
+    assert all(one.outcome.startswith(f"moved to {keys.prefix}damaged:") for one in mended)
+    assert await checking.check(store) == []
+    written = await Writer(store).edit(PRODUCTION, [SetEnabled(enabled=False)], NOW)
+    assert not written.after.enabled
+    assert await store.hosts.register(make_host(1)) == 1
 
 
 @pytest.mark.parametrize("key", ["changes", "environments", "hosts", "hosts:revision"])
