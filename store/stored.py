@@ -55,7 +55,7 @@ class Stored:
         if not entry.revision:
             return f"its line in the index cannot be read: {(self.line or b'')[:EXCERPT]!r}"
         if entry.digest is None:
-            return "there is a document, though the index says that it was deleted" if self.size else ""
+            return "there is a document, though the index says that it was deleted" if self.is_half_deleted else ""
         if not self.size:
             return "the document is gone, though the index says that there is one"
         if self.size == NO_STRING:
@@ -76,6 +76,11 @@ class Stored:
         if named is None or named == actual:
             return ""
         return f"its line in the index names other hosts ({_shown(named)}) than those with a member ({_shown(actual)})"
+
+    @property
+    def is_half_deleted(self) -> bool:
+        """Whether its document is there though its line says that it was deleted: no writer of ours does that."""
+        return self.entry is not None and bool(self.entry.revision) and self.entry.digest is None and self.size != 0
 
     def decode(self) -> Environment | None:
         """The environment; None if it does not exist. Raises `Corrupt`."""

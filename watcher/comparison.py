@@ -99,7 +99,8 @@ class Comparison:
         missing = {id_ for id_ in gone if id_ not in index}
         held = frozenset[EnvironmentId]()
         if Kind.ENVIRONMENTS not in opened:
-            held = environments_to_hold(guard.policy, len(self.served.environments), gone - missing, missing)
+            deleted = gone - missing - await environments.half_deleted(gone - missing)
+            held = environments_to_hold(guard.policy, len(self.served.environments), deleted, missing)
             self.hold_environments(held, only=True)
         held |= self._still_held_for_names(index, different, opened)
         found = different - held

@@ -102,6 +102,15 @@ class EnvironmentReader:
         is_served = zone is not None and self.served.digest(stored.id) == stored.digest
         return bool(stored.damage or (zone and is_served and stored.wrong_hosts(zone.environment)))
 
+    async def half_deleted(self, ids: Iterable[EnvironmentId]) -> set[EnvironmentId]:
+        """Those of ``ids``, which the index calls deleted, whose documents are still there: they are damaged."""
+        waiting, found = list(ids), set[EnvironmentId]()
+        while waiting:
+            some, waiting = waiting[:READ_MOST], waiting[READ_MOST:]
+            read = await self.store.environments.stored(some, most=0)
+            found |= {id_ for id_, stored in read.items() if stored.is_half_deleted}
+        return found
+
     async def read(
         self,
         ids: Iterable[EnvironmentId],
@@ -151,9 +160,11 @@ class EnvironmentReader:
             is_judged = id_ in judged or Kind.ENVIRONMENTS in opened
             if not is_judged and (self.is_withdrawal(id_, entry) or self.is_older(id_, entry)):
                 self.must_compare = True  # it has vanished after this step began: a comparison weighs all of that
-            elif entry is None or entry.digest is None or not self._may_concern_us(id_, entry):
+            elif not stored.is_half_deleted and (
+                entry is None or entry.digest is None or not self._may_concern_us(id_, entry)
+            ):
                 self._withdraw(id_)
-            elif stored.written is None:
+            elif stored.written is None or stored.is_half_deleted:
                 self.served.quarantine(id_, stored.damage)
                 await self._serve_last_good(id_)
             else:

@@ -71,7 +71,7 @@ async def test_one_that_was_changed_by_hand_is_served_where_no_better_one_is_kno
             await until(lambda: not watcher.quarantined)
 
 
-@pytest.mark.parametrize("line", ["9 0123456789abcdef -", "garbage", f"{10**30} digest -"])
+@pytest.mark.parametrize("line", ["9 0123456789abcdef -", "garbage", f"{10**30} digest -", "9 deleted"])
 async def test_an_index_that_disagrees_is_named_and_counts_as_no_repair(
     store: Store, store_url: str, quick: None, line: str
 ) -> None:
