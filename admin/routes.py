@@ -14,6 +14,7 @@ from admin.http.route import Route
 from admin.openapi import get_openapi
 from admin.resources import (
     batch,
+    enrolments,
     environments,
     explain,
     guard,
@@ -197,8 +198,12 @@ ROUTES: tuple[Route, ...] = (
         {200: hosts.HostReply}, body=hosts.HostBody, refusals=CONFLICT,
     ),
     Route(
-        "DELETE", HOST, hosts.delete_host, "Forget a host that is gone for good", ROOT,
-        {204: None}, refusals=CONFLICT,
+        "DELETE", HOST, hosts.delete_host, "Forget a host, which ends its credential at once", ROOT,
+        {204: None}, query=hosts.ForgetQuery, refusals=CONFLICT,
+    ),
+    Route(
+        "POST", HOST + "/enrolments", enrolments.post_enrolment, "Make the token by which a host enrols", ROOT,
+        {201: enrolments.EnrolmentReply}, body=enrolments.EnrolmentBody,
     ),
     Route(
         "GET", GUARD, guard.get_guard, "Show what is held because it has vanished", ROOT, {200: guard.GuardReply},

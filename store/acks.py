@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from itertools import chain
 
 from store.client import Script
@@ -19,6 +20,21 @@ ACKNOWLEDGE_SCRIPT = Script(
     read_script("acknowledge_revisions", shared=("wrong_type", "holds_lease", "split_hosts", "drop_wrong_acks"))
 )
 LAGGING_SCRIPT = Script(read_script("read_lagging"))
+PROGRESS_SCRIPT = Script(read_script("read_progress", shared=("split_hosts",)))
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the hosts are with an environment, or with the documents of all hosts, as of one moment."""
+
+    live: frozenset[str]
+    """The hosts that are to acknowledge, live, and are able."""
+    acknowledged: Mapping[str, int]
+    """The newest revision that each host has acknowledged."""
+
+    def lagging(self, revision: int, but: str) -> frozenset[str]:
+        """The hosts, ``but`` one, whose acknowledgement of ``revision`` is still to come."""
+        return frozenset(host for host in self.live if self.acknowledged.get(host, 0) < revision) - {but}
 
 
 class AckStore:
@@ -51,6 +67,21 @@ class AckStore:
         async with self._connection.client() as redis:
             fields = await redis.hgetall(self._keys.acks(id_))
         return {host.decode(errors="replace"): read_number(revision) or 0 for host, revision in fields.items()}
+
+    async def progress(self, id_: str) -> Progress:
+        """How far those hosts are that have a member of ``id_``, or all, if it is `ALL_HOSTS`."""
+        keys = self._keys
+        hosts, fields, leases = await self._connection.read(
+            PROGRESS_SCRIPT,
+            [keys.environments, keys.acks(id_), keys.hosts],
+            [id_, ALL_HOSTS, keys.lease("")],
+        )
+        names = [host.decode(errors="replace") for host in hosts]
+        acknowledged = zip(fields[::2], fields[1::2], strict=True)
+        return Progress(
+            frozenset(host for host, lease in zip(names, leases, strict=True) if is_live(lease)),
+            {host.decode(errors="replace"): read_number(revision) or 0 for host, revision in acknowledged},
+        )
 
     async def lagging(self, id_: str, revision: int, hosts: Iterable[str]) -> frozenset[str]:
         """Those of ``hosts`` whose acknowledgement of ``revision`` of ``id_`` is still to come.

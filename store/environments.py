@@ -6,7 +6,7 @@ Nothing writes an environment but `EnvironmentStore.commit` and `EnvironmentStor
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from store.changes import CHANGES_KEPT
 from store.client import Script
@@ -80,15 +80,15 @@ class EnvironmentStore:
         """The networks that belong to ``id_``: one for each time that it was created."""
         return [network for network, owner in (await self.networks()).items() if owner == id_]
 
-    async def commit(self, environment: Environment, expected: int, lease: Lease | None = None) -> None:
+    async def commit(self, environment: Environment, expected: int, leases: Sequence[Lease] = ()) -> None:
         """Makes ``environment`` the newest revision, if the newest so far is ``expected`` (0: it never existed).
 
-        An agent commits with its ``lease``. Raises `RevisionConflict`, `NetworkTaken`, and `LeaseNotHeld` unless the
-        lease is held.
+        What is committed in the name of hosts needs their ``leases``. Raises `RevisionConflict`, `NetworkTaken`, and
+        `LeaseNotHeld`, which names the host, unless all of them are held.
         """
         written = _encode(environment)
         entry = IndexEntry(environment.revision, document.digest(written), hosts_of(environment))
-        await self._write(environment.id, str(environment.network), expected, entry, written, lease)
+        await self._write(environment.id, str(environment.network), expected, entry, written, leases)
 
     async def delete(self, environment: Environment) -> int:
         """Deletes ``environment``, if it is still at its revision, and returns the revision of the deletion.
@@ -118,7 +118,7 @@ class EnvironmentStore:
         expected: int,
         entry: IndexEntry,
         written: bytes,
-        lease: Lease | None = None,
+        leases: Sequence[Lease] = (),
         found: Stored | None = None,
     ) -> None:
         keys, digest, hosts = self._keys, entry.digest or DELETED, join_hosts(entry.hosts or ())
@@ -133,8 +133,8 @@ class EnvironmentStore:
                     keys.networks,
                     keys.changes,
                     keys.acks(id_),
-                    keys.lease(lease.host if lease else ""),
                     keys.aside(id_),
+                    *(keys.lease(lease.host) for lease in leases),
                 ],
                 [
                     id_,
@@ -146,9 +146,9 @@ class EnvironmentStore:
                     hosts,
                     epoch,
                     CHANGES_KEPT,
-                    lease.incarnation if lease else "",
                     b"" if found is None else b"=" + (found.line or b""),
                     KEPT_ASIDE,
+                    *(lease.incarnation for lease in leases),
                 ],
             )
         except (Refused, Unreplicated):
@@ -160,7 +160,7 @@ class EnvironmentStore:
             raise
         match outcome:
             case b"lease":
-                raise not_held(lease)
+                raise not_held(leases[int(detail) - 1])
             case b"revision":
                 raise RevisionConflict(id_, expected, read_number(detail) or 0)
             case b"network":

@@ -46,7 +46,22 @@ class HostChanged(StoreError):
 
 
 class LeaseNotHeld(StoreError):
-    """The agent that asks does not hold the lease of its host: another agent does, or it has ended. Nothing changed."""
+    """The agent that asks does not hold the lease of its host: another agent does, or it has ended. Nothing changed.
+
+    ``host`` is that host.
+    """
+
+    def __init__(self, message: str, host: str = "") -> None:
+        super().__init__(message)
+        self.host = host
+
+
+class NotInvited(StoreError):
+    """The token does not enrol the host: it was used, replaced, or its time is over. Make another one."""
+
+
+class CredentialChanged(StoreError):
+    """The credential of the host is not the one that was shown any more, or somebody else has changed it first."""
 
 
 class KeyTaken(StoreError):

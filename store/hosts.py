@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 
 from store.changes import CHANGES_KEPT
 from store.client import CHECK_IT, Script
@@ -52,6 +53,14 @@ class HostStore:
         if counted is None:
             raise WrongKey(f"store {self._connection.url}: {self._keys.hosts_revision} holds no number: {CHECK_IT}")
         return Hosts(counted, hosts, unreadable)
+
+    async def find(self, id_: str) -> Host | None:
+        """The host ``id_``; None if it is not registered, or its document cannot be read."""
+        async with self._connection.client() as redis:
+            read = await redis.hget(self._keys.hosts, id_)
+        with suppress(Invalid):
+            return _decode(id_, read) if read else None
+        return None
 
     async def register(self, host: Host, before: Host | None = None, lease: Lease | None = None) -> int:
         """Writes the document of ``host`` and returns the revision of all hosts. Doing it again changes nothing.
@@ -108,7 +117,7 @@ class HostStore:
         raise last
 
     async def forget(self, id_: str, lease: Lease | None = None) -> None:
-        """Removes the document and the lease of the host ``id_``. Environments that name the host stay as they are."""
+        """Removes the document, the lease and the credential of the host ``id_``. Environments that name it stay."""
         outcome, _ = await self._write(id_, b"", lease=lease)
         if outcome == b"lease":
             raise not_held(lease)
@@ -119,7 +128,16 @@ class HostStore:
         keys = self._keys
         outcome, detail = await self._connection.write(
             CHANGE_SCRIPT,
-            [keys.epoch, keys.hosts, keys.hosts_revision, keys.changes, keys.lease(id_), keys.acks(ALL_HOSTS)],
+            [
+                keys.epoch,
+                keys.hosts,
+                keys.hosts_revision,
+                keys.changes,
+                keys.lease(id_),
+                keys.acks(ALL_HOSTS),
+                keys.credentials,
+                keys.enrolments,
+            ],
             [id_, written, secrets.token_hex(8), CHANGES_KEPT, before, lease.incarnation if lease else ""],
         )
         return outcome, detail

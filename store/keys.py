@@ -26,6 +26,9 @@ class Keys:
             self.hosts_revision: "string",
             self.tokens: "hash",
             self.guard: "hash",
+            self.authority: "string",
+            self.credentials: "hash",
+            self.enrolments: "hash",
         }
 
     @property
@@ -59,6 +62,18 @@ class Keys:
     @property
     def guard(self) -> str:
         return self.prefix + "guard"
+
+    @property
+    def authority(self) -> str:
+        return self.prefix + "authority"
+
+    @property
+    def credentials(self) -> str:
+        return self.prefix + "credentials"
+
+    @property
+    def enrolments(self) -> str:
+        return self.prefix + "enrolments"
 
     def lease(self, host: str) -> str:
         return f"{self.prefix}lease:{host}"

@@ -72,4 +72,4 @@ def is_live(lease: bytes | None) -> bool:
 def not_held(lease: Lease | None) -> LeaseNotHeld:
     """The error of a script that found that ``lease`` is not held."""
     host = lease.host if lease else ""
-    return LeaseNotHeld(f"this agent does not hold the lease of the host {host!r}: nothing was changed")
+    return LeaseNotHeld(f"this agent does not hold the lease of the host {host!r}: nothing was changed", host)

@@ -10,6 +10,7 @@ from store.acks import AckStore
 from store.changes import ChangeStream
 from store.clock import StoreClock
 from store.connection import Connection
+from store.credentials import CredentialStore
 from store.environments import EnvironmentStore
 from store.guard import GuardStore
 from store.hosts import HostStore
@@ -50,6 +51,7 @@ class Store:
         self.hosts = HostStore(self.connection)
         self.leases = LeaseStore(self.connection)
         self.acks = AckStore(self.connection)
+        self.credentials = CredentialStore(self.connection)
         self.tokens = TokenStore(self.connection)
         self.guard = GuardStore(self.connection)
 

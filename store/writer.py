@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from store import mending
-from store.errors import Corrupt, NetworkTaken, RevisionConflict, TooManyWaiting
+from store.errors import Corrupt, LeaseNotHeld, NetworkTaken, RevisionConflict, TooManyWaiting
 from store.leases import Lease
 from store.mending import NewEnvironment
 from store.store import Store
@@ -77,6 +77,7 @@ class _Change:
     """A change that waits for its turn, and the one who waits for it."""
 
     change: EnvironmentChange
+    lease: Lease | None  # without which it is not made
     outcome: asyncio.Future[Written] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @property
@@ -100,7 +101,7 @@ class Writer:
     """
 
     def __init__(self, store: Store, counts: WriteCounter | None = None, lease: Lease | None = None) -> None:
-        """An agent writes with its ``lease``, without which `change` and `edit` raise `store.errors.LeaseNotHeld`."""
+        """An agent writes with its ``lease``, unless a change has one of its own."""
         self.counts = counts or WriterCounts()
         self._store = store
         self._lease = lease
@@ -115,13 +116,14 @@ class Writer:
         """
         return await self.change(id_, lambda _, before: edits.apply(must_exist(id_, before), wanted, now))
 
-    async def change(self, id_: EnvironmentId, change: EnvironmentChange) -> Written:
+    async def change(self, id_: EnvironmentId, change: EnvironmentChange, lease: Lease | None = None) -> Written:
         """Makes the environment ``id_`` what ``change`` returns. Calls it again whenever another writer was first.
 
-        If ``change`` returns the object that it was given, nothing is written. What it raises ends the write. Raises
-        `NetworkTaken` if the network of each attempt belonged to another environment.
+        What is written in the name of a host needs its ``lease``: it raises `store.errors.LeaseNotHeld` if that is not
+        held. If ``change`` returns the object that it was given, nothing is written. What it raises ends the write.
+        Raises `NetworkTaken` if the network of each attempt belonged to another environment.
         """
-        waiting = _Change(change)
+        waiting = _Change(change, lease or self._lease)
         self._wait(id_, waiting)
         return await waiting.outcome
 
@@ -190,7 +192,8 @@ class Writer:
     async def _change(self, id_: EnvironmentId, together: Sequence[_Change]) -> None:
         async def attempt() -> list[tuple[_Change, Written | Exception]]:
             revision, first = await self._store.environments.read(id_)
-            outcomes, last = await _apply_all(together, revision, first)
+            asked = [item for item in together if item.is_wanted]
+            outcomes, last = await _apply_all(asked, revision, first)
             if last is not None and last is not first:
                 if first is None and revision:
                     # An environment of this id was deleted before. Should tokens of it have been left, they must not
@@ -199,7 +202,7 @@ class Writer:
                 if first is not None and loss(first, last).is_notable:
                     # The readers hold back a document that lacks many names, unless they were deleted on purpose.
                     await self._store.guard.allow(id_, last.revision)
-                await self._store.environments.commit(last, revision, self._lease)
+                await self._commit(last, revision, outcomes)
                 self.counts.commits += 1
             return outcomes
 
@@ -209,6 +212,19 @@ class Writer:
                 _fail(item.outcome, outcome)
             elif item.is_wanted:
                 item.outcome.set_result(outcome)
+
+    async def _commit(
+        self, last: Environment, revision: int, outcomes: Sequence[tuple[_Change, Written | Exception]]
+    ) -> None:
+        written = (item for item, outcome in outcomes if isinstance(outcome, Written))
+        leases = list(dict.fromkeys(item.lease for item in written if item.lease))
+        try:
+            await self._store.environments.commit(last, revision, leases)
+        except LeaseNotHeld as error:
+            for item, _ in outcomes:
+                if item.lease and item.lease.host == error.host:
+                    _fail(item.outcome, error)
+            raise _LeaseLost from None  # the others are committed without it
 
     async def _delete(self, id_: EnvironmentId, deletion: _Deletion) -> None:
         async def attempt() -> int:
@@ -234,19 +250,26 @@ class Writer:
                 deletion.outcome.set_result(revision)
 
     async def _attempt(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        for number in range(MAX_ATTEMPTS):
+        number = 0
+        while True:
             try:
                 return await attempt()
+            except _LeaseLost:
+                continue  # a change less each time
             except (RevisionConflict, NetworkTaken):
                 self.counts.conflicts += 1
-                if number + 1 == MAX_ATTEMPTS:
+                number += 1
+                if number == MAX_ATTEMPTS:
                     raise
-                await asyncio.sleep(random.uniform(0, PAUSE * number))  # noqa: S311 no secret
-        raise AssertionError("the last attempt returns or raises")
+                await asyncio.sleep(random.uniform(0, PAUSE * (number - 1)))  # noqa: S311 no secret
 
     async def _remove_tokens(self, id_: EnvironmentId) -> None:
         tokens = await self._store.tokens.read()
         await self._store.tokens.remove(digest for digest, token in tokens.items() if token.environment == id_)
+
+
+class _LeaseLost(Exception):
+    """A lease of one of the changes is not held: its outcome says so, and the others are tried again."""
 
 
 async def _apply_all(
@@ -260,8 +283,6 @@ async def _apply_all(
     before = first
     pause = time.monotonic() + SLICE
     for item in together:
-        if not item.is_wanted:
-            continue
         try:
             after = item.change(revision if before is None else before.revision, before)
         except Exception as error:  # noqa: BLE001 the one who waits raises it

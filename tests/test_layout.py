@@ -24,7 +24,12 @@ ADAPTERS = {
     "aiohttp": ["admin/", "agent/control_plane/"],
     "cachetools": ["resolver/forward/cache.py"],
     "click": ["interlock/cli.py", "interlock/commands/", "interlock/programs/up.py"],
-    "cryptography": ["agent/keys.py", "agent/control_plane/credential.py"],
+    "cryptography": [
+        "admin/hosts/certificates.py",
+        "admin/hosts/proofs.py",
+        "agent/keys.py",
+        "agent/control_plane/credential.py",
+    ],
     "ctypes": ["resolver/net/mmsg.py", "interlock/process/embedded.py", "agent/system/namespaces.py"],
     "dnslib": ["resolver/wire/parser.py", "resolver/wire/packer.py", "resolver/wire/summary.py"],
     "msgspec": ["admin/", "agent/", "store/", "watcher/session/protocol.py", "watcher/snapshot.py", "zones/"],

@@ -71,6 +71,9 @@ class Watcher:
     on_hosts: Callable[[Hosts], None] | None = None
     """Is called with all hosts when they are first known, and after each change of one of them, but before
     ``publisher`` is given the environments of the same batch of changes. None: hosts are not read."""
+    on_named: Callable[[Collection[str] | None], None] | None = None
+    """Is called with the hosts of which changes were announced, be it of their documents or of their credentials; with
+    None where an announcement may have been missed, unless the store holds another data set. None: nobody asks."""
     guard: Guard = field(default_factory=Guard)
     """Holds back what vanishes without a word, or too much at once."""
     on_confirmed: Callable[[], None] | None = None
@@ -211,6 +214,8 @@ class Watcher:
             await comparison.verify_some()
         self._take_position(position)
         self._note_contact()
+        if self.on_named:
+            self.on_named(None)
         if is_confirmed and self.on_confirmed:
             self.on_confirmed()
         if not self._is_loaded:
@@ -266,15 +271,17 @@ class Watcher:
     async def _take(self, changes: list[Change]) -> None:
         """Does what ``changes`` say, which follow the position without a gap."""
         position = Position(self._position.epoch, changes[-1].position)
+        named = {change.host for change in changes if change.host is not None}
+        if named and self.on_named:
+            self.on_named(named)
         if any(self.guard.is_confirmed(confirmation_of(change)) for change in changes):
             await self._synchronize(is_confirmed=True)
         elif self.guard.holds_back(Kind.DATA_SET):
             self._position = position
         else:
             environments = self._environments
-            forgotten = {change.host for change in changes if change.host is not None}
-            if forgotten:
-                await self._hosts.read(forgotten=forgotten)
+            if named:
+                await self._hosts.read(forgotten=named)
             newest = {change.environment: change for change in changes if environments.is_concerned(change)}
             deleted = {id_ for id_, change in newest.items() if change.digest == DELETED and self._served.digest(id_)}
             held = environments_to_hold(self.guard.policy, len(self._served.environments), deleted, frozenset())

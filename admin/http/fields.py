@@ -19,6 +19,7 @@ LABEL = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 ENVIRONMENT_ID = "^[a-z0-9-]{1,63}$"
 
 Label = Annotated[str, Meta(extra_json_schema={"pattern": LABEL})]
+EnvironmentName = Annotated[str, Meta(extra_json_schema={"pattern": ENVIRONMENT_ID})]
 Revision = Annotated[int, Meta(ge=1, description="the environment's, which grows by one with every commit")]
 
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from datetime import datetime
+from typing import Annotated, Literal, TypeVar
 
 from aiohttp import web
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import asdict, replace
 
 from admin.http.context import CONTEXT
+from admin.http.fields import EnvironmentName, time_of
 from admin.http.inputs import read_body, read_query
 from admin.http.pages import PageQuery, cut_page
 from admin.http.replies import show, show_nothing
+from store.credentials import Credential
 from zones.errors import Conflict, Missing
 from zones.hosts import Host
 from zones.keys import PublicKey
+from zones.names import check_environment_id
 
 T = TypeVar("T")
 
@@ -24,7 +28,11 @@ HostsRevision = Annotated[int, Meta(ge=0, description="that of all hosts, which 
 
 
 class HostView(Struct, frozen=True):
-    """A host. ``draining`` takes nothing new; ``live`` says that its agent has renewed its lease lately."""
+    """A host. ``draining`` takes nothing new; ``live`` says that its agent has renewed its lease lately.
+
+    ``enrolled`` says since when it has its credential, null if it has none. ``environments`` are those in which it may
+    place instances, null for all of them.
+    """
 
     id: str
     region: str | None
@@ -32,6 +40,8 @@ class HostView(Struct, frozen=True):
     public_key: PublicKey
     draining: bool
     live: bool
+    enrolled: datetime | None
+    environments: tuple[str, ...] | None
 
 
 class HostReply(HostView, frozen=True):
@@ -41,18 +51,36 @@ class HostReply(HostView, frozen=True):
 
 
 class HostPage(Struct, frozen=True):
-    """Hosts by id. ``unreadable`` are all those whose stored document breaks a rule; the others are unharmed."""
+    """Hosts by id. ``unreadable`` are all those whose stored document breaks a rule; the others are unharmed.
+
+    ``unregistered`` are all that have a credential, or may enrol, and whose agents have not registered them yet.
+    """
 
     hosts: tuple[HostView, ...]
     unreadable: tuple[str, ...]
+    unregistered: tuple[str, ...]
     next: str | None
     revision: HostsRevision
 
 
+class ForgetQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """The confirmation that a host is to be forgotten though it is alive."""
+
+    confirm: Annotated[Literal["live"] | None, Meta(description="forget it even if it is alive")] = None
+
+
 class HostBody(Struct, frozen=True, forbid_unknown_fields=True):
-    """The part of a host that its agent does not set itself. What is left out stays as it is."""
+    """The part of a host that its agent does not set itself. What is left out stays as it is.
+
+    ``environments`` are those in which it may place instances, null for all of them.
+    """
 
     draining: bool | UnsetType = UNSET
+    environments: tuple[EnvironmentName, ...] | UnsetType | None = UNSET
+
+    def __post_init__(self) -> None:
+        for id_ in self.environments or ():
+            check_environment_id(id_)
 
     def change(self, host: Host) -> Host:
         """``host`` with the fields that are given."""
@@ -65,8 +93,11 @@ async def list_hosts(request: web.Request) -> web.Response:
     found = await store.hosts.read()
     page, following = cut_page(found.hosts.values(), lambda host: host.id, query)
     live = await store.leases.live(host.id for host in page)
-    hosts = tuple(_view(host, live=host.id in live) for host in page)
-    return show(request, HostPage(hosts, tuple(sorted(found.unreadable)), following, found.revision))
+    credentials, invited = await store.credentials.read(), await store.credentials.enrolments()
+    hosts = tuple(_view(host, credentials.get(host.id), live=host.id in live) for host in page)
+    unregistered = (credentials.keys() | invited.keys()) - found.hosts.keys() - found.unreadable.keys()
+    unreadable = tuple(sorted(found.unreadable))
+    return show(request, HostPage(hosts, unreadable, tuple(sorted(unregistered)), following, found.revision))
 
 
 async def get_host(request: web.Request) -> web.Response:
@@ -81,32 +112,41 @@ async def put_host(request: web.Request) -> web.Response:
     id_, store = request.match_info["host"], request.app[CONTEXT].store
     body = await read_body(request, HostBody)
     revision, host = _require(id_, await store.hosts.change(id_, body.change))
+    if body.environments is not UNSET and not await store.credentials.assign(id_, body.environments):
+        raise Conflict(
+            f"the host {id_!r} has no credential: enrol it first, for these environments", field="environments"
+        )
     return await _show(request, revision, host)
 
 
 async def delete_host(request: web.Request) -> web.Response:
-    """Forget a host that is gone for good. Instances and peers that name it stay, and cannot be reached."""
-    id_, store = request.match_info["host"], request.app[CONTEXT].store
+    """Forget a host, and end its credential and its sessions. Instances and peers that name it stay, unreachable."""
+    id_, store, query = request.match_info["host"], request.app[CONTEXT].store, read_query(request, ForgetQuery)
     found = await store.hosts.read()
-    if id_ not in found.unreadable:
+    is_let_in = id_ in await store.credentials.find([id_]) or id_ in await store.credentials.enrolments()
+    if id_ not in found.unreadable and not is_let_in:
         _require(id_, found.hosts.get(id_))
-        if id_ in await store.leases.live([id_]):
-            raise Conflict(
-                f"the host {id_!r} is alive, and would register again at once: run 'interlock host leave' there, or"
-                " stop its agent and wait for its lease to end",
-                field="host",
-            )
+    if query.confirm is None and id_ in found.hosts and id_ in await store.leases.live([id_]):
+        raise Conflict(
+            f"the host {id_!r} is alive, and its workloads would be cut off at once: run 'interlock host leave' there,"
+            " or, if that is meant, send it again with ?confirm=live",
+            field="host",
+        )
     await store.hosts.forget(id_)
     return show_nothing(request)
 
 
 async def _show(request: web.Request, revision: int, host: Host) -> web.Response:
-    live = await request.app[CONTEXT].store.leases.live([host.id])
-    return show(request, HostReply(**asdict(_view(host, live=host.id in live)), revision=revision))
+    store = request.app[CONTEXT].store
+    live = await store.leases.live([host.id])
+    credential = (await store.credentials.find([host.id])).get(host.id)
+    return show(request, HostReply(**asdict(_view(host, credential, live=host.id in live)), revision=revision))
 
 
-def _view(host: Host, *, live: bool) -> HostView:
-    return HostView(host.id, host.region, host.endpoint, host.public_key, host.draining, live)
+def _view(host: Host, credential: Credential | None, *, live: bool) -> HostView:
+    enrolled = time_of(credential.enrolled) if credential else None
+    environments = credential.environments if credential else None
+    return HostView(host.id, host.region, host.endpoint, host.public_key, host.draining, live, enrolled, environments)
 
 
 def _require(id_: str, found: T | None) -> T:

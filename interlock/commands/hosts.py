@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import click
@@ -10,14 +11,33 @@ from interlock.client import Client
 from interlock.commands.host_agent import ask_agent
 from interlock.commands.options import API, takes
 from interlock.commands.output import json_option, show, table
+from interlock.errors import BadSetting
 from interlock.settings.table import Settings
 
-COLUMNS = ("id", "region", "endpoint", "public_key", "draining", "live")
+COLUMNS = ("id", "region", "endpoint", "public_key", "draining", "live", "enrolled", "environments")
 
 
 @click.group()
 def host() -> None:
-    """Hosts of the platform: list, drain, undrain, forget. This host: rotate, leave."""
+    """Hosts of the platform: enrol, list, drain, undrain, forget. This host: rotate, leave."""
+
+
+@host.command()
+@click.argument("id_", metavar="HOST")
+@click.option(
+    "--environments",
+    metavar="ENVIRONMENT,…",
+    help="The environments in which the host may place instances; by default all of them.",
+)
+@click.option("--valid", metavar="TIME", default="1h", help="How long the token is valid: 30m, 12h, 7d. Default: 1h.")
+@takes(*API)
+@json_option
+def enrol(id_: str, environments: str | None, valid: str, settings: Settings, as_json: bool) -> None:
+    """Let a host in: print a token that its agent can use once, and the command to use it with."""
+    body: dict[str, Any] = {"seconds": _seconds(valid)}
+    if environments is not None:
+        body["environments"] = [one.strip() for one in environments.split(",") if one.strip()]
+    show(Client.of(settings).post("hosts", id_, "enrolments", body=body), as_json, _print_enrolment)
 
 
 @host.command("list")
@@ -48,10 +68,11 @@ def undrain(id_: str, settings: Settings, as_json: bool) -> None:
 
 @host.command()
 @click.argument("id_", metavar="HOST")
+@click.option("--live", is_flag=True, help="Forget it even if it is alive: its workloads are cut off at once.")
 @takes(*API)
-def forget(id_: str, settings: Settings) -> None:
-    """Forget a host that is gone for good; instances that still name it cannot be reached."""
-    Client.of(settings).delete("hosts", id_)
+def forget(id_: str, live: bool, settings: Settings) -> None:
+    """Forget a host, and end its credential; instances that still name it cannot be reached."""
+    Client.of(settings).delete("hosts", id_, query={"confirm": "live"} if live else None)
 
 
 # This host, through its agent
@@ -90,8 +111,29 @@ def _print(host_: Any) -> None:
     table([host_], COLUMNS)
 
 
+def _seconds(text: str) -> int:
+    """The seconds of a time such as ``30m``. Raises `BadSetting`."""
+    found = re.fullmatch("([0-9]{1,9})([smhd]?)", text)
+    if not found:
+        raise BadSetting(f"{text!r} is not a time: write a number and s, m, h or d, as in 12h")
+    return int(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}[found[2]]
+
+
+def _print_enrolment(made: Any) -> None:
+    where = "all environments" if made["environments"] is None else ", ".join(made["environments"]) or "no environment"
+    click.echo(made["token"])
+    click.echo(
+        f"run on the host {made['host']}, until {made['until']}, with the address of the control plane:\n"
+        f"  interlock agent --host {made['host']} --api https://ADDRESS:PORT --enrol @FILE-WITH-THE-TOKEN …\n"
+        f"it may place instances in {where}",
+        err=True,
+    )
+
+
 def _print_all(found: Any) -> None:
     table(found["hosts"], COLUMNS)
+    for id_ in found["unregistered"]:
+        click.echo(f"{id_}: may come, and its agent has not registered it yet", err=True)
     for id_ in found["unreadable"]:
         click.echo(
             f"{id_}: its document in the store cannot be read: restart its agent, which registers it again", err=True

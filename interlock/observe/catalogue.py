@@ -255,7 +255,7 @@ FORWARD_CACHE_ENTRIES = FORWARDER.gauge(
     "interlock_forward_cache_entries", "Answers from upstream resolvers that are in the cache."
 )
 
-WATCHER = Group("Environments", "`up`, `resolver`, `agent`")
+WATCHER = Group("Environments", "`up`, `resolver`, `agent`, `admin` with `--hosts-listen`")
 
 ZONE_AGE = WATCHER.gauge(
     "interlock_zone_age_seconds",
@@ -470,6 +470,61 @@ API_RATE_LIMITED = ADMIN.counter(
     "HTTP requests that the admin API refused because its client sent too many of them.",
 )
 
+HOSTS = Group("The agents of hosts", "`up`, `admin`, where `--hosts-listen` is given")
+
+SESSIONS = HOSTS.gauge(
+    "interlock_sessions",
+    "Agents of hosts that have a session with this control plane.",
+    alert=Alert(
+        "interlock_sessions < 0.5 * interlock_sessions offset 10m and interlock_sessions offset 10m > 2",
+        "5m",
+        "Agents have gone and not come back here; if no other control plane has them, look at the network between, and"
+        " at `interlock_sessions_refused_total`",
+    ),
+)
+SESSIONS_BEGAN = HOSTS.counter("interlock_sessions_began_total", "Sessions that agents of hosts have begun.")
+SESSIONS_ENDED = HOSTS.counter(
+    "interlock_sessions_ended_total",
+    "Sessions that this control plane has ended, by the reason: 'credential' that is not good any more, 'replaced' by "
+    "a later one, 'crowded' for too many of one host, 'broken' messages, 'idle', 'slow' readers, 'going' at its end.",
+    "reason",
+    alert=Alert(
+        'increase(interlock_sessions_ended_total{reason=~"crowded|broken|slow"}[15m]) > 5',
+        "0m",
+        "An agent does not behave as one; the log event `session_ended` names its host",
+    ),
+)
+SESSIONS_REFUSED = HOSTS.counter(
+    "interlock_sessions_refused_total",
+    "Connections and requests of agents that were turned away, by the reason: no 'certificate', a 'credential' that is "
+    "not good, 'malformed', the 'store' does not answer, or too many 'connections', 'strangers' without a session, "
+    "'strangers_of_one' network, or too high a 'rate'.",
+    "reason",
+    alert=Alert(
+        "rate(interlock_sessions_refused_total[5m]) > 10",
+        "5m",
+        "Somebody without a credential keeps coming, or a host was forgotten whose agent still runs; the log names it",
+    ),
+)
+HOSTS_ENROLLED = HOSTS.counter("interlock_hosts_enrolled_total", "Hosts that have enrolled at this control plane.")
+SESSION_REQUESTS = HOSTS.counter(
+    "interlock_session_requests_total",
+    "Requests of agents in their sessions, by what was asked and its outcome: 'done', or why it was not done.",
+    "request",
+    "outcome",
+    alert=Alert(
+        'increase(interlock_session_requests_total{outcome="refused"}[15m]) > 5',
+        "0m",
+        "A host asks for what it may not do: its agent is not in order, or the host was taken over; the log names it",
+    ),
+)
+SESSION_UPDATES = HOSTS.counter("interlock_session_updates_total", "Updates that were sent to agents.")
+SESSION_UPDATE_BYTES = HOSTS.counter("interlock_session_update_bytes_total", "Bytes of updates sent to agents.")
+SESSION_THROTTLED = HOSTS.counter(
+    "interlock_session_throttled_total",
+    "Times that an agent was listened to more slowly, because it asks too much.",
+)
+
 MESH = Group("The mesh of a host", "`agent`")
 
 MESH_OK = MESH.gauge(
@@ -614,4 +669,18 @@ BARRIERS_OVERDUE = ATTACHMENTS_GROUP.counter(
     ),
 )
 
-GROUPS = (PROCESS, RESOLVER, FORWARDER, WATCHER, SNAPSHOT, STORE, FOLLOWER, ADMIN, MESH, PEERS, FEED, ATTACHMENTS_GROUP)
+GROUPS = (
+    PROCESS,
+    RESOLVER,
+    FORWARDER,
+    WATCHER,
+    SNAPSHOT,
+    STORE,
+    FOLLOWER,
+    ADMIN,
+    HOSTS,
+    MESH,
+    PEERS,
+    FEED,
+    ATTACHMENTS_GROUP,
+)

@@ -15,6 +15,8 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from admin.counts import ApiCounts
+from admin.hosts.counts import HostCounts
+from admin.hosts.service import HostsService
 from interlock.observe import catalogue
 from interlock.process.supervise import Supervisor
 from resolver.counts import LATENCY_BUCKETS, QueryCounts
@@ -99,6 +101,11 @@ def clock_metrics(clock: SharedClock) -> Source:
 def admin_metrics(counts: ApiCounts) -> Source:
     """Requests to the admin API, and commits."""
     return lambda: _admin(counts)
+
+
+def hosts_metrics(service: HostsService) -> Source:
+    """The sessions with the agents of hosts."""
+    return lambda: _hosts(service.counts)
 
 
 def by_environment(description: catalogue.Description, revisions: Iterable[tuple[str, int]], number: int) -> Metric:
@@ -191,3 +198,15 @@ def _admin(counts: ApiCounts) -> Iterator[Metric]:
     yield catalogue.COMMITS.one(counts.commits)
     yield catalogue.COMMIT_CONFLICTS.one(counts.conflicts)
     yield catalogue.API_RATE_LIMITED.one(counts.rate_limited)
+
+
+def _hosts(counts: HostCounts) -> Iterator[Metric]:
+    yield catalogue.SESSIONS.one(counts.sessions)
+    yield catalogue.SESSIONS_BEGAN.one(counts.began)
+    yield catalogue.SESSIONS_ENDED.each(((reason,), count) for reason, count in counts.ended.items())
+    yield catalogue.SESSIONS_REFUSED.each(((reason,), count) for reason, count in counts.refused.items())
+    yield catalogue.HOSTS_ENROLLED.one(counts.enrolled)
+    yield catalogue.SESSION_REQUESTS.each(counts.requests.items())
+    yield catalogue.SESSION_UPDATES.one(counts.updates)
+    yield catalogue.SESSION_UPDATE_BYTES.one(counts.update_octets)
+    yield catalogue.SESSION_THROTTLED.one(counts.throttled)

@@ -29,6 +29,7 @@ from support.listening import ListenError
 from watcher.feed.follower import Follower
 from watcher.feed.protocol import SOCKET as FEED_SOCKET
 from watcher.guard import Guard
+from watcher.publisher import Publisher
 from watcher.watcher import Watcher
 from zones.addresses import Platform
 from zones.names import EnvironmentId
@@ -74,19 +75,21 @@ class ResolverParts:
         bindings: Iterable[Binding],
         *,
         awaited: EnvironmentId | None = None,
+        watch: Callable[[Publisher], Watcher] | None = None,
     ) -> ResolverParts:
         """The resolver of ``program`` with ``bindings``, set up by ``settings``, that serves the zones in ``store``.
 
         Without a store it serves the zones that the agent of this host has programmed routes for. The
         environment ``awaited`` is one that this process itself makes when the others are loaded: until `complete` is
-        called, the resolver is not ready, and queries of clients that belong to no environment are held.
+        called, the resolver is not ready, and queries of clients that belong to no environment are held. ``watch``
+        makes the watcher, where others of this process learn from it too.
         """
         listen = _listen_addresses(settings)
         forwarder, resolv_conf = _forwarder(settings, listen)
         resolver = Resolver(settings.platform, listen, dict(bindings), forwarder)
         loaded, published = asyncio.Event(), asyncio.Event()
         fan_out = FanOut(resolver, loaded, published, awaited)
-        watcher = _watcher(settings, store, fan_out)
+        watcher = watch(fan_out) if watch else _watcher(settings, store, fan_out)
         watcher.snapshots = snapshot_keeper(program, settings)
         return cls(resolver, watcher, fan_out, loaded, published, settings.state_dir / TAIL_SOCKET, resolv_conf)
 

@@ -1,4 +1,4 @@
-"""``interlock admin``: the admin API alone, on a store that is elsewhere."""
+"""``interlock admin``: the control plane, on a store that is elsewhere: the admin API, and the agents of hosts."""
 
 from __future__ import annotations
 
@@ -6,17 +6,36 @@ import logging
 
 from admin.counts import ApiCounts
 from interlock.observe import logs
-from interlock.observe.metrics import Metrics, admin_metrics, clock_metrics, supervisor_metrics
-from interlock.observe.readiness import Readiness, clock_agrees, store_answers, store_is_durable
+from interlock.observe.metrics import (
+    Metrics,
+    admin_metrics,
+    clock_metrics,
+    hosts_metrics,
+    snapshot_metrics,
+    supervisor_metrics,
+    watcher_metrics,
+)
+from interlock.observe.readiness import (
+    Readiness,
+    clock_agrees,
+    snapshot_kept,
+    store_answers,
+    store_history,
+    store_is_durable,
+    withdrawals_passed,
+)
 from interlock.parts.durability import DurabilityCheck
+from interlock.parts.hosts import HostsParts, watcher_part
 from interlock.parts.http import RootToken, admin_part
+from interlock.parts.snapshot import snapshot_keeper, snapshot_parts
 from interlock.parts.store import open_store
 from interlock.parts.store_probe import StoreProbe
 from interlock.process.lifecycle import run_until_signal, serve
 from interlock.process.state_dir import make_state_directory
 from interlock.process.supervise import Supervisor
 from interlock.programs.required import require_store
-from interlock.settings.table import Settings
+from interlock.settings.table import ADMIN, Settings
+from watcher.guard import Guard
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +52,24 @@ async def _serve(settings: Settings, url: str) -> None:
     store, token = open_store(settings, url), RootToken.of(settings)
     probe, durability, counts = StoreProbe(store), DurabilityCheck(store), ApiCounts()
     supervisor = Supervisor([probe.part, durability.part])
-    readiness = Readiness(supervisor, store_answers(probe), clock_agrees(store.clock), store_is_durable(durability))
-    metrics = Metrics(supervisor_metrics(supervisor), admin_metrics(counts), clock_metrics(store.clock))
-    supervisor.parts.append(admin_part(settings, store, token, counts, readiness, metrics.render).part)
+    checks = [store_answers(probe), clock_agrees(store.clock), store_is_durable(durability)]
+    sources = [supervisor_metrics(supervisor), admin_metrics(counts), clock_metrics(store.clock)]
+    watcher = None
+    if settings.hosts_listen:
+        hosts = HostsParts.of(settings, store, counts)
+        watcher = hosts.watch(settings.platform, Guard(settings.guard))
+        watcher.snapshots = snapshot_keeper(ADMIN, settings)
+        supervisor.parts += [watcher_part(watcher), *snapshot_parts(watcher), *hosts.parts(watcher)]
+        checks += [*store_history(watcher), withdrawals_passed(watcher), *snapshot_kept(watcher)]
+        state = hosts.service.state
+        sources += [
+            watcher_metrics(watcher),
+            snapshot_metrics(watcher, lambda: state.stale_since),
+            hosts_metrics(hosts.service),
+        ]
+    readiness, metrics = Readiness(supervisor, *checks), Metrics(*sources)
+    guard = watcher.guard if watcher else None
+    supervisor.parts.append(admin_part(settings, store, token, counts, readiness, metrics.render, guard).part)
     if token.is_new:
         log.info("token_made", extra={"path": str(token.path)})
     await serve(supervisor, store)

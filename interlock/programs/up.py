@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 import click
 
@@ -16,6 +17,7 @@ from interlock.observe.metrics import (
     Metrics,
     admin_metrics,
     clock_metrics,
+    hosts_metrics,
     resolver_metrics,
     snapshot_metrics,
     supervisor_metrics,
@@ -33,6 +35,7 @@ from interlock.observe.readiness import (
     zones_loaded,
 )
 from interlock.parts.durability import DurabilityCheck
+from interlock.parts.hosts import HostsParts
 from interlock.parts.http import RootToken, admin_part
 from interlock.parts.resolver import ResolverParts
 from interlock.parts.store import open_store
@@ -44,6 +47,8 @@ from interlock.programs.demo import DEMO, DemoLoading, demo_bindings, load_demo
 from interlock.programs.welcome import Welcome
 from interlock.settings.table import UP, Settings
 from interlock.settings.values import reachable
+from watcher.guard import Guard
+from watcher.watcher import Watcher
 from zones.addresses import Platform
 
 log = logging.getLogger(__name__)
@@ -66,20 +71,26 @@ async def _serve(settings: Settings, url: str, first: Sequence[Part]) -> None:
     store, token = open_store(settings, url), RootToken.of(settings)
     bindings = demo_bindings(settings.bind) if settings.demo else settings.bind
     awaited = DEMO if settings.demo else None
-    dns, demo = ResolverParts.of(UP, settings, store, bindings, awaited=awaited), DemoLoading()
     durability, counts = DurabilityCheck(store), ApiCounts()
+    hosts = HostsParts.of(settings, store, counts) if settings.hosts_listen else None
+    watch = partial(hosts.watch, settings.platform, Guard(settings.guard)) if hosts else None
+    dns, demo = ResolverParts.of(UP, settings, store, bindings, awaited=awaited, watch=watch), DemoLoading()
     supervisor = Supervisor([*first, *dns.parts, durability.part])
     checks = (zones_loaded(dns), store_connected(dns.watcher), *((demo_loaded(demo),) if settings.demo else ()))
     notes = (clock_agrees(store.clock), withdrawals_passed(dns.watcher), store_is_durable(durability))
     readiness = Readiness(supervisor, *checks, *store_history(dns.watcher), *notes, *snapshot_kept(dns.watcher))
-    metrics = Metrics(
+    sources = [
         supervisor_metrics(supervisor),
         resolver_metrics(dns.resolver),
         watcher_metrics(dns.watcher),
         snapshot_metrics(dns.watcher, lambda: dns.stale_since),
         admin_metrics(counts),
         clock_metrics(store.clock),
-    )
+    ]
+    if hosts and isinstance(dns.watcher, Watcher):
+        supervisor.parts += hosts.parts(dns.watcher)
+        sources.append(hosts_metrics(hosts.service))
+    metrics = Metrics(*sources)
     admin = admin_part(settings, store, token, counts, readiness, metrics.render, dns.watcher.guard)
     supervisor.parts.append(admin.part)
 

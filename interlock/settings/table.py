@@ -79,6 +79,16 @@ class Settings:
             programs=(UP, ADMIN),
         )
     )
+    hosts_listen: tuple[Endpoint, ...] = field(
+        metadata=_setting(
+            "ADDRESS:PORT",
+            Endpoint.parse,
+            (),
+            "An address on which the agents of hosts are served, by TLS. Repeatable; by default none is.",
+            programs=(UP, ADMIN),
+            collect=values.collect_optional_endpoints,
+        )
+    )
     ops_listen: Endpoint | None = field(
         metadata=_setting(
             "ADDRESS:PORT",
@@ -157,7 +167,7 @@ class Settings:
             "1024",
             "How large the snapshot in the state directory may be. From it names are answered when the process starts"
             " and its store, or its agent, does not answer. 0 keeps none.",
-            programs=(UP, RESOLVER, AGENT),
+            programs=PROGRAMS,
         )
     )
     store_server: str | None = field(
@@ -290,7 +300,7 @@ class Settings:
             values.parse_seconds,
             f"{GuardPolicy().release_after:g}",
             "How long a deletion is held at most; 0 for as long as nobody confirms it and the data is not back.",
-            programs=(UP, RESOLVER, AGENT),
+            programs=PROGRAMS,
         )
     )
     platform_prefix: IPv6Network = field(

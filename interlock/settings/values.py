@@ -77,6 +77,11 @@ def collect_endpoints(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
     return found
 
 
+def collect_optional_endpoints(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
+    """Any number of endpoints, and none twice."""
+    return tuple(dict.fromkeys(endpoints))
+
+
 def collect_bindings(bindings: Iterable[Binding]) -> tuple[Binding, ...]:
     """Bindings in which no network belongs to two environments."""
     owners: dict[Network, EnvironmentId] = {}

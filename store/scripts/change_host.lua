@@ -1,6 +1,7 @@
 -- Writes the document of one host, or removes it. Nothing else changes a host.
+-- Who forgets a host ends its credential, and the enrolment that it has not used.
 --
--- KEYS  1 epoch  2 hosts  3 hosts:revision  4 changes  5 lease:<host>  6 acks:@hosts
+-- KEYS  1 epoch  2 hosts  3 hosts:revision  4 changes  5 lease:<host>  6 acks:@hosts  7 credentials  8 enrolments
 -- ARGV  1 host  2 document ('' forgets the host)  3 epoch to set if there is none  4 number of changes to keep
 --       5 the document that must be there before ('' for any or none)
 --       6 the incarnation that must hold the lease ('' for an administrator, who needs none)
@@ -9,7 +10,8 @@
 if ARGV[6] ~= '' and not holds_lease(KEYS[5], ARGV[6]) then
   return {'lease', ''}
 end
-local wrong = wrong_type(KEYS[1], 'string', KEYS[2], 'hash', KEYS[3], 'string', KEYS[4], 'stream')
+local wrong = wrong_type(KEYS[1], 'string', KEYS[2], 'hash', KEYS[3], 'string', KEYS[4], 'stream',
+  KEYS[7], 'hash', KEYS[8], 'hash')
 if wrong then
   return wrong
 end
@@ -20,7 +22,9 @@ if not string.match(counted, '^%d+$') or #counted > 15 then
 end
 local before = redis.call('HGET', KEYS[2], ARGV[1])
 local wanted = ARGV[2] ~= '' and ARGV[2]
-if before == wanted then
+local ends_credential = not wanted
+  and redis.call('HEXISTS', KEYS[7], ARGV[1]) + redis.call('HEXISTS', KEYS[8], ARGV[1]) > 0
+if before == wanted and not ends_credential then
   return {'ok', counted}
 end
 if ARGV[5] ~= '' and ARGV[5] ~= before then
@@ -58,6 +62,8 @@ else
   drop_wrong_acks(KEYS[6])
   redis.call('HDEL', KEYS[2], ARGV[1])
   redis.call('HDEL', KEYS[6], ARGV[1])
+  redis.call('HDEL', KEYS[7], ARGV[1])
+  redis.call('HDEL', KEYS[8], ARGV[1])
   redis.call('DEL', KEYS[5])
 end
 return {'ok', revision}

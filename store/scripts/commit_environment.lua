@@ -1,17 +1,20 @@
 -- Writes one revision of one environment, or its deletion: all of it or nothing. Nothing else changes an environment.
 --
--- KEYS  1 epoch  2 environments  3 environment:<id>  4 networks  5 changes  6 acks:<id>  7 lease:<host>
---       8 damaged:<id>
+-- KEYS  1 epoch  2 environments  3 environment:<id>  4 networks  5 changes  6 acks:<id>  7 damaged:<id>
+--       then lease:<host> of each host in whose name it is written
 -- ARGV  1 id  2 expected revision (0: never existed)  3 new revision  4 digest  5 network  6 document ('' deletes)
 --       7 hosts with a member of it ('h1,h2', '-' for none)  8 epoch to set if there is none
 --       9 number of changes to keep
---       10 the incarnation that must hold the lease of the host that commits ('' for a control plane, which needs none)
---       11 for an environment that is damaged, '=' and the line that must be in the index; then 2 does not count
---       12 seconds for which the damaged document is kept
--- Returns {'ok', stream id} | {'lease', ''} | {'revision', actual} | {'network', owner}
+--       10 for an environment that is damaged, '=' and the line that must be in the index; then 2 does not count
+--       11 seconds for which the damaged document is kept
+--       then the incarnation that must hold each of the leases
+-- Returns {'ok', stream id} | {'lease', the number of the first lease that is not held} | {'revision', actual}
+--       | {'network', owner}
 
-if ARGV[10] ~= '' and not holds_lease(KEYS[7], ARGV[10]) then
-  return {'lease', ''}
+for i = 8, #KEYS do
+  if not holds_lease(KEYS[i], ARGV[i + 4]) then
+    return {'lease', tostring(i - 7)}
+  end
 end
 local wrong = wrong_type(KEYS[1], 'string', KEYS[2], 'hash', KEYS[4], 'hash', KEYS[5], 'stream')
 if wrong then
@@ -19,8 +22,8 @@ if wrong then
 end
 local entry = redis.call('HGET', KEYS[2], ARGV[1])
 local actual = entry and string.match(entry, '^%d+') or '0'
-local is_damaged = (ARGV[11] or '') ~= ''
-if is_damaged and ARGV[11] ~= '=' .. (entry or '') or not is_damaged and actual ~= ARGV[2] then
+local is_damaged = (ARGV[10] or '') ~= ''
+if is_damaged and ARGV[10] ~= '=' .. (entry or '') or not is_damaged and actual ~= ARGV[2] then
   return {'revision', actual}
 end
 
@@ -58,8 +61,8 @@ end
 -- The revision of a deleted environment stays, so that an environment created again under the same id counts on from it.
 local written = ARGV[3] .. ' ' .. ARGV[4]
 if is_damaged and redis.call('EXISTS', KEYS[3]) == 1 then
-  redis.call('RENAME', KEYS[3], KEYS[8])
-  redis.call('EXPIRE', KEYS[8], ARGV[12])
+  redis.call('RENAME', KEYS[3], KEYS[7])
+  redis.call('EXPIRE', KEYS[7], ARGV[11])
 end
 if ARGV[6] == '' then
   redis.call('DEL', KEYS[3], KEYS[6])

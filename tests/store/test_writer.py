@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
@@ -177,10 +178,10 @@ async def test_a_change_is_made_again_when_another_writer_was_first(store: Store
     changed_by_another = apply(before, [PutService("theirs")], NOW)
     original = store.environments.commit
 
-    async def change_first(environment: Environment, expected: int, lease: Lease | None = None) -> None:
+    async def change_first(environment: Environment, expected: int, leases: Sequence[Lease] = ()) -> None:
         store.environments.commit = original  # type: ignore[method-assign]
         await store.environments.commit(changed_by_another, 1)
-        await store.environments.commit(environment, expected, lease)
+        await store.environments.commit(environment, expected, leases)
 
     def change(_revision: int, found: Environment | None) -> Environment:
         nonlocal calls

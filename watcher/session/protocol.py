@@ -15,6 +15,7 @@ the first environment that needs it, and `HostGone` comes after the last one.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import IntEnum
 from typing import TypeVar, get_args
 
 import msgspec
@@ -41,6 +42,25 @@ CONTROL_PLANE_NAME = "control-plane.interlock"  # a DNS name (SAN) of each contr
 REFUSED_STATUS = 403  # of HTTP: the certificate is not the credential of a host; a control plane that cannot say: 503
 REFUSED_CLOSE = 4403  # of the WebSocket: the credential of this session was ended
 EXCERPT = 60  # octets of a bad message that an error quotes
+
+
+class Close(IntEnum):
+    """Why a control plane ends a session: the code of the close frame (RFC 6455 §7.4.2: 4000 to 4999 are private)."""
+
+    CREDENTIAL = REFUSED_CLOSE
+    """The credential is not good any more: the host was forgotten, or has shown a newer key."""
+    REPLACED = 4002
+    """The same agent has begun another session."""
+    CROWDED = 4003
+    """The host has too many sessions."""
+    BROKEN = 4004
+    """The agent sent what is no message."""
+    IDLE = 4005
+    """The agent sent nothing for `IDLE` seconds."""
+    SLOW = 4006
+    """The agent did not read what it was sent. It may come back: it is sent the newest state then."""
+    GOING = 4007
+    """The control plane ends: try another one."""
 
 
 class _Message(Struct, frozen=True, tag_field="is", omit_defaults=True, forbid_unknown_fields=False):
@@ -391,7 +411,8 @@ class HostsAre(_Message, frozen=True, tag="hosts"):
 class Loaded(_Message, frozen=True, tag="loaded"):
     """All environments and hosts have been named: one that was not named does not exist here.
 
-    It is an absence: the agent's guard judges it (`watcher.guard`).
+    It is an absence: the agent's guard judges it (`watcher.guard`). It is said again, with another epoch, when the
+    control plane goes on with another data set: then what the session has named, and not taken back, is all.
     """
 
     epoch: str | None

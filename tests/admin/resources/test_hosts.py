@@ -25,7 +25,13 @@ async def test_listed_by_page_with_whether_they_live(hosted: Api) -> None:
 
 
 async def test_no_hosts(api: Api) -> None:
-    assert (await api.get(HOSTS)).body == {"hosts": [], "unreadable": [], "next": None, "revision": 0}
+    assert (await api.get(HOSTS)).body == {
+        "hosts": [],
+        "unreadable": [],
+        "unregistered": [],
+        "next": None,
+        "revision": 0,
+    }
 
 
 async def test_shown(hosted: Api) -> None:
@@ -37,6 +43,8 @@ async def test_shown(hosted: Api) -> None:
         "public_key": make_key(1),
         "draining": False,
         "live": True,
+        "enrolled": None,
+        "environments": None,
         "revision": 4,
     }
     assert "ETag" not in shown.headers
@@ -60,6 +68,8 @@ async def test_forgotten_once_it_is_gone(hosted: Api) -> None:
         assert "is alive" in refused.body["detail"]
     assert (await hosted.delete(f"{HOSTS}/h4")).status == 204
     assert [host["id"] for host in (await hosted.get(HOSTS)).body["hosts"]] == ["h1", "h2", "h3"]
+    assert (await hosted.delete(f"{HOSTS}/h1?confirm=live")).status == 204  # as one that was stolen must be
+    assert [host["id"] for host in (await hosted.get(HOSTS)).body["hosts"]] == ["h2", "h3"]
 
 
 @pytest.mark.parametrize(("method", "body"), [("GET", None), ("PUT", {"draining": True}), ("DELETE", None)])

@@ -13,6 +13,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from admin.counts import ApiCounts
+from admin.hosts.counts import HostCounts
+from admin.hosts.service import HostsService
 from agent.announce.barrier import Barrier
 from agent.attach.attacher import AttachCounts
 from agent.mesh.status import MeshCounts
@@ -22,6 +24,7 @@ from interlock.observe.mesh_metrics import mesh_metrics
 from interlock.observe.metrics import (
     Metrics,
     admin_metrics,
+    hosts_metrics,
     resolver_metrics,
     snapshot_metrics,
     supervisor_metrics,
@@ -58,6 +61,7 @@ def everything() -> list[str]:
         "resolver", read_settings({"agent_dir": "/nowhere", "upstream": ["none"]}, {}), None, []
     )
     supervisor = Supervisor([], restarts={"watcher": 2}, down={"watcher"})
+    hosts = HostCounts(refused=Counter(rate=1), ended=Counter(idle=1), requests=Counter({("Wait", "done"): 1}))
     counts = ApiCounts(requests=Counter({("GET", "/v1/environments", 200): 3}))
     processes = [
         Metrics(
@@ -66,6 +70,7 @@ def everything() -> list[str]:
             watcher_metrics(fed_by_store.watcher),
             snapshot_metrics(fed_by_store.watcher, lambda: fed_by_store.stale_since),
             admin_metrics(counts),
+            hosts_metrics(cast("HostsService", SimpleNamespace(counts=hosts))),
         ),
         Metrics(resolver_metrics(fed_by_agent.resolver), watcher_metrics(fed_by_agent.watcher)),
         Metrics(mesh_metrics(*an_agent())),

@@ -127,6 +127,7 @@ BAD_VALUES = [
     ("dns_listen", "127.0.0.1:٥٣", "is not ADDRESS:PORT"),
     ("api_listen", "", "is not ADDRESS:PORT"),
     ("api_listen", "127.0.0.1:1,127.0.0.1:2", "is not ADDRESS:PORT"),
+    ("hosts_listen", "8443", "is not ADDRESS:PORT"),
     ("ops_listen", "off", "is not ADDRESS:PORT"),
     ("state_dir", "", "is not a path"),
     ("state_dir", "~no-such-user-here/x", "home directory"),
