@@ -95,6 +95,15 @@ class Responder:
         outcome = self.respond(packet, state, transport)
         return self._not_ready(packet, outcome, state, transport) if isinstance(outcome, Hold) else outcome
 
+    def refuse(self, packet: bytes, forwarded: ForwardedQuery, client: bytes) -> bytes | None:
+        """The reply to ``packet`` where too many questions are asked already; None where `finish` is to be called."""
+        assert self._forwarder
+        try:
+            reply = self._forwarder.refuse(forwarded.environment, forwarded.forward, client)
+            return None if reply is None else self._pack_forwarded(forwarded, reply)
+        except Exception as error:  # noqa: BLE001 the one catch-all, where our faults end
+            return self._fail(packet, error)
+
     async def finish(self, packet: bytes, forwarded: ForwardedQuery, client: bytes) -> bytes:
         """The reply to ``packet`` from the client at ``client``, when the upstreams have been asked."""
         assert self._forwarder

@@ -94,6 +94,11 @@ class ScopeTable:
     def __len__(self) -> int:
         return len(self._scopes)
 
+    @property
+    def has_several_clients(self) -> bool:
+        """Whether queries have come from more than one address lately."""
+        return len(self._remembered) > 1
+
     def clear_caches(self) -> None:
         """Has all replies made anew."""
         self._caches.clear()

@@ -10,9 +10,11 @@ from ipaddress import IPv4Network, IPv6Network
 
 from resolver.counts import QueryCounts
 from resolver.forward.forwarder import Forwarder
+from resolver.net.connections import Connections
 from resolver.net.context import ListenerContext
 from resolver.net.held import HeldQueries, ReplyTasks
 from resolver.net.tcp import TcpListener
+from resolver.net.turns import DEFAULT_RATE, Turns
 from resolver.net.udp import UdpListener
 from resolver.querylog import QueryLog
 from resolver.responder import Responder
@@ -24,6 +26,7 @@ from zones.names import EnvironmentId
 from zones.zone import Zone
 
 RECEIVE_BUFFER = 4 << 20  # octets; queries that arrive while a large document is read wait there, and are not lost
+_RCVBUFFORCE = 33  # <asm-generic/socket.h>; the socket module does not name it
 AGE_EVERY = 30.0  # seconds; how far behind the age in a stale reply can be, so it is right to the minute
 _PORT_TRIES = 20  # for port 0: a port that is free for both UDP and TCP
 
@@ -35,7 +38,7 @@ class Resolver:
     `loaded` when all environments were published. Before that, it may say that they are `restored` from a snapshot, and
     that their `source_away` does not answer. ``bindings`` gives the environment of clients whose address is in no
     environment's network. ``forwarder`` answers queries for names that are not the platform's; without one they are
-    refused.
+    refused. ``source_rate`` is how many replies a second are made for one source, beside those from the packet cache.
     """
 
     def __init__(
@@ -44,12 +47,27 @@ class Resolver:
         listen: Sequence[tuple[str, int]],
         bindings: Mapping[IPv4Network | IPv6Network, EnvironmentId],
         forwarder: Forwarder | None = None,
+        source_rate: float = DEFAULT_RATE,
     ) -> None:
         counts, scopes = QueryCounts(), ScopeTable(platform, bindings)
         responder = Responder(scopes, counts, forwarder)
-        self._context = ListenerContext(scopes, responder, HeldQueries(counts), ReplyTasks(), QueryLog(), counts)
+        turns = Turns(source_rate)
+        turns.read_sockets = self._read_sockets
+        self._context = ListenerContext(
+            scopes=scopes,
+            responder=responder,
+            turns=turns,
+            connections=Connections(),
+            held=HeldQueries(counts),
+            reply_tasks=ReplyTasks(turns.between_steps),
+            querylog=QueryLog(),
+            counts=counts,
+        )
+        if forwarder:
+            forwarder.let_in_between(turns.between_steps)
         self._listen = listen
         self._listeners: list[tuple[UdpListener, TcpListener]] = []
+        self._unread_before = 0  # packets that were dropped at sockets which are closed now
         self.forwarder = forwarder
         self.addresses: list[tuple[str, int]] = []
 
@@ -69,8 +87,10 @@ class Resolver:
         for udp, tcp in listeners:
             udp.pause()
             tcp.pause()
+        self._context.turns.take_all()
         await self._context.reply_tasks.drain()
         for udp, tcp in listeners:
+            self._unread_before += udp.unread
             udp.close()
             tcp.close()
         if self.forwarder:
@@ -79,7 +99,13 @@ class Resolver:
     @property
     def counts(self) -> QueryCounts:
         """What it has done since it started."""
+        self._note_unread()
         return self._context.counts
+
+    @property
+    def tcp_connections(self) -> Connections:
+        """Its open TCP connections."""
+        return self._context.connections
 
     @property
     def querylog(self) -> QueryLog:
@@ -134,6 +160,14 @@ class Resolver:
         """The Unix time of the snapshot that is served; None while none is."""
         return self._context.scopes.stale_since
 
+    def _note_unread(self) -> None:
+        unread = sum(udp.unread for udp, _ in self._listeners)
+        self._context.counts.dropped["socket"] = self._unread_before + unread
+
+    def _read_sockets(self) -> None:
+        for udp, _ in self._listeners:
+            udp.read()
+
     def _renew_age(self) -> None:
         """Has replies from a snapshot made anew from time to time, for they say how old they are."""
         if self._context.scopes.stale_since is not None:
@@ -183,3 +217,5 @@ def _prepare(sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     else:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        with contextlib.suppress(PermissionError):  # without CAP_NET_ADMIN the system's own limit (rmem_max) holds
+            sock.setsockopt(socket.SOL_SOCKET, _RCVBUFFORCE, RECEIVE_BUFFER)

@@ -155,8 +155,17 @@ QUERY_SECONDS = RESOLVER.histogram(
 )
 QUERIES_DROPPED = RESOLVER.counter(
     "interlock_queries_dropped_total",
-    "Packets from clients that got no reply, by the reason: not a query, too short, or too many at once.",
+    "Packets and connections of clients that got no reply, by the reason. 'source_rate': its address asked for more "
+    "replies that must be made than --dns-source-rate. 'source_waiting': too many of its queries waited already. "
+    "'socket': dropped by the kernel, for its address filled the socket's queue, or the queue was full. "
+    "'tcp_too_many', 'tcp_too_large': its connections were too many, or held too much of messages that it did not "
+    "complete. The others: not a query, too short, or held too long.",
     "reason",
+    alert=Alert(
+        'rate(interlock_queries_dropped_total{reason=~"source_rate|socket"}[5m]) > 0',
+        "5m",
+        "A workload floods the resolver; the log's `source_limited` names its address, and others are answered",
+    ),
 )
 PACKET_CACHE_HITS = RESOLVER.counter(
     "interlock_packet_cache_hits_total", "DNS queries whose reply was in the packet cache, ready to be sent."

@@ -35,11 +35,14 @@ from zones.addresses import Platform
 from zones.names import EnvironmentId
 from zones.zone import Zone, apex_of
 
-GC_DEFAULT = gc.get_threshold()
 GC_WHILE_LOADING = (50_000, 100, 1_000)
 """Thresholds of the garbage collector (``gc.set_threshold``) while the first zones are loaded. Full collections of the
 growing zones held up queries for half a second at a million instances. None of the zones is garbage, and short-lived
 objects are collected with the youngest generation."""
+GC_WHILE_SERVING = (2_000, 5, 1_000)
+"""The same once the zones are loaded, and exempt. What is forwarded takes some hundred objects a question, all freed
+without the collector's help; with Python's thresholds it walked through all of them several times a second, and each
+time the queries of all clients waited a tenth of a second."""
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 SERVED_DEADLINE = 5.0  # seconds from a commit until it is answered; milliseconds in a healthy process
@@ -86,7 +89,7 @@ class ResolverParts:
         """
         listen = _listen_addresses(settings)
         forwarder, resolv_conf = _forwarder(settings, listen)
-        resolver = Resolver(settings.platform, listen, dict(bindings), forwarder)
+        resolver = Resolver(settings.platform, listen, dict(bindings), forwarder, settings.dns_source_rate)
         loaded, published = asyncio.Event(), asyncio.Event()
         fan_out = FanOut(resolver, loaded, published, awaited)
         watcher = watch(fan_out) if watch else _watcher(settings, store, fan_out)
@@ -224,7 +227,7 @@ def _spare_the_collector() -> None:
     """Exempts the loaded zones from garbage collection: they stay, and walking through them takes time."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*GC_DEFAULT)
+    gc.set_threshold(*GC_WHILE_SERVING)
 
 
 def _listen_addresses(settings: Settings) -> list[Endpoint]:

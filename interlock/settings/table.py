@@ -16,6 +16,7 @@ from typing import Any
 from interlock.settings import values
 from interlock.settings.setting import Environ, Setting
 from interlock.settings.values import Binding
+from resolver.net.turns import DEFAULT_RATE
 from store.keys import DEFAULT_PREFIX
 from store.url import redact
 from support.endpoints import Endpoint
@@ -201,6 +202,16 @@ class Settings:
             " /etc/resolv.conf, which is followed.",
             programs=(UP, RESOLVER),
             collect=values.collect_upstreams,
+        )
+    )
+    dns_source_rate: int = field(
+        metadata=_setting(
+            "N",
+            values.parse_count,
+            f"{DEFAULT_RATE:g}",
+            "How many DNS replies are made for one address in a second, beside those that are ready in the packet"
+            " cache; queries beyond that are dropped and counted. 0 for any number.",
+            programs=(UP, RESOLVER),
         )
     )
     demo: bool = field(

@@ -184,6 +184,13 @@ def parse_mebibytes(text: str) -> int:
     return int(text)
 
 
+def parse_count(text: str) -> int:
+    """A whole number, 0 or more."""
+    if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
+        raise ValueError(f"{text!r} is not a whole number: write it in digits, up to {MAX_DIGITS} of them")
+    return int(text)
+
+
 def parse_device(text: str) -> str:
     """The name of a network device, as the kernel takes it (IFNAMSIZ: 15 octets)."""
     if not re.fullmatch(r"[a-z][a-z0-9_-]{0,14}", text):

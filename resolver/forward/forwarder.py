@@ -16,11 +16,13 @@ import asyncio
 import ssl
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from resolver.forward.cache import Cache, CacheEntry, CacheKey
 from resolver.forward.exchange import Clock, Question
 from resolver.forward.pool import UpstreamPool, fail
+from resolver.forward.stepwise import Stepwise
 from resolver.forward.upstream import Routes
 from resolver.wire.messages import ErrorCode, ExtendedError, Forward, Rcode, Reply
 from zones.names import EnvironmentId, Name
@@ -32,6 +34,8 @@ MOST_IN_FLIGHT = 2048  # questions, each with sockets; beyond that someone flood
 MOST_OVERDUE = 512  # questions that outlast their clients; dead upstreams of one domain leave room for all others
 MOST_WAITING = 10_000  # queries of all clients, some 40 MB; many may wait for one look-up
 MOST_OF_ONE_CLIENT = 256  # queries that wait; the others are for other clients
+MOST_IN_FLIGHT_OF_ONE_CLIENT = 64  # questions that a client was the first to ask; the others are for other clients
+MOST_OVERDUE_OF_ONE_CLIENT = 16  # and of these, those that outlast it
 
 _NOT_IN_TIME = "no upstream resolver has answered in time: ask again"
 
@@ -67,7 +71,11 @@ class _LookUp:
     """A question that is in flight."""
 
     task: asyncio.Task[Reply]
-    started: float  # in the event loop's time
+    """Gives the reply."""
+    started: float
+    """When it began, in the event loop's time."""
+    client: bytes
+    """The address of the client that was the first to ask; empty where it was nobody's question."""
 
     def time_until(self, seconds: float) -> float:
         """How much is left of the first ``seconds`` after its start; 0 if they are over."""
@@ -85,7 +93,10 @@ class Forwarder:
         self._in_flight: dict[CacheKey, _LookUp] = {}
         self._overdue: set[CacheKey] = set()
         self._clients: Counter[bytes] = Counter()
+        self._in_flight_of: Counter[bytes] = Counter()  # those that are not overdue, by client
+        self._overdue_of: Counter[bytes] = Counter()
         self._waiting = 0
+        self._between_steps: Callable[[], None] = lambda: None
 
     async def close(self) -> None:
         """Ends all look-ups that are in flight."""
@@ -108,6 +119,10 @@ class Forwarder:
     def waiting(self) -> int:
         """How many queries wait for an upstream's answer."""
         return self._waiting
+
+    def let_in_between(self, between_steps: Callable[[], None]) -> None:
+        """From now on, ``between_steps`` is called before each step of a look-up, for work that must not wait."""
+        self._between_steps = self.pool.between_steps = between_steps
 
     def use(self, routes: Routes) -> None:
         """From now on, names are asked of the upstreams in ``routes``. What is cached stays."""
@@ -139,7 +154,7 @@ class Forwarder:
                 and self._has_room()
             ):
                 self.counts.prefetched += 1
-                self._start(key)
+                self._start(key, b"")
             return _whole(forward, entry.aged(now))
         if not self.pool.has_upstream(forward.qname):
             failure = fail(ErrorCode.NOT_READY, self.pool.routes.missing)
@@ -147,37 +162,43 @@ class Forwarder:
             return _whole(forward, self._stale(entry) if entry else failure)
         return None
 
+    def refuse(self, environment: EnvironmentId, forward: Forward, client: bytes) -> Reply | None:
+        """The reply to ``forward`` where too many questions are being asked already; None where it may be asked too."""
+        key = environment, _question(forward)
+        if self._may_wait(key, client):
+            return None
+        self.counts.refused += 1
+        entry = self._cache.find(key, self._clock())
+        busy = fail(ErrorCode.OTHER, "too many questions are being asked at once: try again")
+        return _whole(forward, self._stale(entry) if entry else busy)
+
     async def resolve(self, environment: EnvironmentId, forward: Forward, client: bytes) -> Reply:
         """The reply to ``forward``, which was not in the cache, for the client at ``client``."""
         key = environment, _question(forward)
-        if not self._may_wait(key, client):
-            self.counts.refused += 1
-            entry = self._cache.find(key, self._clock())
-            busy = fail(ErrorCode.OTHER, "too many questions are being asked at once: try again")
-            return _whole(forward, self._stale(entry) if entry else busy)
+        if refusal := self.refuse(environment, forward, client):
+            return refusal
         self._clients[client] += 1
         self._waiting += 1
         try:
-            return _whole(forward, await self._join(key))
+            return _whole(forward, await self._join(key, client))
         finally:
             self._waiting -= 1
-            self._clients[client] -= 1
-            if not self._clients[client]:
-                del self._clients[client]
+            _count_down(self._clients, client)
 
     def _may_wait(self, key: CacheKey, client: bytes) -> bool:
         may_one_more = self._clients[client] < MOST_OF_ONE_CLIENT and self._waiting < MOST_WAITING
-        return may_one_more and (key in self._in_flight or self._has_room())
+        may_ask = self._in_flight_of[client] < MOST_IN_FLIGHT_OF_ONE_CLIENT and self._has_room()
+        return may_one_more and (key in self._in_flight or may_ask)
 
     def _has_room(self) -> bool:
         return len(self._in_flight) - len(self._overdue) < MOST_IN_FLIGHT
 
-    async def _join(self, key: CacheKey) -> Reply:
+    async def _join(self, key: CacheKey, client: bytes) -> Reply:
         if lookup := self._in_flight.get(key):
             self.counts.joined += 1
         else:
             self.counts.misses += 1
-            lookup = self._start(key)
+            lookup = self._start(key, client)
         entry = self._cache.find(key, self._clock())
         patience = lookup.time_until(STALE_AFTER) if entry else RESPONSE_TIMER
         # `wait` does not cancel the look-up: a client that gives up does not end it for the others.
@@ -185,16 +206,23 @@ class Forwarder:
         reply = lookup.task.result() if done else fail(ErrorCode.NO_REACHABLE_AUTHORITY, _NOT_IN_TIME)
         return self._stale(entry) if entry and reply.rcode == Rcode.SERVFAIL else reply
 
-    def _start(self, key: CacheKey) -> _LookUp:
-        lookup = _LookUp(asyncio.create_task(self._ask(key)), asyncio.get_running_loop().time())
+    def _start(self, key: CacheKey, client: bytes) -> _LookUp:
+        task = asyncio.create_task(Stepwise(self._ask(key, client), self._between_steps))
+        lookup = _LookUp(task, asyncio.get_running_loop().time(), client)
         self._in_flight[key] = lookup
-        lookup.task.add_done_callback(lambda _: self._in_flight.pop(key))
+        self._in_flight_of[client] += 1
+        lookup.task.add_done_callback(lambda _: self._end(key))
         return lookup
 
-    async def _ask(self, key: CacheKey) -> Reply:
+    def _end(self, key: CacheKey) -> None:
+        client = self._in_flight.pop(key).client
+        _count_down(self._overdue_of if key in self._overdue else self._in_flight_of, client)
+        self._overdue.discard(key)
+
+    async def _ask(self, key: CacheKey, client: bytes) -> Reply:
         _, question = key
         timer = asyncio.timeout(RESOLUTION_TIMER)
-        overdue = asyncio.get_running_loop().call_later(RESPONSE_TIMER, self._note_overdue, key, timer)
+        overdue = asyncio.get_running_loop().call_later(RESPONSE_TIMER, self._note_overdue, key, client, timer)
         try:
             async with timer:
                 reply = await self.pool.ask(question)
@@ -202,16 +230,16 @@ class Forwarder:
             reply = fail(ErrorCode.NO_REACHABLE_AUTHORITY, _NOT_IN_TIME)
         finally:
             overdue.cancel()
-            is_overdue = key in self._overdue
-            self._overdue.discard(key)
-        self.counts.late += is_overdue and reply.rcode != Rcode.SERVFAIL
+        self.counts.late += key in self._overdue and reply.rcode != Rcode.SERVFAIL
         self._cache.store(key, reply, self._clock())
         return reply
 
-    def _note_overdue(self, key: CacheKey, timer: asyncio.Timeout) -> None:
+    def _note_overdue(self, key: CacheKey, client: bytes, timer: asyncio.Timeout) -> None:
         """The clients that asked first wait no longer: ends the look-up if there are too many like it."""
-        if len(self._overdue) < MOST_OVERDUE:
+        if len(self._overdue) < MOST_OVERDUE and self._overdue_of[client] < MOST_OVERDUE_OF_ONE_CLIENT:
             self._overdue.add(key)
+            self._overdue_of[client] += 1
+            _count_down(self._in_flight_of, client)
         else:
             timer.reschedule(asyncio.get_running_loop().time())
 
@@ -220,6 +248,12 @@ class Forwarder:
         is_no = entry.reply.rcode == Rcode.NXDOMAIN
         code = ErrorCode.STALE_NXDOMAIN_ANSWER if is_no else ErrorCode.STALE_ANSWER
         return replace(entry.stale(), error=ExtendedError(code, "no upstream resolver answers; this is what one said"))
+
+
+def _count_down(counter: Counter[bytes], client: bytes) -> None:
+    counter[client] -= 1
+    if not counter[client]:
+        del counter[client]
 
 
 def _question(forward: Forward) -> Question:

@@ -11,10 +11,12 @@ import asyncio
 import logging
 import ssl
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 
 from resolver.forward.exchange import Clock, ExchangeFailed, Exchanger, Question
 from resolver.forward.scrubber import MAX_CHAIN, Outcome, Unfinished, Useless, scrub
+from resolver.forward.stepwise import Stepwise
 from resolver.forward.upstream import Health, Routes, Upstream
 from resolver.special import special_zone
 from resolver.wire.messages import ErrorCode, ExtendedError, Rcode, Reply
@@ -37,6 +39,8 @@ class UpstreamPool:
         self.queries: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
         self.routes = routes
+        self.between_steps: Callable[[], None] = lambda: None
+        """Called before each step of asking an upstream, for work that must not wait."""
         self._exchanger = Exchanger(tls or _tls_for(routes))
         self._clock = clock
 
@@ -80,7 +84,7 @@ class UpstreamPool:
                 if upstreams:
                     upstream = upstreams.pop(0)
                     asked.add(upstream)
-                    asking.add(asyncio.create_task(self._ask_one(upstream, question)))
+                    asking.add(asyncio.create_task(Stepwise(self._ask_one(upstream, question), self.between_steps)))
                     is_retry = bool(upstreams) and upstreams[0] in asked
                     if upstreams:
                         patience = RETRY if is_retry else self._health(upstream).hedge_delay

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from resolver.counts import QueryCounts
+from resolver.net.connections import Connections
 from resolver.net.held import HeldQueries, ReplyTasks
+from resolver.net.turns import Turns
 from resolver.querylog import QueryLog
 from resolver.responder import Responder
 from resolver.scope import ScopeTable
@@ -19,6 +21,10 @@ class ListenerContext:
     """Gives the scope of a client by its address."""
     responder: Responder
     """Makes the replies."""
+    turns: Turns
+    """The queries whose reply must be made, and for which it is another source's turn."""
+    connections: Connections
+    """The open TCP connections."""
     held: HeldQueries
     """The queries that wait until a zone is published."""
     reply_tasks: ReplyTasks

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from resolver.counts import QueryCounts
+from resolver.forward.stepwise import Stepwise
 from resolver.wire.messages import Hold
 
 LOADING_HOLD = 1.5  # seconds; clients ask again after two or more, and would then get two answers
@@ -79,14 +80,15 @@ class HeldQueries:
 
 
 class ReplyTasks:
-    """The tasks that make replies with the help of an upstream."""
+    """The tasks that make replies with an upstream's help. Before each of their steps they call ``between_steps``."""
 
-    def __init__(self) -> None:
+    def __init__(self, between_steps: Callable[[], None]) -> None:
+        self._between_steps = between_steps
         self._tasks: set[asyncio.Task[bytes]] = set()
 
     def start(self, reply: Coroutine[Any, Any, bytes], send: Callable[[asyncio.Task[bytes]], None]) -> None:
         """Calls ``send`` when ``reply`` is done."""
-        task = asyncio.create_task(reply)
+        task = asyncio.create_task(Stepwise(reply, self._between_steps))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(send)

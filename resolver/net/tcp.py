@@ -8,7 +8,6 @@ from functools import partial
 from time import perf_counter
 from typing import cast
 
-from resolver.net.connections import Connections
 from resolver.net.context import ListenerContext
 from resolver.responder import ForwardedQuery
 from resolver.scope import ScopeState
@@ -16,6 +15,8 @@ from resolver.wire.messages import Hold, Transport
 
 IDLE = 10.0  # seconds (RFC 7766 §6.2.3: of the order of seconds); also all the time a slow sender has for a message
 BACKLOG = 1024
+MOST_AHEAD = (1 << 16) + 2  # octets of queries that are received before they are answered: the longest one fits
+WAIT = 0.05  # seconds after which a client that has used up its rate is looked at again; TCP makes it wait
 
 
 class TcpListener:
@@ -23,7 +24,6 @@ class TcpListener:
 
     def __init__(self, sock: socket.socket, context: ListenerContext) -> None:
         self.context = context
-        self.connections = Connections()
         self._sock = sock
         self._server: asyncio.Server | None = None
 
@@ -39,7 +39,7 @@ class TcpListener:
 
     def close(self) -> None:
         """Closes each connection when its replies are sent."""
-        for connection in self.connections:
+        for connection in self.context.connections:
             connection.close()
 
 
@@ -49,11 +49,12 @@ class TcpConnection(asyncio.Protocol):
     def __init__(self, listener: TcpListener) -> None:
         self.source = b""
         self._context = listener.context
-        self._connections = listener.connections
+        self._connections = listener.context.connections
         self._received = bytearray()
         self._unanswered = 0
         self._has_ended = False
         self._is_paused = False
+        self._is_in_turn = False
         self._transport: asyncio.Transport
         self._timer: asyncio.TimerHandle
         self._destination = b""
@@ -70,22 +71,23 @@ class TcpConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        self._answer_all()
+        self._note_received()
+        self._wait_for_turn()
 
     def eof_received(self) -> bool:
         # A client that sends no more may still receive (RFC 9293 §3.6): replies that must wait are sent first.
         self._has_ended = True
-        return self._unanswered > 0
+        return self._unanswered > 0 or self._has_message
 
     def pause_writing(self) -> None:
         # A client that asks but does not read gets no more replies than fit its window and our buffer.
         self._is_paused = True
-        self._transport.pause_reading()
+        self._regulate()
 
     def resume_writing(self) -> None:
         self._is_paused = False
-        self._transport.resume_reading()
-        self._answer_all()
+        self._regulate()
+        self._wait_for_turn()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer.cancel()
@@ -102,15 +104,46 @@ class TcpConnection(asyncio.Protocol):
         self._transport.abort()
         self._connections.remove(self)
 
-    def _answer_all(self) -> None:
-        while len(self._received) >= 2 and not self._is_paused:
-            end = 2 + int.from_bytes(self._received[:2], "big")
-            if len(self._received) < end:
-                break
-            packet = bytes(self._received[2:end])
-            del self._received[:end]
-            self._unanswered += 1
-            self._answer(packet)
+    @property
+    def _has_message(self) -> bool:
+        return len(self._received) >= 2 and len(self._received) >= 2 + int.from_bytes(self._received[:2], "big")
+
+    def _wait_for_turn(self) -> None:
+        """Has the next message answered when it is its client's turn."""
+        if self._is_in_turn or self._is_paused or not self._has_message:
+            return
+        self._is_in_turn = True
+        turns = self._context.turns
+        if not (turns.rate.take(self.source, perf_counter()) and turns.put(self.source, self._take_turn)):
+            asyncio.get_running_loop().call_later(WAIT, self._wait_again)
+
+    def _wait_again(self) -> None:
+        self._is_in_turn = False
+        if not self._transport.is_closing():
+            self._wait_for_turn()
+
+    def _take_turn(self) -> None:
+        self._is_in_turn = False
+        if self._transport.is_closing() or not self._has_message:
+            return
+        end = 2 + int.from_bytes(self._received[:2], "big")
+        packet = bytes(self._received[2:end])
+        del self._received[:end]
+        self._note_received()
+        self._unanswered += 1
+        self._answer(packet)
+        self._wait_for_turn()
+
+    def _note_received(self) -> None:
+        if self._connections.hold(self, len(self._received)):
+            self._context.counts.dropped["tcp_too_large"] += 1
+        self._regulate()
+
+    def _regulate(self) -> None:
+        if self._is_paused or (len(self._received) > MOST_AHEAD and self._has_message):
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
 
     def _answer(self, packet: bytes) -> None:
         started = perf_counter()
@@ -139,6 +172,9 @@ class TcpConnection(asyncio.Protocol):
             if not task.cancelled():
                 self._finish(packet, task.result(), started)
 
+        if refusal := self._context.responder.refuse(packet, forwarded, self.source):
+            self._finish(packet, refusal, started)
+            return
         self._context.reply_tasks.start(self._context.responder.finish(packet, forwarded, self.source), send)
 
     def _finish(self, packet: bytes, reply: bytes | None, started: float) -> None:
@@ -154,7 +190,7 @@ class TcpConnection(asyncio.Protocol):
         elif not self._transport.is_closing():
             self._transport.write(len(reply).to_bytes(2, "big") + reply)  # one write (RFC 7766 §8)
             self._keep_open()
-            if self._has_ended and not self._unanswered:
+            if self._has_ended and not self._unanswered and not self._has_message:
                 self.close()
 
     def _keep_open(self) -> None:

@@ -10,10 +10,15 @@ from time import perf_counter
 
 from resolver.net.context import ListenerContext
 from resolver.net.inbox import Inbox, Origin
+from resolver.net.mmsg import SLOTS
 from resolver.net.outbox import Outbox
+from resolver.net.shield import Shield
+from resolver.net.turns import SLICE
 from resolver.responder import ForwardedQuery, Outcome
 from resolver.scope import ScopeState
 from resolver.wire.messages import Hold, Transport
+
+BATCHES = 8  # without a break for other work: a millisecond, which what is read costs if it costs little
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +41,16 @@ class UdpListener:
         self._context = context
         self._inbox = Inbox(sock)
         self._outbox = Outbox(sock, self._inbox)
+        self._shield = Shield(sock)
+        self._may_make = 0  # replies of this batch that are made at once; the others wait for their turn
+        self._late = 0  # queries of this batch whose reply is sent later
         self._destination = socket.inet_pton(sock.family, sock.getsockname()[0])
-        asyncio.get_running_loop().add_reader(sock, self._read)
+        asyncio.get_running_loop().add_reader(sock, self.read)
+
+    @property
+    def unread(self) -> int:
+        """How many packets the kernel has dropped at the socket, since it was opened."""
+        return self._shield.dropped
 
     def pause(self) -> None:
         """Receives no more."""
@@ -47,49 +60,83 @@ class UdpListener:
         """Sends no more."""
         self._sock.close()
 
-    def _read(self) -> None:
+    def read(self) -> None:
+        """Answers what has arrived, up to `BATCHES` batches."""
+        for _ in range(BATCHES):
+            count = self._inbox.receive()
+            if count:
+                self._answer(count)
+            if count < SLOTS:
+                return
+            if self._context.scopes.has_several_clients:  # there may be more, and too much for the others
+                self._shield.look(self._inbox.sources)
+
+    def _answer(self, count: int) -> None:
+        """Answers the packets in the first ``count`` slots."""
         inbox, outbox, context = self._inbox, self._outbox, self._context
-        count = inbox.receive()
-        if not count:
-            return
         started = perf_counter()
         scope_of, sources, destination = context.scopes.scope_of, inbox.sources, self._destination
         is_wildcard = inbox.is_wildcard
         querylog = context.querylog if context.querylog.is_on else None
+        self._may_make = 0 if context.turns else SLICE
+        self._late = 0
         hits = 0
-        late = 0
         unsent_from = 0
         noted: list[tuple[ScopeState, bytes, bytes, bytes]] = []
         for slot in range(count):
             packet = inbox.packet(slot)
             if is_wildcard:
                 destination = bytes(inbox.destinations[slot])
-            state = scope_of(bytes(sources[slot]), destination).state
-            # The hot path: a reply that is in the packet cache. The responder makes all others.
+            source = bytes(sources[slot])
+            state = scope_of(source, destination).state
+            # The hot path: a reply that is in the packet cache. All others are made.
             entry = state.udp_cache.recent.get(packet[2:])
             if entry:
                 entry[1].count += 1
                 hits += 1
                 reply: Outcome = packet[:2] + next(entry[0])
             else:
-                reply = context.responder.respond(packet, state, Transport.UDP)
+                reply = self._make(slot, packet, source, destination, started)
             if isinstance(reply, bytes):
                 outbox.put(slot, reply)
                 if querylog:
-                    noted.append((state, bytes(sources[slot]), packet, reply))
+                    noted.append((state, source, packet, reply))
                 continue
             # No reply, or none yet: send those before this slot, which has nothing to send.
             context.counts.unsent += outbox.send(unsent_from, slot)
             unsent_from = slot + 1
             if reply:
-                query = _LateQuery(packet, bytes(sources[slot]), destination, inbox.origin(slot), started)
-                late += self._defer(query, reply)
+                self._late += self._defer(self._late_query(slot, packet, source, destination, started), reply)
         context.counts.unsent += outbox.send(unsent_from, count)
         context.counts.packet_cache_hits += hits
-        context.counts.observe(perf_counter() - started, count - late)
+        context.counts.observe(perf_counter() - started, count - self._late)
         if querylog:
             for state, source, packet, sent in noted:
                 querylog.note(state, source, Transport.UDP, packet, sent, started)
+
+    def _make(self, slot: int, packet: bytes, source: bytes, destination: bytes, started: float) -> Outcome:
+        """The reply to the packet in ``slot``, if it may be made at once. Else it waits for its turn, or is dropped."""
+        context = self._context
+        if not context.turns.rate.take(source, started):
+            context.counts.dropped["source_rate"] += 1
+        elif self._may_make:
+            self._may_make -= 1
+            state = context.scopes.scope_of(source, destination).state
+            return context.responder.respond(packet, state, Transport.UDP)
+        else:
+            query = self._late_query(slot, packet, source, destination, started)
+            if context.turns.put(source, partial(self._take_turn, query)):
+                self._late += 1
+            else:
+                context.counts.dropped["source_waiting"] += 1
+        return None
+
+    def _late_query(self, slot: int, packet: bytes, source: bytes, destination: bytes, started: float) -> _LateQuery:
+        return _LateQuery(packet, source, destination, self._inbox.origin(slot), started)
+
+    def _take_turn(self, query: _LateQuery) -> None:
+        if hold := self._answer_held(query, False):
+            self._defer(query, hold)
 
     def _defer(self, query: _LateQuery, outcome: Hold | ForwardedQuery) -> bool:
         """Sees to it that ``query`` is answered later; False if it is dropped."""
@@ -118,6 +165,9 @@ class UdpListener:
             if not task.cancelled():
                 self._send_late(query, task.result())
 
+        if refusal := self._context.responder.refuse(query.packet, forwarded, query.source):
+            self._send_late(query, refusal)
+            return
         finish = self._context.responder.finish(query.packet, forwarded, query.source)
         self._context.reply_tasks.start(finish, send)
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from resolver.forward.forwarder import Forwarder
+from resolver.net.turns import DEFAULT_RATE
 from resolver.server import Resolver
 from tests import worlds
 from tests.waiting import scaled
@@ -18,10 +19,14 @@ DEADLINE = scaled(5.0)  # seconds
 
 @asynccontextmanager
 async def serving(
-    *zones: Zone, listen: tuple[str, ...] = ("127.0.0.1",), loaded: bool = True, forwarder: Forwarder | None = None
+    *zones: Zone,
+    listen: tuple[str, ...] = ("127.0.0.1",),
+    loaded: bool = True,
+    forwarder: Forwarder | None = None,
+    source_rate: float = DEFAULT_RATE,
 ) -> AsyncIterator[Resolver]:
     """A resolver on free ports of ``listen`` that serves ``zones`` and asks ``forwarder`` for the rest."""
-    resolver = Resolver(worlds.PLATFORM, [(host, 0) for host in listen], worlds.BINDINGS, forwarder)
+    resolver = Resolver(worlds.PLATFORM, [(host, 0) for host in listen], worlds.BINDINGS, forwarder, source_rate)
     await resolver.start()
     for zone in zones:
         resolver.publish(zone)

@@ -109,6 +109,9 @@ def test_good_values(name: str, text: str, shown: str) -> None:
 
 
 BAD_VALUES = [
+    ("dns_source_rate", "", "not a whole number"),
+    ("dns_source_rate", "-1", "not a whole number"),
+    ("dns_source_rate", "9" * 5000, "not a whole number"),
     ("snapshot_limit", "", "not a whole number of MiB"),
     ("snapshot_limit", "-1", "not a whole number of MiB"),
     ("snapshot_limit", "1G", "not a whole number of MiB"),

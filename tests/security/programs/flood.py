@@ -1,0 +1,38 @@
+"""Sends queries from one address as fast as it may, until it is ended: ``flood SOURCE PORT NAMES RATE``.
+
+``NAMES`` is ``same`` for one name of the environment, ``made-up`` for names below the zone that do not exist, each
+once, and ``outside`` for names of the outside world. A ``RATE`` of 0 is as fast as the machine sends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import socket
+import sys
+import time
+
+import dns.message
+
+AT_ONCE = 20  # queries between two looks at the clock
+PATTERNS = {"same": "api.railway.internal.", "made-up": "{:09d}.railway.internal.", "outside": "{:09d}.example."}
+
+
+def flood(source: str, port: int, names: str, rate: int) -> None:
+    """Sends for ever."""
+    pattern = PATTERNS[names]
+    first = dns.message.make_query(pattern.format(0), "AAAA", use_edns=False).to_wire()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((source, 0))
+        sock.connect(("127.0.0.1", port))
+        print("sends", flush=True)
+        began = time.monotonic()
+        for number in itertools.count():
+            if rate and number % AT_ONCE == 0 and (ahead := began + number / rate - time.monotonic()) > 0:
+                time.sleep(ahead)
+            with contextlib.suppress(OSError):
+                sock.send(first if names == "same" else b"%s%09d%s" % (first[:13], number, first[22:]))
+
+
+if __name__ == "__main__":
+    flood(sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
