@@ -237,7 +237,7 @@ class Writer:
                     raise RevisionConflict(id_, 0, 0) from None  # somebody has mended it just now
                 revision = removed
             else:
-                environment = must_exist(id_, before)
+                environment = must_exist(id_, before, advice="it was deleted before, or never created")
                 deletion.check(environment)
                 revision = await self._store.environments.delete(environment)
             self.counts.commits += 1

@@ -277,12 +277,15 @@ class _Draft:
         self._services[name] = Service(subnet=service_subnet(self._environment.network, self._last_subnet))
 
     def _rename_service(self, old: str, new: str, overlap: int, now: int) -> str:
-        check_new_service_name(new)
+        try:
+            check_new_service_name(new)
+        except Invalid as error:
+            raise Invalid(str(error), field="rename") from None
         if old not in self._services and new in self._services and old in self._services[new].former_names:
             return new  # the rename was made before: a client that lost the reply may ask again
         self._service(old)
         if new in self._services:
-            raise Conflict(f"a service {new!r} exists already: delete or rename it first", field="name")
+            raise Conflict(f"a service {new!r} exists already: delete or rename it first", field="rename")
         if not 0 <= overlap <= MAX_OVERLAP:
             raise Invalid(f"an overlap of {overlap} is not from 0 to {MAX_OVERLAP} seconds", field="overlap_seconds")
         self._free_former_name(new)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from ipaddress import IPv6Network
 from typing import Annotated, ClassVar, Literal
@@ -18,7 +20,7 @@ from admin.resources.batch import BatchEdit
 from admin.resources.instances import InstanceView, view_instances
 from zones import edits
 from zones.edits import DEFAULT_OVERLAP, MAX_OVERLAP
-from zones.errors import Invalid
+from zones.errors import Invalid, ZonesError
 from zones.model import Environment, Port, Service
 from zones.names import check_service_name
 
@@ -121,6 +123,16 @@ class ServiceBody(ServiceFields, frozen=True, forbid_unknown_fields=True):
     def new_name(self) -> str | UnsetType:
         return self.rename if self.name is UNSET else self.name
 
+    @contextmanager
+    def at_sent_fields(self) -> Iterator[None]:
+        """Names the field that the client has sent, in an error about the new name that is raised inside."""
+        try:
+            yield
+        except ZonesError as error:
+            if error.field == "rename" and self.name is not UNSET:
+                error.field = "name"
+            raise
+
 
 class PutService(ServiceFields, BatchEdit, frozen=True, kw_only=True, tag="put-service"):
     """Create the service ``name`` or change the fields that are given; ``rename`` gives it another name."""
@@ -155,8 +167,10 @@ class DeleteService(BatchEdit, frozen=True, tag="delete-service"):
 async def put_service(request: web.Request) -> web.Response:
     """Create a service, change it, or give it another name."""
     name = request.match_info["service"]
-    edit = (await read_body(request, ServiceBody)).edit_of(name)
-    committed = await commit_edits(request, [edit], lambda environment: name in environment.services)
+    body = await read_body(request, ServiceBody)
+    edit = body.edit_of(name)
+    with body.at_sent_fields():
+        committed = await commit_edits(request, [edit], lambda environment: name in environment.services)
     environment, present_name = committed.environment, edit.rename or name
     view = _view(present_name, environment.services[present_name])
     # A rename creates no service, not even where it is repeated and nothing has the old name any more.

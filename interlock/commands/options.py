@@ -53,7 +53,7 @@ def takes(*names: str, program: str = "") -> Callable[[Command], Callable[..., A
 
 
 def _option(setting: Setting) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    text = f"{setting.help} Also {setting.variables[0]}."
+    text = f"{setting.help} Also {' or '.join(setting.variables)}."
     if setting.is_switch:
         return click.option(f"{setting.flag}/--no-{setting.key}", setting.name, default=None, help=text)
     return click.option(

@@ -199,6 +199,10 @@ QUERY_ERRORS = RESOLVER.counter(
         "A fault in Interlock; the log has its traceback: please report it",
     ),
 )
+REPLIES_UNSENT = RESOLVER.counter(
+    "interlock_replies_unsent_total",
+    "UDP replies that the kernel did not take, because a buffer was full or there was no route; clients ask again.",
+)
 
 FORWARDER = Group("Forwarding", "`up`, `resolver`, where there is an upstream")
 
@@ -561,6 +565,10 @@ MESH_PASSES = MESH.counter(
 )
 MESH_STEPS = MESH.counter(
     "interlock_mesh_steps_total", "Single changes that the agent has made to WireGuard peers, routes and firewall sets."
+)
+MESH_READ_BACKS = MESH.counter(
+    "interlock_mesh_read_backs_total",
+    "Times that the agent read the whole state of this host, to compare it with what it has planned.",
 )
 MESH_REPAIRS = MESH.counter(
     "interlock_mesh_repairs_total",

@@ -63,7 +63,7 @@ class Explainer:
         except ValueError as error:
             raise Invalid(str(error), field="type") from None
         _revision, found = await self._store.environments.read(environment)
-        found = must_exist(environment, found)
+        found = must_exist(environment, found, advice="'interlock env list' has those that there are")
         # In a thread, for a large environment takes long enough to compile that queries would notice.
         now = await self._store.clock.milliseconds()
         zone = await asyncio.to_thread(compile_zone, self._platform, found, now)

@@ -39,6 +39,7 @@ def _mesh(mesh: Mesh) -> Iterator[Metric]:
     yield catalogue.MESH_REJECTED.one(len(mesh.status.rejected))
     yield catalogue.MESH_PASSES.one(counts.passes)
     yield catalogue.MESH_STEPS.one(counts.steps)
+    yield catalogue.MESH_READ_BACKS.one(counts.read_backs)
     yield catalogue.MESH_REPAIRS.one(counts.repairs)
     yield catalogue.MESH_FAILURES.one(counts.failures)
     yield catalogue.MESH_DROPPED_PACKETS.each(((chain,), count) for chain, count in drops.items())

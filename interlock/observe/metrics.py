@@ -132,6 +132,7 @@ def _resolver(counts: QueryCounts) -> Iterator[Metric]:
     yield catalogue.QUERIES_HELD_PENDING.one(counts.held_pending)
     yield catalogue.QUERIES_PENDING_TIMEOUTS.one(counts.pending_timeouts)
     yield catalogue.QUERY_ERRORS.one(counts.errors)
+    yield catalogue.REPLIES_UNSENT.one(counts.unsent)
 
 
 def _forwarder(forwarder: Forwarder) -> Iterator[Metric]:

@@ -116,6 +116,11 @@ def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("Usage: interlock")
 
 
+def test_help_names_each_variable_of_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["resolver", "--help"]) == 0
+    assert "Also INTERLOCK_REDIS or INTERLOCK_REDIS_URL." in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize(
     ("shell", "sign"), [("bash", "complete -o nosort"), ("zsh", "#compdef interlock"), ("fish", "complete --no-files")]
 )

@@ -74,7 +74,10 @@ async def test_created_again_after_deletion_it_has_a_new_network_and_the_next_re
     missing = await production.get(E)
     assert missing.status == 404
     assert missing.body["detail"] == f"there is no environment 'production': create it with PUT {E}"
-    assert (await production.delete(E)).problem == "missing"
+    again = await production.delete(E)
+    assert (again.problem, again.body["detail"]) == (
+        "missing", "there is no environment 'production': it was deleted before, or never created",
+    )  # fmt: skip
 
     again = await production.put(E, {})
     assert (again.status, again.body["revision"]) == (201, 6)

@@ -83,10 +83,13 @@ async def test_a_rename_has_one_spelling_at_a_time(production: Api) -> None:
     assert "give only 'rename'" in refused.body["detail"]
 
 
-async def test_a_rename_to_a_name_in_use_is_refused(production: Api) -> None:
+@pytest.mark.parametrize("word", ["rename", "name"])
+async def test_a_rename_to_a_name_in_use_is_refused(production: Api, word: str) -> None:
     await production.put(f"{E}/services/web", {})
-    refused = await production.put(f"{E}/services/api", {"rename": "web"})
-    assert (refused.status, refused.problem, refused.body["field"]) == (409, "conflict", "name")
+    refused = await production.put(f"{E}/services/api", {word: "web"})
+    assert (refused.status, refused.problem, refused.body["field"]) == (409, "conflict", word)
+    refused = await production.put(f"{E}/services/api", {word: "0x10"})
+    assert (refused.status, refused.problem, refused.body["field"]) == (400, "invalid", word)
 
 
 async def test_deleted_with_its_instances(production: Api) -> None:

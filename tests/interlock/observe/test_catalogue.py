@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -33,9 +34,13 @@ from interlock.observe.metrics import (
 from interlock.parts.resolver import ResolverParts
 from interlock.process.supervise import Supervisor
 from interlock.settings.sources import read_settings
+from resolver.counts import QueryCounts
+from resolver.forward.forwarder import ForwardCounts
 from resolver.wire.messages import Rcode, Transport
 from store.store import Store
 from tests.interlock.prometheus import promtool
+from watcher.feed.connection import FeedCounts
+from watcher.publisher import WatcherCounts
 from watcher.watcher import Watcher
 from zones.names import EnvironmentId
 from zones.records import RRType
@@ -44,6 +49,31 @@ PAGE = Path(__file__).parents[3] / "docs" / "metrics.md"
 CATALOGUE = {metric.name: metric for group in GROUPS for metric in group.metrics}
 ALERTS = [metric.alert for metric in CATALOGUE.values() if metric.alert]
 SHOP = EnvironmentId("shop")
+T = TypeVar("T")
+
+# All counts that are kept for metrics, and the number that stands in the first field of each, by which it is found.
+COUNTS = {
+    QueryCounts: 100_100,
+    ForwardCounts: 100_200,
+    WatcherCounts: 100_300,
+    MeshCounts: 100_400,
+    FeedCounts: 100_500,
+    AttachCounts: 100_600,
+    ApiCounts: 100_700,
+}
+
+
+def numbers_of(kind: type[Any]) -> dict[str, int]:
+    """The fields of ``kind`` that are numbers, and what is put into each."""
+    plain = [field.name for field in fields(kind) if field.type in ("int", "float")]
+    return {name: COUNTS[kind] + position for position, name in enumerate(plain)}
+
+
+def numbered(counts: T) -> T:
+    """``counts``, with another number in each field."""
+    for name, number in numbers_of(type(counts)).items():
+        setattr(counts, name, number)
+    return counts
 
 
 def everything() -> list[str]:
@@ -53,6 +83,13 @@ def everything() -> list[str]:
     )
     fed_by_store.resolver.counts.counter(Rcode.NOERROR, RRType.AAAA, "environment", Transport.UDP).count += 1
     fed_by_store.resolver.counts.dropped["short"] += 1
+    assert fed_by_store.resolver.forwarder
+    for each in (
+        fed_by_store.resolver.counts,
+        fed_by_store.resolver.forwarder.counts,
+        fed_by_store.watcher.counts,
+    ):
+        numbered(each)
     assert isinstance(fed_by_store.watcher, Watcher)
     fed_by_store.watcher.last_contact = 0.0
     assert fed_by_store.watcher.snapshots
@@ -62,7 +99,7 @@ def everything() -> list[str]:
     )
     supervisor = Supervisor([], restarts={"watcher": 2}, down={"watcher"})
     hosts = HostCounts(refused=Counter(rate=1), ended=Counter(idle=1), requests=Counter({("Wait", "done"): 1}))
-    counts = ApiCounts(requests=Counter({("GET", "/v1/environments", 200): 3}))
+    counts = numbered(ApiCounts(requests=Counter({("GET", "/v1/environments", 200): 3})))
     processes = [
         Metrics(
             supervisor_metrics(supervisor),
@@ -84,9 +121,9 @@ def an_agent() -> tuple[Any, Any, Any]:
     actual = SimpleNamespace(
         firewall=SimpleNamespace(drops={"source": 1}), tunnel=SimpleNamespace(peers={"a key": peer})
     )
-    feed = SimpleNamespace(resolvers=1, counts=SimpleNamespace(unconfirmed=0, cut_off=0))
+    feed = SimpleNamespace(resolvers=1, counts=numbered(FeedCounts()))
     status = SimpleNamespace(
-        counts=MeshCounts(),
+        counts=numbered(MeshCounts()),
         problem="",
         rejected=(),
         actual=actual,
@@ -94,7 +131,7 @@ def an_agent() -> tuple[Any, Any, Any]:
     )
     hosts = SimpleNamespace(hosts={"h2": SimpleNamespace(id="h2", public_key="a key")})
     mesh = SimpleNamespace(status=status, published=SimpleNamespace(hosts=hosts), notifier=SimpleNamespace(feed=feed))
-    attacher = SimpleNamespace(counts=AttachCounts(), barrier=Barrier(cast("Store", None)), attachments={})
+    attacher = SimpleNamespace(counts=numbered(AttachCounts()), barrier=Barrier(cast("Store", None)), attachments={})
     return mesh, SimpleNamespace(attacher=attacher), SimpleNamespace(acknowledged={SHOP: 3})
 
 
@@ -118,6 +155,12 @@ def test_what_is_exposed_is_what_the_catalogue_says() -> None:
         for name, metric in CATALOGUE.items()
         if name not in without_samples
     }
+
+
+@pytest.mark.parametrize("kind", COUNTS, ids=lambda kind: kind.__name__)
+def test_all_that_is_counted_is_exposed(kind: type[Any]) -> None:
+    exposed = "\n".join(everything())
+    assert [name for name, number in numbers_of(kind).items() if f" {number}.0\n" not in exposed] == []
 
 
 def test_the_page_is_the_catalogue() -> None:
