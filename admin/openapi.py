@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import web
 
 from admin.auth.access import Access
+from admin.descriptions import describe_properties, structs_in
 from admin.http.problems import MEDIA_TYPE, Problem
 from admin.http.route import Route
 from zones.addresses import Address
@@ -31,7 +32,7 @@ _HEADERS: dict[str, dict[str, Any]] = {
         "schema": {"type": "string"},
     },
     "Retry-After": {"description": "seconds", "schema": {"type": "integer"}},
-    "WWW-Authenticate": {"schema": {"type": "string"}},
+    "WWW-Authenticate": {"description": "that a bearer token is wanted (RFC 6750)", "schema": {"type": "string"}},
 }
 _HEADERS_OF = {401: ("WWW-Authenticate",), 429: ("Retry-After",)}
 
@@ -72,6 +73,8 @@ def _schemas(routes: Iterable[Route]) -> tuple[dict[Any, dict[str, Any]], dict[s
         types += [route.body, *route.replies.values()]
     structs = [type_ for type_ in dict.fromkeys(types) if isinstance(type_, type) and issubclass(type_, msgspec.Struct)]
     found, components = msgspec.json.schema_components(structs, schema_hook=_schema_of, ref_template=_REFERENCE)
+    for type_ in structs_in(structs):
+        describe_properties(type_, components.get(type_.__name__, {}))
     return dict(zip(structs, found, strict=True)), components
 
 
@@ -107,10 +110,7 @@ def _tag(route: Route) -> str:
 
 
 def _path_parameters(route: Route, schemas: Mapping[str, Schema]) -> list[dict[str, Any]]:
-    return [
-        {"name": name, "in": "path", "required": True, "schema": schemas[name]}
-        for name in re.findall(r"{(\w+)}", route.path)
-    ]
+    return [_parameter(name, "path", True, schemas[name]) for name in re.findall(r"{(\w+)}", route.path)]
 
 
 def _query_parameters(route: Route) -> list[dict[str, Any]]:
@@ -118,11 +118,16 @@ def _query_parameters(route: Route) -> list[dict[str, Any]]:
         return []
     _, components = msgspec.json.schema_components([route.query])
     schema = components[route.query.__name__]
+    describe_properties(route.query, schema)
     required = schema.get("required", [])
-    return [
-        {"name": name, "in": "query", "required": name in required, "schema": property_}
-        for name, property_ in schema["properties"].items()
-    ]
+    return [_parameter(name, "query", name in required, property_) for name, property_ in schema["properties"].items()]
+
+
+def _parameter(name: str, place: str, required: bool, schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameter ``name`` with what ``schema`` says, whose description is that of the parameter."""
+    rest = {key: value for key, value in schema.items() if key != "description"}
+    described = {"description": schema["description"]} if "description" in schema else {}
+    return {"name": name, "in": place, "required": required, **described, "schema": rest}
 
 
 def _header_parameters(route: Route) -> list[dict[str, Any]]:

@@ -53,15 +53,26 @@ WRITE = frozenset({404, 409, 412})
 CONFLICT = frozenset({404, 409})
 
 PATH_PARAMETERS: dict[str, dict[str, Any]] = {
-    "environment": {"type": "string", "pattern": ENVIRONMENT_ID, "examples": ["production"]},
-    "service": {"type": "string", "pattern": LABEL, "examples": ["api"]},
-    "instance": {"type": "string", "pattern": LABEL, "examples": ["a1"]},
-    "name": {"type": "string", "minLength": 1, "maxLength": 190, "examples": ["db", "*.preview"]},
-    "type": {"enum": list(RECORD_TYPES)},
-    "peer": {"type": "string", "pattern": LABEL, "examples": ["laptop"]},
-    "host": {"type": "string", "pattern": LABEL, "examples": ["h1"]},
-    "revision": {"type": "integer", "minimum": 1, "examples": [7]},
-    "token_id": {"type": "string", "pattern": "^[0-9a-f]{12}$"},
+    "environment": {
+        "description": "the id of the environment",
+        "type": "string",
+        "pattern": ENVIRONMENT_ID,
+        "examples": ["production"],
+    },
+    "service": {"description": "the name of the service", "type": "string", "pattern": LABEL, "examples": ["api"]},
+    "instance": {"description": "the id of the instance", "type": "string", "pattern": LABEL, "examples": ["a1"]},
+    "name": {
+        "description": "the name of the records, relative to the zone",
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 190,
+        "examples": ["db", "*.preview"],
+    },
+    "type": {"description": "the type of the records", "enum": list(RECORD_TYPES)},
+    "peer": {"description": "the id of the external peer", "type": "string", "pattern": LABEL, "examples": ["laptop"]},
+    "host": {"description": "the id of the host", "type": "string", "pattern": LABEL, "examples": ["h1"]},
+    "revision": {"description": "the revision of the environment", "type": "integer", "minimum": 1, "examples": [7]},
+    "token_id": {"description": "the id of the token", "type": "string", "pattern": "^[0-9a-f]{12}$"},
 }
 
 BATCH_EDITS: tuple[type[batch.BatchEdit], ...] = (

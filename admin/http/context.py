@@ -33,8 +33,11 @@ class HeldView(Struct, frozen=True):
     """What has vanished from the store and is served on: the environments or hosts in ``names``."""
 
     kind: str
+    """What is held back: ``data_set``, ``environments``, ``names`` or ``hosts``."""
     names: tuple[str, ...]
+    """The environments or hosts that are served on."""
     reason: str
+    """What has vanished, in one sentence."""
     seconds: Annotated[float, Meta(description="for how long it has been held")]
 
 

@@ -30,11 +30,17 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     """What went wrong (RFC 9457). ``type`` is for programs, ``detail`` says what to do, ``field`` is at fault."""
 
     type: str
+    """The kind, as a URI reference that stays the same: for programs."""
     title: str
+    """The kind in some words, the same for every problem of the kind."""
     status: int
+    """The HTTP status of the reply."""
     detail: str
+    """What is wrong this time, and what to do about it."""
     instance: str
+    """The path of the request, with its query."""
     field: str = ""
+    """The field or parameter that is at fault; empty where no single one is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ def batch_body(edits: tuple[type[BatchEdit], ...]) -> type[Struct]:
     edit_list: Any = Annotated[tuple[edit, ...], Meta(min_length=1, max_length=MAX_EDITS)]
     return defstruct(
         "BatchBody",
-        [("edits", edit_list)],
+        [("edits", Annotated[edit_list, Meta(description="the edits, in their order")])],
         namespace={"__doc__": "Several edits, made in this order in one commit: all of them or none."},
         frozen=True,
         forbid_unknown_fields=True,
@@ -62,13 +62,22 @@ def batch_reply(edits: tuple[type[BatchEdit], ...]) -> type[Struct]:
     views = {_noun(edit): edit.view_type for edit in edits if edit.view_type}
     result: Any = defstruct(
         "BatchResult",
-        [("op", Literal[tuple(map(_op, edits))]), *((noun, view | None, None) for noun, view in views.items())],
+        [
+            ("op", Annotated[Literal[tuple(map(_op, edits))], Meta(description="the edit that this is the result of")]),
+            *(
+                (noun, Annotated[view | None, Meta(description=f"the {noun} that was put, as it is now")], None)
+                for noun, view in views.items()
+            ),
+        ],
         namespace={"__doc__": "What one edit put, unless a later edit of the same batch removed it again."},
         frozen=True,
     )
     return defstruct(
         "BatchReply",
-        [("results", tuple[result, ...]), ("revision", Revision)],
+        [
+            ("results", Annotated[tuple[result, ...], Meta(description="one for each edit")]),
+            ("revision", Revision),
+        ],
         namespace={"__doc__": "The results in the order of the edits, all at one revision."},
         frozen=True,
     )

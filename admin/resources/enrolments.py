@@ -28,6 +28,7 @@ class EnrolmentBody(Struct, frozen=True, forbid_unknown_fields=True):
     """An enrolment to be made. Without ``environments`` the host may place instances in all of them."""
 
     environments: tuple[EnvironmentName, ...] | UnsetType | None = UNSET
+    """The environments in which it may place instances. None: all of them."""
     seconds: Annotated[int, Meta(ge=1, le=MOST_SECONDS, description="for which the token is valid")] = DEFAULT_SECONDS
 
     def __post_init__(self) -> None:
@@ -39,9 +40,13 @@ class EnrolmentReply(Struct, frozen=True):
     """An enrolment that was just made. ``token`` is shown this once. ``environments`` is null for all of them."""
 
     host: str
+    """The id of the host."""
     token: str
+    """The token, which is shown this once."""
     until: datetime
+    """Until when it is valid."""
     environments: tuple[str, ...] | None
+    """The environments in which it may place instances. None: all of them."""
 
 
 async def post_enrolment(request: web.Request) -> web.Response:

@@ -31,9 +31,13 @@ class EnvironmentSummary(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An environment, without what is in it. ``isolated`` is left out where it is false."""
 
     id: str
+    """The id."""
     network: IPv6Network
+    """The network, in which all addresses of the environment are."""
     enabled: bool
+    """Whether its names are answered."""
     isolated: bool = False
+    """Whether its clients get no answers but its own names."""
     revision: Revision
 
 
@@ -41,16 +45,22 @@ class EnvironmentView(EnvironmentSummary, frozen=True, kw_only=True, omit_defaul
     """An environment with all that is in it."""
 
     services: tuple[ServiceView, ...]
+    """The services, by name."""
     records: tuple[RecordView, ...]
+    """The custom records, by name and type."""
     peers: tuple[PeerView, ...]
+    """The external peers, by id."""
 
 
 class EnvironmentPage(Struct, frozen=True):
     """Environments by id. ``unreadable`` are those that are damaged in the store; the others are unharmed."""
 
     environments: tuple[EnvironmentSummary, ...]
+    """The environments of this page."""
     unreadable: tuple[str, ...]
+    """The ids of those on this page that are damaged in the store."""
     next: str | None
+    """The ``after`` of the next page. None: this is the last one."""
 
 
 class ReplaceQuery(Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,7 +75,9 @@ class EnvironmentBody(Struct, frozen=True, forbid_unknown_fields=True):
     """An environment as it should be. What is left out stays as it is; a new one is enabled and not isolated."""
 
     enabled: bool | UnsetType = UNSET
+    """Whether its names are answered."""
     isolated: bool | UnsetType = UNSET
+    """Whether its clients get no answers but its own names."""
 
     def edits(self) -> list[edits.Edit]:
         """The edits that set the fields that are given."""

@@ -21,8 +21,11 @@ class ExplainQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """The question: ``name`` as a client would send it to the resolver, with the zone at its end."""
 
     environment: Annotated[str, Meta(extra_json_schema={"pattern": ENVIRONMENT_ID})]
+    """The environment whose client asks."""
     name: Annotated[str, Meta(examples=["api.railway.internal"])]
+    """The name that is asked for."""
     type: Annotated[str, Meta(pattern="^[A-Za-z0-9]{1,16}$", examples=["AAAA", "SRV"])] = "AAAA"
+    """The type of record that is asked for."""
 
 
 async def get_explanation(request: web.Request) -> web.Response:

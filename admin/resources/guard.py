@@ -17,6 +17,7 @@ class GuardReply(Struct, frozen=True):
     epoch: Annotated[str | None, Meta(description="the data set that the store holds now")]
     confirmation: Annotated[str | None, Meta(description="the newest confirmation")]
     held: tuple[HeldView, ...] | None
+    """What this process holds back. None: it follows no environments."""
 
 
 async def get_guard(request: web.Request) -> web.Response:

@@ -35,13 +35,21 @@ class HostView(Struct, frozen=True):
     """
 
     id: str
+    """The id."""
     region: str | None
+    """The region that it is in. None: no region."""
     endpoint: str
+    """Where other hosts reach its WireGuard device, as ADDRESS:PORT."""
     public_key: PublicKey
+    """The public key of its WireGuard device, in base64."""
     draining: bool
+    """Whether it takes nothing new."""
     live: bool
+    """Whether its agent has renewed its lease lately, and is able to do its work."""
     enrolled: datetime | None
+    """When it got its credential. None: it has none."""
     environments: tuple[str, ...] | None
+    """The environments in which it may place instances. None: all of them."""
 
 
 class HostReply(HostView, frozen=True):
@@ -57,9 +65,13 @@ class HostPage(Struct, frozen=True):
     """
 
     hosts: tuple[HostView, ...]
+    """The hosts of this page."""
     unreadable: tuple[str, ...]
+    """The ids of all hosts whose document breaks a rule."""
     unregistered: tuple[str, ...]
+    """The ids of all that have a credential, or may enrol, and have not registered yet."""
     next: str | None
+    """The ``after`` of the next page. None: this is the last one."""
     revision: HostsRevision
 
 
@@ -76,7 +88,9 @@ class HostBody(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     draining: bool | UnsetType = UNSET
+    """Whether it takes nothing new."""
     environments: tuple[EnvironmentName, ...] | UnsetType | None = UNSET
+    """The environments in which it may place instances. None: all of them."""
 
     def __post_init__(self) -> None:
         for id_ in self.environments or ():

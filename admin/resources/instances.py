@@ -23,10 +23,15 @@ class InstanceView(Struct, frozen=True):
     """One running copy of a service."""
 
     id: str
+    """The id, which is one in its service."""
     address: Address
+    """The address that it was given, in the subnet of its service."""
     state: State
+    """The state."""
     region: str | None
+    """The region that it is in. None: no region."""
     host: str | None
+    """The host that it is on. None: no host."""
 
 
 class InstanceReply(InstanceView, frozen=True):
@@ -39,7 +44,9 @@ class InstancePage(Struct, frozen=True):
     """Instances by id."""
 
     instances: tuple[InstanceView, ...]
+    """The instances of this page."""
     next: str | None
+    """The ``after`` of the next page. None: this is the last one."""
     revision: Revision
 
 
@@ -47,8 +54,11 @@ class InstanceBody(Struct, frozen=True, forbid_unknown_fields=True):
     """An instance as it should be. What is left out stays as it is; a new one is ready."""
 
     state: State | UnsetType = UNSET
+    """The state; a new instance is ``ready``."""
     host: Label | UnsetType | None = UNSET
+    """The host that it is on. None: no host."""
     region: Label | UnsetType | None = UNSET
+    """The region that it is in. None: no region."""
 
     def __post_init__(self) -> None:
         if isinstance(self.host, str):
@@ -67,7 +77,9 @@ class PutInstance(InstanceBody, BatchEdit, frozen=True, kw_only=True, tag="put-i
     view_type: ClassVar = InstanceView
 
     service: Label
+    """The service that it belongs to."""
     id: Label
+    """The id of the instance."""
 
     def __post_init__(self) -> None:
         check_instance_id(self.id)
@@ -86,7 +98,9 @@ class DeleteInstance(BatchEdit, frozen=True, tag="delete-instance"):
     """Delete the instance ``id`` of ``service``."""
 
     service: Label
+    """The service that it belongs to."""
     id: Label
+    """The id of the instance."""
 
     def edit(self) -> edits.DeleteInstance:
         return edits.DeleteInstance(self.service, self.id)

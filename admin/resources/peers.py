@@ -36,9 +36,13 @@ class PeerView(Struct, frozen=True):
     """An external machine, and the host that is its gateway."""
 
     id: str
+    """The id."""
     public_key: PublicKey
+    """The public key of its WireGuard device, in base64."""
     address: Address
+    """The address that it was given."""
     gateway: str
+    """The host that its tunnel ends at."""
 
 
 class PeerReply(PeerView, frozen=True):
@@ -51,7 +55,9 @@ class PeerPage(Struct, frozen=True):
     """External peers by id."""
 
     peers: tuple[PeerView, ...]
+    """The external peers of this page."""
     next: str | None
+    """The ``after`` of the next page. None: this is the last one."""
     revision: Revision
 
 
@@ -60,6 +66,7 @@ class PeerBody(Struct, frozen=True, forbid_unknown_fields=True):
 
     public_key: PublicKeyText | UnsetType = UNSET
     gateway: Label | UnsetType = UNSET
+    """The host that its tunnel ends at."""
 
     def __post_init__(self) -> None:
         if self.public_key is not UNSET:
@@ -79,6 +86,7 @@ class PutPeer(PeerBody, BatchEdit, frozen=True, kw_only=True, tag="put-peer"):
     view_type: ClassVar = PeerView
 
     id: Label
+    """The id of the external peer."""
 
     def __post_init__(self) -> None:
         check_peer_id(self.id)
@@ -96,6 +104,7 @@ class DeletePeer(BatchEdit, frozen=True, tag="delete-peer"):
     """Delete the external peer ``id``."""
 
     id: Label
+    """The id of the external peer."""
 
     def edit(self) -> edits.DeletePeer:
         return edits.DeletePeer(self.id)

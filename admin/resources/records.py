@@ -32,9 +32,13 @@ class RecordView(Struct, frozen=True):
     """The values that were set for one name and type; ``name`` is relative to the zone."""
 
     name: str
+    """The name, relative to the zone."""
     type: RecordType
+    """The type of the records."""
     ttl: int
+    """The time to live, in seconds."""
     values: tuple[str, ...]
+    """The values, in presentation form."""
 
 
 class RecordReply(RecordView, frozen=True):
@@ -47,7 +51,9 @@ class RecordPage(Struct, frozen=True):
     """Record sets by name and type."""
 
     records: tuple[RecordView, ...]
+    """The record sets of this page."""
     next: str | None
+    """The ``after`` of the next page. None: this is the last one."""
     revision: Revision
 
 
@@ -83,7 +89,9 @@ class PutRecord(RecordBody, BatchEdit, frozen=True, kw_only=True, tag="put-recor
     view_type: ClassVar = RecordView
 
     name: str
+    """The name, relative to the zone."""
     type: RecordType
+    """The type of the records."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -101,7 +109,9 @@ class DeleteRecord(BatchEdit, frozen=True, tag="delete-record"):
     """Delete the values of ``name`` and ``type``."""
 
     name: str
+    """The name, relative to the zone."""
     type: RecordType
+    """The type of the records."""
 
     def edit(self) -> edits.DeleteRecord:
         return edits.DeleteRecord(self.name, self.type)

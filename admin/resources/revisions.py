@@ -25,11 +25,15 @@ class RevisionView(Struct, frozen=True):
     """
 
     environment: str
+    """The id of the environment."""
     revision: Revision
     newest: Revision
     hosts: tuple[str, ...]
+    """The hosts that have programmed the revision, or a newer one."""
     behind: tuple[str, ...]
+    """The hosts that have not programmed it yet."""
     away: tuple[str, ...]
+    """The hosts that have not programmed it, and whose leases have ended."""
 
 
 async def get_revision(request: web.Request) -> web.Response:

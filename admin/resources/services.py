@@ -36,17 +36,24 @@ class FormerName(Struct, frozen=True):
     """A name that a service had before a rename, and until when it goes on answering."""
 
     name: str
+    """The former name."""
     until: datetime
+    """When it ceases to be answered."""
 
 
 class ServiceView(Struct, frozen=True):
     """A service with its instances."""
 
     name: str
+    """The name."""
     subnet: IPv6Network
+    """The subnet, in which the addresses of its instances are."""
     ports: tuple[Port, ...]
+    """The named ports."""
     former_names: tuple[FormerName, ...]
+    """The names from before a rename that are still answered."""
     instances: tuple[InstanceView, ...]
+    """The instances, by id."""
 
 
 class ServiceReply(ServiceView, frozen=True):
@@ -59,7 +66,9 @@ class ServicePage(Struct, frozen=True):
     """Services by name."""
 
     services: tuple[ServiceView, ...]
+    """The services of this page."""
     next: str | None
+    """The ``after`` of the next page. None: this is the last one."""
     revision: Revision
 
 
@@ -67,8 +76,11 @@ class PortBody(Struct, frozen=True, forbid_unknown_fields=True):
     """A named port of a service."""
 
     name: PortName
+    """The name, as ``http`` (RFC 6335)."""
     number: PortNumber
+    """The port number."""
     protocol: Literal["tcp", "udp"] = "tcp"
+    """The transport protocol."""
 
     def __post_init__(self) -> None:
         self.port()
@@ -81,7 +93,9 @@ class ServiceFields(Struct, frozen=True, forbid_unknown_fields=True):
     """What can be set of a service. What is left out stays as it is; ``rename`` gives the service another name."""
 
     ports: tuple[PortBody, ...] | UnsetType = UNSET
+    """All named ports that it is to have."""
     rename: Label | UnsetType = UNSET
+    """The name that it is given in place of the one that it has."""
     overlap_seconds: Overlap | UnsetType = UNSET
 
     def __post_init__(self) -> None:
@@ -140,6 +154,7 @@ class PutService(ServiceFields, BatchEdit, frozen=True, kw_only=True, tag="put-s
     view_type: ClassVar = ServiceView
 
     name: Label
+    """The name of the service."""
 
     def __post_init__(self) -> None:
         check_service_name(self.name)
@@ -159,6 +174,7 @@ class DeleteService(BatchEdit, frozen=True, tag="delete-service"):
     """Delete the service ``name`` with its instances."""
 
     name: Label
+    """The name of the service."""
 
     def edit(self) -> edits.DeleteService:
         return edits.DeleteService(self.name)

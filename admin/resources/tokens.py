@@ -27,27 +27,34 @@ class TokenView(Struct, frozen=True):
     """A token, without its secret."""
 
     id: str
+    """The id, by which it is removed."""
     name: str
+    """What the token is for."""
     environment: str
+    """The environment that it is good for."""
     created: datetime
+    """When it was made."""
 
 
 class TokenReply(TokenView, frozen=True):
     """A token that was just made. ``token`` is the secret; it is shown this once, for only a digest of it is kept."""
 
     token: str
+    """The secret, which is shown this once."""
 
 
 class TokenList(Struct, frozen=True):
     """The tokens of an environment, oldest first."""
 
     tokens: tuple[TokenView, ...]
+    """The tokens."""
 
 
 class TokenBody(Struct, frozen=True, forbid_unknown_fields=True):
     """A token to be made. ``name`` is for people: what the token is for."""
 
     name: Annotated[str, Meta(min_length=1, max_length=64)]
+    """What the token is for, for people."""
 
     def __post_init__(self) -> None:
         if not self.name.isprintable():

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import copy
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,31 @@ def test_every_problem_is_declared_somewhere(document: Any) -> None:
     }
     elsewhere = {405}  # of methods that are not in the document
     assert {kind.status for kind in (*KINDS.values(), UNEXPECTED)} - elsewhere <= declared
+
+
+def test_everything_in_it_is_described(document: Any) -> None:
+    assert list(undescribed(document)) == []
+
+
+def undescribed(document: Any) -> Iterator[str]:
+    for name, schema in document["components"]["schemas"].items():
+        if not schema.get("description"):
+            yield name
+        yield from (f"{name}.{key}" for key, one in schema.get("properties", {}).items() if not one.get("description"))
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            place = f"{method} {path}"
+            yield from (f"{place} ?{one['name']}" for one in operation["parameters"] if not one.get("description"))
+            for status, response in operation["responses"].items():
+                headers = response.get("headers", {})
+                yield from (f"{place} {status} {key}" for key, one in headers.items() if not one.get("description"))
+
+
+def test_a_field_without_a_sentence_would_be_found(document: Any) -> None:
+    spoilt = copy.deepcopy(document)
+    del spoilt["components"]["schemas"]["HostView"]["properties"]["live"]["description"]
+    del spoilt["paths"]["/v1/hosts"]["get"]["parameters"][0]["description"]
+    assert list(undescribed(spoilt)) == ["HostView.live", "get /v1/hosts ?limit"]
 
 
 def test_bodies_are_strict(document: Any) -> None:
