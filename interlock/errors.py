@@ -65,6 +65,10 @@ class ServerSilent(InterlockError):
     """A DNS server gave no usable answer, or a resolver has no query log."""
 
 
+class FilterRefused(InterlockError):
+    """What a command asked to see is not a filter of the query log."""
+
+
 class NoSnapshot(InterlockError):
     """There is no snapshot, or none that has what was asked for."""
 

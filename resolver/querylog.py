@@ -12,11 +12,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +32,9 @@ MOST_LINES = 1000  # a second; each takes some 0.1 ms, so together at most a ten
 QUEUE = 4096  # lines that wait for a slow watcher, or to be made; beyond that the newest are skipped
 AT_ONCE = 10  # lines that are made without a break: a millisecond
 
+LONGEST_VALUE = 1024  # characters of a field of a filter; a name has at most 1,004 in presentation form
+
+_OTHER_RCODE = re.compile(r"RCODE[0-9]{1,4}")  # as lines name those that this program does not know
 _RCODE = 3  # the octet of a message whose lower four bits are the rcode
 _ANSWERS = slice(6, 8)  # the octets that count the records of the answer section
 _NO_ANSWERS = bytes(2)
@@ -114,6 +118,32 @@ class Filter:
             and (self.rcode is None or line.rcode == self.rcode.upper())
             and (not self.failed or line.rcode in _FAILURES)
         )
+
+
+def read_filter(line: bytes) -> Filter:
+    """The filter that a watcher has sent. Raises ``ValueError``, which says what is wrong with it.
+
+    Every value is checked here, where the watcher learns of it: a filter is used between queries, which must not fail.
+    """
+    try:
+        given = json.loads(line)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(given, dict):
+        raise ValueError("send an object, such as {}")
+    known = {field.name for field in fields(Filter)}
+    for name, value in given.items():
+        if name not in known:
+            raise ValueError(f"there is no field {name!r}: use {', '.join(sorted(known))}")
+        is_right = isinstance(value, bool) if name == "failed" else value is None or isinstance(value, str)
+        if not is_right:
+            raise ValueError(f"{name} is {value!r:.40}: write {'true or false' if name == 'failed' else 'a text'}")
+        if isinstance(value, str) and len(value) > LONGEST_VALUE:
+            raise ValueError(f"{name} has {len(value)} characters: use at most {LONGEST_VALUE}")
+    rcode = given.get("rcode")
+    if rcode is not None and not (rcode.upper() in Rcode.__members__ or _OTHER_RCODE.fullmatch(rcode.upper())):
+        raise ValueError(f"{rcode!r} is no rcode: use one of {', '.join(Rcode.__members__)}, or RCODE and its number")
+    return Filter(**given)
 
 
 class _Lookup(NamedTuple):
@@ -218,8 +248,8 @@ class TailServer:
 
     async def _send_lines(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            wanted = Filter(**json.loads(await reader.readline()))
-        except (ValueError, TypeError) as error:
+            wanted = read_filter(await reader.readline())
+        except ValueError as error:
             writer.write(json.dumps({"error": f"not a filter: {error}"}).encode() + b"\n")
             await writer.drain()
             return

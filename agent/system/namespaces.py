@@ -8,6 +8,7 @@ import errno
 import fcntl
 import os
 import socket
+import stat
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -49,12 +50,12 @@ class NamespaceId(Struct, frozen=True):
 def opened(path: str) -> Iterator[int]:
     """A descriptor of the network namespace at ``path``. Raises `NotThere` and `BadRequest`."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = _open(path)
     except OSError as error:
         raise NotThere(f"there is no network namespace at {path}: {error.strerror}") from None
+    if descriptor is None:
+        raise BadRequest(f"{path} is not a network namespace: name one such as /run/netns/NAME or /proc/PID/ns/net")
     try:
-        if not _is_network_namespace(descriptor):
-            raise BadRequest(f"{path} is not a network namespace: name one such as /run/netns/NAME or /proc/PID/ns/net")
         yield descriptor
     finally:
         os.close(descriptor)
@@ -125,6 +126,28 @@ def _cookie() -> int:
                 return 0
             raise
     return int(cookie)
+
+
+def _open(path: str) -> int | None:
+    """A descriptor of the network namespace at ``path``; None where there is something else. Raises ``OSError``."""
+    # To open a FIFO waits for its other end, and to open a device can do anything. So it is looked at before it is
+    # opened, through a descriptor that does neither, and then that very file is opened.
+    place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(place).st_mode):
+            return None
+        descriptor = os.open(f"/proc/self/fd/{place}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    finally:
+        os.close(place)
+    try:
+        is_one = _is_network_namespace(descriptor)
+    except OSError:
+        os.close(descriptor)
+        raise
+    if is_one:
+        return descriptor
+    os.close(descriptor)
+    return None
 
 
 def _is_network_namespace(descriptor: int) -> bool:

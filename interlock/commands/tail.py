@@ -13,7 +13,7 @@ import click
 
 from interlock.commands.options import takes
 from interlock.commands.output import cell, json_option
-from interlock.errors import ServerSilent
+from interlock.errors import FilterRefused, ServerSilent
 from interlock.process.state_dir import TAIL_SOCKET
 from interlock.settings.table import Settings
 
@@ -44,7 +44,10 @@ def _watch(path: Path, wanted: dict[str, Any]) -> Iterator[dict[str, Any]]:
             ) from None
         connection.sendall(json.dumps(wanted).encode() + b"\n")
         with connection.makefile("rb") as stream:
-            yield from map(json.loads, stream)
+            for line in map(json.loads, stream):
+                if "error" in line:
+                    raise FilterRefused(f"{line['error']}")
+                yield line
 
 
 def _describe(line: dict[str, Any]) -> str:

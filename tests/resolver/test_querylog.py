@@ -189,11 +189,32 @@ class TestTail:
             await server.stop()
         assert not path.exists()
 
-    @pytest.mark.parametrize("wanted", [b"nonsense", b'{"colour": "red"}', b"[]"])
+    @pytest.mark.parametrize(
+        "wanted",
+        [
+            b"nonsense", b'{"colour": "red"}', b"[]", b"5", b"null", b"", b"\xff", b"[" * 50_000, b"x" * 100_000,
+            b'{"name": 5}', b'{"name": ["a"]}', b'{"environment": {}}', b'{"rcode": 3}', b'{"rcode": "NOSUCH"}',
+            b'{"failed": "yes"}', b'{"failed": null}', b'{"name": "' + b"a" * 2000 + b'"}',
+        ],
+    )  # fmt: skip
     async def test_what_is_no_filter_is_refused(self, wanted: bytes, tmp_path: Path) -> None:
         server = TailServer(tmp_path / "tail.sock", QueryLog())
         await server.start()
         reader, writer = await self.tail(tmp_path / "tail.sock", wanted)
-        assert "not a filter" in (await self.next_line(reader))["error"]
+        error = (await self.next_line(reader))["error"]
+        assert error.startswith("not a filter: ")
+        assert len(error) < 400
+        writer.close()
+        await server.stop()
+
+    @pytest.mark.parametrize(
+        "wanted", [b"{}", b'{"name": null, "rcode": "refused", "failed": false}', b'{"rcode": "RCODE9"}']
+    )
+    async def test_what_is_a_filter_is_taken(self, wanted: bytes, tmp_path: Path) -> None:
+        log = QueryLog()
+        server = TailServer(tmp_path / "tail.sock", log)
+        await server.start()
+        _, writer = await self.tail(tmp_path / "tail.sock", wanted)
+        await until(lambda: log.is_on)
         writer.close()
         await server.stop()
