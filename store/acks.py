@@ -19,8 +19,8 @@ from store.scripts import read_script
 ACKNOWLEDGE_SCRIPT = Script(
     read_script("acknowledge_revisions", shared=("wrong_type", "holds_lease", "split_hosts", "drop_wrong_acks"))
 )
-LAGGING_SCRIPT = Script(read_script("read_lagging"))
-PROGRESS_SCRIPT = Script(read_script("read_progress", shared=("split_hosts",)))
+LAGGING_SCRIPT = Script(read_script("read_lagging"), only_reads=True)
+PROGRESS_SCRIPT = Script(read_script("read_progress", shared=("split_hosts",)), only_reads=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ CHANGES_KEPT = 100_000  # at the design figure of 1,000 commits a second, a read
 
 BEGINNING = "0-0"  # the position before the first change
 
-POSITION_SCRIPT = Script(read_script("read_position"))
+POSITION_SCRIPT = Script(read_script("read_position"), only_reads=True)
 
 
 @dataclass(frozen=True, slots=True)

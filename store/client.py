@@ -21,7 +21,7 @@ from redis.asyncio.connection import SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as ConnectionFailed
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import NoPermissionError, NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from store.errors import Refused, Unavailable, WrongKey
 from store.url import Address, SentinelUrl, check_url, is_sentinel, read_sentinel_url, redact, uses_tls
@@ -97,6 +97,7 @@ def open_client(
         socket_connect_timeout=CONNECT_TIMEOUT,
         retry=Retry(NoBackoff(), 0),
         protocol=2,
+        driver_info=None,  # no CLIENT SETINFO, which servers before Redis 7.2 do not know, and users of few rights lack
         redis_connect_func=greet,
         **arguments,
     )
@@ -128,18 +129,32 @@ async def check_role(client: Any, *, any_role: bool = False) -> None:
 
 
 class Script:
-    """A Lua script of ours, known to the server by its hash once it has run there."""
+    """A Lua script of ours, known to the server by its hash once it has run there.
 
-    def __init__(self, text: str) -> None:
+    One that only reads is run as such, so that a user of the server who may write nothing can run it.
+    """
+
+    def __init__(self, text: str, *, only_reads: bool = False) -> None:
         self.text = text
+        self._only_reads = only_reads
         self._hash = hashlib.sha1(text.encode()).hexdigest()  # noqa: S324 the server names scripts by it
 
     async def run(self, client: Any, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """The reply of the script."""
+        if self._only_reads:
+            try:
+                return await self._run(client, "_RO", keys, arguments)
+            except ResponseError as error:
+                if "unknown command" not in str(error):
+                    raise
+                self._only_reads = False  # a server before Redis 7 has no such command
+        return await self._run(client, "", keys, arguments)
+
+    async def _run(self, client: Any, suffix: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         try:
-            return await client.evalsha(self._hash, len(keys), *keys, *arguments)
+            return await client.execute_command(f"EVALSHA{suffix}", self._hash, len(keys), *keys, *arguments)
         except NoScriptError:
-            return await client.eval(self.text, len(keys), *keys, *arguments)
+            return await client.execute_command(f"EVAL{suffix}", self.text, len(keys), *keys, *arguments)
 
     async def run_and_wait(
         self, client: Any, keys: Sequence[str], arguments: Sequence[Any], replicas: int, milliseconds: int
@@ -189,10 +204,11 @@ def as_unavailable(url: str) -> Iterator[None]:
 
 
 async def find_wrong_key(client: Any, types: Mapping[str, str]) -> str:
-    """Which of the keys in ``types`` has another type than that, in words; empty if none has."""
+    """Which of the keys in ``types`` has another type than that, in words; empty if none has that can be looked at."""
     for key, wanted in types.items():
-        if (actual := (await client.type(key)).decode()) not in ("none", wanted):
-            return f"{key} is of the type {actual}, and must be a {wanted}"
+        with suppress(NoPermissionError):
+            if (actual := (await client.type(key)).decode()) not in ("none", wanted):
+                return f"{key} is of the type {actual}, and must be a {wanted}"
     return ""
 
 

@@ -27,7 +27,7 @@ COMMIT_SCRIPT = Script(
         "commit_environment", shared=("wrong_type", "holds_lease", "split_hosts", "append_change", "drop_wrong_acks")
     )
 )
-READ_SCRIPT = Script(read_script("read_environments"))
+READ_SCRIPT = Script(read_script("read_environments"), only_reads=True)
 
 KEPT_ASIDE = 7 * 86_400  # seconds for which a damaged document is kept that was replaced: until somebody has looked
 

@@ -25,7 +25,7 @@ MAX_ATTEMPTS = 20  # to change a host; changes of hosts are rare, so more than a
 CHANGE_SCRIPT = Script(
     read_script("change_host", shared=("wrong_type", "holds_lease", "append_change", "drop_wrong_acks"))
 )
-READ_SCRIPT = Script(read_script("read_hosts"))
+READ_SCRIPT = Script(read_script("read_hosts"), only_reads=True)
 
 
 class HostStore:
