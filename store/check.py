@@ -3,6 +3,8 @@
     a key of a wrong type         is moved aside, so that the scripts make it anew
     a key that takes no more      the same
     an environment                its document is adopted as the newest revision, if it can be read
+    a network                     is given to the environment that is in it, unless two are
+    what has no environment's id  is moved aside
     anything else                 is named, with what mends it: somebody must decide what is to count
 
 Watchers find the same, a part of it in each comparison; this is all of it, now.
@@ -12,7 +14,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -20,14 +21,20 @@ from typing import Any
 from store import mending
 from store.errors import Corrupt, NetworkTaken, RevisionConflict
 from store.keys import Keys
+from store.networks import WrongOwner, find_wrong_owners
 from store.store import Store
 from store.stored import find_damage
 from support.clock import unix_milliseconds
-from zones.names import EnvironmentId
+from zones.errors import Invalid
+from zones.model import Environment
+from zones.names import EnvironmentId, check_environment_id
 
 AT_ONCE = 100  # environments read in one round trip
 LAST_POSITION = b"18446744073709551615-18446744073709551615"  # after it a stream takes nothing
 SCAN = 1_000  # keys looked at in one step of a scan, which holds up the server's other clients for that long
+ENVIRONMENT = "environment "  # before the id of an environment, in what a finding is about
+LONGEST_SHOWN = 80  # characters of a key that is shown; one of ours is shorter
+ELSEWHERE = "somebody else has mended it"
 REPLACE_OR_DELETE = "replace it with PUT …?replace=damaged, or delete it"
 
 
@@ -49,7 +56,16 @@ async def check(store: Store, *, repair: bool = False) -> list[Finding]:
     # What lies in such a key cannot be read until the key is moved aside.
     keys, unreadable = store.connection.keys, set() if repair else {finding.what for finding in found}
     if keys.environments not in unreadable:
-        found += [finding async for finding in _check_environments(store, repair=repair)]
+        found += [finding async for finding in _check_ids(store, repair=repair)]
+        homes: dict[EnvironmentId, str] = {}
+        damaged = [finding async for finding in _check_environments(store, homes, repair=repair)]
+        found += damaged
+        if keys.networks not in unreadable:
+            ids = {EnvironmentId(finding.what.removeprefix(ENVIRONMENT)) for finding in damaged}
+            found += [
+                Finding(f"network {wrong.network}", wrong.problem, await _give(store, wrong, repair=repair))
+                async for wrong in find_wrong_owners(store, homes, ids - homes.keys())
+            ]
     if not unreadable & {keys.hosts, keys.hosts_revision}:
         found += [
             Finding(
@@ -89,30 +105,93 @@ async def _problem_within(redis: Any, keys: Keys, key: str) -> str:
     return ""
 
 
-async def _check_environments(store: Store, *, repair: bool) -> AsyncIterator[Finding]:
-    ids = iter(sorted({*await store.environments.index(), *await _documents(store)}))
+async def _check_ids(store: Store, *, repair: bool) -> AsyncIterator[Finding]:
+    """Lines of the index, and documents, whose names no environment can have: nothing else would ever mend them."""
+    keys, now = store.connection.keys, unix_milliseconds()
+    aside = keys.aside(f"environments:{now}")
+    outcome = f"moved to {aside}" if repair else "'--repair' moves it aside"
+    async with store.connection.client() as redis:
+        for field in filter(_is_no_id, await redis.hkeys(keys.environments)):
+            if repair:
+                await redis.hset(aside, field, await redis.hget(keys.environments, field))
+                await redis.hdel(keys.environments, field)
+            yield Finding(f"{keys.environments} {_shown(field)}", "no environment can have this id", outcome)
+        prefix = keys.environment("").encode()
+        for number, key in enumerate(key for key in await _document_keys(store) if _is_no_id(key.removeprefix(prefix))):
+            aside = keys.aside(f"environment:{now}:{number}")
+            if repair:
+                await redis.rename(key, aside)
+                outcome = f"moved to {aside}"
+            yield Finding(_shown(key), "no environment can have this id", outcome)
+
+
+async def _check_environments(store: Store, homes: dict[EnvironmentId, str], *, repair: bool) -> AsyncIterator[Finding]:
+    """Puts the network of each environment that is well, or is mended, into ``homes``."""
+    prefix = store.connection.keys.environment("").encode()
+    documents = {key.removeprefix(prefix) for key in await _document_keys(store)}
+    with_document = {EnvironmentId(name.decode()) for name in documents if not _is_no_id(name)}
+    indexed = {id_ for id_ in await store.environments.index() if not _is_no_id(id_.encode())}
+    ids = iter(sorted(indexed | with_document))
     while some := list(islice(ids, AT_ONCE)):
         for id_, stored in (await store.environments.stored(some)).items():
-            if damage := find_damage(stored):
-                yield Finding(f"environment {id_}", damage, await _mend(store, id_, repair=repair))
+            damage = find_damage(stored)
+            environment = None if damage else stored.decode()
+            if damage:
+                outcome = (
+                    f"'--repair' makes its document the newest revision, if it can be read; else {REPLACE_OR_DELETE}"
+                )
+                if repair:
+                    environment, outcome = await _adopt(store, id_, is_gone=not stored.size)
+                yield Finding(f"{ENVIRONMENT}{id_}", damage.removeprefix(_said(id_)), outcome)
+            if environment:
+                homes[id_] = str(environment.network)
 
 
-async def _mend(store: Store, id_: EnvironmentId, *, repair: bool) -> str:
+async def _adopt(store: Store, id_: EnvironmentId, *, is_gone: bool) -> tuple[Environment | None, str]:
+    """Makes the document of ``id_`` count, and says what came of that."""
+    try:
+        environment = await mending.adopt(store, id_)
+    except RevisionConflict:
+        return None, "somebody else writes it just now: check again"
+    except (Corrupt, NetworkTaken) as error:
+        why = "" if is_gone else f" ({str(error).removeprefix(_said(id_))})"
+        return None, f"its document cannot be made to count{why}: {REPLACE_OR_DELETE}"
+    return environment, f"its document is now revision {environment.revision}" if environment else ELSEWHERE
+
+
+async def _give(store: Store, wrong: WrongOwner, *, repair: bool) -> str:
+    """What is done about the network that has a wrong owner."""
+    if wrong.is_contested:
+        return f"delete, or mend, one of {wrong.environment!r} and {wrong.owner!r}"
     if not repair:
-        return f"'--repair' makes its document the newest revision, if it can be read; else {REPLACE_OR_DELETE}"
-    with suppress(Corrupt, NetworkTaken, RevisionConflict):
-        if environment := await mending.adopt(store, id_):
-            return f"its document is now revision {environment.revision}"
-        return "somebody else has mended it"
-    return f"its document cannot be made to count: {REPLACE_OR_DELETE}"
+        return f"'--repair' gives it to {wrong.environment!r}"
+    given = await store.environments.give_network(wrong.network, wrong.environment, wrong.owner)
+    return f"it belongs to {wrong.environment!r} now" if given else ELSEWHERE
 
 
-async def _documents(store: Store) -> set[EnvironmentId]:
-    """The environments of which there is a document, whether the index has them or not."""
+async def _document_keys(store: Store) -> list[bytes]:
+    """The keys of all documents, whether the index has a line of them or not."""
     prefix = store.connection.keys.environment("")
     async with store.connection.client() as redis:
-        found = [key async for key in redis.scan_iter(match=f"{_escaped(prefix)}*", count=SCAN)]
-    return {EnvironmentId(key.decode(errors="replace").removeprefix(prefix)) for key in found}
+        return [key async for key in redis.scan_iter(match=f"{_escaped(prefix)}*", count=SCAN)]
+
+
+def _is_no_id(name: bytes) -> bool:
+    try:
+        check_environment_id(name.decode())
+    except (UnicodeDecodeError, Invalid):
+        return True
+    return False
+
+
+def _said(id_: EnvironmentId) -> str:
+    """What messages about the damaged environment ``id_`` begin with; a finding names it already."""
+    return f"environment {id_!r} is damaged in the store: "
+
+
+def _shown(name: bytes) -> str:
+    text = name.decode(errors="backslashreplace")
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}… ({len(name)} octets)"
 
 
 def _escaped(text: str) -> str:

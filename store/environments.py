@@ -28,6 +28,7 @@ COMMIT_SCRIPT = Script(
     )
 )
 READ_SCRIPT = Script(read_script("read_environments"), only_reads=True)
+GIVE_NETWORK_SCRIPT = Script(read_script("give_network"))
 
 KEPT_ASIDE = 7 * 86_400  # seconds for which a damaged document is kept that was replaced: until somebody has looked
 
@@ -79,6 +80,11 @@ class EnvironmentStore:
     async def networks_of(self, id_: EnvironmentId) -> list[str]:
         """The networks that belong to ``id_``: one for each time that it was created."""
         return [network for network, owner in (await self.networks()).items() if owner == id_]
+
+    async def give_network(self, network: str, id_: EnvironmentId, owner: str) -> bool:
+        """Makes ``network`` belong to ``id_``, if it belongs to ``owner`` now (empty: to nobody)."""
+        given = await self._connection.write(GIVE_NETWORK_SCRIPT, [self._keys.networks], [network, id_, owner])
+        return bool(given)
 
     async def commit(self, environment: Environment, expected: int, leases: Sequence[Lease] = ()) -> None:
         """Makes ``environment`` the newest revision, if the newest so far is ``expected`` (0: it never existed).

@@ -74,3 +74,7 @@ class EndpointTaken(StoreError):
 
 class Corrupt(StoreError):
     """A value in the store breaks the rules of its type; the message names its key."""
+
+
+class NetworkLost(Corrupt):
+    """The network in which an environment is belongs to another one, by the store's list of owners: one is wrong."""

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from store import mending
-from store.errors import Corrupt, LeaseNotHeld, NetworkTaken, RevisionConflict, TooManyWaiting
+from store.errors import Corrupt, LeaseNotHeld, NetworkLost, NetworkTaken, RevisionConflict, TooManyWaiting
 from store.leases import Lease
 from store.mending import NewEnvironment
 from store.store import Store
@@ -202,7 +202,12 @@ class Writer:
                 if first is not None and loss(first, last).is_notable:
                     # The readers hold back a document that lacks many names, unless they were deleted on purpose.
                     await self._store.guard.allow(id_, last.revision)
-                await self._commit(last, revision, outcomes)
+                try:
+                    await self._commit(last, revision, outcomes)
+                except NetworkTaken as error:
+                    if first is not None and first.network == last.network:
+                        raise NetworkLost(f"environment {id_!r} is damaged in the store: {error}") from error
+                    raise  # of one that is new: another network is drawn
                 self.counts.commits += 1
             return outcomes
 

@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import web
 
 from admin import errors
-from store.errors import Corrupt, NetworkTaken, RevisionConflict, Unavailable, WrongKey
+from store.errors import Corrupt, NetworkLost, NetworkTaken, RevisionConflict, Unavailable, WrongKey
 from zones.errors import Conflict, Invalid, Missing, ZonesError
 
 MEDIA_TYPE = "application/problem+json"
@@ -127,6 +127,11 @@ def _detail(request: web.Request, error: Exception) -> str:
             return f"send at most {request.client_max_size} octets; split a batch into several"
         case RevisionConflict() | NetworkTaken():
             return f"{error}, in each of several attempts: nothing was written, send the request again"
+        case NetworkLost():
+            return (
+                f"{error}. It is served unchanged, and DELETE removes it. 'interlock store check' names what is wrong,"
+                " and with --repair mends it where the other environment is not in that network"
+            )
         case Corrupt():
             return (
                 f"{error}. Its last good document is served on where one is known. 'interlock store check' says how it"

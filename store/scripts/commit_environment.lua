@@ -28,8 +28,8 @@ if is_damaged and ARGV[10] ~= '=' .. (entry or '') or not is_damaged and actual 
 end
 
 -- A network belongs to its first owner for ever, even after that environment is deleted, so that no stale packet,
--- route or cached answer can reach another environment.
-local owner = redis.call('HGET', KEYS[4], ARGV[5])
+-- route or cached answer can reach another environment. A deletion takes none, so no owner is in its way.
+local owner = ARGV[6] ~= '' and redis.call('HGET', KEYS[4], ARGV[5])
 local created = not entry or string.find(entry, ' deleted$')
 if owner and (owner ~= ARGV[1] or created and not is_damaged) then
   return {'network', owner}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from store import check as checking
+from store.errors import NetworkLost
 from store.store import Store
 from store.writer import Writer
 from tests.store.servers import inside
 from tests.store.test_damage import BEFORE, DAMAGES
 from tests.store.test_wrong_keys import LARGEST
-from tests.worlds import NOW, PRODUCTION, STAGING, build, make_host
+from tests.worlds import NOW, PRODUCTION, STAGING, build, make_host, toggled
 from zones.edits import SetEnabled
 
 
@@ -92,3 +94,90 @@ async def test_a_key_of_a_wrong_type_is_named_and_moved_aside(store: Store, stor
     assert await checking.check(store) == []
     written = await Writer(store).edit(PRODUCTION, [SetEnabled(enabled=False)], NOW)
     assert not written.after.enabled
+
+
+async def test_the_reason_is_given_where_a_document_cannot_be_made_to_count(store: Store, store_url: str) -> None:
+    await fill(store)
+    async with inside(store, store_url) as (redis, keys):
+        written = await redis.get(keys.environment(PRODUCTION))
+        await redis.set(keys.environment(PRODUCTION), written.replace(b'{"id"', b'{"shiny":1,"id"'))
+        await redis.set(keys.environment(STAGING), written)
+    outcomes = {one.what: one.outcome for one in await checking.check(store, repair=True)}
+    assert "shiny" in outcomes[f"environment {PRODUCTION}"]
+    assert "says that it is 'production'" in outcomes[f"environment {STAGING}"]
+
+
+STRANGE = [b"", b"UPPER/../evil", b"two\nlines", b"\xff\xfe", b"y" * 100_000]
+
+
+@pytest.mark.parametrize("name", STRANGE, ids=lambda name: repr(name[:20]))
+async def test_what_has_no_environments_id_is_named_and_moved_aside(store: Store, store_url: str, name: bytes) -> None:
+    """The API cannot name it, so it could neither be replaced nor be deleted."""
+    await fill(store)
+    async with inside(store, store_url) as (redis, keys):
+        before = await redis.hgetall(keys.environments)
+        await redis.hset(keys.environments, name, "3 digest -")
+        await redis.set(keys.environment("").encode() + name, "a document")
+        found = await checking.check(store)
+        assert [one.problem for one in found] == ["no environment can have this id"] * 2
+        assert all("'--repair'" in one.outcome and len(one.what) < 200 for one in found)
+        mended = await checking.check(store, repair=True)
+        asides = [one.outcome.removeprefix("moved to ") for one in mended]
+        assert await redis.hgetall(asides[0]) == {name: b"3 digest -"}
+        assert await redis.get(asides[1]) == b"a document"
+        assert await redis.hgetall(keys.environments) == before
+    assert await checking.check(store) == []
+
+
+@pytest.mark.parametrize("owner", ["ghost", "deleted", STAGING, ""])
+async def test_a_network_of_a_wrong_owner_is_named_and_given_back(store: Store, store_url: str, owner: str) -> None:
+    """By an environment that is not in it, that never was, or by nobody: until then no change is possible."""
+    await fill(store)
+    deleted = build("deleted", 3)
+    await store.environments.commit(deleted, 0)
+    await store.environments.delete(deleted)
+    network = str(BEFORE.network)
+    async with inside(store, store_url) as (redis, keys):
+        if owner:
+            await redis.hset(keys.networks, network, owner)
+            with pytest.raises(NetworkLost, match=f"'production' is damaged .* belongs or belonged to '{owner}'"):
+                await Writer(store).edit(PRODUCTION, [SetEnabled(enabled=False)], NOW)
+        else:
+            await redis.hdel(keys.networks, network)
+        [finding] = await checking.check(store)
+        assert finding.what == f"network {network}"
+        assert finding.outcome == "'--repair' gives it to 'production'"
+        [mended] = await checking.check(store, repair=True)
+        assert mended.outcome == "it belongs to 'production' now"
+        assert await checking.check(store) == []
+        assert (await redis.hget(keys.networks, network)).decode() == PRODUCTION
+    assert (await Writer(store).edit(PRODUCTION, [SetEnabled(enabled=False)], NOW)).after.revision == 8
+
+
+async def test_the_list_of_networks_is_made_anew(store: Store, store_url: str) -> None:
+    await fill(store)
+    async with inside(store, store_url) as (redis, keys):
+        before = await redis.hgetall(keys.networks)
+        await redis.delete(keys.networks)
+        await redis.rpush(keys.networks, "something else")
+        assert [one.what for one in await checking.check(store)] == [keys.networks]
+        assert len(await checking.check(store, repair=True)) == 3
+        assert await redis.hgetall(keys.networks) == before
+
+
+async def test_two_environments_in_one_network_are_for_a_person_to_decide(store: Store, store_url: str) -> None:
+    await fill(store)
+    intruder = build("intruder", 3)
+    await store.environments.commit(intruder, 0)
+    moved = replace(toggled(intruder), network=BEFORE.network)
+    async with inside(store, store_url) as (redis, keys):
+        await redis.hset(keys.networks, str(BEFORE.network), "intruder")
+        await store.environments.commit(moved, intruder.revision)
+        await redis.hset(keys.networks, str(BEFORE.network), PRODUCTION)
+    for repair in (False, True):
+        [finding] = await checking.check(store, repair=repair)
+        assert "'production', which is in it too" in finding.problem
+        assert "delete, or mend, one of 'intruder' and 'production'" in finding.outcome
+    await Writer(store).delete(moved.id, lambda _: None)  # though its network is another's
+    assert await checking.check(store) == []
+    assert (await store.environments.read(PRODUCTION))[1] == BEFORE

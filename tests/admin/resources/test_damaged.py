@@ -113,3 +113,19 @@ async def test_a_token_that_cannot_be_read_opens_nothing_and_hinders_nothing(pro
     assert (await production.get(E, token=token)).status == 401
     assert (await production.get(f"{E}/tokens")).body["tokens"] == []
     assert (await production.delete(E)).status == 204
+
+
+async def test_a_network_that_is_anothers_by_the_list_is_named_and_the_environment_can_be_deleted(
+    production: Api, store_url: str
+) -> None:
+    """In place of "send it again" for ever."""
+    network = (await production.get(E)).body["network"]
+    async with inside(production.store, store_url) as (redis, keys):
+        await redis.hset(keys.networks, network, "ghost")
+    refused = await production.put(f"{E}/services/web", {})
+    assert (refused.status, refused.problem) == (409, "damaged")
+    assert f"the network {network} belongs or belonged to 'ghost'" in refused.body["detail"]
+    assert "'interlock store check'" in refused.body["detail"]
+    assert "send the request again" not in refused.body["detail"]
+    assert (await production.get(E)).status == 200
+    assert (await production.delete(E)).status == 204
