@@ -146,23 +146,30 @@ class ScopeTable:
         return scope
 
     def _find_scope(self, source: bytes, destination: bytes) -> ClientScope:
-        by_source = self._networks.get(source[:NETWORK_OCTETS]) if len(source) == 16 else None
-        by_source = by_source or self._bound_scope(source)
-        # Of all addresses in an environment's network, only its resolver address identifies the client's environment.
-        is_resolver = destination[NETWORK_OCTETS:] == self.platform.resolver[NETWORK_OCTETS:]
-        by_resolver = self._networks.get(destination[:NETWORK_OCTETS]) if is_resolver else None
-        if by_source and by_resolver and by_source is not by_resolver:
+        found = self._scope_of_member(source) or self._bound_scope(source)
+        # The address that was asked decides nothing by itself: anybody can send to it.
+        asked = self._networks.get(destination[:NETWORK_OCTETS]) if self._is_resolver(destination) else None
+        if found and asked and found is not asked:
             return self._outside("this address belongs to another environment than the resolver that it asked")
-        if found := by_source or by_resolver:
+        if found:
             return found
-        if not self.is_loaded:
-            for address, may_be in ((source, len(source) == 16), (destination, is_resolver)):
-                if may_be and self._may_be_environment(address):
-                    return self._unknown(address[:NETWORK_OCTETS])
+        if not self.is_loaded and len(source) == 16 and self._may_be_environment(source):
+            return self._unknown(source[:NETWORK_OCTETS])
         return self._no_environment
 
+    def _scope_of_member(self, source: bytes) -> ClientScope | None:
+        """The scope of the environment that has ``source`` in its network; its resolver address is no member's."""
+        if len(source) != 16 or self._is_resolver(source):
+            return None
+        return self._networks.get(source[:NETWORK_OCTETS])
+
+    def _is_resolver(self, address: bytes) -> bool:
+        """Whether ``address`` is the resolver address of some environment."""
+        return address[NETWORK_OCTETS:] == self.platform.resolver[NETWORK_OCTETS:]
+
     def _may_be_environment(self, address: bytes) -> bool:
-        return address.startswith(self._prefix) and not address.startswith(self._infrastructure)
+        is_member = address.startswith(self._prefix) and not address.startswith(self._infrastructure)
+        return is_member and not self._is_resolver(address)
 
     def _unknown(self, network: bytes) -> ClientScope:
         """The scope of the clients of a network that no loaded environment has."""

@@ -41,7 +41,7 @@ def octets(address: str) -> bytes:
     ("source", "environment"),
     [
         ("fd12:5b1e:90c4:1::1", "production"),
-        ("fd12:5b1e:90c4::10", "production"),
+        ("fd12:5b1e:90c4::10", "staging"),  # by the binding: the address of a resolver is no member's
         ("fd12:5b1e:90c4:ffff:ffff:ffff:ffff:ffff", "production"),
         ("fd12:ab:cd:1::1", "staging"),
         ("fd12:5b1e:90c5::1", "staging"),  # by the binding: no environment has this network
@@ -66,7 +66,8 @@ def test_a_source_belongs_to_the_longest_prefix(source: str, environment: str | 
     ("source", "resolver", "environment"),
     [
         ("198.51.100.1", "fd12:5b1e:90c4::10", None),  # IPv4 is bound to an environment that is missing
-        ("2001:db9::1", "fd12:5b1e:90c4::10", "production"),
+        ("2001:db9::1", "fd12:5b1e:90c4::10", None),  # anybody can send to it
+        ("fd12:5b1e:90c4::10", "fd12:5b1e:90c4::10", None),
         ("2001:db9::1", "fd12:9999:9999::10", None),
         ("2001:db9::1", "fd12:5b1e:90c4::11", None),
         ("2001:db9::1", "fd12:5b1e:90c4:1::10", None),
@@ -78,7 +79,7 @@ def test_a_source_belongs_to_the_longest_prefix(source: str, environment: str | 
         ("::1", "fd12:5b1e:90c4::10", None),
     ],
 )
-def test_the_resolver_address_decides_only_for_sources_of_no_environment(
+def test_the_address_that_is_asked_never_decides_alone(
     source: str, resolver: str, environment: str | None, scopes: ScopeTable
 ) -> None:
     zone = scopes.scope_of(octets(source), octets(resolver)).state.zone

@@ -18,7 +18,7 @@ from support.endpoints import Endpoint
 from tests import worlds
 from watcher.feed.follower import Follower
 from watcher.watcher import Watcher
-from zones.addresses import resolver_address
+from zones.addresses import FIRST_PEER_NUMBER, peer_address
 from zones.edits import PutService
 
 
@@ -97,7 +97,7 @@ def test_an_awaited_environment_is_not_served_before_it_has_services(resolv_conf
     parts.fan_out.complete()
     assert parts.is_loaded
     parts.fan_out.publish(empty)  # from now on it is as its owner has it
-    assert scopes.scope_of(resolver_address(empty.environment.network), bytes(16)).state.zone is empty
+    assert scopes.scope_of(peer_address(empty.environment.network, FIRST_PEER_NUMBER), bytes(16)).state.zone is empty
 
 
 def test_an_awaited_environment_that_gets_no_services_is_served_in_the_end(resolv_conf: Path) -> None:
