@@ -30,7 +30,12 @@ ADAPTERS = {
         "agent/keys.py",
         "agent/control_plane/credential.py",
     ],
-    "ctypes": ["resolver/net/mmsg.py", "interlock/process/embedded.py", "agent/system/namespaces.py"],
+    "ctypes": [
+        "resolver/net/mmsg.py",
+        "interlock/process/embedded.py",
+        "agent/system/namespaces.py",
+        "agent/system/link_filters.py",
+    ],
     "dnslib": ["resolver/wire/parser.py", "resolver/wire/packer.py", "resolver/wire/summary.py"],
     "msgspec": ["admin/", "agent/", "store/", "watcher/session/protocol.py", "watcher/snapshot.py", "zones/"],
     "prometheus_client": ["interlock/observe/"],

@@ -19,6 +19,7 @@ import contextlib
 import logging
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from weakref import WeakValueDictionary
 
 from msgspec.structs import replace
@@ -34,6 +35,7 @@ from agent.attach.step_times import StepTimes
 from agent.errors import AgentError, BadRequest, Failed, NotNow, NotThere, Refused
 from agent.mesh.mesh import Mesh
 from agent.system.namespaces import identify, is_own, opened
+from agent.system.veth import find_workload_end, link_names, may_use
 from store.errors import LeaseNotHeld, Unavailable
 from zones.errors import Missing
 from zones.hosts import hosts_of
@@ -91,11 +93,12 @@ class Attacher:
     """The attaches under way, by key: their attachments may not be on the disk yet."""
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
-    async def attach(self, wanted: Attachment, *, wait: bool = True) -> AttachResult:
+    async def attach(self, wanted: Attachment, *, wait: bool = True, replaces: bool = False) -> AttachResult:
         """Attaches ``wanted``. If it is attached already, with the same link, and nothing is missing, it does nothing.
 
-        Without ``wait`` the instance is committed as ready at once, and other hosts may answer its name before they
-        can reach it. Benchmarks attach without it, to measure what the waiting costs.
+        With ``replaces`` it takes the place of a live workload that is attached as the same instance. Without ``wait``
+        the instance is committed as ready at once, and other hosts may answer its name before they can reach it.
+        Benchmarks attach without it, to measure what the waiting costs.
         """
         times = StepTimes()
         async with self._lock(wanted.key):
@@ -108,9 +111,11 @@ class Attacher:
                     return AttachResult(known, times, was_attached=True)
                 self._check_admission(wanted, namespace)
                 self._check_alone(wanted)
+                if known and not replaces:
+                    await self._check_not_live(known, wanted)
                 self._under_way[wanted.key] = wanted
                 try:
-                    wanted = await self._take_over_path(wanted)
+                    wanted = await self._take_over_path(await self._with_link(wanted, known))
                     attached = await self._run_steps(wanted, known, namespace, times, wait=wait)
                 except BaseException as error:
                     self.counts.failed += 1
@@ -147,6 +152,31 @@ class Attacher:
                     f"{wanted.netns} is attached already, as {other}: a workload is one instance of one environment;"
                     " detach that one first, or give this one a network namespace of its own"
                 )
+
+    async def _check_not_live(self, known: Attachment, wanted: Attachment) -> None:
+        """Raises `Refused` where ``known`` is attached from another namespace than ``wanted``, which still exists."""
+        if known.namespace in (None, wanted.namespace) or known.phase is Phase.DETACHING:
+            return
+        # A namespace goes some time after its last process, and its links with it: it lives if a path leads there.
+        if found := await find_workload_end(self.mesh.system.links, known.link):
+            container = f" (container {known.container})" if known.container else ""
+            raise Refused(
+                f"{wanted} is attached already, from {known.netns}{container}, and lives at {found[0]}: detach it there"
+                " first, or attach with --replace to take its address and its names"
+            )
+
+    async def _with_link(self, wanted: Attachment, known: Attachment | None) -> Attachment:
+        """``wanted`` with the name of a link that is its own, which is reserved for it from then on."""
+        links = self.mesh.system.links
+        names = chain([known.link] if known else [], link_names(wanted.key))
+        for name in names:
+            others = (*self.attachments, *self._under_way.values())
+            if any(one.link == name and one.key != wanted.key for one in others):
+                continue
+            named = self._under_way[wanted.key] = replace(wanted, link_name=name)
+            if await may_use(links, name, wanted.key):
+                return named
+        raise AssertionError("there is always another name")
 
     async def _take_over_path(self, wanted: Attachment) -> Attachment:
         """Takes the ``resolv.conf`` of ``wanted`` from each attachment that had it for an earlier namespace.

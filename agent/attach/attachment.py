@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from agent.plan.plan import LocalWorkload
 from agent.system.namespaces import NamespaceId
-from agent.system.veth import Veth, link_name, mac_addresses
+from agent.system.veth import Veth, link_names, mac_addresses
 from zones import names
 from zones.addresses import Address
 from zones.names import EnvironmentId
@@ -53,6 +53,8 @@ class Attachment(Struct, frozen=True, omit_defaults=True):
     """Whether the instance is out of its service's answers, because the host is being drained."""
     namespace: NamespaceId | None = None
     """What tells the network namespace from any later one at the same path; None if an older release attached it."""
+    link_name: str | None = None
+    """The name of the host's end of its veth; None for the first of its possible names."""
     revision: int = 0
     """The environment's revision when its record was last committed here; 0 if an older release attached it."""
 
@@ -74,7 +76,7 @@ class Attachment(Struct, frozen=True, omit_defaults=True):
     @property
     def link(self) -> str:
         """The name of the host's end of its veth."""
-        return link_name(self.key)
+        return self.link_name or next(link_names(self.key))
 
     @property
     def macs(self) -> tuple[str, str]:
@@ -86,14 +88,14 @@ class Attachment(Struct, frozen=True, omit_defaults=True):
         """Its veth pair as it should be. Only for an attachment that has an address."""
         assert self.address is not None
         mac, interface_mac = self.macs
-        return Veth(self.link, mac, self.interface, interface_mac, self.address, self.netns)
+        return Veth(self.link, mac, self.interface, interface_mac, self.address, self.netns, self.key)
 
     @property
     def local_workload(self) -> LocalWorkload | None:
         """The workload as the plan of this host has it; None while it has no address, or is being detached."""
         if self.address is None or self.phase is Phase.DETACHING:
             return None
-        return LocalWorkload(self.link, self.macs[1], self.environment, self.address)
+        return LocalWorkload(self.link, self.macs[1], self.environment, self.address, self.key)
 
 
 def key_of(environment: str, service: str, instance: str) -> str:

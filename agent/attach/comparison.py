@@ -11,7 +11,7 @@ Nothing is deleted from the store because something is absent here. A difference
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from agent.attach.attacher import Attacher
@@ -22,7 +22,7 @@ from agent.mesh.mesh import Mesh
 from agent.plan.plan import LocalWorkload
 from agent.system import resolv_conf
 from agent.system.namespaces import identify, opened
-from agent.system.veth import LINK_PREFIX, find_workload_end, link_name, mac_addresses
+from agent.system.veth import LINK_PREFIX, find_workload_end, link_names, mac_addresses
 
 COMPARE_INTERVAL = 5.0  # seconds between two comparisons
 GRACE = {
@@ -61,17 +61,19 @@ class Comparison:
         actual, attachments = self.mesh.status.actual, self.attacher.attachments
         if actual is None or actual.routes.links <= {one.link for one in attachments}:
             return
-        for one in self._compare(actual.routes.links):
+        owners = actual.routes.owners
+        for one in self._compare({link: owners.get(link, "") for link in actual.routes.links}):
             if isinstance(one, Unattached) and self.mesh.system.links.is_up(one.link):
-                _, mac = mac_addresses(key_of(one.environment, one.service, one.instance))
-                yield LocalWorkload(one.link, mac, one.environment, one.address)
+                key = key_of(one.environment, one.service, one.instance)
+                yield LocalWorkload(one.link, mac_addresses(key)[1], one.environment, one.address, key)
 
     async def run_if_due(self, now: float) -> None:
         """Compares and settles, if it is time; ``now`` is the monotonic time."""
         if now < self._next:
             return
         self._next = now + COMPARE_INTERVAL
-        self.since = {one: self.since.get(one, now) for one in self._compare(self.mesh.system.links.named(LINK_PREFIX))}
+        links = await self.mesh.system.links.owners(LINK_PREFIX)
+        self.since = {one: self.since.get(one, now) for one in self._compare(links)}
         self._problems = {one: text for one, text in self._problems.items() if one in self.since}
         for one, since in self.since.items():
             if now - since >= GRACE[type(one)]:
@@ -80,11 +82,16 @@ class Comparison:
                 except AgentError as error:
                     self._note(one, f": {error}")
 
-    def _compare(self, links: Iterator[str] | list[str] | frozenset[str]) -> list[Difference]:
+    def _compare(self, links: Mapping[str, str]) -> list[Difference]:
         attachments = self.attacher.attachments
-        unreadable = {link_name(key) for key in attachments.unreadable}
-        found = compare(self.mesh.identity.id, self.mesh.published.environments, list(attachments), list(links))
-        return [one for one in found if not (isinstance(one, Leftover) and one.link in unreadable)]
+        unreadable = attachments.unreadable
+        unreadable_links = {next(link_names(key)) for key in unreadable}
+        found = compare(self.mesh.identity.id, self.mesh.published.environments, list(attachments), links)
+        return [
+            one
+            for one in found
+            if not (isinstance(one, Leftover) and (links[one.link] in unreadable or one.link in unreadable_links))
+        ]
 
     async def _settle(self, difference: Difference) -> None:
         match difference:
@@ -102,8 +109,7 @@ class Comparison:
 
     async def _recover(self, lost: Unattached) -> None:
         """Makes the attachment of ``lost`` again, if a path leads to the namespace of its workload."""
-        _, mac = mac_addresses(key_of(lost.environment, lost.service, lost.instance))
-        found = await find_workload_end(mac)
+        found = await find_workload_end(self.mesh.system.links, lost.link)
         if found is None:
             self._note(lost, ", since no path leads to its namespace")
             return
@@ -121,6 +127,7 @@ class Comparison:
             address=lost.address,
             resolv_conf=str(path) if path and resolv_conf.is_written(path, text) else None,
             namespace=id_,
+            link_name=lost.link,
         )
         await self.attacher.attachments.put(attachment)
         self._warn("attachment_recovered", lost, netns=netns)

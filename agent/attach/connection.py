@@ -6,14 +6,16 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import IPv6Network
 from pathlib import Path
 
 from agent.attach.attachment import Attachment
 from agent.attach.attachments import Attachments
 from agent.errors import Failed
 from agent.mesh.mesh import Mesh
+from agent.plan.link_filter import LinkFilter
 from agent.system import resolv_conf
-from agent.system.veth import create_veth, find_faults, has_veth, remove_veth
+from agent.system.veth import Veth, create_veth, find_faults, has_veth, remove_veth
 
 
 @dataclass(slots=True)
@@ -31,7 +33,7 @@ class Connections:
         What the ``resolv.conf`` held before is kept on disk with the attachment.
         """
         mesh = self.mesh
-        await create_veth(mesh.system.links, attachment.veth, namespace, mesh.platform.prefix, mesh.system.mtu)
+        await create_veth(mesh.system.links, attachment.veth, namespace, *self._settings(attachment.veth))
         if attachment.resolv_conf:
             path, text = Path(attachment.resolv_conf), resolv_conf.render(mesh.platform)
             before = await asyncio.to_thread(resolv_conf.write, path, text)
@@ -42,7 +44,7 @@ class Connections:
     async def repair(self, attachment: Attachment, namespace: int) -> Sequence[str]:
         """Puts right what is not as `make` made it inside the workload; gives what that was."""
         mesh = self.mesh
-        place = attachment.veth, namespace, mesh.platform.prefix, mesh.system.mtu
+        place = attachment.veth, namespace, *self._settings(attachment.veth)
         faults = await find_faults(mesh.system.links, *place)
         if faults:
             await create_veth(mesh.system.links, *place)
@@ -67,7 +69,7 @@ class Connections:
         """What is not as `make` made it, in words; empty if all is."""
         mesh = self.mesh
         system, status = mesh.system, mesh.status
-        faults = await find_faults(system.links, attachment.veth, namespace, mesh.platform.prefix, system.mtu)
+        faults = await find_faults(system.links, attachment.veth, namespace, *self._settings(attachment.veth))
         if status.actual and status.actual.routes.workloads.get(attachment.link) != attachment.address:
             faults.append(f"the host has no route to {attachment.address}")
         if attachment.resolv_conf:
@@ -75,3 +77,8 @@ class Connections:
             if not await asyncio.to_thread(resolv_conf.is_written, path, text):
                 faults.append(f"{path} is not as it was written")
         return faults
+
+    def _settings(self, veth: Veth) -> tuple[IPv6Network, int, LinkFilter | None]:
+        """The platform's prefix, the MTU, and the filter of the link of ``veth``."""
+        system = self.mesh.system
+        return self.mesh.platform.prefix, system.mtu, system.filter_of(veth.address)

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from agent.attach.attachment import Attachment, Phase, key_of
-from agent.system.veth import link_name
+from agent.system.veth import link_names
 from zones.addresses import Address
 from zones.model import Environment, Instance, Service, State
 from zones.names import EnvironmentId
@@ -84,14 +84,16 @@ def compare(
     me: str,
     environments: Mapping[EnvironmentId, Environment],
     attachments: Collection[Attachment],
-    links: Collection[str],
+    links: Mapping[str, str],
 ) -> list[Difference]:
     """The differences between the documents of ``environments``, the attachments and the ``links`` of the host ``me``.
 
-    ``links`` are the host's ends of all its workloads' veths.
+    ``links`` are the host's ends of all its workloads' veths, each with the key of the attachment that it was made for,
+    or with an empty text where it does not tell.
     """
     attached = {(one.environment, one.address) for one in attachments}
-    unexplained = set(links) - {one.link for one in attachments}
+    known = {one.link for one in attachments}
+    unexplained = {link: owner for link, owner in links.items() if link not in known}
     recorded = set()
     found: list[Difference] = []
     for environment, name, service, id_, instance in _instances(me, environments.values()):
@@ -100,7 +102,7 @@ def compare(
             continue
         at = _link(environment.id, name, service, id_, unexplained)
         if at is not None:
-            unexplained.discard(at[1])
+            del unexplained[at[1]]
             found.append(Unattached(environment.id, at[0], id_, instance.address, at[1]))
         elif instance.state is State.READY:
             found.append(Absent(environment.id, name, id_, instance.address))
@@ -123,12 +125,18 @@ def _instances(
 
 
 def _link(
-    environment: EnvironmentId, name: str, service: Service, id_: str, links: Collection[str]
+    environment: EnvironmentId, name: str, service: Service, id_: str, links: Mapping[str, str]
 ) -> tuple[str, str] | None:
     """The service's name and the link of an instance, if one of ``links`` is its: a rename does not change the link."""
     if not links:
         return None
+    owned = {owner: link for link, owner in links.items()}
     for known in (name, *service.former_names):
-        if (link := link_name(key_of(environment, known, id_))) in links:
-            return known, link
+        key = key_of(environment, known, id_)
+        if key in owned:
+            return known, owned[key]
+        # A link of an earlier release does not tell its owner, and has the first of its possible names.
+        first = next(link_names(key))
+        if links.get(first) == "":
+            return known, first
     return None

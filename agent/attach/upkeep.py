@@ -61,7 +61,8 @@ class Upkeep:
     @property
     def problems(self) -> list[str]:
         """What was found and is not put right, as sentences."""
-        return [*self.comparison.problems, *self.inspection.problems, *self.forward_drops]
+        unfiltered = filter(None, (self.mesh.system.filter_problem,))
+        return [*self.comparison.problems, *self.inspection.problems, *self.forward_drops, *unfiltered]
 
     async def _find_forward_drops(self, now: float) -> None:
         if now < self._look_at_firewalls:

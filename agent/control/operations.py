@@ -69,7 +69,7 @@ class Operations:
     async def _attach(self, request: Attach) -> dict[str, Any]:
         if request.build:
             raise Refused("build workloads are not attached: private networking begins when the service runs")
-        done = await self.attacher.attach(attachment_of(request), wait=request.barrier)
+        done = await self.attacher.attach(attachment_of(request), wait=request.barrier, replaces=request.replace)
         return {**self._describe(done.attachment), "already": done.was_attached, "steps": done.times.with_total()}
 
     def _describe(self, attachment: Attachment) -> dict[str, Any]:

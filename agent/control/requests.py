@@ -36,6 +36,8 @@ class Attach(_Workload, frozen=True, tag_field="op", tag="attach"):
 
     barrier: bool = True
     """Whether to wait until the other hosts reach the workload and answer its name (see `Attacher.attach`)."""
+    replace: bool = False
+    """Whether to take the place of a live workload that is attached as the same instance from another namespace."""
 
 
 class Check(_Workload, frozen=True, tag_field="op", tag="check"):

@@ -19,7 +19,7 @@ from agent.mesh.fresh import FreshWorkloads
 from agent.mesh.published import Published
 from agent.mesh.scheduler import ReadBackTimer
 from agent.mesh.status import Status
-from agent.plan.firewall import Ruleset
+from agent.plan.firewall import LINK, Ruleset
 from agent.plan.peers import Tunnel
 from agent.plan.plan import LocalWorkload, Shares, plan
 from agent.plan.retain import retain
@@ -127,7 +127,8 @@ class Reconciler:
         if ruleset is None or tunnel is None:
             part = "firewall" if ruleset is None else "device"
             raise Failed(f"the {part} disappears as soon as it is created: which other program removes it?")
-        self.status.actual = Actual(ruleset, routes, tunnel)
+        drops = {**ruleset.drops, LINK: await self.system.drops()}
+        self.status.actual = Actual(replace(ruleset, drops=drops), routes, tunnel)
         now = time.monotonic()
         self.status.health.note(tunnel.peers, now)
         self.status.counts.read_backs += 1
@@ -161,6 +162,7 @@ class Reconciler:
             system.made_device |= tunnel is None
             await system.device.ensure(identity.key, identity.port, system.mtu)
             tunnel, routes = await system.read_device()
+        await system.guard_device()
         return tunnel, routes
 
     # Plan
@@ -172,11 +174,17 @@ class Reconciler:
             replace(workload, is_fresh=True) if workload.link in self.fresh else workload
             for workload in self.workloads()
         ]
-        made = plan(environments, hosts, self.identity.host, self.platform, workloads, self._shares)
+        made = plan(environments, hosts, self.identity.host, self.platform, workloads, self._shares, self._owners)
         for rejection in set(made.rejected) - set(self.status.rejected):
             log.error("rejected", extra={"what": rejection.what, "reason": rejection.reason})
         self.status.rejected = made.rejected
         return retain(made.wanted, self._found) if self._found else made.wanted
+
+    @property
+    def _owners(self) -> Mapping[str, str]:
+        """Whom each link was made for, but for those that were made since the system was read."""
+        found = self.status.actual.routes.owners if self.status.actual else {}
+        return {link: owner for link, owner in found.items() if link not in self.recreated_links}
 
     # Diff and apply
 

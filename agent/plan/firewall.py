@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 from agent.plan.wanted import Wanted
 
 NETWORKS, RESOLVERS, PINS = "networks", "resolvers", "pins"
+LINK = "link"
+"""In the counts of dropped packets, which else go by chains: what the links' own filters have dropped."""
 
 Element = tuple[str, str]
 """A member of a set: two prefixes, a prefix and an address, or a link's name and an address."""
@@ -30,7 +32,7 @@ class Ruleset:
     rules: str
     """The chains and rules as one text, without handles and counters, so that two readings can be compared."""
     drops: Mapping[str, int]
-    """How many packets each chain has dropped."""
+    """How many packets each chain has dropped, and the filters of the links (`LINK`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,13 @@ changes in place. So a share is computed once and kept for as long as the docume
 together takes one union of address sets for each host.
 
 What could let one environment's traffic reach another is left out of the plan and named in a `Rejection`: an address
-outside its environment's network, an address that two claim, a peer with this host's key or with another host's.
+outside its environment's network, an address that two claim, a peer with this host's key or with another host's, a
+link that two workloads name or that belongs to another one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv6Network
 
@@ -40,6 +41,8 @@ class LocalWorkload:
     """The environment that the workload belongs to."""
     address: Address
     """The address that the workload was given."""
+    owner: str
+    """The key of the workload's attachment, which its link must belong to."""
     is_fresh: bool = False
     """Whether the workload was committed so recently that no document with it has been published to this host yet."""
 
@@ -92,10 +95,12 @@ def plan(
     platform: Platform,
     workloads: Iterable[LocalWorkload] = (),
     shares: Shares | None = None,
+    owners: Mapping[str, str] | None = None,
 ) -> Plan:
     """What the host ``me`` should have, given the environments that have a member on it.
 
-    ``hosts`` are all registered hosts by id, ``workloads`` those that are attached to ``me``. An environment that is
+    ``hosts`` are all registered hosts by id, ``workloads`` those that are attached to ``me``, and ``owners`` has the
+    keys of the attachments that the links of ``me`` were made for, as far as the links tell. An environment that is
     switched off adds nothing.
     """
     shares = shares or Shares()
@@ -125,7 +130,7 @@ def plan(
         resolvers=frozenset(resolvers),
         workloads={
             workload.link: workload.address
-            for workload in workloads
+            for workload in _owning(workloads, owners or {}, peers.rejected)
             if workload.is_fresh or workload.address in local.get(workload.environment, frozenset())
         },
     )
@@ -173,6 +178,24 @@ class _Peers:
                 continue
             peers[key] = Peer(None, frozenset(own_addresses))
         return peers
+
+
+def _owning(
+    workloads: Iterable[LocalWorkload], owners: Mapping[str, str], rejected: list[Rejection]
+) -> Iterator[LocalWorkload]:
+    """Those of ``workloads`` that have a link of their own; the others are added to ``rejected``."""
+    by_link: dict[str, list[LocalWorkload]] = {}
+    for workload in workloads:
+        by_link.setdefault(workload.link, []).append(workload)
+    for link, claimants in by_link.items():
+        entitled = [one for one in claimants if owners.get(link, one.owner) == one.owner]
+        for workload in claimants:
+            if entitled == [workload]:
+                yield workload
+                continue
+            others = {owners[link]} if link in owners else {one.owner for one in claimants}
+            named = ", ".join(sorted(others - {workload.owner})) or "the same workload once more"
+            rejected.append(Rejection(f"workload {workload.owner}", f"its link {link} is that of {named}"))
 
 
 def _share(environment: Environment) -> _Share:

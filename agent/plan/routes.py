@@ -29,6 +29,8 @@ class Routes:
     """The address that is routed to each such link; a link is left out where its neighbour entry is missing."""
     mtu: int = 0
     """The WireGuard device's MTU in octets; 0 where there is no device."""
+    owners: Mapping[str, str] = field(default_factory=dict)
+    """The key of the attachment that each workload's link was made for, as far as the links tell."""
 
 
 @dataclass(frozen=True, slots=True)

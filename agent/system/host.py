@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv6Network
 
+from agent.errors import Failed
+from agent.plan.link_filter import LinkFilter, tunnel_filter, workload_filter
 from agent.plan.peers import Tunnel
 from agent.plan.routes import AddAddress, AddWorkload, RemoveAddress, RemoveWorkload, RoutePrefix, Routes, RouteStep
 from agent.plan.steps import Steps
+from agent.system.link_filters import guard_link
 from agent.system.netlink import Links
 from agent.system.nftables import Firewall
 from agent.system.veth import LINK_PREFIX, enable_ipv6
 from agent.system.wireguard.device import Device
+from zones.addresses import Address, Platform
 
 
 @dataclass(slots=True)
@@ -23,8 +26,8 @@ class HostSystem:
     """The name of the WireGuard device."""
     mtu: int
     """The MTU that the WireGuard device and all veths should have, in octets; it follows the underlay's."""
-    prefix: IPv6Network
-    """The platform's prefix, all of which is routed to the device."""
+    platform: Platform
+    """The platform's addresses; all of its prefix is routed to the device."""
     device: Device
     """The WireGuard device, by one of the backends."""
     links: Links
@@ -35,6 +38,8 @@ class HostSystem:
     """Whether there was no table before this agent made it."""
     made_device: bool = False
     """Whether there was no WireGuard device before this agent made it."""
+    filter_problem: str = ""
+    """Why the agent's links have no filters, with what to do about it; empty where they have."""
 
     async def follow_underlay(self, underlay: str) -> None:
         """Sets ``mtu`` by that of the link which has the address ``underlay``; leaves it where none has it now."""
@@ -42,7 +47,27 @@ class HostSystem:
 
     async def read_device(self) -> tuple[Tunnel | None, Routes]:
         """The WireGuard device as it is, None where there is none, and the routes as they are."""
-        return await self.device.read(), await self.links.read(self.device_name, self.prefix, LINK_PREFIX)
+        return await self.device.read(), await self.links.read(self.device_name, self.platform.prefix, LINK_PREFIX)
+
+    async def guard_device(self) -> None:
+        """Puts the filter on the WireGuard device. Where the kernel takes none, that is a problem and no failure."""
+        try:
+            await guard_link(self.links, self.device_name, tunnel_filter(self.platform))
+        except Failed as error:
+            self.filter_problem = (
+                f"the links of this host have no filters, so nftables alone keeps environments apart: {error}: does the"
+                " kernel have CONFIG_BPF_SYSCALL, CONFIG_NET_CLS_BPF and CONFIG_NET_SCH_INGRESS?"
+            )
+        else:
+            self.filter_problem = ""
+
+    def filter_of(self, address: Address) -> LinkFilter | None:
+        """The filter of the link of the workload at ``address``; None where the kernel takes none."""
+        return None if self.filter_problem else workload_filter(address, self.platform)
+
+    async def drops(self) -> int:
+        """How many packets the filters of the agent's links have dropped, of links that still exist."""
+        return await self.links.filter_drops((self.device_name,), LINK_PREFIX)
 
     async def apply(self, steps: Steps, macs: Mapping[str, str]) -> None:
         """Takes ``steps``. ``macs`` has the MAC address of each workload by the host's end of its veth."""
@@ -74,7 +99,7 @@ class HostSystem:
                 case RemoveAddress(address):
                     await self.links.remove_address(self.device_name, address)
                 case RoutePrefix():
-                    await self.links.set_route(str(self.prefix), self.device_name)
+                    await self.links.set_route(str(self.platform.prefix), self.device_name)
                 case AddWorkload(link, address):
                     await self.links.set_neighbour(str(address), macs[link], link)
                     await self.links.set_route(f"{address}/128", link)

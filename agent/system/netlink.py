@@ -9,9 +9,9 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from errno import EADDRINUSE, EEXIST, ENODEV, ENOENT, ESRCH
+from errno import EADDRINUSE, EEXIST, EINVAL, ENODEV, ENOENT, ESRCH
 from ipaddress import IPv6Network, ip_address
 from typing import Any
 
@@ -27,13 +27,15 @@ OURS = 105  # the routing protocol ("i") that marks the agent's routes; <linux/r
 
 _TUNNEL = 80  # octets added to each packet: IPv6 40, UDP 8, WireGuard 32 (wg-quick subtracts the same)
 ETHERNET_TUNNEL_MTU = 1500 - _TUNNEL  # octets
-_IFF_UP = 1
+_IFF_UP, _IFF_NOARP = 0x1, 0x80
+_MADE_FOR = "interlock "  # what the alias of a workload's link begins with; the key of its attachment follows
 _SIOCGIFINDEX, _SIOCGIFFLAGS = 0x8933, 0x8913  # <linux/sockios.h>; netdevice(7)
 _IFREQ = struct.Struct("@16si20x")
 _MAIN_TABLE = 254
 _PERMANENT = 0x80  # NUD_PERMANENT
 _NO_DAD = 0x02  # IFA_F_NODAD: nobody else has the address, so it is usable without duplicate address detection
 _NO_ADDRESS_GENERATION = 1  # IN6_ADDR_GEN_MODE_NONE
+_INGRESS, _EGRESS = 0xFFFFFFF2, 0xFFFFFFF3  # TC_H_CLSACT with TC_H_MIN_INGRESS, TC_H_MIN_EGRESS
 _V6 = socket.AF_INET6
 
 
@@ -69,6 +71,28 @@ class Links:
     def named(self, prefix: str) -> list[str]:
         """The links of the host whose names begin with ``prefix``."""
         return [name for _, name in socket.if_nameindex() if name.startswith(prefix)]
+
+    async def owners(self, prefix: str) -> dict[str, str]:
+        """The links whose names begin with ``prefix``, and whom each was made for; empty where it does not tell."""
+        async with _as_failed("links"):
+            links = [link async for link in await self._netlink.link("dump")]
+        return {name: _owner(link) for link in links if (name := link.get("ifname")).startswith(prefix)}
+
+    async def owner(self, name: str) -> str:
+        """Whom the link ``name`` was made for, as `add_veth` wrote it on the link; empty where it does not tell."""
+        async with _as_failed(f"link {name}", forgiving=(ENODEV,)):
+            (link,) = await self._netlink.link("get", ifname=name)
+            return _owner(link)
+        return ""
+
+    async def set_owner(self, name: str, owner: str) -> None:
+        """Writes on the link ``name`` whom it was made for, and switches ARP off on it."""
+        async with _as_failed(f"link {name}"):
+            await self._netlink.link("set", index=self._require(name), ifalias=f"{_MADE_FOR}{owner}", arp=False)
+
+    def has_arp(self, name: str) -> bool:
+        """Whether the link ``name`` takes part in ARP and neighbour discovery."""
+        return not (self._ask(_SIOCGIFFLAGS, name) or 0) & _IFF_NOARP
 
     async def set_up(self, name: str, mtu: int) -> None:
         """Brings ``name`` up with ``mtu``, and has the kernel make up no link-local address for it."""
@@ -152,6 +176,11 @@ class Links:
             mtu=next((int(link.get("mtu")) for link in links if link["index"] == index), 0),
             has_prefix=(str(prefix), index) in routes,
             links=up,
+            owners={
+                name: owner
+                for link in links
+                if (name := link.get("ifname")).startswith(workloads) and (owner := _owner(link))
+            },
             workloads={
                 names[out]: Address.parse(target.removesuffix("/128"))
                 for target, out in routes
@@ -207,6 +236,39 @@ class Links:
                 peer={"ifname": peer, "net_ns_fd": namespace, "address": peer_mac, "mtu": mtu},
             )
 
+    async def set_filter(self, name: str, incoming: int, outgoing: int, label: str) -> None:
+        """Puts the two BPF programs, by their descriptors, on the link ``name``, in place of those that are there."""
+        async with _as_failed(f"filter of {name}"):
+            index = self._require(name)
+        async with _as_failed(f"filter of {name}", forgiving=(EEXIST,)):
+            await self._netlink.tc("add", "clsact", index)
+        async with _as_failed(f"filter of {name}"):
+            for parent, program in ((_INGRESS, incoming), (_EGRESS, outgoing)):
+                await self._netlink.tc(
+                    "replace-filter", "bpf", index, 1, prio=1, parent=parent, fd=program, name=label, direct_action=True
+                )
+
+    async def filters(self, name: str) -> tuple[str | None, str | None]:
+        """The labels of the BPF programs of `set_filter` on the link ``name``, None where there is none."""
+        found: list[str | None] = []
+        index = self._index(name)
+        for parent in (_INGRESS, _EGRESS):
+            label = None
+            async with _as_failed(f"filter of {name}", forgiving=(ENODEV, ENOENT, EINVAL)):
+                async for one in await self._netlink.get_filters(index or 0, parent=parent):
+                    label = one.get_nested("TCA_OPTIONS", "TCA_BPF_NAME") or label
+            found.append(label)
+        return found[0], found[1]
+
+    async def filter_drops(self, names: Collection[str], prefix: str) -> int:
+        """How many packets the filters have dropped at ``names`` and at the links whose names begin with ``prefix``."""
+        ours = {index for index, name in socket.if_nameindex() if name in names or name.startswith(prefix)}
+        async with _as_failed("filters"):
+            found = [one async for one in await self._netlink.tc("dump") if one["index"] in ours]
+        return sum(
+            one.get_nested("TCA_STATS2", "TCA_STATS_QUEUE")["drops"] for one in found if one.get("kind") == "clsact"
+        )
+
     async def set_mac(self, name: str, mac: str) -> None:
         """Gives the link ``name`` the MAC address ``mac``; it stays up."""
         async with _as_failed(f"link {name}"):
@@ -218,6 +280,19 @@ class Links:
             (link,) = await self._netlink.link("get", index=self._require(name))
             return int(link.get("link") or 0) or None
         return None
+
+    async def peer_namespace(self, name: str) -> int | None:
+        """The number by which this namespace knows that of the other end of the veth ``name``; None for this one."""
+        async with _as_failed(f"link {name}", forgiving=(ENODEV,)):
+            (link,) = await self._netlink.link("get", index=self._require(name))
+            found = link.get("link_netnsid")
+            return None if found is None else int(found)
+        return None
+
+    async def namespace_number(self, namespace: int) -> int:
+        """The number by which this namespace knows ``namespace``, a descriptor; -1 where it knows it by none."""
+        async with _as_failed("namespaces"):
+            return int((await self._netlink.get_netnsid(fd=namespace))["nsid"])
 
     def index(self, name: str) -> int | None:
         """The index of the link ``name``; None where there is none."""
@@ -256,12 +331,11 @@ class Links:
             "routes": routes,
         }
 
-    async def named_by_mac(self, mac: str) -> str | None:
-        """The name of the link with the MAC address ``mac``; None where there is none."""
-        async with _as_failed("links"):
-            async for link in await self._netlink.link("dump"):
-                if link.get("address") == mac:
-                    return str(link.get("ifname"))
+    async def name(self, index: int) -> str | None:
+        """The name of the link with this ``index``; None where there is none."""
+        async with _as_failed("links", forgiving=(ENODEV,)):
+            (link,) = await self._netlink.link("get", index=index)
+            return str(link.get("ifname"))
         return None
 
     async def _routes(self) -> set[tuple[str, int]]:
@@ -300,6 +374,11 @@ class Links:
         if index is None:
             raise Failed(f"there is no link {name}: somebody has removed it")
         return index
+
+
+def _owner(link: Any) -> str:
+    alias = str(link.get("ifalias") or "")
+    return alias.removeprefix(_MADE_FOR) if alias.startswith(_MADE_FOR) else ""
 
 
 @asynccontextmanager

@@ -8,7 +8,8 @@ filtered than before.
     resolvers   which environment may query which resolver address of this host, on port 53 and nothing else
     pins        which source address each workload's link may use, so that no workload can use another's
 
-nft(8) runs as a process: one that hangs can be killed.
+A fourth set, `fragments`, is the kernel's own: how many fragments each sender has sent lately. nft(8) runs as a
+process: one that hangs can be killed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ipaddress import IPv6Network
 from typing import Any
 
 from agent.errors import Failed, Stuck
-from agent.plan.firewall import Element, Ruleset, SetChange
+from agent.plan.firewall import NETWORKS, PINS, RESOLVERS, Element, Ruleset, SetChange
 from agent.system.deadline import SYSTEM_DEADLINE
 
 TABLE = "interlock"
@@ -35,13 +36,35 @@ table inet interlock {
     set networks { type ipv6_addr . ipv6_addr; flags interval; }
     set resolvers { type ipv6_addr . ipv6_addr; flags interval; }
     set pins { type ifname . ipv6_addr; }
+    set fragments { type ifname . ipv6_addr; size 65535; flags dynamic,timeout; timeout 10s; }
 
-    # Before anything else looks at a packet: does its source belong to the link? And only IPv6 may enter.
-    chain source {
-        type filter hook prerouting priority raw; policy accept;
-        iifname $workloads iifname . ip6 saddr != @pins counter drop
-        iifname $workloads meta nfproto != ipv6 counter drop
-        iifname $tunnel ip6 saddr $infrastructure counter drop
+    # Before anything else looks at a packet, also before conntrack puts fragments together (-400): does its source
+    # belong to where it comes from? And only IPv6 may enter.
+    chain arriving {
+        type filter hook prerouting priority -450; policy accept;
+        iifname $workloads goto from_workload
+        iifname $tunnel goto from_tunnel
+        iifname "lo" ip6 saddr $platform ip6 saddr != $infrastructure counter drop
+        iifname "lo" accept
+        ip6 saddr $platform counter drop
+        ip6 daddr $platform counter drop
+    }
+    chain from_workload {
+        meta nfproto != ipv6 counter drop
+        iifname . ip6 saddr != @pins counter drop
+        exthdr frag exists goto fragment
+    }
+    chain from_tunnel {
+        ip6 saddr $infrastructure counter drop
+        exthdr frag exists goto fragment
+    }
+
+    # The resolver gets none. Others are passed on as they are: what one sender could have reassembled here would take
+    # the room of all others.
+    chain fragment {
+        fib daddr type local counter drop
+        update @fragments { iifname . ip6 saddr limit rate over 10000/second burst 1000 packets } counter drop
+        notrack
     }
 
     # From a member of an environment to a member of the same one, between the agent's links alone.
@@ -65,24 +88,31 @@ table inet interlock {
         oifname $ours ip6 daddr . ip6 saddr @resolvers meta l4proto { tcp, udp } th sport 53 accept
         oifname $ours icmpv6 type $cannot_go_on accept
         oifname $ours counter drop
+        oifname "lo" accept
+        ip6 saddr $platform counter drop
+        ip6 daddr $platform counter drop
     }
 }
 """
-CHAINS = ("source", "between", "to_host", "from_host")
+CHAINS = ("arriving", "from_workload", "from_tunnel", "fragment", "between", "to_host", "from_host")
+
+SETS = (NETWORKS, RESOLVERS, PINS)
 
 
 class Firewall:
     """The table of the host whose WireGuard device is ``device`` and whose workloads' links begin with ``workloads``.
 
-    ``infrastructure`` is the network of the resolver addresses, which no packet from the device may claim as its
-    source. All methods raise `Failed`, and `Stuck` where nft does not end in time.
+    ``platform`` is the prefix of all environments, and ``infrastructure`` the network in it of the resolver addresses,
+    which no packet from the device may claim as its source. All methods raise `Failed`, and `Stuck` where nft does not
+    end in time.
     """
 
-    def __init__(self, device: str, workloads: str, infrastructure: IPv6Network) -> None:
+    def __init__(self, device: str, workloads: str, platform: IPv6Network, infrastructure: IPv6Network) -> None:
         self._rules = f"""\
 define tunnel = "{device}"
 define workloads = "{workloads}*"
 define ours = {{ "{device}", "{workloads}*" }}
+define platform = {platform}
 define infrastructure = {infrastructure}
 define cannot_go_on = {{ destination-unreachable, packet-too-big, time-exceeded, parameter-problem }}
 {RULES}"""
@@ -90,10 +120,9 @@ define cannot_go_on = {{ destination-unreachable, packet-too-big, time-exceeded,
 
     async def ensure(self) -> None:
         """Creates the table, or replaces its rules, in one transaction; the members of the sets stay."""
-        wipe = "".join(f"add chain inet {TABLE} {chain}\nflush chain inet {TABLE} {chain}\n" for chain in CHAINS)
         existing = await self._list()
         try:
-            await _run_script((wipe if existing else "") + self._rules)
+            await _run_script(_wipe(existing or ()) + self._rules)
         except Failed:
             # A chain that somebody gave another hook cannot be corrected: the table is made anew, with empty sets.
             await _run_script(_REMOVE + self._rules)
@@ -167,6 +196,13 @@ def _run(command: list[str], script: str) -> str:
     return done.stdout
 
 
+def _wipe(listed: Iterable[Mapping[str, Any]]) -> str:
+    """Empties all chains of the table, and removes those that an earlier release or somebody else has made."""
+    found = [entry["chain"]["name"] for entry in listed if "chain" in entry]
+    flush = "".join(f"flush chain inet {TABLE} {chain}\n" for chain in found)
+    return flush + "".join(f"delete chain inet {TABLE} {chain}\n" for chain in found if chain not in CHAINS)
+
+
 def _quoted(text: str) -> str:
     return text if ":" in text else f'"{text}"'
 
@@ -175,7 +211,7 @@ def _elements(listed: Iterable[Mapping[str, Any]]) -> dict[str, frozenset[Elemen
     return {
         entry["set"]["name"]: frozenset(_element(one) for one in entry["set"].get("elem", ()))
         for entry in listed
-        if "set" in entry
+        if "set" in entry and entry["set"]["name"] in SETS
     }
 
 

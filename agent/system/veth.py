@@ -2,7 +2,8 @@
 
 Both ends have fixed MAC addresses and a neighbour entry for each other. So the first packet leaves at once, and the
 firewall need not let neighbour discovery through. The host's end has no address: `GATEWAY` is only what the workload's
-route and neighbour entry call it.
+route and neighbour entry call it. It takes no part in ARP, has a filter of its own (`agent.plan.link_filter`), and
+carries the key of its workload's attachment.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import IPv6Network
+from itertools import count
 from pathlib import Path
 
 from agent.errors import BadRequest, Failed, NotThere, Refused
+from agent.plan.link_filter import LinkFilter
+from agent.system.link_filters import guard_link, is_guarded
 from agent.system.namespaces import call_inside, find_namespaces, is_own, opened
 from agent.system.netlink import Links
 from zones.addresses import Address
@@ -47,11 +51,16 @@ class Veth:
     """The address of the workload's end."""
     netns: str
     """The path of the workload's network namespace, for error messages."""
+    owner: str
+    """The key of the workload's attachment. It is written on the host's end, which no other workload may then use."""
 
 
-def link_name(key: str) -> str:
-    """The name of the host's end of the veth of the workload ``key``."""
-    return LINK_PREFIX + _digest(key)[:_LINK_DIGITS]
+def link_names(key: str) -> Iterator[str]:
+    """The names that the host's end of the veth of the workload ``key`` may have, in the order of preference.
+
+    They are cut from hashes, so the first may be in use by another workload.
+    """
+    return (LINK_PREFIX + _digest(f"{key} {number}" if number else key)[:_LINK_DIGITS] for number in count())
 
 
 def mac_addresses(key: str) -> tuple[str, str]:
@@ -60,21 +69,34 @@ def mac_addresses(key: str) -> tuple[str, str]:
     return f"06:{tail}", f"02:{tail}"
 
 
-async def create_veth(host: Links, veth: Veth, namespace: int, prefix: IPv6Network, mtu: int) -> None:
+async def create_veth(
+    host: Links, veth: Veth, namespace: int, prefix: IPv6Network, mtu: int, wanted: LinkFilter | None
+) -> None:
     """Creates ``veth`` into ``namespace``; one that exists is corrected instead.
 
-    ``prefix`` is the platform's. Raises `Failed`, and `Refused` where a link of somebody else has the name.
+    ``prefix`` is the platform's. ``wanted`` is the filter of the link; None where the kernel can have none. Raises
+    `Failed`, and `Refused` where a link of somebody else has the name.
     """
+    if not await may_use(host, veth.link, veth.owner):
+        owner = await host.owner(veth.link)
+        raise Refused(
+            f"the link {veth.link} belongs to {owner or 'another program'}: detach that one, and attach again"
+        )
     async with inside(namespace) as links:
         found = await links.describe(veth.interface)
         if found is not None and found["mac"] != veth.interface_mac:
-            if not await _is_end_of(host, veth.link, links, veth.interface):
+            if await _workload_end(host, veth.link, links, namespace) != veth.interface:
                 raise Refused(f"there is a link {veth.interface} already in {veth.netns}: choose another name")
             await links.set_mac(veth.interface, veth.interface_mac)
         if found is None or not host.exists(veth.link):
             # Half a pair, or a pair into a namespace that this instance lived in before.
             await host.remove(veth.link)
             await host.add_veth(veth.link, veth.mac, veth.interface, veth.interface_mac, namespace, mtu)
+        if await host.owner(veth.link) != veth.owner or host.has_arp(veth.link):
+            await host.set_owner(veth.link, veth.owner)
+        # Before the link is up: from its first packet on, it carries nothing but its own environment's.
+        if wanted:
+            await guard_link(host, veth.link, wanted)
         enable_ipv6(veth.link)
         await host.set_up(veth.link, mtu)
         await call_inside(namespace, lambda: enable_ipv6(veth.interface, "lo"))
@@ -90,6 +112,18 @@ async def create_veth(host: Links, veth: Veth, namespace: int, prefix: IPv6Netwo
         await links.set_route(str(prefix), veth.interface, GATEWAY, veth.address)
 
 
+async def may_use(host: Links, link: str, owner: str) -> bool:
+    """Whether ``link`` may be the one of the workload ``owner``: it is, or there is no such link."""
+    if not host.exists(link):
+        return True
+    found = await host.owner(link)
+    if found:
+        return found == owner
+    # An earlier release did not write the owner on the link. Its MAC address tells the owner as well.
+    described = await host.describe(link)
+    return described is None or described["mac"] == mac_addresses(owner)[0]
+
+
 async def remove_veth(host: Links, link: str) -> bool:
     """Removes the veth pair whose host's end is ``link``, both ends; False if there was none."""
     return await host.remove(link)
@@ -102,14 +136,16 @@ async def has_veth(veth: Veth, namespace: int) -> bool:
     return found is not None and found["mac"] == veth.interface_mac
 
 
-async def find_faults(host: Links, veth: Veth, namespace: int, prefix: IPv6Network, mtu: int) -> list[str]:
-    """What is not as `create_veth` made it, each fault as a text."""
+async def find_faults(
+    host: Links, veth: Veth, namespace: int, prefix: IPv6Network, mtu: int, wanted: LinkFilter | None
+) -> list[str]:
+    """What is not as `create_veth` made it with the same arguments, each fault as a text."""
     async with inside(namespace) as links:
         found = await links.describe(veth.interface)
         has_loopback = await links.has_address("lo", str(LOOPBACK))
     if found is None:
         return [f"there is no link {veth.interface} in {veth.netns}"]
-    wanted = {
+    expected = {
         "mac": veth.interface_mac,
         "mtu": mtu,
         "up": True,
@@ -118,39 +154,48 @@ async def find_faults(host: Links, veth: Veth, namespace: int, prefix: IPv6Netwo
     }
     faults = [
         f"{veth.interface}: {name} is {found[name]}, not {value}"
-        for name, value in wanted.items()
+        for name, value in expected.items()
         if found[name] != value
     ]
     if not has_loopback:
         faults.append(f"lo: {LOOPBACK} is missing")
     if not host.exists(veth.link):
-        faults.append(f"there is no link {veth.link} on the host")
+        return [*faults, f"there is no link {veth.link} on the host"]
+    if (owner := await host.owner(veth.link)) != veth.owner:
+        faults.append(f"{veth.link}: it says that it belongs to {owner or 'nobody'}, not to {veth.owner}")
+    if host.has_arp(veth.link):
+        faults.append(f"{veth.link}: ARP is switched on")
+    if wanted and not await is_guarded(host, veth.link, wanted):
+        faults.append(f"{veth.link}: the filter of the link is missing, or is another one")
     return faults
 
 
-async def _is_end_of(host: Links, link: str, links: Links, interface: str) -> bool:
-    """Whether ``interface`` is the other end of the veth ``link`` of the host, whatever its MAC address is."""
-    if not host.exists(link):
-        return False
-    # The index alone is not enough, for each namespace counts its own: both ends must name each other.
-    return await host.peer_index(link) == links.index(interface) and await links.peer_index(interface) == host.index(
-        link
-    )
-
-
-async def find_workload_end(mac: str) -> tuple[str, str] | None:
-    """The path of the namespace that has a link with ``mac``, and the link's name; None where no path leads to it."""
+async def find_workload_end(host: Links, link: str) -> tuple[str, str] | None:
+    """The path of the namespace that the other end of ``link`` is in, and its name; None where no path leads to it."""
     for path in await asyncio.to_thread(find_namespaces):
         try:
             with opened(path) as namespace:
                 if is_own(namespace):
                     continue
                 async with inside(namespace) as links:
-                    if name := await links.named_by_mac(mac):
+                    if name := await _workload_end(host, link, links, namespace):
                         return path, name
         except (NotThere, BadRequest, OSError):
             continue  # it ended meanwhile
     return None
+
+
+async def _workload_end(host: Links, link: str, links: Links, namespace: int) -> str | None:
+    """The name that the other end of ``link`` has in ``namespace``, whose links are ``links``; None where it is not.
+
+    It is the kernel that says so. What a link says of itself, such as its MAC address, a workload can make up.
+    """
+    if not host.exists(link):
+        return None
+    number, index = await host.peer_namespace(link), await host.peer_index(link)
+    if number is None or index is None or await host.namespace_number(namespace) != number:
+        return None
+    return await links.name(index)
 
 
 @asynccontextmanager

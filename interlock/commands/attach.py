@@ -41,6 +41,11 @@ _instance = click.option(
     show_default=True,
     help="The name of the link in the workload's namespace.",
 )
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="Take the place of a live workload that is attached as the same instance from another network namespace.",
+)
 @click.option("--build", is_flag=True, help="The workload is a build. Builds are refused: the message says why.")
 @takes("environment", "region", "agent_dir")
 @json_option
@@ -50,6 +55,7 @@ def attach(
     netns: str,
     resolv_conf: str | None,
     interface: str,
+    replace: bool,
     build: bool,
     settings: Settings,
     as_json: bool,
@@ -66,6 +72,7 @@ def attach(
         resolv_conf=str(Path(resolv_conf).absolute()) if resolv_conf else None,
         interface=interface,
         region=settings.region,
+        replace=replace,
         build=build,
     )
     show(done, as_json, _print_attached)

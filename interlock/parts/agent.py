@@ -123,10 +123,10 @@ class AgentParts:
         system = HostSystem(
             device_name=settings.device,
             mtu=await links.tunnel_mtu(identity.underlay),
-            prefix=platform.prefix,
+            platform=platform,
             device=await choose(settings.wireguard, settings.device, links),
             links=links,
-            firewall=Firewall(settings.device, LINK_PREFIX, platform.infrastructure),
+            firewall=Firewall(settings.device, LINK_PREFIX, platform.prefix, platform.infrastructure),
         )
         mesh = Mesh(
             identity=identity,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from msgspec.structs import replace
 
@@ -14,6 +16,7 @@ HERE = environment(1, [1])  # its instance a1 is on h1, which is ATTACHMENT's
 ELSEWHERE = environment(1, [2])
 NOWHERE = environment(1, [])
 LINK = ATTACHMENT.link
+OURS, OLD = {LINK: ATTACHMENT.key}, {LINK: ""}  # a link that tells its owner; one of an earlier release
 
 
 def with_state(state: State) -> Environment:
@@ -27,38 +30,47 @@ def renamed() -> Environment:
 
 
 UNATTACHED = Unattached(HERE.id, "api", "a1", address(1, 1), LINK)
+
+
+def replace_link(link: str) -> Unattached:
+    return dataclasses.replace(UNATTACHED, link=link)
+
+
 ABSENT = Absent(HERE.id, "api", "a1", address(1, 1))
 
 
 @pytest.mark.parametrize(
     ("environment_", "attachments", "links", "expected"),
     [
-        (HERE, [ATTACHMENT], [LINK], []),
-        (HERE, [ATTACHMENT], [], []),  # upkeep looks after a link that is lost
-        (HERE, [], [LINK], [UNATTACHED]),
-        (HERE, [], [], [ABSENT]),
-        (with_state(State.STARTING), [], [], []),
-        (with_state(State.STARTING), [], [LINK], [UNATTACHED]),
-        (with_state(State.DRAINING), [], [], []),
-        (renamed(), [ATTACHMENT], [LINK], []),
-        (renamed(), [], [LINK], [UNATTACHED]),  # its link has the former name
-        (ELSEWHERE, [], [], []),
-        (ELSEWHERE, [ATTACHMENT], [LINK], [Unrecorded(ATTACHMENT)]),
-        (NOWHERE, [ATTACHMENT], [LINK], [Unrecorded(ATTACHMENT)]),
-        (NOWHERE, [replace(ATTACHMENT, phase=Phase.ATTACHING)], [LINK], []),
-        (NOWHERE, [replace(ATTACHMENT, phase=Phase.DETACHING)], [], []),
-        (NOWHERE, [], [LINK], [Leftover(LINK)]),
-        (HERE, [ATTACHMENT], [LINK, "rail1"], [Leftover("rail1")]),
+        (HERE, [ATTACHMENT], OURS, []),
+        (HERE, [ATTACHMENT], {}, []),  # upkeep looks after a link that is lost
+        (HERE, [], OURS, [UNATTACHED]),
+        (HERE, [], {}, [ABSENT]),
+        (with_state(State.STARTING), [], {}, []),
+        (with_state(State.STARTING), [], OURS, [UNATTACHED]),
+        (with_state(State.DRAINING), [], {}, []),
+        (renamed(), [ATTACHMENT], OURS, []),
+        (renamed(), [], OURS, [UNATTACHED]),  # its link has the former name
+        (ELSEWHERE, [], {}, []),
+        (ELSEWHERE, [ATTACHMENT], OURS, [Unrecorded(ATTACHMENT)]),
+        (NOWHERE, [ATTACHMENT], OURS, [Unrecorded(ATTACHMENT)]),
+        (NOWHERE, [replace(ATTACHMENT, phase=Phase.ATTACHING)], OURS, []),
+        (NOWHERE, [replace(ATTACHMENT, phase=Phase.DETACHING)], {}, []),
+        (NOWHERE, [], OURS, [Leftover(LINK)]),
+        (HERE, [], OLD, [UNATTACHED]),
+        (HERE, [], {"rail1": ATTACHMENT.key}, [replace_link("rail1")]),
+        (HERE, [], {LINK: "e2.api.a1"}, [ABSENT, Leftover(LINK)]),  # of another workload, whose hash is the same
+        (HERE, [ATTACHMENT], {**OURS, "rail1": ""}, [Leftover("rail1")]),
     ],
 )
 def test_each_combination(
-    environment_: Environment, attachments: list[Attachment], links: list[str], expected: list[Difference]
+    environment_: Environment, attachments: list[Attachment], links: dict[str, str], expected: list[Difference]
 ) -> None:
     assert compare("h1", {HERE.id: environment_}, attachments, links) == expected
 
 
 def test_an_environment_that_is_not_published_has_no_instance_here() -> None:
-    assert compare("h1", {}, [ATTACHMENT], [LINK]) == [Unrecorded(ATTACHMENT)]
+    assert compare("h1", {}, [ATTACHMENT], OURS) == [Unrecorded(ATTACHMENT)]
 
 
 @pytest.mark.parametrize("difference", [UNATTACHED, ABSENT, Unrecorded(ATTACHMENT), Leftover(LINK)])

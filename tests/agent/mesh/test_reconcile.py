@@ -6,7 +6,7 @@ What the real system makes of it is tested in tests/mesh; here a reading can be 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv6Network
 from pathlib import Path
@@ -23,6 +23,7 @@ from agent.identity import Identity
 from agent.keys import PrivateKey
 from agent.mesh.mesh import Mesh
 from agent.plan.firewall import Element, Ruleset, SetChange
+from agent.plan.link_filter import tunnel_filter
 from agent.plan.peers import PeerStep, Tunnel, after
 from agent.plan.plan import LocalWorkload
 from agent.plan.routes import Routes
@@ -40,7 +41,7 @@ from zones.zone import compile_zone
 
 PRIVATE = PrivateKey.generate()
 ME = Host("h1", "192.0.2.1:51820", PRIVATE.public)
-WORKLOAD = LocalWorkload("rail1", "02:00:00:00:00:01", environment(1, [1]).id, address(1, 1))
+WORKLOAD = LocalWorkload("rail1", "02:00:00:00:00:01", environment(1, [1]).id, address(1, 1), "e1.api.a1")
 
 
 @dataclass
@@ -135,6 +136,13 @@ class SimulatedLinks:
     def is_up(self, name: str) -> bool:
         return name == "rail1"
 
+    async def filters(self, _name: str) -> tuple[str, str]:
+        label = tunnel_filter(PLATFORM).label
+        return label, label
+
+    async def filter_drops(self, _names: Collection[str], _prefix: str) -> int:
+        return 0
+
     def named(self, _prefix: str) -> list[str]:
         return []
 
@@ -171,7 +179,7 @@ def mesh(world: Simulated, tmp_path: Path) -> Mesh:
     system = HostSystem(
         "interlock0",
         MTU,
-        PLATFORM.prefix,
+        PLATFORM,
         SimulatedDevice(world),
         cast("Links", SimulatedLinks(world)),
         cast("Firewall", SimulatedFirewall(world)),

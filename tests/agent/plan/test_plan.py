@@ -150,14 +150,14 @@ def test_an_address_that_is_not_its_own_is_left_out_and_the_others_stay(claimed:
 
 
 def test_a_workload_is_routed_while_its_instance_is_in_the_document() -> None:
-    mine = LocalWorkload("rail1", MAC, environment(1, [1]).id, address(1, 1))
+    mine = LocalWorkload("rail1", MAC, environment(1, [1]).id, address(1, 1), "e1.api.a1")
     assert planned([environment(1, [1])], HOSTS, HOSTS[0], [mine]).wanted.workloads == {"rail1": address(1, 1)}
     assert planned([environment(1, [])], HOSTS, HOSTS[0], [mine]).wanted.workloads == {}
     assert planned([environment(1, [2])], HOSTS, HOSTS[0], [mine]).wanted.workloads == {}
 
 
 def test_a_fresh_workload_is_routed_before_a_document_with_it_is_published() -> None:
-    fresh = LocalWorkload("rail1", MAC, environment(1, [1]).id, address(1, 1), is_fresh=True)
+    fresh = LocalWorkload("rail1", MAC, environment(1, [1]).id, address(1, 1), "e1.api.a1", is_fresh=True)
     assert planned([], HOSTS, HOSTS[0], [fresh]).wanted.workloads == {"rail1": address(1, 1)}
 
 

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(bool(why_not("nft")), reason=why_not("nft"))
 
 
 def firewall() -> Firewall:
-    return Firewall("interlock0", "rail", PLATFORM.infrastructure)
+    return Firewall("interlock0", "rail", PLATFORM.prefix, PLATFORM.infrastructure)
 
 
 async def bring(table: Firewall, wanted: Wanted) -> Ruleset:

@@ -9,16 +9,18 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from agent.errors import BadRequest, NotThere, Refused
+from agent.plan.link_filter import workload_filter
 from agent.plan.routes import Routes
 from agent.system.namespaces import is_own, opened
 from agent.system.netlink import Links
-from agent.system.veth import Veth, create_veth, find_faults, link_name, mac_addresses, remove_veth
+from agent.system.veth import Veth, create_veth, find_faults, link_names, mac_addresses, remove_veth
 from tests import namespaces
 from tests.agent.inside import PREFIX, run
 from tests.agent.worlds import PLATFORM, address
 from tests.namespaces import Namespace
 
 MTU = 1420
+KEY = "e1.api.a1"
 ICMPV6, NEIGHBOUR_SOLICITATION = 58, 135
 
 
@@ -31,15 +33,16 @@ def workload(space: Namespace) -> Iterator[Namespace]:
 
 
 def veth(workload: Namespace, at: int = 1) -> Veth:
-    mac, interface_mac = mac_addresses("e1.api.a1")
-    return Veth(link_name("e1.api.a1"), mac, "railnet0", interface_mac, address(1, at), str(workload.path))
+    mac, interface_mac = mac_addresses(KEY)
+    return Veth(next(link_names(KEY)), mac, "railnet0", interface_mac, address(1, at), str(workload.path), KEY)
 
 
 async def made(wanted: Veth) -> None:
     links = Links()
     try:
         with opened(wanted.netns) as namespace:
-            await create_veth(links, wanted, namespace, PLATFORM.prefix, MTU)
+            filter_ = workload_filter(wanted.address, PLATFORM)
+            await create_veth(links, wanted, namespace, PLATFORM.prefix, MTU, filter_)
     finally:
         links.close()
 
@@ -48,7 +51,8 @@ async def faults(wanted: Veth) -> list[str]:
     links = Links()
     try:
         with opened(wanted.netns) as namespace:
-            return await find_faults(links, wanted, namespace, PLATFORM.prefix, MTU)
+            filter_ = workload_filter(wanted.address, PLATFORM)
+            return await find_faults(links, wanted, namespace, PLATFORM.prefix, MTU, filter_)
     finally:
         links.close()
 
@@ -166,7 +170,13 @@ def test_the_routes_of_a_host_are_read_back_as_they_were_made(space: Namespace, 
     space.ip(["link add dev0 type veth peer name other"])
     found = run(space, main())
     assert found == Routes(
-        True, frozenset({PLATFORM.resolver}), True, frozenset({wanted.link}), {wanted.link: address(1, 1)}, 1420
+        True,
+        frozenset({PLATFORM.resolver}),
+        True,
+        frozenset({wanted.link}),
+        {wanted.link: address(1, 1)},
+        1420,
+        {wanted.link: KEY},
     )
 
 
