@@ -17,6 +17,7 @@ from agent.attach.attachment import Attachment
 from agent.errors import Failed
 from agent.plan.plan import LocalWorkload
 from support.files import write_whole
+from support.folders import trusted_folder
 from zones.document import decode_value, encode_value
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,8 @@ class Attachments:
         """Reads the attachments from disk. A file that cannot be read is named in the log and left where it is."""
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with trusted_folder(self._directory.resolve()):
+                pass  # who can write an attachment decides whose address a namespace gets
             for path in sorted(self._directory.glob("*.json")):
                 try:
                     attachment = _decoder.decode(path.read_bytes())

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
 from agent.errors import Failed
 from support.files import write_whole
+from support.folders import read_file, trusted_folder
 from zones.addresses import Platform
 
 OPTIONS = ("ndots:1",)
@@ -20,12 +23,11 @@ def render(platform: Platform) -> str:
 def write(path: Path, text: str) -> str | None:
     """Writes ``text`` to ``path``, whole or not at all; returns the text before, None if none. Raises `Failed`."""
     try:
-        before = path.read_text("utf-8", "surrogateescape") if path.exists() else None
-        if before == text:
-            return before
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        # Not flushed to the disk: a power failure leaves no namespace that would read the file.
-        write_whole(path, text.encode("utf-8", "surrogateescape"), 0o644, flush=False, flush_folder=False)
+        # A container's user may own folders on the way: it decides neither what is read as root nor what is written.
+        with trusted_folder(path.parent, create=0o755) as folder:
+            before = read_file(folder, path.name)
+            if before != text:
+                _write(folder, path, text)
     except OSError as error:
         raise Failed(f"{path} cannot be written: {error.strerror}: name another with --resolv-conf") from None
     return before
@@ -34,7 +36,8 @@ def write(path: Path, text: str) -> str | None:
 def is_written(path: Path, text: str) -> bool:
     """Whether ``path`` holds ``text``."""
     try:
-        return path.read_text("utf-8", "surrogateescape") == text
+        with trusted_folder(path.parent) as folder:
+            return read_file(folder, path.name) == text
     except OSError:
         return False
 
@@ -42,13 +45,23 @@ def is_written(path: Path, text: str) -> bool:
 def restore(path: Path, written: str, before: str | None) -> None:
     """Restores ``path`` from ``written`` to ``before``, unless somebody has changed it since. Raises `Failed`."""
     try:
-        if not path.exists() or path.read_text("utf-8", "surrogateescape") != written:
-            return
-        if before is not None:
-            write(path, before)
-            return
-        path.unlink()
-        if path.parent.parent == _IP_NETNS and not any(path.parent.iterdir()):
-            path.parent.rmdir()
+        with trusted_folder(path.parent) as folder:
+            if read_file(folder, path.name) != written:
+                return
+            if before is not None:
+                _write(folder, path, before)
+                return
+            os.unlink(path.name, dir_fd=folder)
+        if path.parent.parent == _IP_NETNS:
+            with trusted_folder(_IP_NETNS) as folder, suppress(OSError):
+                os.rmdir(path.parent.name, dir_fd=folder)  # fails where other files are in it
+    except FileNotFoundError:
+        return  # it has gone, or a folder on its way
     except OSError as error:
         raise Failed(f"{path} cannot be restored: {error.strerror}") from None
+
+
+def _write(folder: int, path: Path, text: str) -> None:
+    # Not flushed to the disk: a power failure leaves no namespace that would read the file.
+    octets = text.encode("utf-8", "surrogateescape")
+    write_whole(path, octets, 0o644, flush=False, flush_folder=False, folder=folder)

@@ -584,10 +584,10 @@ MESH_FAILURES = MESH.counter(
 )
 MESH_DROPPED_PACKETS = MESH.counter(
     "interlock_mesh_dropped_packets_total",
-    "Packets that this host dropped, by what did: 'link' for the filters of its links, which look first and drop forged "
-    "source addresses, other environments and the host itself; else a chain of nftables: 'arriving', 'from_workload' "
-    "and 'from_tunnel' for source addresses that do not belong to the interface, 'fragment' for fragments, 'between' for "
-    "another environment, 'to_host' and 'from_host' for traffic with the host itself.",
+    "Packets that this host dropped, by what did: 'link' for the filters of its links, which look first and drop "
+    "forged source addresses, other environments and the host itself; else a chain of nftables: 'arriving', "
+    "'from_workload' and 'from_tunnel' for source addresses that do not belong there, 'fragment' for fragments, "
+    "'between' for another environment, 'to_host' and 'from_host' for traffic with the host itself.",
     "chain",
     alert=Alert(
         'rate(interlock_mesh_dropped_packets_total{chain="link"}[5m]) > 1',

@@ -75,18 +75,18 @@ def test_the_content_is_on_the_disk_before_its_name_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, flush: bool, flush_folder: bool, expected: list[str]
 ) -> None:
     done: list[str] = []
-    fsync, rename = os.fsync, Path.replace
+    fsync, rename = os.fsync, os.rename
 
     def noted_fsync(descriptor: int) -> None:
         fsync(descriptor)
         done.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
 
-    def noted_rename(partial: Path, path: Path) -> Path:
+    def noted_rename(partial: str, path: str, **folders: int) -> None:
         done.append("rename")
-        return rename(partial, path)
+        rename(partial, path, **folders)
 
     monkeypatch.setattr(os, "fsync", noted_fsync)
-    monkeypatch.setattr(Path, "replace", noted_rename)
+    monkeypatch.setattr(os, "rename", noted_rename)
     write_whole(tmp_path / "file", b"new", 0o600, flush=flush, flush_folder=flush_folder)
     assert done == expected
 
