@@ -246,9 +246,9 @@ def _forwarder(settings: Settings, listen: Iterable[Endpoint]) -> tuple[Forwarde
     if settings.upstream == (NO_UPSTREAM,):
         return None, None
     if settings.upstream:
-        return Forwarder(_check_routes(Routes.parse(settings.upstream), settings.platform)), None
+        return Forwarder(_check_routes(Routes.parse(settings.upstream), settings.platform), settings.platform), None
     resolv_conf = ResolvConf(RESOLV_CONF, _own_nameservers(settings, listen))
-    return Forwarder(resolv_conf.read() or Routes(())), resolv_conf
+    return Forwarder(resolv_conf.read() or Routes(()), settings.platform), resolv_conf
 
 
 def _check_routes(routes: Routes, platform: Platform) -> Routes:

@@ -25,6 +25,7 @@ from resolver.forward.pool import UpstreamPool, fail
 from resolver.forward.stepwise import Stepwise
 from resolver.forward.upstream import Routes
 from resolver.wire.messages import ErrorCode, ExtendedError, Forward, Rcode, Reply
+from zones.addresses import Platform
 from zones.names import EnvironmentId, Name
 
 RESPONSE_TIMER = 0.95  # seconds that a client waits: with our own work, an answer or a failure within a second [5]
@@ -83,11 +84,13 @@ class _LookUp:
 
 
 class Forwarder:
-    """Answers questions for names that are not the platform's. ``pool`` holds the upstreams and their health."""
+    """Answers questions for names that are not ``platform``'s. ``pool`` holds the upstreams and their health."""
 
-    def __init__(self, routes: Routes, *, tls: ssl.SSLContext | None = None, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self, routes: Routes, platform: Platform, *, tls: ssl.SSLContext | None = None, clock: Clock = time.monotonic
+    ) -> None:
         self.counts = ForwardCounts()
-        self.pool = UpstreamPool(routes, tls, clock)
+        self.pool = UpstreamPool(routes, platform, tls, clock)
         self._clock = clock
         self._cache = Cache()
         self._in_flight: dict[CacheKey, _LookUp] = {}

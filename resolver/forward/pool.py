@@ -14,12 +14,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
+from resolver.forward.boundary import Boundary
 from resolver.forward.exchange import Clock, ExchangeFailed, Exchanger, Question
 from resolver.forward.scrubber import MAX_CHAIN, Outcome, Unfinished, Useless, scrub
 from resolver.forward.stepwise import Stepwise
 from resolver.forward.upstream import Health, Routes, Upstream
-from resolver.special import special_zone
 from resolver.wire.messages import ErrorCode, ExtendedError, Rcode, Reply
+from zones.addresses import Platform
 from zones.names import Name
 
 ATTEMPTS = 3  # at least, within the time that clients wait: few upstreams are asked again, because packets get lost
@@ -32,22 +33,30 @@ log = logging.getLogger(__name__)
 
 
 class UpstreamPool:
-    """The upstreams of ``routes`` with their ``health``; ``queries`` and ``failures`` count by upstream."""
+    """The upstreams of ``routes`` with their ``health``; ``queries`` and ``failures`` count by upstream.
 
-    def __init__(self, routes: Routes, tls: ssl.SSLContext | None, clock: Clock) -> None:
+    They are believed within the ``boundary``, which begins at the names and addresses of ``platform``.
+    """
+
+    def __init__(self, routes: Routes, platform: Platform, tls: ssl.SSLContext | None, clock: Clock) -> None:
         self.health = {upstream: Health() for upstream in routes.all}
         self.queries: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
-        self.routes = routes
+        self.boundary = Boundary(platform, routes)
         self.between_steps: Callable[[], None] = lambda: None
         """Called before each step of asking an upstream, for work that must not wait."""
         self._exchanger = Exchanger(tls or _tls_for(routes))
         self._clock = clock
 
+    @property
+    def routes(self) -> Routes:
+        """Which upstreams are asked for which names."""
+        return self.boundary.routes
+
     def use(self, routes: Routes) -> None:
         """From now on, names are asked of the upstreams in ``routes``. What is in flight goes on."""
         self.health = {upstream: self._health(upstream) for upstream in routes.all}
-        self.routes = routes
+        self.boundary = replace(self.boundary, routes=routes)
         self._exchanger.tls = self._exchanger.tls or _tls_for(routes)
 
     @property
@@ -65,7 +74,7 @@ class UpstreamPool:
         while isinstance(outcome := await self._hedge(question), Unfinished):
             parts.append(outcome.reply)
             question = replace(question, qname=outcome.target)
-            if len(parts) > MAX_CHAIN or special_zone(outcome.target, self.routes.routed):
+            if len(parts) > MAX_CHAIN or self.boundary.is_answered_here(outcome.target):
                 text = f"the answer would go on at {outcome.target}, which is never asked of an upstream"
                 return fail(ErrorCode.NO_REACHABLE_AUTHORITY, text)
         if not parts or outcome.rcode == Rcode.SERVFAIL:
@@ -130,7 +139,7 @@ class UpstreamPool:
             raise
         finally:
             late.cancel()
-        outcome = scrub(question, response, is_protected=upstream.is_protected)
+        outcome = scrub(question, response, self.boundary, is_protected=upstream.is_protected)
         if isinstance(outcome, Useless):
             self._failed(upstream, outcome.reason)
             return outcome

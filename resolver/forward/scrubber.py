@@ -2,8 +2,10 @@
 
 A response is put in order, and only what belongs to the question is kept: the CNAMEs from the queried name, each once
 and in order, then the records of the queried type at their end [14, 15], and none of any other name; in a negative
-answer the SOA alone [16]. Where a DNAME came without the CNAME that it stands for, that is made here (RFC 6672 §3.4).
-A client that set DO also gets the signatures of all that, and the proofs of a negative answer.
+answer the SOA alone [16]. CNAMEs are followed up to the boundary: at a name that is answered here, or that other
+upstreams know, they end, whatever is said of it. The platform's addresses are left out. Where a DNAME came without the
+CNAME that it stands for, that is made here (RFC 6672 §3.4). A client that set DO also gets the signatures of all that,
+and the proofs of a negative answer.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from resolver.forward.boundary import Boundary
 from resolver.forward.exchange import Question
 from resolver.wire.messages import CLASS_IN, Rcode, Record, Reply, Response
 from zones.names import MAX_NAME, ROOT, Name
@@ -37,7 +40,7 @@ class Useless:
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """Aliases only: the upstream does not follow them, or not to the end."""
+    """Aliases only: the upstream does not follow them, or not to the end, or it is not to be believed about the end."""
 
     reply: Reply
     """The aliases."""
@@ -48,23 +51,25 @@ class Unfinished:
 Outcome = Reply | Unfinished | Useless
 
 
-def scrub(question: Question, response: Response, *, is_protected: bool) -> Outcome:
+def scrub(question: Question, response: Response, boundary: Boundary, *, is_protected: bool) -> Outcome:
     """``response`` as a reply. ``is_protected`` says that nobody could change it in transit."""
     if response.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN):
         return Useless(Rcode(response.rcode).name if response.rcode in set(Rcode) else f"RCODE{response.rcode}")
     rrsets = _group(response.answer)
     if question.qtype == RRType.CNAME and (alias := _alias_at(question.qname, rrsets)):
         rrsets[question.qname, RRType.CNAME, 0] = alias
-    chain = _follow(question, rrsets)
+    chain = _follow(question, rrsets, boundary)
     if chain is None:
         return Useless(f"more than {MAX_CHAIN} CNAME records in a row, or a loop of them")
     end = _target(chain[-1]) if chain else question.qname
-    asked = tuple(rrset for (name, rtype, _), rrset in rrsets.items() if name == end and _is_asked(question, rtype))
+    is_over = bool(chain) and boundary.ends_at(end, question.qname)
+    found = [rrset for (name, rtype, _), rrset in rrsets.items() if name == end and _is_asked(question, rtype)]
+    asked = () if is_over else tuple(rrset for one in found if (rrset := boundary.without_platform(one)))
     authority = _group(response.authority)
     soa = next(
         (rrset for (name, rtype, _), rrset in authority.items() if rtype == RRType.SOA and _holds(name, end)), None
     )
-    if not asked and not chain and (reason := _why_useless(response, has_soa=soa is not None)):
+    if not found and not chain and (reason := _why_useless(response, has_soa=soa is not None)):
         return Useless(reason)
     kept = (*chain, *asked)
     proofs = tuple(_proofs(authority)) if question.dnssec_ok else ()
@@ -75,8 +80,8 @@ def scrub(question: Question, response: Response, *, is_protected: bool) -> Outc
         authentic=response.authentic and is_protected and (question.dnssec_ok or question.authentic),
         checking_disabled=question.unchecked,
     )
-    is_finished = asked or soa or not chain or response.rcode == Rcode.NXDOMAIN
-    return reply if is_finished else Unfinished(reply, end)
+    is_finished = found or soa or not chain or response.rcode == Rcode.NXDOMAIN
+    return reply if is_finished and not is_over else Unfinished(reply, end)
 
 
 def _why_useless(response: Response, *, has_soa: bool) -> str | None:
@@ -97,7 +102,7 @@ def _is_asked(question: Question, rtype: int) -> bool:
     return question.qtype in (rtype, RRType.ANY)
 
 
-def _follow(question: Question, rrsets: dict[RRsetKey, RRset]) -> tuple[RRset, ...] | None:
+def _follow(question: Question, rrsets: dict[RRsetKey, RRset], boundary: Boundary) -> tuple[RRset, ...] | None:
     """The CNAMEs that lead from the name that was asked to the last one; None if there is no last one."""
     chain: list[RRset] = []
     name = question.qname
@@ -108,6 +113,8 @@ def _follow(question: Question, rrsets: dict[RRsetKey, RRset]) -> tuple[RRset, .
             return None
         chain.append(alias)
         name = _target(alias)
+        if boundary.ends_at(name, question.qname):
+            break
     return tuple(chain)
 
 

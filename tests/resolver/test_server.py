@@ -183,7 +183,7 @@ class TestLatency:
     @pytest.mark.parametrize("transport", Transport)
     async def test_of_a_query_that_was_held_and_then_forwarded(self, transport: Transport) -> None:
         async with lying() as upstream:
-            forwarder = Forwarder(Routes.parse((str(upstream),)))
+            forwarder = Forwarder(Routes.parse((str(upstream),)), worlds.PLATFORM)
             async with serving(loaded=False, forwarder=forwarder) as resolver:
                 ask = ask_udp if transport is Transport.UDP else ask_tcp
                 packet = query("small.liar.example.", "A")

@@ -42,7 +42,7 @@ async def unloaded() -> AsyncIterator[Resolver]:
     """A resolver with an upstream, and no environments yet."""
     async with (
         lying() as upstream,
-        serving(loaded=False, forwarder=Forwarder(Routes.parse((str(upstream),)))) as resolver,
+        serving(loaded=False, forwarder=Forwarder(Routes.parse((str(upstream),)), worlds.PLATFORM)) as resolver,
     ):
         yield resolver
 
@@ -128,7 +128,7 @@ class TestWhoIsForwardedFor:
     def outcome(source: bytes, destination: bytes) -> object:
         scopes = ScopeTable(worlds.PLATFORM, worlds.BINDINGS)
         scopes.is_source_away = True
-        responder = Responder(scopes, QueryCounts(), Forwarder(Routes.parse(("192.0.2.53",))))
+        responder = Responder(scopes, QueryCounts(), Forwarder(Routes.parse(("192.0.2.53",)), worlds.PLATFORM))
         return responder.respond(query(OUTSIDE, "A"), scopes.scope_of(source, destination).state, Transport.UDP)
 
     def test_addresses_of_the_platform_and_those_that_are_bound(self) -> None:

@@ -13,6 +13,7 @@ from interlock.parts.resolv_conf import ResolvConf
 from resolver.forward.forwarder import Forwarder
 from resolver.forward.upstream import Routes
 from resolver.wire.messages import ErrorCode
+from tests import worlds
 from tests.resolver.forward.shell import Client, world
 from tests.resolver.forward.test_forwarder import extended
 from tests.resolver.messages import error_text
@@ -84,7 +85,7 @@ def test_nameservers_stay_when_the_file_no_longer_names_any(
 
 async def test_a_client_is_told_why_until_the_file_comes(file: ResolvConf, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resolv_conf, "INTERVAL", 0.01)
-    forwarder = Forwarder(file.read() or Routes(()))
+    forwarder = Forwarder(file.read() or Routes(()), worlds.PLATFORM)
     async with serving(*world(), forwarder=forwarder) as resolver:
         client = Client(resolver, forwarder)
         following = asyncio.create_task(file.follow(forwarder, lambda: None))

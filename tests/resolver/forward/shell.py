@@ -110,6 +110,6 @@ def waited_for_processor() -> float:
 @asynccontextmanager
 async def forwarding(*upstreams: object, zones: list[Zone] | None = None, **options: object) -> AsyncIterator[Client]:
     """A resolver that forwards to ``upstreams``, each as `Routes.parse` takes it. ``options`` are the forwarder's."""
-    forwarder = Forwarder(Routes.parse(tuple(map(str, upstreams))), **options)  # type: ignore[arg-type]
+    forwarder = Forwarder(Routes.parse(tuple(map(str, upstreams))), worlds.PLATFORM, **options)  # type: ignore[arg-type]
     async with serving(*(zones or world()), forwarder=forwarder) as resolver:
         yield Client(resolver, forwarder)

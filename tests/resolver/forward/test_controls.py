@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from resolver.forward import exchange, forwarder, pool
+from resolver.forward.boundary import Boundary
 from resolver.forward.cache import Cache
 from resolver.forward.exchange import Question
 from resolver.wire.messages import Rcode, Reply, Response
@@ -29,7 +30,7 @@ def believes_any_question(patch: pytest.MonkeyPatch) -> None:
 
 
 def passes_on_what_it_hears(patch: pytest.MonkeyPatch) -> None:
-    def scrub(question: Question, response: Response, *, is_protected: bool) -> Reply:
+    def scrub(question: Question, response: Response, _boundary: Boundary, *, is_protected: bool) -> Reply:
         answer = tuple(RRset(r.name, r.rtype, r.ttl, (r.rdata,)) for r in response.answer)
         return Reply(Rcode(response.rcode), answer)
 

@@ -387,7 +387,7 @@ class TestOrderOfUpstreams:
         bindings = {**worlds.BINDINGS, ip_network("127.0.0.1/32"): worlds.PRODUCTION}  # our own queries are heard
         circle = []
         for number, port in enumerate(ports):
-            onwards = Forwarder(Routes.parse((f"127.0.0.1:{ports[number - 1]}",)))
+            onwards = Forwarder(Routes.parse((f"127.0.0.1:{ports[number - 1]}",)), worlds.PLATFORM)
             circle.append(Resolver(worlds.PLATFORM, [("127.0.0.1", port)], bindings, onwards))
         for resolver in circle:
             await resolver.start()

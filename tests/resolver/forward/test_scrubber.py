@@ -9,10 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resolver.forward.boundary import Boundary
 from resolver.forward.exchange import Question
 from resolver.forward.scrubber import LONGEST_NEGATIVE, LONGEST_TTL, MAX_CHAIN, Outcome, Unfinished, Useless, scrub
+from resolver.forward.upstream import Routes
 from resolver.wire.messages import Rcode, Record, Reply, Response
 from resolver.wire.upstream_messages import parse_response
+from tests import worlds
 from tests.resolver.forward import liar
 from zones.names import Name
 from zones.records import Opaque, RRType, type_name
@@ -20,6 +23,7 @@ from zones.records import Opaque, RRType, type_name
 QNAME = "www.liar.example."
 SIGNATURE = "13 3 300 20300101000000 20200101000000 1 liar.example. AAAA"
 SOA = liar.SOA
+BOUNDARY = Boundary(worlds.PLATFORM, Routes.parse(("192.0.2.1", "corp.internal=192.0.2.2")))
 
 
 def scrubbed(
@@ -37,7 +41,7 @@ def scrubbed(
     response = parse_response(liar.wire(said), query.to_wire())
     assert response
     question = Question(Name.parse(QNAME), int(query.question[0].rdtype), dnssec_ok=dnssec_ok)
-    return scrub(question, response, is_protected=protected)
+    return scrub(question, response, BOUNDARY, is_protected=protected)
 
 
 def lines(outcome: Outcome) -> list[str]:
@@ -69,7 +73,7 @@ def test_what_was_not_asked_for_is_left_out() -> None:
     assert lines(scrubbed(*extra, *CHAIN)) == ["www CNAME 1", "a CNAME 1", "b A 1"]
     chaos = Record(Name.parse(QNAME), RRType.A, 3, 300, Opaque(bytes(4)))
     question, response = Question(Name.parse(QNAME), RRType.A), Response(0, (chaos,), recursive=False)
-    assert isinstance(scrub(question, response, is_protected=True), Useless)
+    assert isinstance(scrub(question, response, BOUNDARY, is_protected=True), Useless)
 
 
 def test_of_two_aliases_of_one_name_the_first_holds() -> None:
@@ -278,3 +282,70 @@ def test_whatever_is_said_clients_are_told_a_chain_and_its_end(
             assert isinstance(target, Name)
             name = target
     assert len({(rrset.name, rrset.rtype, rrset.rdatas) for rrset in answer}) == len(answer)
+
+
+INWARD = (
+    "api.railway.internal.",
+    "localhost.",
+    "db.localhost.",
+    "nas.corp.internal.",  # of other upstreams than those that said so
+    "printer.local.",
+    "1.0.0.127.in-addr.arpa.",
+    "1.0.0.0.2.1.d.f.ip6.arpa.",
+)
+
+
+@pytest.mark.parametrize("target", INWARD)
+@pytest.mark.parametrize("rcode", [dns.rcode.NOERROR, dns.rcode.NXDOMAIN], ids=dns.rcode.to_text)
+def test_what_is_said_of_a_name_that_is_answered_elsewhere_is_left_out(target: str, rcode: dns.rcode.Rcode) -> None:
+    for aliases in (
+        (f"@ 300 IN CNAME {target}",),
+        ("@ 300 IN CNAME a.liar.example.", f"a.liar.example. 300 IN CNAME {target}"),
+        (f"liar.example. 300 IN DNAME {target}",),
+    ):
+        is_dname = "DNAME" in aliases[0]
+        end = f"www.{target}" if is_dname else target
+        outcome = scrubbed(*aliases, f"{end} 300 IN AAAA 2001:db8::666", qtype="AAAA", rcode=rcode, authority=(SOA,))
+        assert isinstance(outcome, Unfinished)
+        assert str(outcome.target) == end
+        assert [rrset.rtype for rrset in outcome.reply.answer] == [RRType.CNAME] * len(outcome.reply.answer)
+
+
+def test_the_upstreams_of_a_special_name_are_believed_about_it() -> None:
+    query = dns.message.make_query("www.corp.internal.", "A", use_edns=False)
+    said = liar.reply(
+        query, "@ 300 IN CNAME nas.corp.internal.", "nas.corp.internal. 300 IN A 10.0.0.1", authority=(), recursive=True
+    )
+    response = parse_response(liar.wire(said), query.to_wire())
+    assert response
+    question = Question(Name.parse("www.corp.internal."), RRType.A)
+    assert lines(scrub(question, response, BOUNDARY, is_protected=True)) == ["www CNAME 1", "nas A 1"]
+
+
+HINTED = "@ 300 IN HTTPS 1 . alpn=h2 ipv6hint=fd12:5b1e:90c4:1::1"
+UNHINTED = "@ 300 IN HTTPS 1 . alpn=h2 ipv6hint=2001:db8::1"
+
+
+@pytest.mark.parametrize(
+    ("qtype", "records", "left"),
+    [
+        ("AAAA", ("@ 300 IN AAAA fd12:5b1e:90c4:1::1", "@ 300 IN AAAA 2001:db8::1"), ["www AAAA 1"]),
+        ("AAAA", ("@ 300 IN AAAA fd12:5b1e:90c4:1::1",), []),
+        ("AAAA", ("@ 300 IN AAAA fd12::10",), []),
+        ("AAAA", ("@ 300 IN AAAA fd11:ffff::1", "@ 300 IN AAAA fd13::1"), ["www AAAA 2"]),
+        ("ANY", ("@ 300 IN AAAA fd12:5b1e:90c4:1::1", "@ 300 IN A 192.0.2.1"), ["www A 1"]),
+        ("HTTPS", (HINTED,), []),
+        ("HTTPS", (HINTED, UNHINTED), ["www HTTPS 1"]),
+    ],
+)
+def test_addresses_of_the_platform_are_left_out(qtype: str, records: tuple[str, ...], left: list[str]) -> None:
+    outcome = scrubbed(*records, qtype=qtype)
+    assert isinstance(outcome, Reply)
+    assert [line.replace("TYPE65", "HTTPS") for line in lines(outcome)] == left
+
+
+@given(st.binary(max_size=60))
+def test_any_octets_of_an_svcb_record_are_passed_on_or_left_out(octets: bytes) -> None:
+    record = Record(Name.parse(QNAME), 65, 1, 300, Opaque(octets))
+    outcome = scrub(Question(Name.parse(QNAME), 65), Response(0, (record,)), BOUNDARY, is_protected=True)
+    assert isinstance(outcome, Reply)
