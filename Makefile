@@ -6,7 +6,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
-LEFT_OUT := system clients mesh faults vm
+LEFT_OUT := system clients mesh faults security vm
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -20,7 +20,7 @@ test: $(VENV)/.dev ## install the programs that the tests need, then run all tes
 	@tests/vm/build --if-cached >/dev/null || echo "The tests that need it are skipped." >&2
 	$(BIN)/python -m pytest $(ARGS)
 
-check: $(VENV)/.dev ## format, lint, types, import rules, and the tests except tests/system, clients, mesh, faults and vm
+check: $(VENV)/.dev ## format, lint, types, import rules, and the tests except tests/system, clients, mesh, faults, security and vm
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
