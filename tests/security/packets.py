@@ -100,6 +100,10 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
+# A host that gets the first part of a datagram writes to its sender after a minute that it has waited long enough.
+WHOLE_KINDS = {name: kind for name, kind in KINDS.items() if "fragment" not in name}
+
+
 def ipv4(source: str, destination: str) -> bytes:
     """An IPv4 packet with UDP in it."""
     segment = struct.pack("!HHHH", 4000, 7000, 8 + len(MARK), 0) + MARK
@@ -110,12 +114,12 @@ def ipv4(source: str, destination: str) -> bytes:
     return header[:10] + struct.pack("!H", ~(value + (value >> 16)) & 0xFFFF) + header[12:] + segment
 
 
-def matrix(sources: Iterable[str], destinations: Iterable[str]) -> Iterator[bytes]:
-    """All `KINDS` from all ``sources`` to all ``destinations``."""
+def matrix(sources: Iterable[str], destinations: Iterable[str], kinds: Mapping[str, Kind] = KINDS) -> Iterator[bytes]:
+    """All ``kinds`` from all ``sources`` to all ``destinations``."""
     for source in sources:
         for destination in destinations:
             ends = IPv6Address(source).packed, IPv6Address(destination).packed
-            for kind in KINDS.values():
+            for kind in kinds.values():
                 yield kind(*ends)
 
 
