@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -69,14 +69,15 @@ class PlatformState:
     """All hosts."""
     is_loaded: bool = False
     """Whether all that exists is known, be it from a snapshot."""
-    epoch: str | None = None
-    """The data set that all of it is of."""
+    epoch_now: Callable[[], str | None] = lambda: None
+    """Gives the epoch of the data set that all of it is of."""
     held: tuple[str, ...] = ()
     """What is held on to though it has vanished from the store, for people."""
     stale_since: float | None = None
     """Since when the store has not answered, in Unix seconds; None while it answers."""
     quarantined: Mapping[EnvironmentId, str] = field(default_factory=dict)
     """What is wrong with the newest document, of each environment whose newest document is bad."""
+    _noted_epoch: str | None = None
     _restored: float | None = None  # the Unix time of the snapshot, while all that is known is from one
     _by_host: defaultdict[str, set[EnvironmentId]] = field(default_factory=lambda: defaultdict(set))
     _host_messages: dict[str, tuple[Host, bytes]] = field(default_factory=dict)
@@ -143,7 +144,7 @@ class PlatformState:
         """The store does not answer. All that a snapshot holds, if there is one, is known."""
         if self._restored is not None:
             self.is_loaded = True
-            self.note_store(is_answering=False)
+            self.note_store(is_answering=False, held=self.held)
             self._wake_all()
 
     def loaded(self) -> None:
@@ -167,16 +168,16 @@ class PlatformState:
 
     # What the process looks at from time to time
 
-    def note_store(self, *, is_answering: bool, epoch: str | None = None, held: tuple[str, ...] = ()) -> None:
-        """Takes in whether the store answers, which data set is served, and what is held."""
+    def note_store(self, *, is_answering: bool, held: tuple[str, ...] = ()) -> None:
+        """Takes in whether the store answers, and what is held; and looks at the epoch."""
         stale_since = self.stale_since
         if is_answering:
             stale_since = None
         elif stale_since is None:
             stale_since = time.time() if self._restored is None else self._restored
-        noted = (stale_since, epoch or self.epoch, held)
-        if noted != (self.stale_since, self.epoch, self.held):
-            self.stale_since, self.epoch, self.held = noted
+        noted = (stale_since, held, self.epoch_now())
+        if noted != (self.stale_since, self.held, self._noted_epoch):
+            self.stale_since, self.held, self._noted_epoch = noted
             self._wake_all()
 
     def note_quarantined(self, reasons: Mapping[EnvironmentId, str]) -> None:

@@ -157,9 +157,10 @@ class HostUpdates:
 
     def _take_rest(self) -> list[bytes]:
         state, messages = self.state, list[bytes]()
-        if state.is_loaded and self._sent_epoch != (state.epoch,):
-            self._sent_epoch = (state.epoch,)
-            messages.append(encode(Loaded(state.epoch)))
+        epoch = state.epoch_now()
+        if state.is_loaded and self._sent_epoch != (epoch,):
+            self._sent_epoch = (epoch,)
+            messages.append(encode(Loaded(epoch)))
         if self._has_confirmed:
             self._has_confirmed = False
             messages.append(encode(Confirmed()))

@@ -40,6 +40,7 @@ class HostsParts:
     def watch(self, platform: Platform, guard: Guard, publisher: Publisher | None = None) -> Watcher:
         """A watcher that tells the service all that it learns, and before that ``publisher``, if one is given."""
         service = self.service
+        service.state.epoch_now = lambda: guard.epoch
         return Watcher(
             service.store,
             platform,
@@ -62,10 +63,10 @@ class HostsParts:
         return Part("hosts", self._serve), Part("hosts_state", note)
 
     def _note(self, watcher: Watcher) -> None:
-        state, guard = self.service.state, watcher.guard
+        state = self.service.state
         # Without the time for which it is held, which is another one at every look.
-        held = tuple(f"{one.reason}: {', '.join(one.names[:SHOWN])}" for one in guard.held)
-        state.note_store(is_answering=watcher.connected, epoch=guard.epoch, held=held)
+        held = tuple(f"{one.reason}: {', '.join(one.names[:SHOWN])}" for one in watcher.guard.held)
+        state.note_store(is_answering=watcher.connected, held=held)
         state.note_quarantined(watcher.quarantined)
 
     async def _serve(self, ready: Callable[[], None]) -> None:

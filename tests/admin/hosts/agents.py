@@ -235,8 +235,7 @@ class LightAgent:
 
     async def __aexit__(self, *_: object) -> None:
         self._reading.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._reading
+        await asyncio.wait({self._reading})
         await self.socket.close()
         await self._http.close()
 
