@@ -28,8 +28,8 @@ from zones.hosts import hosts_of
 from zones.names import EnvironmentId
 from zones.zone import Zone
 
-READ_FIRST, READ_MOST = 20, 500  # documents in the first round trip, and at most in a later one, if not too large
-READ_OCTETS = 1 << 20  # of documents in a round trip; while the client library decodes them, no query is answered
+READ_FIRST, READ_MOST = 20, 100  # documents in the first round trip, and at most in a later one, if not too large
+READ_OCTETS = 1 << 18  # of documents in a round trip; while the client library decodes them, no query is answered
 STALE_ATTEMPTS = 5  # reads of a document that is older than its change says, before another server is looked for
 STALE_PAUSE = 0.02  # seconds, times the number of the attempt: replicas are milliseconds behind, if they are healthy
 NOTHING_ANNOUNCED: Mapping[EnvironmentId, Change] = {}

@@ -25,7 +25,7 @@ from zones.names import EnvironmentId
 from zones.zone import Zone, compile_zone
 
 LARGE_DOCUMENT = 65_536  # octets; a larger one is compiled in a thread, so that queries need not wait for it
-SLICE = 0.002  # seconds of work without a break; then queries that have arrived meanwhile are answered
+SLICE = 0.0005  # seconds of work without a break; then queries that have arrived meanwhile are answered
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 
-from store.changes import Change, Position
+from store.changes import ChangeBatch, Position
 from store.errors import Unavailable
 from store.index import DELETED
 from store.store import Store
@@ -47,7 +47,8 @@ COMPARE_HELD_EVERY = 5.0  # seconds, while a withdrawal is held: data that was l
 RETRY_FIRST = 0.05  # seconds until the second attempt to connect; a restarted store is back in a moment
 RETRY_LAST = 2.0  # seconds between attempts later on; a store that is away for long is not asked more often
 BUSY = 20  # changes at once from which they come faster than they can be followed one by one
-PUBLISH_EVERY = 0.02  # seconds between two publications of an environment, then: fifty a second
+PUBLISH_EVERY = 0.02  # seconds between two publications of an environment, then: fifty a second at most
+FOLLOWING_SHARE = 0.2  # of the time that is for following the changes, then; the rest is for queries
 
 log = logging.getLogger(__name__)
 
@@ -244,22 +245,20 @@ class Watcher:
     async def _tail(self) -> None:
         due = time.monotonic() + COMPARE_EVERY
         while True:
-            changes = await self.store.changes.read_after(self._position.change)
-            changes = await self.store.changes.read_more(changes)
+            batch = await self.store.changes.read_batch(self._position.change)
             began = time.monotonic()
             self._note_contact()
-            chain = [self._position.change, *(change.position for change in changes)]
-            if any(change.previous != before for change, before in zip(changes, chain, strict=False)):
+            if not batch.is_gapless:
                 self.counts.gaps += 1
-                log.warning("gap", extra={"after": self._position.change, "next": changes[0].position})
+                log.warning("gap", extra={"after": self._position.change, "next": batch.newest[0].position})
                 await self._synchronize()
-            elif changes:
-                self.counts.changes += len(changes)
-                await self._take(changes)
+            elif batch.count:
+                self.counts.changes += batch.count
+                await self._take(batch)
             self._served.end_former_names()
-            if len(changes) >= BUSY:
-                # Whatever changes meanwhile is read and published once, and at least half of the time is for queries.
-                await asyncio.sleep(max(PUBLISH_EVERY, time.monotonic() - began))
+            if batch.count >= BUSY:
+                # Whatever changes meanwhile is read and published once, and most of the time is for queries.
+                await asyncio.sleep(max(PUBLISH_EVERY, (time.monotonic() - began) * (1 / FOLLOWING_SHARE - 1)))
             if self.guard.held:
                 due = min(due, time.monotonic() + COMPARE_HELD_EVERY)
             if time.monotonic() >= due or self._environments.must_compare:
@@ -268,9 +267,9 @@ class Watcher:
                 self.counts.repaired += await self._synchronize()
                 due = time.monotonic() + COMPARE_EVERY
 
-    async def _take(self, changes: list[Change]) -> None:
-        """Does what ``changes`` say, which follow the position without a gap."""
-        position = Position(self._position.epoch, changes[-1].position)
+    async def _take(self, batch: ChangeBatch) -> None:
+        """Does what ``batch`` says, which follows the position without a gap."""
+        changes, position = batch.newest, Position(self._position.epoch, batch.position)
         named = {change.host for change in changes if change.host is not None}
         if named and self.on_named:
             self.on_named(named)

@@ -1,4 +1,4 @@
--- Shared by commit_environment.lua and acknowledge_revisions.lua.
+-- Shared by commit_environment.lua, acknowledge_revisions.lua and read_newest_changes.lua.
 
 -- Splits a list of hosts as an index entry holds it ('h1,h2', or '-' for none). Returns the hosts as a set and as a list.
 local function split_hosts(text)

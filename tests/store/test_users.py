@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from admin.hosts.authority import load_authority
+from store.changes import CHANGES_READ
 from store.check import check
 from store.credentials import Enrolment
 from store.durability import read_risks
@@ -94,6 +95,10 @@ async def test_a_resolver_can_do_its_work_and_write_nothing(users: Users) -> Non
             await until(lambda: "late" in recorder.zones[PRODUCTION].environment.services)
             await Writer(admin).delete(STAGING, lambda _: None)
             await until(lambda: STAGING not in recorder.zones)
+            for number in range(2 * CHANGES_READ):
+                await Writer(admin).edit(PRODUCTION, [PutService(f"s{number}")], NOW)
+            await until(lambda: f"s{number}" in recorder.zones[PRODUCTION].environment.services)
+            assert (await store.changes.read_batch("0-0")).count > 2 * CHANGES_READ
             assert watcher.counts.lost_connections == 0
         assert await users.refused() == []
         with pytest.raises(Refused, match=DENIED):
