@@ -268,7 +268,7 @@ def reply_without_recursion(forward: Forward) -> Reply:
 def mark_stale(reply: Reply, age: float) -> Reply:
     """``reply``, which is right as of ``age`` seconds ago, with an extended error that says so."""
     code = ErrorCode.STALE_NXDOMAIN_ANSWER if reply.rcode is Rcode.NXDOMAIN else ErrorCode.STALE_ANSWER
-    text = f"from a snapshot that is {in_words(age)} old: the store, or this host's agent, has not answered since"
+    text = f"from a snapshot that is {in_words(age)} old, and not confirmed since by the store or this host's agent"
     return replace(reply, error=ExtendedError(code, text))
 
 

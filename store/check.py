@@ -25,6 +25,7 @@ from store.networks import WrongOwner, find_wrong_owners
 from store.store import Store
 from store.stored import find_damage
 from support.clock import unix_milliseconds
+from support.text import shorten
 from zones.errors import Invalid
 from zones.model import Environment
 from zones.names import EnvironmentId, check_environment_id
@@ -33,7 +34,6 @@ AT_ONCE = 100  # environments read in one round trip
 LAST_POSITION = b"18446744073709551615-18446744073709551615"  # after it a stream takes nothing
 SCAN = 1_000  # keys looked at in one step of a scan, which holds up the server's other clients for that long
 ENVIRONMENT = "environment "  # before the id of an environment, in what a finding is about
-LONGEST_SHOWN = 80  # characters of a key that is shown; one of ours is shorter
 ELSEWHERE = "somebody else has mended it"
 REPLACE_OR_DELETE = "replace it with PUT …?replace=damaged, or delete it"
 
@@ -190,8 +190,7 @@ def _said(id_: EnvironmentId) -> str:
 
 
 def _shown(name: bytes) -> str:
-    text = name.decode(errors="backslashreplace")
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}… ({len(name)} octets)"
+    return shorten(name.decode(errors="backslashreplace"))
 
 
 def _escaped(text: str) -> str:

@@ -179,6 +179,8 @@ class Guard:
     """The digests of the documents that are held back because they lack many names, by environment."""
     holds: Counter[Kind] = field(default_factory=Counter)
     """How often something was held back since the start, by its kind."""
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """What the store holds beside environments and cannot be read, and why; what was known of it last counts on."""
     _held: dict[Kind, Held] = field(default_factory=dict)
 
     @property
@@ -188,9 +190,10 @@ class Guard:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """What is held back now, for people."""
+        """What is held back now, and what cannot be read, for people."""
         now = self.clock()
-        return tuple(one.text(now) for one in self.held)
+        unreadable = (f"{what} cannot be read: {reason}" for what, reason in self.unreadable.items())
+        return (*(one.text(now) for one in self.held), *unreadable)
 
     def holds_back(self, kind: Kind, name: str | None = None) -> bool:
         """Whether something of ``kind`` is held back, or ``name`` is among it."""
@@ -234,6 +237,14 @@ class Guard:
             self.found = None
         if kind is Kind.NAMES:
             self.names.clear()
+
+    def note_unreadable(self, what: str, reason: str = "") -> None:
+        """``what`` cannot be read for ``reason``; none: it can be read."""
+        if reason != self.unreadable.get(what, ""):
+            self.unreadable.pop(what, None)
+            if reason:
+                self.unreadable[what] = reason
+                log.error("store_unreadable", extra={"what": what, "reason": reason})
 
     def is_confirmed(self, confirmation: Confirmation | None) -> bool:
         """Whether ``confirmation`` is about what is held back, or about what the reader is about to find."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
+from store.errors import WrongKey
 from store.store import Store
 from watcher.guard import Guard, Kind, hosts_to_hold
 from zones.hosts import Hosts
+
+HOSTS = "the list of hosts"
 
 
 @dataclass(slots=True)
@@ -40,7 +43,12 @@ class HostReader:
         if self.on_hosts is None:
             return False
         before = self.hosts
-        hosts = with_last_good(await self.store.hosts.read(), before or self.last_good)
+        try:
+            hosts = with_last_good(await self.store.hosts.read(), before or self.last_good)
+        except WrongKey as error:
+            hosts = self._known(error)
+        else:
+            self.guard.note_unreadable(HOSTS)
         if before and Kind.HOSTS not in opened:
             held = hosts_to_hold(self.guard.policy, before, hosts, forgotten)
             self.guard.hold(Kind.HOSTS, held, "hosts have vanished from the store, and stay in the mesh")
@@ -51,6 +59,14 @@ class HostReader:
         self.hosts = hosts
         self.on_hosts(hosts)
         return before is not None
+
+    def _known(self, error: WrongKey) -> Hosts:
+        """The hosts that were known last, for those in the store cannot be read. Raises ``error`` if none are."""
+        known = self.hosts or self.last_good
+        if known is None:
+            raise error
+        self.guard.note_unreadable(HOSTS, str(error))
+        return known
 
 
 def with_last_good(hosts: Hosts, before: Hosts | None) -> Hosts:

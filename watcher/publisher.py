@@ -17,6 +17,7 @@ from ipaddress import IPv6Network
 from typing import Protocol
 
 from support.clock import unix_milliseconds
+from support.text import shorten
 from zones import document
 from zones.addresses import Platform
 from zones.errors import ZonesError
@@ -177,7 +178,7 @@ class ServedZones:
     def quarantine(self, id_: EnvironmentId, reason: str) -> None:
         """Notes that the newest document of ``id_`` is bad; the zone that is served for it stays."""
         if self.quarantined.get(id_) != reason:
-            log.error("document_quarantined", extra={"environment": id_, "reason": reason})
+            log.error("document_quarantined", extra={"environment": shorten(id_), "reason": reason})
         self.quarantined[id_] = reason
 
     def withdraw(self, id_: EnvironmentId) -> bool:

@@ -27,7 +27,7 @@ def has_lost(policy: GuardPolicy, snapshot: Snapshot, position: Position, index:
     """
     known = snapshot.revisions
     missing = {id_ for id_ in known if id_ not in index}
-    older = sum((entry := index.get(id_)) is not None and entry.revision < known[id_] for id_ in known)
+    older = sum((entry := index.get(id_)) is not None and 0 < entry.revision < known[id_] for id_ in known)
     deleted = {id_ for id_ in known if (entry := index.get(id_)) is not None and entry.digest is None}
     is_other = position.epoch != snapshot.position.epoch
     held = environments_to_hold(policy, len(known), deleted, missing)
@@ -52,7 +52,9 @@ def describe_rollback(
     if before.epoch is None:
         return ""
     if after.epoch != before.epoch:
-        return "it is empty" if after.epoch is None else "it holds another data set"
+        if after.epoch is None:
+            return "its epoch is gone" if index else "it is empty"
+        return "it holds another data set"
     # A stream that was trimmed so far lacks the changes before it as well, and proves nothing.
     is_cut = common not in (before.change, BEGINNING)
     older = sorted(id_ for id_, one in served.items() if _is_gone(index.get(id_), *one, is_cut=is_cut))
@@ -65,5 +67,7 @@ def describe_rollback(
 def _is_gone(entry: IndexEntry | None, revision: int, digest: str, *, is_cut: bool) -> bool:
     if entry is None or entry.digest is None:
         return False  # the environment is gone altogether, which the guard weighs
+    if not entry.revision:
+        return False  # its line is spoilt, and says nothing of the document
     # Another document at the same revision may be the work of somebody who has changed the index by hand.
     return entry.revision < revision or (is_cut and entry.revision == revision and entry.digest != digest)

@@ -27,7 +27,8 @@ from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 
 from store.changes import ChangeBatch, Position
-from store.errors import Unavailable
+from store.errors import Unavailable, WrongKey
+from store.guard import Confirmation
 from store.index import DELETED
 from store.store import Store
 from watcher.comparison import Comparison
@@ -49,6 +50,8 @@ RETRY_LAST = 2.0  # seconds between attempts later on; a store that is away for 
 BUSY = 20  # changes at once from which they come faster than they can be followed one by one
 PUBLISH_EVERY = 0.02  # seconds between two publications of an environment, then: fifty a second at most
 FOLLOWING_SHARE = 0.2  # of the time that is for following the changes, then; the rest is for queries
+
+CONFIRMATIONS = "the list of confirmations"
 
 log = logging.getLogger(__name__)
 
@@ -196,7 +199,7 @@ class Watcher:
         await self.store.clock.read()
         # The position is read first: a commit that is made while we read comes again, as a change after it.
         position = await self.store.changes.position()
-        is_confirmed |= self.guard.is_confirmed(await self.store.guard.read())
+        is_confirmed |= self.guard.is_confirmed(await self._confirmation())
         index = await self.store.environments.index()
         opened = self._opened(is_confirmed)
         self.counts.compared += 1
@@ -205,6 +208,8 @@ class Watcher:
         different = comparison.different(index)
         if Kind.DATA_SET not in opened and (why := await comparison.other_data_set(position, index, different)):
             self.guard.hold(Kind.DATA_SET, self._served.environments, why)
+            for kind in ALL_KINDS - {Kind.DATA_SET}:  # as of a comparison that the loss has overtaken
+                self.guard.release(kind, "the whole data set is held back now")
             self.guard.found = self._position = position
             self._note_contact()
             return 0
@@ -222,6 +227,16 @@ class Watcher:
         if not self._is_loaded:
             self._note_loaded()
         return repaired
+
+    async def _confirmation(self) -> Confirmation | None:
+        """The newest one. Its key is nothing that a commit needs, so one of a wrong type stops nothing but itself."""
+        try:
+            confirmation = await self.store.guard.read()
+        except WrongKey as error:
+            self.guard.note_unreadable(CONFIRMATIONS, str(error))
+            return None
+        self.guard.note_unreadable(CONFIRMATIONS)
+        return confirmation
 
     def _opened(self, is_confirmed: bool) -> frozenset[Kind]:
         """The kinds of which nothing is held back in this comparison."""

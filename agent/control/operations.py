@@ -130,7 +130,7 @@ class Operations:
         """What is wrong though workloads can be attached; empty if nothing is."""
         since = self.mesh.published.stale_since
         age = "" if since is None else in_words(time.time() - since)
-        stale = f"the environments are those of a snapshot that is {age} old: the store has not answered since"
+        stale = f"the environments are those of a snapshot that is {age} old: the store has confirmed none of it since"
         return "; ".join([*self.registrar.problems, *([stale] if age else [])])
 
     def _status(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from interlock.client import Client
 from interlock.commands.options import API, takes
 from interlock.commands.output import json_option, show, table
 from interlock.settings.table import Settings
+from support.text import shorten
 
 COLUMNS = ("id", "network", "enabled", "isolated", "revision")
 NOT_ISOLATED = {"isolated": False}  # the API leaves this field out where it is false
@@ -103,6 +104,4 @@ def _print(environment: Any) -> None:
 def _print_all(found: Any) -> None:
     table([NOT_ISOLATED | environment for environment in found["environments"]], COLUMNS)
     for environment in found["unreadable"]:
-        click.echo(
-            f"{environment}: its document in the store cannot be read; the log of the admin API says why", err=True
-        )
+        click.echo(f"{shorten(environment)} is damaged in the store: 'interlock store check' says how", err=True)

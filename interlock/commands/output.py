@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from support.text import printable
+
 Row = Mapping[str, Any]
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -45,5 +47,4 @@ def cell(value: Any) -> str:
         case {"name": name, "number": number, "protocol": protocol}:
             return f"{name}:{number}/{protocol}"
         case _:
-            # One row is one line: control characters, such as a tab or an escape sequence, are written out.
-            return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in str(value))
+            return printable(str(value))  # one row is one line

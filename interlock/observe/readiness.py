@@ -9,8 +9,11 @@ from typing import Protocol
 from admin.resources.operations import Probe
 from interlock.process.supervise import Supervisor
 from support.clock import SharedClock, in_words
+from support.text import shorten
 from watcher.feed.follower import Follower
 from watcher.watcher import Watcher
+
+SHOWN = 3  # environments that a note names, each with its reason
 
 Check = Callable[[], tuple[str, Probe]]
 """Gives the name under which /readyz lists it, and its outcome."""
@@ -55,7 +58,7 @@ def zones_loaded(resolver: LoadsZones) -> Check:
     def check() -> tuple[str, Probe]:
         since = resolver.stale_since
         age = "" if since is None else in_words(time.time() - since)
-        note = f"from a snapshot that is {age} old: {source} has not answered since the start" if age else ""
+        note = f"from a snapshot that is {age} old: {source} has confirmed none of it since the start" if age else ""
         return "names", Probe(resolver.is_loaded, reason, note)
 
     return check
@@ -78,6 +81,30 @@ def store_connected(watcher: Watcher | Follower) -> Check:
     def check() -> tuple[str, Probe]:
         reason = watcher.reason if isinstance(watcher, Watcher) else ""
         return "store_connection", Probe(watcher.connected, reason or "the store does not answer")
+
+    return check
+
+
+def source_answers(watcher: Watcher | Follower) -> Check:
+    """A process that only answers stays ready when its store, or the agent of its host, is away, and notes it."""
+    name, source = ("agent", "the agent of this host") if isinstance(watcher, Follower) else ("store", "the store")
+
+    def check() -> tuple[str, Probe]:
+        away = f"{source} does not answer, and what was known last is served: {watcher.reason or 'not asked yet'}"
+        return f"{name}_connection", Probe(True, note="" if watcher.connected else away)
+
+    return check
+
+
+def documents_used(watcher: Watcher | Follower) -> Check:
+    """A process stays ready when the newest document of an environment cannot be used, and notes which, and why."""
+
+    def check() -> tuple[str, Probe]:
+        quarantined = watcher.quarantined
+        shown = "; ".join(f"{shorten(id_)}: {quarantined[id_]}" for id_ in sorted(quarantined)[:SHOWN])
+        more = f"; and {len(quarantined) - SHOWN} more" if len(quarantined) > SHOWN else ""
+        last = "environments whose newest document is not used, so that the last good one stays: "
+        return "documents", Probe(True, note=f"{last}{shown}{more}" if quarantined else "")
 
     return check
 

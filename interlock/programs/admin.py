@@ -18,6 +18,7 @@ from interlock.observe.metrics import (
 from interlock.observe.readiness import (
     Readiness,
     clock_agrees,
+    documents_used,
     snapshot_kept,
     store_answers,
     store_history,
@@ -60,7 +61,8 @@ async def _serve(settings: Settings, url: str) -> None:
         watcher = hosts.watch(settings.platform, Guard(settings.guard))
         watcher.snapshots = snapshot_keeper(ADMIN, settings)
         supervisor.parts += [watcher_part(watcher), *snapshot_parts(watcher), *hosts.parts(watcher)]
-        checks += [*store_history(watcher), withdrawals_passed(watcher), *snapshot_kept(watcher)]
+        checks += [*store_history(watcher), withdrawals_passed(watcher), documents_used(watcher)]
+        checks += snapshot_kept(watcher)
         state = hosts.service.state
         sources += [
             watcher_metrics(watcher),

@@ -8,6 +8,7 @@ from interlock.observe.metrics import Metrics, clock_metrics, snapshot_metrics, 
 from interlock.observe.readiness import (
     Readiness,
     clock_agrees,
+    documents_used,
     host_ready,
     snapshot_kept,
     store_history,
@@ -44,7 +45,12 @@ async def _serve(settings: Settings, host: HostSettings, url: str) -> None:
     durability = DurabilityCheck(store)
     supervisor = Supervisor([*agent.parts, durability.part])
     if settings.ops_listen:
-        notes = (clock_agrees(store.clock), withdrawals_passed(agent.watcher), store_is_durable(durability))
+        notes = (
+            clock_agrees(store.clock),
+            withdrawals_passed(agent.watcher),
+            documents_used(agent.watcher),
+            store_is_durable(durability),
+        )
         kept = snapshot_kept(agent.watcher)
         readiness = Readiness(supervisor, host_ready(agent.operations), *store_history(agent.watcher), *notes, *kept)
         metrics = Metrics(

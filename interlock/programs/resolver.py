@@ -15,7 +15,9 @@ from interlock.observe.metrics import (
 from interlock.observe.readiness import (
     Readiness,
     clock_agrees,
+    documents_used,
     snapshot_kept,
+    source_answers,
     store_history,
     store_is_durable,
     withdrawals_passed,
@@ -51,7 +53,7 @@ async def _serve(settings: Settings, url: str | None) -> None:
     supervisor = Supervisor([*dns.parts, *([durability.part] if durability else [])])
     if settings.ops_listen:
         checks = [zones_loaded(dns), *store_history(dns.watcher), withdrawals_passed(dns.watcher)]
-        checks += snapshot_kept(dns.watcher)
+        checks += [*snapshot_kept(dns.watcher), source_answers(dns.watcher), documents_used(dns.watcher)]
         if store and durability:
             # A resolver without a store follows the agent of its host, which names a wrong clock.
             checks += [clock_agrees(store.clock), store_is_durable(durability)]

@@ -27,6 +27,7 @@ from interlock.observe.readiness import (
     Readiness,
     clock_agrees,
     demo_loaded,
+    documents_used,
     snapshot_kept,
     store_connected,
     store_history,
@@ -77,7 +78,12 @@ async def _serve(settings: Settings, url: str, first: Sequence[Part]) -> None:
     dns, demo = ResolverParts.of(UP, settings, store, bindings, awaited=awaited, watch=watch), DemoLoading()
     supervisor = Supervisor([*first, *dns.parts, durability.part])
     checks = (zones_loaded(dns), store_connected(dns.watcher), *((demo_loaded(demo),) if settings.demo else ()))
-    notes = (clock_agrees(store.clock), withdrawals_passed(dns.watcher), store_is_durable(durability))
+    notes = (
+        clock_agrees(store.clock),
+        withdrawals_passed(dns.watcher),
+        documents_used(dns.watcher),
+        store_is_durable(durability),
+    )
     readiness = Readiness(supervisor, *checks, *store_history(dns.watcher), *notes, *snapshot_kept(dns.watcher))
     sources = [
         supervisor_metrics(supervisor),

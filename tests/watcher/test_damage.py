@@ -12,7 +12,7 @@ from store.store import Store
 from tests.store.servers import inside, redis_of
 from tests.waiting import until
 from tests.watcher.harness import commit_raw, following
-from tests.worlds import NOW, PRODUCTION, STAGING, build, build_on, toggled
+from tests.worlds import NOW, PRODUCTION, STAGING, build, build_on, make_host, toggled
 from watcher import damage
 from watcher.damage import SAMPLE_STEP, Sample
 from watcher.watcher import Watcher
@@ -81,7 +81,7 @@ async def test_an_index_that_disagrees_is_named_and_counts_as_no_repair(
         await until(lambda: STAGING in watcher.quarantined)
         await compared_again(watcher)
         assert recorder.holds(production, staging)
-        assert watcher.counts.repaired == 0
+        assert (watcher.counts.repaired, watcher.counts.rollbacks) == (0, 0)
         adopted = await mending.adopt(store, STAGING)
         assert adopted
         await until(lambda: recorder.holds(production, adopted))
@@ -220,3 +220,33 @@ def test_a_round_names_each_environment_once_and_goes_on_where_it_stopped() -> N
     del ids[EnvironmentId("e0")]
     assert [id_ for step in sample.steps(ids) for id_ in step] == list(ids)  # the next round
     assert list(sample.steps({})) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "what"),
+    [("guard", "the list of confirmations"), ("hosts", "the list of hosts"), ("hosts:revision", "hosts")],
+)
+async def test_what_no_commit_needs_stops_no_commit_from_being_followed(
+    store: Store, store_url: str, quick: None, key: str, what: str
+) -> None:
+    """A commit is acknowledged though such a key has a wrong type: so it is served, and the key is named."""
+    production, staging = await fill(store)
+    await store.hosts.register(make_host(1))
+    wrong = store.connection.keys.prefix + key
+    async with following(store, with_hosts=True) as (watcher, recorder), redis_of(store_url) as redis:
+        await redis.rename(wrong, f"{wrong}:aside") if key != "guard" else None
+        await redis.rpush(wrong, "something else")
+        await until(lambda: watcher.guard.texts)
+        [text] = watcher.guard.texts
+        assert text.startswith(what if key != "hosts:revision" else "the list of hosts")
+        assert f"{wrong} is of the type list" in text
+        assert "interlock store check" in text
+        changed = toggled(staging)
+        await store.environments.commit(changed, staging.revision)
+        await until(lambda: recorder.holds(production, changed))
+        await compared_again(watcher)
+        assert watcher.connected
+        assert len(recorder.hosts) == 1
+        await redis.delete(wrong)
+        await redis.rename(f"{wrong}:aside", wrong) if key != "guard" else None
+        await until(lambda: not watcher.guard.texts)

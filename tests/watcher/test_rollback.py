@@ -36,6 +36,8 @@ CASES = {
     "our revision, made anew": (Position("e", "9-0"), "4-0", {PRODUCTION: IndexEntry(3, "other")}, "of production"),
     "a document that was altered by hand": (APPLIED, "5-0", {PRODUCTION: IndexEntry(3, "other")}, ""),
     "a change of something else": (Position("e", "9-0"), "4-0", SAME, "those after 4-0"),
+    "a line that cannot be read": (APPLIED, "5-0", {PRODUCTION: IndexEntry(0, "garbage", None)}, ""),
+    "no epoch": (Position(None, "5-0"), "5-0", SAME, "its epoch is gone"),
     "a deletion": (Position("e", "6-0"), "5-0", {PRODUCTION: IndexEntry(4, None)}, ""),
 }
 

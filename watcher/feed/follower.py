@@ -121,6 +121,11 @@ class Follower:
         return self._served.quarantined
 
     @property
+    def reason(self) -> str:
+        """Why the agent does not answer; empty while it does."""
+        return self._reason
+
+    @property
     def last_contact(self) -> float | None:
         """When the agent was last connected, in seconds of ``time.monotonic``; None if it never was."""
         return time.monotonic() if self.connected else self._lost_at

@@ -12,8 +12,10 @@ from admin.resources.operations import Probe
 from interlock.observe.readiness import (
     Readiness,
     demo_loaded,
+    documents_used,
     host_ready,
     snapshot_kept,
+    source_answers,
     store_answers,
     store_connected,
     zones_loaded,
@@ -28,6 +30,7 @@ from store.store import Store
 from tests.waiting import cancel, until
 from watcher import keeper as keeping
 from watcher.watcher import Watcher
+from zones.names import EnvironmentId
 
 STORE = "unix:///nowhere"
 
@@ -123,3 +126,36 @@ def test_an_agent_is_ready_while_workloads_can_be_attached() -> None:
     assert readiness() == {"host": Probe(False, "no resolver is connected")}
     operations.obstacles = ""
     assert readiness()["host"].ok
+
+
+def test_a_resolver_whose_store_is_away_is_ready_and_says_so() -> None:
+    watcher = ResolverParts.of(RESOLVER, read_settings({"upstream": ["none"]}, {}), Store(STORE), []).watcher
+    assert isinstance(watcher, Watcher)
+    readiness = Readiness(Supervisor([]), source_answers(watcher))
+    watcher._note_lost("connection refused")
+    note = "the store does not answer, and what was known last is served: connection refused"
+    assert readiness() == {"store_connection": Probe(True, note=note)}
+    watcher._note_contact()
+    assert readiness() == {"store_connection": Probe(True)}
+
+
+def test_a_resolver_whose_agent_is_away_says_so(tmp_path: Path) -> None:
+    settings = read_settings({"upstream": ["none"], "agent_dir": str(tmp_path)}, {})
+    follower = ResolverParts.of(RESOLVER, settings, None, []).watcher
+    [(name, probe)] = Readiness(Supervisor([]), source_answers(follower))().items()
+    assert (name, probe.ok) == ("agent_connection", True)
+    assert probe.note == "the agent of this host does not answer, and what was known last is served: not asked yet"
+
+
+def test_environments_whose_newest_document_is_not_used_are_named() -> None:
+    """In one line, however many they are and whatever their ids."""
+    watcher = ResolverParts.of(RESOLVER, read_settings({"upstream": ["none"]}, {}), Store(STORE), []).watcher
+    assert isinstance(watcher, Watcher)
+    readiness = Readiness(Supervisor([]), documents_used(watcher))
+    assert readiness() == {"documents": Probe(True)}
+    for id_ in ("a", "b\nb", "c", "d" * 1_000_000, "e"):
+        watcher._served.quarantine(EnvironmentId(id_), "it is garbage")
+    note = readiness()["documents"].note
+    assert readiness()["documents"].ok
+    assert note.endswith(": a: it is garbage; b\\nb: it is garbage; c: it is garbage; and 2 more")
+    assert note.startswith("environments whose newest document is not used")
