@@ -6,17 +6,19 @@ import asyncio
 import contextlib
 import logging
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from agent.endpoint import find_endpoint
 from agent.errors import CannotStart
 from agent.incarnation import load_incarnation
 from agent.keys import Keyring, PrivateKey
 from store.errors import EndpointTaken, KeyTaken, LeaseNotHeld, Unavailable
 from store.leases import Lease
 from store.store import Store
-from support.endpoints import Endpoint
+from support.endpoints import AutoEndpoint, Endpoint
 from zones.hosts import Host
 
 LEASE = 5.0  # seconds that other hosts wait for a host that has died
@@ -39,6 +41,8 @@ class Identity:
     """What tells this agent from one with a copy of its state directory."""
     is_admitted: bool
     """Whether this agent may act as the host: it has held the lease, or its predecessor in this place has."""
+    follows_address: bool = False
+    """Whether the endpoint is the address by which this host reaches the others, and changes with it."""
 
     @property
     def lease(self) -> Lease:
@@ -66,7 +70,15 @@ class Identity:
         return Endpoint.parse(self.host.endpoint).host
 
 
-async def load_identity(store: Store, keyring: Keyring, host: str, endpoint: str, region: str | None) -> Identity:
+async def load_identity(
+    store: Store,
+    keyring: Keyring,
+    host: str,
+    endpoint: str | AutoEndpoint,
+    region: str | None,
+    *,
+    behind_nat: bool = False,
+) -> Identity:
     """The identity of the host ``host``, from its keys and from what the store has of it. Raises `CannotStart`.
 
     Another agent that is this host and lives, as on a machine that was cloned, is waited for until its lease ends. A
@@ -76,20 +88,26 @@ async def load_identity(store: Store, keyring: Keyring, host: str, endpoint: str
     incarnation, is_admitted = await load_incarnation(keyring.directory)
     key = await asyncio.to_thread(keyring.load)
     next_key = await asyncio.to_thread(keyring.next)
-    known: Host | None = None
+    hosts: Mapping[str, Host] = {}
     try:
-        known = (await store.hosts.read()).hosts.get(host)
+        hosts = (await store.hosts.read()).hosts
     except Unavailable as error:
         log.warning("store_unavailable", extra={"reason": str(error)})
+    known = hosts.get(host)
     if next_key and known and known.public_key == next_key.public:
         await asyncio.to_thread(keyring.switch)
         key = next_key
     elif next_key:
         await asyncio.to_thread(keyring.discard_next)
     is_draining = known.draining if known else False
-    identity = Identity(
-        Host(host, endpoint, key.public, region=region, draining=is_draining), key, incarnation, is_admitted
-    )
+    follows_address = isinstance(endpoint, AutoEndpoint)
+    if isinstance(endpoint, AutoEndpoint):
+        others = (other for other in hosts.values() if other.id != host)
+        endpoint = find_endpoint(endpoint.port, others, known.endpoint if known else "")
+    if not endpoint:
+        raise CannotStart("this host has no route to other hosts, so none can reach it: give --endpoint ADDRESS:PORT")
+    document = Host(host, endpoint, key.public, region=region, draining=is_draining, behind_nat=behind_nat)
+    identity = Identity(document, key, incarnation, is_admitted, follows_address)
     if await _take_lease(store, identity, known.endpoint if known else ""):
         # Before anything is made on this host: what another host has already keeps the agent from starting.
         with contextlib.suppress(Unavailable, LeaseNotHeld):  # the registrar tries again

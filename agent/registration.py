@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from agent.announce.acknowledger import Acknowledger
 from agent.announce.barrier import Barrier
+from agent.endpoint import find_endpoint
 from agent.errors import Failed, NotNow, Refused
 from agent.identity import LEASE, RENEW_EVERY, Identity, refused, register
 from agent.incarnation import remove_incarnation
@@ -28,7 +29,7 @@ from agent.mesh.mesh import Mesh
 from store.errors import LeaseNotHeld, Unavailable
 from store.keys import ALL_HOSTS
 from store.store import Store
-from zones.hosts import Hosts
+from zones.hosts import Host, Hosts
 
 ACKNOWLEDGE_EVERY = 30.0  # seconds; acknowledgements that the store has lost are sent again, as often as it is compared
 
@@ -65,6 +66,8 @@ class Registrar:
     """That another host has registered under this host's id, and what to do; empty if none has."""
     _registered_endpoint: str = ""
     """The endpoint that the store has of this host; empty where it is not registered."""
+    _others: list[Host] = field(default_factory=list)
+    """All other registered hosts."""
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while the host registers or leaves."""
 
@@ -91,6 +94,7 @@ class Registrar:
         """Takes over what others have changed of this host: that it is drained, was removed, or lost its name."""
         known, identity = hosts.hosts.get(self.identity.id), self.identity
         self._registered_endpoint = known.endpoint if known else ""
+        self._others = [host for host in hosts.hosts.values() if host.id != identity.id]
         self.name_conflict = ""
         if known is None:
             self.is_registered = False
@@ -134,10 +138,21 @@ class Registrar:
             return  # else the host would register again at once
         if self.name_conflict:
             return  # the lease is for the host that took the name
+        if self.identity.follows_address:
+            self._follow_address()
         await self._renew_lease()
         if not self.is_registered:
             await self._register()
             await self._renew_lease()
+
+    def _follow_address(self) -> None:
+        identity = self.identity
+        before = identity.host.endpoint
+        found = find_endpoint(identity.port, self._others, before)
+        if found and found != before:
+            identity.host, self.is_registered = replace(identity.host, endpoint=found), False
+            self.mesh.address_changed()
+            log.warning("endpoint_changed", extra={"host": identity.id, "endpoint": found, "before": before})
 
     async def _renew_lease(self) -> None:
         identity = self.identity
@@ -171,6 +186,8 @@ class Registrar:
             await self._wait(await self._change(next_public_key=next_key.public))
             # From here to the other hosts' next pass no packet gets through: some milliseconds; TCP sends again.
             await mesh.system.device.set_key(next_key)
+            if identity.host.behind_nat:
+                mesh.begin_handshakes()  # the others know the new key by now, but not where this host is with it
             revision = await self._change(public_key=next_key.public, next_public_key=None)
         except BaseException:
             # The store may hold the old key, both, or the new one: the host registers with the old one again.

@@ -126,12 +126,20 @@ def _problems(
     for key, seconds in silent.items():
         host = by_key.get(key)
         name = f"host {host.id} at {host.endpoint}" if host else f"external peer {key}"
-        hint = "is its UDP port reachable from here, and its agent running?" if host else "is it switched on?"
+        hint = _why_silent(mesh, host) if host else "is it switched on?"
         yield f"{name} has not answered for {seconds:.0f} s though this host sends to it: {hint}"
     yield from _absent(mesh, all_hosts)
     for id_ in sorted(mesh.published.environments):
         if lagging := _lagging(mesh, id_, all_hosts):
             yield f"{id_}: revision {mesh.published.environments[id_].revision} is not yet on {', '.join(lagging)}"
+
+
+def _why_silent(mesh: Mesh, host: Host) -> str:
+    if host.behind_nat and mesh.identity.host.behind_nat:
+        return "both hosts are behind NAT, so on different sites neither can begin: forward a UDP port to one of them"
+    if host.behind_nat:
+        return "it is behind NAT and has to begin: is its agent running, and does it reach the UDP port of this host?"
+    return "is its UDP port reachable from here, and its agent running?"
 
 
 def _absent(mesh: Mesh, all_hosts: AllHosts | None) -> Iterator[str]:

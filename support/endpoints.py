@@ -9,6 +9,16 @@ from typing import NamedTuple
 _WRITTEN = re.compile(r"(?:\[([^\]]*)\]|([^:]*)):([0-9]{1,5})")
 
 
+class AutoEndpoint(NamedTuple):
+    """An endpoint whose address is to be found out."""
+
+    port: int
+    """The port."""
+
+    def __str__(self) -> str:
+        return f"auto:{self.port}"
+
+
 class Endpoint(NamedTuple):
     """An IP address without brackets, and a port; port 0 of an address to listen on lets the system choose one."""
 

@@ -35,6 +35,8 @@ class Host(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Whether it takes no new instances."""
     next_public_key: PublicKey | None = None
     """The key that is about to replace ``public_key``. None: no rotation is going on."""
+    behind_nat: bool = False
+    """Whether hosts elsewhere cannot begin a handshake with it, because a NAT is between them: it begins them all."""
 
     def __post_init__(self) -> None:
         names.check_host_id(self.id)

@@ -43,15 +43,17 @@ async def assign_gateways(request: web.Request, wanted: Sequence[Edit]) -> list[
 def choose_gateway(id_: str, environment: Environment, hosts: Mapping[str, Host], live: Collection[str]) -> str:
     """The gateway to ``environment`` for the new peer ``id_``: one of ``hosts`` that is ``live`` and not draining.
 
-    A host that has a member of the environment is preferred, because any other host has to be sent the environment from
-    then on. Among equally good hosts a hash decides: it spreads the peers, and gives the same peer the same host.
+    One behind NAT is none, for the peer could not reach it. A host that has a member of the environment is preferred,
+    because any other host has to be sent the environment from then on. Among equally good hosts a hash decides: it
+    spreads the peers, and gives the same peer the same host.
+
     Raises `Conflict` if no host is fit.
     """
-    fit = [host.id for host in hosts.values() if host.id in live and not host.draining]
+    fit = [host.id for host in hosts.values() if host.id in live and not (host.draining or host.behind_nat)]
     if not fit:
         raise Conflict(
-            "no host can be the gateway, for none is both alive and not draining: start 'interlock agent' on one, or"
-            " end a drain with 'interlock host undrain'",
+            "no host can be the gateway, for none is alive, not draining and not behind NAT: start 'interlock agent' on"
+            " one, or end a drain with 'interlock host undrain'",
             field="gateway",
         )
     members = hosts_of(environment)
@@ -67,6 +69,11 @@ def check_peer(wanted: PutPeer, environment: Environment, hosts: Mapping[str, Ho
             raise Conflict(f"no host {wanted.gateway!r} is registered: name one that is", field="gateway")
         if gateway.draining:
             raise Conflict(f"the host {wanted.gateway!r} is draining: name another", field="gateway")
+        if gateway.behind_nat:
+            raise Conflict(
+                f"the host {wanted.gateway!r} is behind NAT, where the peer cannot reach it: name another",
+                field="gateway",
+            )
     if wanted.public_key is not UNSET and (before is None or before.public_key != wanted.public_key):
         for host in hosts.values():
             if wanted.public_key in (host.public_key, host.next_public_key):

@@ -44,6 +44,8 @@ class HostView(Struct, frozen=True):
     """The public key of its WireGuard device, in base64."""
     draining: bool
     """Whether it takes nothing new."""
+    behind_nat: bool
+    """Whether hosts elsewhere cannot begin to send to it."""
     live: bool
     """Whether its agent has renewed its lease lately, and is able to do its work."""
     enrolled: datetime | None
@@ -160,7 +162,17 @@ async def _show(request: web.Request, revision: int, host: Host) -> web.Response
 def _view(host: Host, credential: Credential | None, *, live: bool) -> HostView:
     enrolled = time_of(credential.enrolled) if credential else None
     environments = credential.environments if credential else None
-    return HostView(host.id, host.region, host.endpoint, host.public_key, host.draining, live, enrolled, environments)
+    return HostView(
+        id=host.id,
+        region=host.region,
+        endpoint=host.endpoint,
+        public_key=host.public_key,
+        draining=host.draining,
+        behind_nat=host.behind_nat,
+        live=live,
+        enrolled=enrolled,
+        environments=environments,
+    )
 
 
 def _require(id_: str, found: T | None) -> T:

@@ -165,6 +165,17 @@ class Mesh:
         """Returns when a pass has applied everything that is known now. Raises `Failed`."""
         await self._scheduler.wait_until_applied()
 
+    def begin_handshakes(self) -> None:
+        """Begins a handshake with each peer, in the next pass."""
+        if self.status.actual:
+            self._handshakes.begin(self.status.actual.tunnel.peers)
+        self._scheduler.wake()
+
+    def address_changed(self) -> None:
+        """Says that this host has another address: it sends each peer a packet, so that they answer to there."""
+        self._reconciler.endpoints.forget()
+        self.begin_handshakes()
+
     def read_back_soon(self, delay: float = MANUAL_CHANGE_DELAY) -> None:
         """Has the system read back ``delay`` seconds from now, if not before."""
         self._scheduler.read_back_soon(delay)

@@ -15,6 +15,7 @@ from agent.announce.handshakes import Handshakes
 from agent.announce.notifier import Notifier
 from agent.errors import Failed
 from agent.identity import Identity
+from agent.mesh.endpoints import Endpoints
 from agent.mesh.fresh import FreshWorkloads
 from agent.mesh.published import Published
 from agent.mesh.scheduler import ReadBackTimer
@@ -66,8 +67,8 @@ class Reconciler:
     """The host's ends of veths that were created since the last pass; a route to an earlier one is gone with it."""
     _shares: Shares = field(default_factory=Shares)
     """Each environment's share of the plan."""
-    _registered_endpoints: dict[PublicKey, str | None] | None = None
-    """The peers of the last pass and the endpoints that they had registered; None before the first pass."""
+    endpoints: Endpoints = field(default_factory=Endpoints)
+    """Where the peers are."""
     _new_peers: set[PublicKey] = field(default_factory=set)
     """The peers that were added and whose handshakes are not scheduled yet."""
     _found: Actual | None = None
@@ -131,6 +132,7 @@ class Reconciler:
         self.status.actual = Actual(replace(ruleset, drops=drops), routes, tunnel)
         now = time.monotonic()
         self.status.health.note(tunnel.peers, now)
+        self.endpoints.note(tunnel.peers, self.status.health)
         self.status.counts.read_backs += 1
         self.read_back.was_read(started, now)
 
@@ -192,28 +194,32 @@ class Reconciler:
         """Makes the system as ``wanted``, and returns the number of steps that this took."""
         assert self.status.actual is not None
         actual = replace(self.status.actual, routes=self._routes_now(wanted, self.status.actual.routes))
-        # In its first pass the agent does not know which peers were there before; those that are wanted count.
-        earlier: Collection[PublicKey] = (
-            wanted.peers if self._registered_endpoints is None else self._registered_endpoints
-        )
-        steps = diff(wanted, actual, self._stable_peers(wanted.peers), earlier, self.handshakes.take_due())
+        earlier = self.endpoints.known(wanted.peers).keys()
+        new = wanted.peers.keys() - earlier
+        located = replace(wanted, peers=self._locate(wanted.peers, actual, new))
+        stable = self.endpoints.stable(wanted.peers, actual.tunnel.peers, self.status.health)
+        due = self.handshakes.take_due()
+        if self.identity.host.behind_nat:
+            due |= self.endpoints.moved(wanted.peers)  # the NAT passes nothing from there before something was sent
+        steps = diff(located, actual, stable, earlier, due)
         await self.system.apply(steps, {workload.link: workload.mac for workload in self.workloads()})
         if steps:
             self.monitor.discard()
-        self._new_peers |= wanted.peers.keys() - set(earlier)
-        self._registered_endpoints = {key: peer.endpoint for key, peer in wanted.peers.items()}
+        self._new_peers |= new
+        self.endpoints.applied(wanted.peers)
         self.status.actual = after(actual, steps, wanted)
         self.status.counts.steps += len(steps)
         return len(steps)
 
-    def _stable_peers(self, peers: Mapping[PublicKey, Peer]) -> set[PublicKey]:
-        """Those of ``peers`` that answer, and that register the endpoint which they registered before."""
-        before = self._registered_endpoints or {}
-        return {
-            key
-            for key, peer in peers.items()
-            if self.status.health.answers(key) and before.get(key, peer.endpoint) == peer.endpoint
-        }
+    def _locate(
+        self, peers: Mapping[PublicKey, Peer], actual: Actual, new: Collection[PublicKey]
+    ) -> Mapping[PublicKey, Peer]:
+        """``peers`` as the device is to have them now: where they are, and no keepalive before its time."""
+        located = self.endpoints.locate(peers, actual.tunnel.peers)
+        if not self.identity.host.behind_nat:
+            return located
+        early = {*new, *self._new_peers, *self.handshakes.waiting}
+        return {key: replace(peer, keepalive=0) if key in early else peer for key, peer in located.items()}
 
     def _routes_now(self, wanted: Wanted, routes: Routes) -> Routes:
         """``routes``, corrected for veths that came up or were created anew since the system was read."""

@@ -25,6 +25,7 @@ from zones.model import Environment
 from zones.names import EnvironmentId
 
 NETWORK_OCTETS = 6  # of an environment's /48
+NAT_KEEPALIVE = 25  # seconds; below the half minute after which common NATs forget a mapping (RFC 4787, wg(8))
 
 _NO_ADDRESSES: list[frozenset[Address]] = []
 
@@ -159,6 +160,7 @@ class _Peers:
 
     def registered(self, hosts: Mapping[str, Host]) -> dict[PublicKey, Peer]:
         own = {self.me.public_key, self.me.next_public_key}
+        keepalive = NAT_KEEPALIVE if self.me.behind_nat else 0
         peers: dict[PublicKey, Peer] = {}
         for id_ in sorted(self.at_host):  # sorted, so that of two hosts with one key always the same one is taken
             host = hosts.get(id_)
@@ -171,7 +173,9 @@ class _Peers:
                     owner = "this host" if key in own else "another host"
                     self.rejected.append(Rejection(f"host {id_}", f"its public key is that of {owner}"))
                     continue
-                peers[key] = Peer(host.endpoint, frozenset().union(*addresses))
+                # The next key is not in use yet: a handshake with it would fail, and hold back the one that succeeds.
+                seconds = keepalive if key == host.public_key else 0
+                peers[key] = Peer(host.endpoint, frozenset().union(*addresses), seconds)
         for key, own_addresses in self.external.items():
             if key in own or key in peers:
                 self.rejected.append(Rejection(f"external peer {key}", "its public key is that of a host"))

@@ -48,6 +48,7 @@ from store.clock import MEASURE_EVERY
 from store.errors import Unavailable
 from store.store import Store
 from store.writer import Writer
+from support.endpoints import AutoEndpoint
 from watcher.feed.errors import FeedError
 from watcher.feed.protocol import SOCKET as FEED_SOCKET
 from watcher.feed.server import FeedServer
@@ -64,8 +65,8 @@ class HostSettings:
 
     host: str
     """The id of this host."""
-    endpoint: str
-    """Where other hosts reach this one's WireGuard, as they write it: ``192.0.2.1:51820``."""
+    endpoint: str | AutoEndpoint
+    """Where other hosts reach this one's WireGuard, as they write it: ``192.0.2.1:51820``. Or it is found out."""
     directory: Path
     """Where the agent makes its sockets."""
 
@@ -76,13 +77,15 @@ class HostSettings:
             raise BadSetting("which host is this? give --host or set INTERLOCK_HOST: its name cannot be an id")
         if settings.endpoint is None:
             raise BadSetting(
-                "where do other hosts reach this one? give --endpoint ADDRESS:PORT or set INTERLOCK_ENDPOINT"
+                "where do other hosts reach this one? give --endpoint ADDRESS:PORT, or --endpoint auto, or set"
+                " INTERLOCK_ENDPOINT"
             )
         if settings.agent_dir is None:
             raise BadSetting("where are the agent's sockets to be? give --agent-dir or set INTERLOCK_AGENT_DIR")
         if os.geteuid():
             raise PartFailed("'interlock agent' changes the network of its host: run it as root")
-        return cls(settings.host, str(settings.endpoint), settings.agent_dir)
+        endpoint = settings.endpoint if isinstance(settings.endpoint, AutoEndpoint) else str(settings.endpoint)
+        return cls(settings.host, endpoint, settings.agent_dir)
 
 
 @dataclass(slots=True)
@@ -118,7 +121,9 @@ class AgentParts:
         attachments = Attachments(settings.state_dir / ATTACHMENTS)
         attachments.load()
         keyring = Keyring(settings.state_dir)
-        identity = await load_identity(store, keyring, host.host, host.endpoint, settings.region)
+        identity = await load_identity(
+            store, keyring, host.host, host.endpoint, settings.region, behind_nat=settings.behind_nat
+        )
         acknowledger, barrier = Acknowledger(store, identity.lease), Barrier(store)
         system = HostSystem(
             device_name=settings.device,

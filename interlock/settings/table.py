@@ -19,7 +19,7 @@ from interlock.settings.values import Binding
 from resolver.net.turns import DEFAULT_RATE
 from store.keys import DEFAULT_PREFIX
 from store.url import redact
-from support.endpoints import Endpoint
+from support.endpoints import AutoEndpoint, Endpoint
 from watcher.guard import GuardPolicy
 from zones.addresses import Platform
 from zones.names import EnvironmentId, Name
@@ -232,12 +232,23 @@ class Settings:
             programs=(AGENT,),
         )
     )
-    endpoint: Endpoint | None = field(
+    endpoint: Endpoint | AutoEndpoint | None = field(
         metadata=_setting(
             "ADDRESS:PORT",
             values.parse_optional_underlay,
             "",
-            "The UDP address at which other hosts reach this host's WireGuard.",
+            "The UDP address at which other hosts reach this host's WireGuard; auto, or auto:PORT, for the address by"
+            " which this host reaches the others, also when it changes.",
+            programs=(AGENT,),
+        )
+    )
+    behind_nat: bool = field(
+        metadata=_setting(
+            "BOOL",
+            values.parse_switch,
+            "false",
+            "This host is behind NAT, and hosts elsewhere cannot begin to send to it: it begins with all of them, and"
+            " keeps the mapping of the NAT alive.",
             programs=(AGENT,),
         )
     )

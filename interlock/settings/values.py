@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from resolver.forward.upstream import BadUpstream, Routes
 from store.client import check_readable
 from store.options import ALL
-from support.endpoints import Endpoint
+from support.endpoints import AutoEndpoint, Endpoint
 from zones.addresses import Platform, parse_network
 from zones.names import EnvironmentId, Name, check_environment_id, check_host_id, check_region
 from zones.records import RRType
@@ -49,8 +49,15 @@ def parse_optional_endpoint(text: str) -> Endpoint | None:
     return Endpoint.parse(text) if text else None
 
 
-def parse_optional_underlay(text: str) -> Endpoint | None:
-    """An endpoint that others can reach: an address of this host and a port; empty for none."""
+WIREGUARD_PORT = 51820  # that most WireGuard hosts listen on, and that every example has
+
+
+def parse_optional_underlay(text: str) -> Endpoint | AutoEndpoint | None:
+    """An endpoint that others can reach: an address of this host and a port, or ``auto``; empty for none."""
+    if text == "auto":
+        return AutoEndpoint(WIREGUARD_PORT)
+    if text.startswith("auto:"):
+        return AutoEndpoint(Endpoint.parse(text.replace("auto", "[::1]", 1)).port or WIREGUARD_PORT)
     endpoint = parse_optional_endpoint(text)
     if endpoint and (ip_address(endpoint.host).is_unspecified or endpoint.port == 0):
         raise ValueError(f"{text!r} is not where others reach this host: name one of its addresses, and a port")

@@ -10,9 +10,13 @@ from tests.admin.api import make_host
 from zones.edits import PutInstance, PutService
 from zones.errors import Conflict
 
-ALL = frozenset({"h1", "h2", "h3", "h4"})
+ALL = frozenset({"h1", "h2", "h3", "h4", "h5"})
 DRAINING = {"h4"}
-HOSTS = {f"h{number}": make_host(number, draining=f"h{number}" in DRAINING) for number in (1, 2, 3, 4)}
+BEHIND_NAT = {"h5"}
+HOSTS = {
+    f"h{number}": make_host(number, draining=f"h{number}" in DRAINING, behind_nat=f"h{number}" in BEHIND_NAT)
+    for number in (1, 2, 3, 4, 5)
+}
 
 
 @pytest.mark.parametrize(
@@ -22,6 +26,7 @@ HOSTS = {f"h{number}": make_host(number, draining=f"h{number}" in DRAINING) for 
         (ALL, ["h1", "h3"], {"h1", "h3"}),
         (ALL, [], {"h1", "h2", "h3"}),
         (ALL, ["h4"], {"h1", "h2", "h3"}),  # it is draining
+        (ALL, ["h5"], {"h1", "h2", "h3"}),  # it is behind NAT
         (ALL - {"h2"}, ["h2"], {"h1", "h3"}),  # it has died
         (ALL, ["gone"], {"h1", "h2", "h3"}),  # it is not registered
         ({"h3"}, ["h1"], {"h3"}),
@@ -43,7 +48,7 @@ def test_the_same_peer_is_given_the_same() -> None:
     )
 
 
-@pytest.mark.parametrize("live", [set(), DRAINING, {"gone"}])
+@pytest.mark.parametrize("live", [set(), DRAINING, BEHIND_NAT, {"gone"}])
 def test_no_host_is_fit(live: set[str]) -> None:
-    with pytest.raises(Conflict, match="none is both alive and not draining"):
+    with pytest.raises(Conflict, match="none is alive, not draining and not behind NAT"):
         choose_gateway("laptop", worlds.build("production", 7), HOSTS, live)

@@ -42,6 +42,7 @@ async def test_shown(hosted: Api) -> None:
         "endpoint": "192.0.2.1:51820",
         "public_key": make_key(1),
         "draining": False,
+        "behind_nat": False,
         "live": True,
         "enrolled": None,
         "environments": None,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import force_setattr, replace
 
-from agent.plan.plan import LocalWorkload, Plan, Shares, plan
+from agent.plan.plan import NAT_KEEPALIVE, LocalWorkload, Plan, Shares, plan
 from agent.plan.wanted import Peer
 from tests.agent.worlds import PLATFORM, address, environment, host, key
 from zones import model
@@ -78,6 +78,12 @@ def test_during_a_rotation_a_host_is_two_peers_and_its_addresses_stay_with_the_k
     wanted = planned([environment(1, [1, 2])], [HOSTS[0], rotating], HOSTS[0]).wanted
     assert wanted.peers[key(2)].allowed_ips == {address(1, 2)}
     assert wanted.peers[key(22)] == Peer("192.0.2.2:51820", frozenset())
+
+
+def test_a_host_behind_nat_keeps_its_mapping_alive_and_only_to_keys_that_are_in_use() -> None:
+    me, other = host(1, behind_nat=True), host(2, next_public_key=key(22))
+    wanted = planned([environment(1, [1, 2])], [me, other], me).wanted
+    assert {each: peer.keepalive for each, peer in wanted.peers.items()} == {key(2): NAT_KEEPALIVE, key(22): 0}
 
 
 # External peers

@@ -178,6 +178,8 @@ BAD_VALUES = [
     ("endpoint", "0.0.0.0:51820", "not where others reach"),
     ("endpoint", "192.0.2.1:0", "not where others reach"),
     ("endpoint", "host:51820", "no IP address"),
+    ("behind_nat", "perhaps", "neither true nor false"),
+    ("endpoint", "auto:port", "is not ADDRESS:PORT"),
     ("region", "EU", "cannot be a region"),
     ("agent_dir", "~no-such-user-here/x", "home directory"),
     ("wireguard", "fast", "is not one of auto, kernel, userspace"),

@@ -1,0 +1,91 @@
+"""Where the peers are: at the endpoints that they registered, or wherever their packets come from. Time is no concern.
+
+WireGuard replies to the endpoint that a peer's newest packet came from (the WireGuard paper, §2.1). So a peer that
+answers is not moved back to the endpoint that it registered, unless it registers another one. And where the device has
+lost the peer, as when its process died, the peer is looked for where it was last: a host behind NAT is nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from agent.plan.health import Health
+from agent.plan.peers import ActualPeer
+from agent.plan.wanted import Peer
+from zones.keys import PublicKey
+
+
+@dataclass(slots=True)
+class Endpoints:
+    """The endpoints of peers, registered and found."""
+
+    _registered: dict[PublicKey, str | None] | None = None
+    """The peers of the last pass and the endpoints that they had registered; None before the first pass."""
+    _roamed: dict[PublicKey, str] = field(default_factory=dict)
+    """The endpoints, by peer, that packets came from and that are not the registered ones."""
+
+    _is_forgotten: bool = False
+    """Whether all peers are to be where they registered, in the next pass."""
+
+    def known(self, peers: Mapping[PublicKey, Peer]) -> Mapping[PublicKey, object]:
+        """The peers of the last pass. In its first pass an agent does not know them; those that are wanted count."""
+        return peers if self._registered is None else self._registered
+
+    def moved(self, peers: Mapping[PublicKey, Peer]) -> set[PublicKey]:
+        """Those of ``peers`` that have registered another endpoint since the last pass."""
+        before = self._registered or {}
+        return {key for key, peer in peers.items() if before.get(key, peer.endpoint) != peer.endpoint}
+
+    def forget(self) -> None:
+        """Says that this host has another address: peers that it reached by a NAT are to be where they registered."""
+        self._roamed.clear()
+        self._is_forgotten = True
+
+    def note(self, peers: Mapping[PublicKey, ActualPeer], health: Health) -> None:
+        """Takes in where the device has ``peers``, as read just now; those that it has lost stay where they were."""
+        registered = self._registered or {}
+        for key, peer in peers.items():
+            if peer.endpoint and peer.endpoint != registered.get(key, peer.endpoint) and health.answers(key):
+                self._roamed[key] = peer.endpoint
+            else:
+                self._roamed.pop(key, None)
+
+    def applied(self, peers: Mapping[PublicKey, Peer]) -> None:
+        """``peers`` are those of the device now."""
+        self._is_forgotten = False
+        before, self._registered = self._registered or {}, {key: peer.endpoint for key, peer in peers.items()}
+        self._roamed = {
+            key: endpoint
+            for key, endpoint in self._roamed.items()
+            if key in peers and before.get(key, peers[key].endpoint) == peers[key].endpoint
+        }
+
+    def stable(
+        self, peers: Mapping[PublicKey, Peer], actual: Mapping[PublicKey, ActualPeer], health: Health
+    ) -> set[PublicKey]:
+        """Those of ``peers`` whose endpoint is left alone: they answer, or did, where the device sends to them now.
+
+        A peer that has registered another endpoint than before is none of them.
+        """
+        if self._is_forgotten:
+            return set()
+        before = self._registered or {}
+        return {
+            key
+            for key, peer in peers.items()
+            if before.get(key, peer.endpoint) == peer.endpoint
+            and (health.answers(key) or (key in actual and actual[key].endpoint == self._roamed.get(key)))
+        }
+
+    def locate(
+        self, peers: Mapping[PublicKey, Peer], actual: Mapping[PublicKey, ActualPeer]
+    ) -> Mapping[PublicKey, Peer]:
+        """``peers``, of which those that the device has lost have the endpoints that they were at last."""
+        before = self._registered or {}
+        lost = {
+            key: replace(peers[key], endpoint=endpoint)
+            for key, endpoint in self._roamed.items()
+            if key in peers and key not in actual and before.get(key) == peers[key].endpoint
+        }
+        return {**peers, **lost} if lost else peers
