@@ -33,7 +33,7 @@ QUERIES = {"get_explanation": "?environment={environment}&name=api.railway.inter
 
 def status_of(route: Route) -> int:
     """The status of ``route`` for a client that may use it, where all that its path names exists."""
-    return {"post_token": 201}.get(route.name, 204 if route.method == "DELETE" else 200)
+    return {"post_token": 201, "post_enrolment": 201}.get(route.name, 204 if route.method == "DELETE" else 200)
 
 
 def tenant_statuses(route: Route) -> dict[str, int]:

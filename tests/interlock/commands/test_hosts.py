@@ -9,6 +9,7 @@ from store.store import Store
 from tests.admin.api import ROOT, Api, make_host
 from tests.interlock.processes import run_here
 from tests.worlds import lease_of
+from watcher.session.token import EnrolmentToken
 
 LEASE = 60_000  # milliseconds; longer than any test
 H1, H2 = make_host(1, region="eu"), make_host(2, region="eu")
@@ -31,12 +32,13 @@ async def test_a_session(store: Store) -> None:
         status, out, err = await run(api, "list")
         assert status == 0
         assert [line.split() for line in out.splitlines()[1:]] == [
-            [host.id, "eu", host.endpoint, host.public_key, "no", live] for host, live in ((H1, "yes"), (H2, "no"))
+            [host.id, "eu", host.endpoint, host.public_key, "no", live, "-", "-"]
+            for host, live in ((H1, "yes"), (H2, "no"))
         ]
         assert err == "broken: its document in the store cannot be read: restart its agent, which registers it again\n"
 
         status, out, _ = await run(api, "drain", "h1")
-        assert (status, out.splitlines()[1].split()[-2:]) == (0, ["yes", "yes"])
+        assert (status, out.splitlines()[1].split()[4:6]) == (0, ["yes", "yes"])
         assert (await store.hosts.read()).hosts["h1"].draining
         status, out, _ = await run(api, "undrain", "h1", "--json")
         assert (status, json.loads(out)["draining"]) == (0, False)
@@ -46,6 +48,26 @@ async def test_a_session(store: Store) -> None:
         assert (status, "'h1' is alive" in err, err.count("\n")) == (1, True, 1)
         assert await run(api, "forget", "h2") == (0, "", "")
         assert set((await store.hosts.read()).hosts) == {"h1"}
+        assert await run(api, "forget", "h1", "--live") == (0, "", "")
+        assert (await store.hosts.read()).hosts == {}
+
+
+async def test_an_enrolment(store: Store) -> None:
+    async with Api(store) as api:
+        status, out, err = await run(api, "enrol", "h7", "--environments", "production, staging", "--valid", "2d")
+        assert status == 0
+        token = EnrolmentToken.parse(out)
+        made = (await store.credentials.enrolments())["h7"]
+        assert (made.digest, made.environments) == (token.digest, ("production", "staging"))
+        assert 0 <= await store.clock.milliseconds() + 2 * 86_400_000 - made.until < 60_000
+        assert "interlock agent --host h7 --api https://ADDRESS:PORT --enrol @FILE-WITH-THE-TOKEN" in err
+        assert "it may place instances in production, staging" in err
+        status, out, _ = await run(api, "enrol", "h7", "--json")
+        assert (status, json.loads(out)["environments"]) == (0, None)
+        status, _, err = await run(api, "list")
+        assert (status, err) == (0, "h7: may come, and its agent has not registered it yet\n")
+        for time in ("x", "", "1w", "-1"):
+            assert (await run(api, "enrol", "h7", "--valid", time))[0] == 78
 
 
 async def test_one_that_there_is_not(store: Store) -> None:
