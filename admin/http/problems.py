@@ -15,7 +15,16 @@ import msgspec
 from aiohttp import web
 
 from admin import errors
-from store.errors import Corrupt, NetworkLost, NetworkTaken, RevisionConflict, Unavailable, WrongKey
+from store.errors import (
+    Corrupt,
+    CredentialChanged,
+    HostChanged,
+    NetworkLost,
+    NetworkTaken,
+    RevisionConflict,
+    Unavailable,
+    WrongKey,
+)
 from zones.errors import Conflict, Invalid, Missing, ZonesError
 
 MEDIA_TYPE = "application/problem+json"
@@ -75,6 +84,8 @@ KINDS: dict[type[Exception], Kind] = {
     Corrupt: Kind(409, "damaged", "The environment is damaged in the store"),
     RevisionConflict: Kind(409, "busy", "Others write this environment at the same time"),
     NetworkTaken: Kind(409, "busy", "No free network was found"),
+    CredentialChanged: Kind(409, "busy", "Others change this host at the same time"),
+    HostChanged: Kind(409, "busy", "Others change this host at the same time"),
     # The server is at fault.
     WrongKey: Kind(503, "store-damaged", "The store holds something that is not Interlock's"),
     Unavailable: Kind(503, "store-unavailable", "The store cannot be reached"),

@@ -127,11 +127,13 @@ async def put_host(request: web.Request) -> web.Response:
     """Drain a host, so that it takes nothing new, or end the drain."""
     id_, store = request.match_info["host"], request.app[CONTEXT].store
     body = await read_body(request, HostBody)
+    if body.environments is not UNSET:
+        _require(id_, await store.hosts.find(id_))
+        if not await store.credentials.assign(id_, body.environments):
+            raise Conflict(
+                f"the host {id_!r} has no credential: enrol it first, for these environments", field="environments"
+            )
     revision, host = _require(id_, await store.hosts.change(id_, body.change))
-    if body.environments is not UNSET and not await store.credentials.assign(id_, body.environments):
-        raise Conflict(
-            f"the host {id_!r} has no credential: enrol it first, for these environments", field="environments"
-        )
     return await _show(request, revision, host)
 
 
