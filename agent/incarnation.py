@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from agent.errors import CannotStart
 from agent.system.namespaces import OWN_NAMESPACE, NamespaceId, identify, opened
-from support.files import write_whole
+from support.files import remove_partial, write_whole
 
 FILE = "incarnation.json"
 
@@ -46,6 +46,7 @@ async def load_incarnation(directory: Path) -> tuple[str, bool]:
     except OSError as error:
         raise CannotStart(f"the network namespace of this host cannot be told: {error.strerror}") from None
     path = directory / FILE
+    await asyncio.to_thread(remove_partial, path)
     kept = await asyncio.to_thread(_read, path)
     if kept is not None and kept.place == place:
         return kept.incarnation, True

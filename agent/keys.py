@@ -15,7 +15,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from agent.errors import CannotStart
-from support.files import write_whole
+from support.files import remove_partial, write_whole
 from watcher.session.protocol import key_proof_input
 from zones.keys import PublicKey
 
@@ -78,6 +78,9 @@ class Keyring:
 
     def load(self) -> PrivateKey:
         """The key in use, created if there is none. Raises `CannotStart`."""
+        # One that was being written when its agent was killed is a private key that nobody would ever remove.
+        remove_partial(self.directory / KEY)
+        remove_partial(self.directory / NEXT_KEY)
         return load_or_make(self.directory / KEY)
 
     def next(self) -> PrivateKey | None:

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+_RANDOM = "[0-9a-f]{12}"  # the end of the name of a partial file
 
 
 @contextlib.contextmanager
@@ -71,6 +74,26 @@ def write_whole(
     """Writes ``content`` to ``path``; the arguments are those of `whole_file`."""
     with whole_file(path, mode, flush=flush, flush_folder=flush_folder, replace=replace, folder=folder) as file:
         file.write(content)
+
+
+def remove_partial(path: Path, *, folder: int | None = None) -> None:
+    """Removes what a killed process has left of files that were to become ``path``; ``folder`` is as in `whole_file`.
+
+    Only for the one process that writes ``path``: another one's partial file would be removed under its hands. What
+    cannot be removed stays.
+    """
+    _remove_matching(path.parent, folder, re.compile(rf"\.{re.escape(path.name)}\.{_RANDOM}"))
+
+
+def remove_partials(folder: Path) -> None:
+    """Like `remove_partial`, for every file in ``folder``."""
+    _remove_matching(folder, None, re.compile(rf"\..+\.{_RANDOM}"))
+
+
+def _remove_matching(path: Path, folder: int | None, names: re.Pattern[str]) -> None:
+    with contextlib.suppress(OSError), _opened(path, folder) as place:
+        for name in filter(names.fullmatch, os.listdir(f"/proc/self/fd/{place}")):  # O_PATH does not list
+            os.unlink(name, dir_fd=place)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from support.files import remove_partial
 from watcher.errors import SnapshotError, SnapshotTooLarge
 from watcher.publisher import SLICE, ServedZones
 from watcher.snapshot import (
@@ -23,7 +24,6 @@ from watcher.snapshot import (
     Snapshot,
     confirm_snapshot,
     open_snapshot,
-    remove_partial,
     write_snapshot,
 )
 from zones.names import EnvironmentId

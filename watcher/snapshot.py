@@ -92,12 +92,6 @@ def write_snapshot(path: Path, header: Header, contents: Contents, limit: int, *
     return writer.octets
 
 
-def remove_partial(path: Path) -> None:
-    """Removes what a killed process has left of a snapshot that it was about to write at ``path``."""
-    for partial in path.parent.glob(f".{path.name}.*"):
-        partial.unlink(missing_ok=True)
-
-
 def confirm_snapshot(path: Path) -> None:
     """Notes that the source has just confirmed the contents of ``path`` to be current. Raises ``OSError``."""
     os.utime(path)

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from agent.attach.attachment import Attachment
 from agent.errors import Failed
 from agent.plan.plan import LocalWorkload
-from support.files import write_whole
+from support.files import remove_partials, write_whole
 from support.folders import trusted_folder
 from zones.document import decode_value, encode_value
 
@@ -38,6 +38,7 @@ class Attachments:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             with trusted_folder(self._directory.resolve()):
                 pass  # who can write an attachment decides whose address a namespace gets
+            remove_partials(self._directory)
             for path in sorted(self._directory.glob("*.json")):
                 try:
                     attachment = _decoder.decode(path.read_bytes())

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from agent.errors import Failed
-from support.files import write_whole
+from support.files import remove_partial, write_whole
 from support.folders import read_file, trusted_folder
 from zones.addresses import Platform
 
@@ -25,6 +25,7 @@ def write(path: Path, text: str) -> str | None:
     try:
         # A container's user may own folders on the way: it decides neither what is read as root nor what is written.
         with trusted_folder(path.parent, create=0o755) as folder:
+            remove_partial(path, folder=folder)  # of an agent that was killed
             before = read_file(folder, path.name)
             if before != text:
                 _write(folder, path, text)
@@ -46,6 +47,7 @@ def restore(path: Path, written: str, before: str | None) -> None:
     """Restores ``path`` from ``written`` to ``before``, unless somebody has changed it since. Raises `Failed`."""
     try:
         with trusted_folder(path.parent) as folder:
+            remove_partial(path, folder=folder)
             if read_file(folder, path.name) != written:
                 return
             if before is not None:

@@ -56,3 +56,9 @@ async def test_a_host_that_has_left_has_none(tmp_path: Path) -> None:
     remove_incarnation(tmp_path)
     remove_incarnation(tmp_path)
     assert os.listdir(tmp_path) == []
+
+
+async def test_one_that_was_being_written_when_the_agent_was_killed_is_removed(tmp_path: Path) -> None:
+    (tmp_path / f".{FILE}.0123456789ab").touch()
+    await load_incarnation(tmp_path)
+    assert os.listdir(tmp_path) == [FILE]

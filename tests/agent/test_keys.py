@@ -87,3 +87,10 @@ def test_the_keys_go_with_the_host(tmp_path: Path) -> None:
     keyring.remove()
     keyring.remove()
     assert not {KEY, NEXT_KEY} & {one.name for one in tmp_path.iterdir()}
+
+
+def test_a_key_that_was_being_written_when_the_agent_was_killed_is_removed(tmp_path: Path) -> None:
+    for name in (KEY, NEXT_KEY):
+        (tmp_path / f".{name}.0123456789ab").write_text(PrivateKey.generate().text)
+    Keyring(tmp_path).load()
+    assert os.listdir(tmp_path) == [KEY]

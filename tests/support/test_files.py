@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.files import whole_file, write_whole
+from support.files import remove_partial, remove_partials, whole_file, write_whole
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o077, 0o777], ids=oct)
@@ -130,3 +130,20 @@ def test_the_first_of_many_stays_where_nothing_is_to_be_replaced(tmp_path: Path)
 def test_a_folder_that_is_not_there_is_an_error_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), whole_file(tmp_path / "missing" / "file", 0o600):
         pytest.fail("there is nothing to write to")
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    path, others = tmp_path / "wireguard.key", {".wireguard.key", ".hidden.0123", "wireguard.key", "a.0123456789ab"}
+    for name in others:
+        (tmp_path / name).touch()
+    partials = []
+    for name in ("wireguard.key", "wireguard.next.key", "e.s.i.json"):
+        with whole_file(tmp_path / name, 0o600):
+            partials.append(next(one for one in os.listdir(tmp_path) if one.startswith(f".{name}.")))
+    for name in partials:
+        (tmp_path / name).touch()
+    remove_partial(path)
+    assert set(os.listdir(tmp_path)) >= others | set(partials[1:])
+    assert partials[0] not in os.listdir(tmp_path)
+    remove_partials(tmp_path)
+    assert set(os.listdir(tmp_path)) == others | {"wireguard.next.key", "e.s.i.json"}

@@ -37,6 +37,12 @@ async def test_what_was_removed_is_gone(tmp_path: Path) -> None:
     assert len(loaded(tmp_path)) == 0
 
 
+async def test_what_was_being_written_when_the_agent_was_killed_is_removed(tmp_path: Path) -> None:
+    (tmp_path / f".{ATTACHMENT.key}.json.0123456789ab").write_text("{")
+    assert len(loaded(tmp_path)) == 0
+    assert os.listdir(tmp_path) == []
+
+
 async def test_its_container_leads_to_it(tmp_path: Path) -> None:
     attachments = loaded(tmp_path)
     await attachments.put(ATTACHMENT)

@@ -35,6 +35,16 @@ def test_what_was_not_there_before_is_gone_again(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_what_a_killed_agent_was_writing_is_removed(tmp_path: Path) -> None:
+    path, partial = tmp_path / "resolv.conf", tmp_path / ".resolv.conf.0123456789ab"
+    partial.touch()
+    resolv_conf.write(path, TEXT)
+    assert not partial.exists()
+    partial.touch()
+    resolv_conf.restore(path, TEXT, None)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_somebody_else_has_written_since_stays(tmp_path: Path) -> None:
     path = tmp_path / "resolv.conf"
     resolv_conf.write(path, TEXT)
