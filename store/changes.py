@@ -102,6 +102,16 @@ class ChangeStream:
         self._generation = self._connection.generation
         return Position(epoch.decode() if epoch else None, newest.decode() or BEGINNING)
 
+    async def has_gone_back(self, position: Position) -> bool:
+        """Whether the data set is another than that of ``position``, or its newest change is before that.
+
+        A read after ``position`` would then return nothing, however much is committed.
+        """
+        keys = self._connection.keys
+        epoch, newest = await self._connection.read(POSITION_SCRIPT, [keys.epoch, keys.changes])
+        is_other = (epoch.decode() if epoch else None) != position.epoch
+        return is_other or is_after(position.change, newest.decode() or BEGINNING)
+
     async def newest_until(self, position: str) -> str:
         """The newest change that is not after ``position``; `BEGINNING` if there is none."""
         async with self._connection.client() as redis:

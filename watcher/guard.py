@@ -173,6 +173,8 @@ class Guard:
     """The epoch of the data set that is served; None before it is known."""
     applied: str = BEGINNING
     """The position of the newest change that was applied, in that data set."""
+    followed: str = ""
+    """The change of the newest confirmation that was followed: it confirms nothing that vanishes later."""
     found: Position | None = None
     """Where the other data set stood when it was judged; None while none is held back."""
     names: dict[EnvironmentId, str] = field(default_factory=dict)
@@ -248,7 +250,9 @@ class Guard:
 
     def is_confirmed(self, confirmation: Confirmation | None) -> bool:
         """Whether ``confirmation`` is about what is held back, or about what the reader is about to find."""
-        return confirmation is not None and confirmation.covers(self.found, self.applied)
+        if confirmation is None or confirmation.change == self.followed:
+            return False
+        return confirmation.covers(self.found, self.applied)
 
     @property
     def overdue(self) -> frozenset[Kind]:

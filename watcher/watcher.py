@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 
-from store.changes import ChangeBatch, Position
+from store.changes import BEGINNING, ChangeBatch, Position
 from store.errors import Unavailable, WrongKey
 from store.guard import Confirmation
 from store.index import DELETED
@@ -199,7 +199,8 @@ class Watcher:
         await self.store.clock.read()
         # The position is read first: a commit that is made while we read comes again, as a change after it.
         position = await self.store.changes.position()
-        is_confirmed |= self.guard.is_confirmed(await self._confirmation())
+        confirmation = await self._confirmation()
+        is_confirmed |= self.guard.is_confirmed(confirmation)
         index = await self.store.environments.index()
         opened = self._opened(is_confirmed)
         self.counts.compared += 1
@@ -222,6 +223,8 @@ class Watcher:
         self._note_contact()
         if self.on_named:
             self.on_named(None)
+        if is_confirmed and confirmation:
+            self.guard.followed = confirmation.change
         if is_confirmed and self.on_confirmed:
             self.on_confirmed()
         if not self._is_loaded:
@@ -255,7 +258,9 @@ class Watcher:
         guard = self.guard
         if guard.epoch not in (None, position.epoch):
             log.warning("data_set_replaced", extra={"before": guard.epoch, "after": position.epoch})
-        self._position, guard.epoch, guard.applied = position, position.epoch, position.change
+        if position.epoch != guard.epoch or position.change != BEGINNING:  # an empty stream has lost its history
+            guard.applied = position.change
+        self._position, guard.epoch = position, position.epoch
 
     async def _tail(self) -> None:
         due = time.monotonic() + COMPARE_EVERY
@@ -270,6 +275,8 @@ class Watcher:
             elif batch.count:
                 self.counts.changes += batch.count
                 await self._take(batch)
+            elif await self.store.changes.has_gone_back(self._position):
+                self._environments.must_compare = True
             self._served.end_former_names()
             if batch.count >= BUSY:
                 # Whatever changes meanwhile is read and published once, and most of the time is for queries.
@@ -277,8 +284,6 @@ class Watcher:
             if self.guard.held:
                 due = min(due, time.monotonic() + COMPARE_HELD_EVERY)
             if time.monotonic() >= due or self._environments.must_compare:
-                # This reads the position too: a new primary may number its changes below our position, and then a read
-                # after our position would return none of them.
                 self.counts.repaired += await self._synchronize()
                 due = time.monotonic() + COMPARE_EVERY
 

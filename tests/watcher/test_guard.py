@@ -434,6 +434,24 @@ async def test_a_confirmation_that_comes_back_with_an_old_copy_confirms_nothing(
             await held(watcher)
 
 
+@pytest.mark.parametrize("left", [0, 2])
+async def test_a_confirmation_that_was_followed_confirms_nothing_that_vanishes_later(
+    store: Store, store_url: str, quick: None, left: int
+) -> None:
+    """Also where the stream has lost its newest changes, so that the confirmation seems to come after all of them."""
+    environments = await fill(store)
+    async with following(store) as (watcher, recorder), inside(store, store_url) as (redis, keys):
+        await store.guard.confirm()
+        await one_more_comparison(watcher)
+        entries = await redis.xrange(keys.changes)
+        await redis.xdel(keys.changes, *(position for position, _ in entries[left:]))
+        await one_more_comparison(watcher)
+        await redis.delete(keys.environments)
+        await held(watcher, Kind.ENVIRONMENTS)
+        await one_more_comparison(watcher)
+        assert recorder.holds(*environments)
+
+
 @pytest.mark.parametrize("seed", range(3))
 async def test_whatever_is_lost_and_comes_back_nothing_is_withdrawn_that_was_not_deleted(
     start_server: StartServer, quick: None, seed: int

@@ -27,7 +27,7 @@ from store.store import Store
 from support.clock import unix_milliseconds
 from tests import worlds
 from tests.store.reading import documents
-from tests.store.servers import Proxy, StartServer, redis_of
+from tests.store.servers import Proxy, StartServer, inside, redis_of
 from tests.waiting import until
 from tests.watcher.harness import Recorder, commit_arguments, commit_raw, following, served_documents
 from tests.worlds import NOW, PLATFORM, PRODUCTION, STAGING, build, toggled
@@ -289,6 +289,17 @@ async def test_a_server_whose_clock_is_behind_is_followed(
 
 
 # The data set is replaced
+
+
+async def test_a_stream_that_goes_back_is_noticed_before_the_next_comparison(store: Store, store_url: str) -> None:
+    """A read after our position would return nothing, as with a new primary that numbers its changes below it."""
+    production, staging = await fill(store)
+    async with following(store) as (watcher, recorder), inside(store, store_url) as (redis, keys):
+        await redis.xadd(keys.changes, {"hello": "world"}, id="18446744073709551615-18446744073709551615")
+        await until(lambda: watcher.counts.compared == 2)
+        await redis.delete(keys.changes)
+        production = await change(store, production)
+        await until(lambda: recorder.holds(production, staging))
 
 
 async def test_a_flushed_store_is_followed(start_server: StartServer, quick: None) -> None:
