@@ -9,10 +9,12 @@ from aiohttp import web
 
 from admin.counts import ApiCounts
 from admin.http.context import CONTEXT, Context, Explain, HeldNow
+from admin.http.identity import Identifier
 from admin.http.limits import Buckets, Limits
 from admin.http.middleware import ORDER
 from admin.http.replies import add_headers
 from admin.http.route import register
+from admin.http.uses import TokenUses
 from admin.openapi import DOCUMENT, describe
 from admin.resources.operations import METRICS, READINESS, Metrics, Readiness
 from admin.routes import PATH_PARAMETERS, ROUTES
@@ -42,18 +44,20 @@ def make_app(
     """
     counts = counts or ApiCounts()
     app = web.Application(middlewares=ORDER, client_max_size=limits.body_bytes)
+    strangers = Buckets(limits.anonymous_rate, limits.anonymous_burst, limits.tracked_clients)
     app[CONTEXT] = Context(
         store=store,
         writer=Writer(store, counts),
         platform=platform,
-        root_token_digest=root_token_digest,
+        identifier=Identifier(store, root_token_digest, strangers),
+        uses=TokenUses(store),
         explain=explain,
         limits=limits,
         counts=counts,
         name_share=name_share,
         held=held,
         token_buckets=Buckets(limits.rate, limits.burst, limits.tracked_clients),
-        anonymous_buckets=Buckets(limits.anonymous_rate, limits.anonymous_burst, limits.tracked_clients),
+        anonymous_buckets=strangers,
     )
     app[READINESS] = readiness
     app[METRICS] = metrics

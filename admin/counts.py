@@ -22,3 +22,5 @@ class ApiCounts:
     """Attempts to commit that failed because another writer was first."""
     rate_limited: int = 0
     """Requests that were answered with status 429."""
+    closed: Counter[str] = field(default_factory=Counter)
+    """Connections that were ended here, by the reason: ``most``, ``client`` or ``slow``."""

@@ -41,6 +41,7 @@ PEERS = ENVIRONMENT + "/peers"
 PEER = PEERS + "/{peer}"
 REVISION = ENVIRONMENT + "/revisions/{revision}"
 TOKENS = ENVIRONMENT + "/tokens"
+ADMIN_TOKENS = "/v1/tokens"
 HOSTS = "/v1/hosts"
 HOST = HOSTS + "/{host}"
 GUARD = "/v1/guard"
@@ -195,6 +196,17 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "DELETE", TOKENS + "/{token_id}", tokens.delete_token, "Revoke a token", ROOT,
         {204: None}, refusals=CONFLICT,
+    ),
+    Route(
+        "POST", ADMIN_TOKENS, tokens.post_admin_token, "Make an admin token", Access.ROOT_ALONE,
+        {201: tokens.TokenReply}, body=tokens.TokenBody, refusals=frozenset({409}),
+    ),
+    Route(
+        "GET", ADMIN_TOKENS, tokens.list_admin_tokens, "List the admin tokens", ROOT, {200: tokens.TokenList},
+    ),
+    Route(
+        "DELETE", ADMIN_TOKENS + "/{token_id}", tokens.delete_admin_token, "Revoke an admin token", Access.ROOT_ALONE,
+        {204: None}, refusals=MISSING,
     ),
     Route(
         "GET", HOSTS, hosts.list_hosts, "List hosts", ROOT,

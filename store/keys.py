@@ -25,6 +25,7 @@ class Keys:
             self.hosts: "hash",
             self.hosts_revision: "string",
             self.tokens: "hash",
+            self.token_uses: "hash",
             self.guard: "hash",
             self.authority: "string",
             self.credentials: "hash",
@@ -50,6 +51,10 @@ class Keys:
     @property
     def tokens(self) -> str:
         return self.prefix + "tokens"
+
+    @property
+    def token_uses(self) -> str:
+        return self.prefix + "tokens:used"
 
     @property
     def hosts(self) -> str:

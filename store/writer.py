@@ -270,7 +270,7 @@ class Writer:
 
     async def _remove_tokens(self, id_: EnvironmentId) -> None:
         tokens = await self._store.tokens.read()
-        await self._store.tokens.remove(digest for digest, token in tokens.items() if token.environment == id_)
+        await self._store.tokens.remove({one: token for one, token in tokens.items() if token.environment == id_})
 
 
 class _LeaseLost(Exception):

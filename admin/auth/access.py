@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from admin.auth.actors import Actor, Anonymous, Root, Tenant
+from admin.auth.actors import Actor, Admin, Anonymous, Root, Tenant
 from admin.errors import Forbidden, Unauthenticated
 
 SEND_A_TOKEN = "send 'Authorization: Bearer TOKEN'; the root token lies in admin.token in the state directory"  # noqa: S105
@@ -15,13 +15,15 @@ class Access(Enum):
 
     OPEN = "none is needed"
     ANY = "any token; the reply holds only what the token may see"
-    INSIDE = "the root token, or a token of the environment in the path"
-    ROOT = "the root token"
+    INSIDE = "the root token, an admin token, or a token of the environment in the path"
+    ROOT = "the root token, or an admin token"
+    ROOT_ALONE = "the root token alone"
 
 
-def authorize(actor: Actor, access: Access, environment: str | None) -> None:
+def authorize(actor: Actor, access: Access, environment: str | None, *, is_write: bool = False) -> None:
     """Returns if ``actor`` may use a route that has ``access``; ``environment`` is the environment in its path, if any.
 
+    ``is_write`` says whether the route changes anything, which a token that only reads does not open.
     Raises `Unauthenticated` or `Forbidden`. The decision is made before anything is read from the store, so a refusal
     does not reveal what exists.
     """
@@ -33,12 +35,20 @@ def authorize(actor: Actor, access: Access, environment: str | None) -> None:
             raise Unauthenticated(f"{problem}: {SEND_A_TOKEN}", presented=presented)
         case Root():
             return
+        case Admin() | Tenant() if is_write and actor.read_only:
+            raise Forbidden("this token only reads: use one that was not made with read_only")
+        case Admin() if access is Access.ROOT_ALONE:
+            raise Forbidden("this needs the root token itself: an admin token makes and ends no admin tokens")
+        case Admin():
+            return
         case Tenant() if access is Access.ANY:
             return
         case Tenant() if access is Access.INSIDE and environment is not None:
             authorize_environment(actor, environment)
         case Tenant():
-            raise Forbidden("this needs the root token: a token of an environment opens only what is inside of it")
+            raise Forbidden(
+                "this needs the root token or an admin token: a token of an environment opens only what is inside of it"
+            )
 
 
 def authorize_environment(actor: Actor, environment: str) -> None:

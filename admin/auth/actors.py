@@ -18,6 +18,16 @@ class Root:
 
 
 @dataclass(frozen=True, slots=True)
+class Admin:
+    """The holder of an admin token, who may do everything but make admin tokens."""
+
+    id: str
+    """The id of the token, which is no secret; never the token itself."""
+    read_only: bool = False
+    """Whether the token opens nothing that changes anything."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tenant:
     """The holder of a token that is for one environment."""
 
@@ -25,6 +35,8 @@ class Tenant:
     """The id of the token, which is no secret; never the token itself."""
     environment: str
     """The environment that the token is for."""
+    read_only: bool = False
+    """Whether the token opens nothing that changes anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +49,28 @@ class Anonymous:
     """How the audit log names the actor."""
 
 
-Actor = Root | Tenant | Anonymous
+Actor = Root | Admin | Tenant | Anonymous
 
 
-async def identify(authorization: str, root_token_digest: str, store: Store) -> Actor:
-    """The actor that sent the header ``Authorization: <authorization>`` (RFC 6750 §2.1); ``""`` means no header."""
+def bearer(authorization: str) -> str:
+    """The token in the header ``Authorization: <authorization>`` (RFC 6750 §2.1); empty where there is none."""
     scheme, _, token = authorization.partition(" ")
-    token = token.strip()
-    if scheme.lower() != "bearer" or not token:
-        return Anonymous(presented=bool(authorization))
-    digest = tokens.digest(token)
-    if hmac.compare_digest(digest, root_token_digest):
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def identify_root(authorization: str, root_token_digest: str) -> Root | Anonymous:
+    """`Root` where ``authorization`` has the root token; `Anonymous` where it may have another, or has none."""
+    token = bearer(authorization)
+    if token and hmac.compare_digest(tokens.digest(token), root_token_digest):
         return Root()
-    found = await store.tokens.find(digest) if tokens.is_well_formed(token) else None
-    return Tenant(found.id, found.environment) if found else Anonymous(presented=True)
+    return Anonymous(presented=bool(authorization))
+
+
+async def find(digest: str, store: Store) -> Admin | Tenant | Anonymous:
+    """The actor whose token has ``digest``; `Anonymous` where there is no such token, or no longer."""
+    found = await store.tokens.find(digest)
+    if found is None or (found.expires is not None and found.expires <= await store.clock.milliseconds()):
+        return Anonymous(presented=True)
+    if not found.environment:
+        return Admin(found.id, found.read_only)
+    return Tenant(found.id, found.environment, found.read_only)

@@ -11,8 +11,10 @@ from msgspec import Meta, Struct
 
 from admin.auth.actors import Actor
 from admin.counts import ApiCounts
+from admin.http.identity import Identifier
 from admin.http.limits import Buckets, Limits
 from admin.http.route import Route
+from admin.http.uses import TokenUses
 from store.store import Store
 from store.writer import Writer
 from zones.addresses import Platform
@@ -58,8 +60,10 @@ class Context:
     """Commits changes of environments to ``store``."""
     platform: Platform
     """The address plan and the name of the zone."""
-    root_token_digest: str
-    """The digest of the root token, by `admin.auth.tokens.digest`."""
+    identifier: Identifier
+    """Finds out who sent a request."""
+    uses: TokenUses
+    """Notes when each token was used last."""
     explain: Explain
     """Answers ``GET /v1/explain``."""
     limits: Limits
@@ -82,5 +86,7 @@ ROUTE: web.RequestKey[Route | None] = web.RequestKey("route")
 """The route of the request; None if the API does not have its path and method. Set by the middleware `identify`."""
 ACTOR: web.RequestKey[Actor] = web.RequestKey("actor")
 """The client that sent the request; set by the middleware `identify`."""
+COUNTED: web.RequestKey[bool] = web.RequestKey("counted")
+"""Whether the request was counted already as one without a valid token; set by the middleware `identify`."""
 REVISION = web.RequestKey("revision", int)
 """The revision of the environment that the reply is about; set once a handler knows it, for the audit log."""

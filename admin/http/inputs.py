@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
+import zlib
 from typing import TypeVar
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from admin.errors import Malformed, SlowBody, UnsupportedMediaType
 from admin.http.context import CONTEXT
@@ -15,6 +16,7 @@ from zones.errors import Invalid, ZonesError
 
 T = TypeVar("T")
 
+_WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}  # zlib's, for each encoding (RFC 9110 §8.4.1)
 _PATH = re.compile(r"(?P<message>.*?)(?: - at `\$\.?(?P<path>.*)`)?", re.DOTALL)
 _NAMED = re.compile(r"(?:unknown|missing required) field `(.*)`", re.DOTALL)
 
@@ -34,12 +36,33 @@ async def read_body(request: web.Request, shape: type[T]) -> T:
         raise SlowBody("the body did not arrive in time: send it at once") from None
     except (web.RequestPayloadError, ConnectionError) as error:
         raise Malformed(f"the body did not arrive as it was announced: {' '.join(str(error).split())}") from None
+    body = _unpack(request, body)
     try:
         return msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as error:
         raise _as_invalid(error) from None
     except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deeply
         raise Malformed(f"the body is not JSON in UTF-8: {error}") from None
+
+
+def _unpack(request: web.Request, body: bytes) -> bytes:
+    """``body`` without the encoding that it was sent in, which must not make it larger than a body may be."""
+    encoding = request.headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower()
+    if encoding in ("", "identity"):
+        return body
+    if encoding not in _WINDOWS:
+        raise UnsupportedMediaType(f"the body is in the encoding {encoding!r:.40}: send it as it is, or use gzip")
+    most = request.app[CONTEXT].limits.body_bytes
+    unpacker = zlib.decompressobj(_WINDOWS[encoding])
+    try:
+        unpacked = unpacker.decompress(body, most + 1)
+    except zlib.error as error:
+        raise Malformed(f"the body is not what its encoding says: {error}") from None
+    if len(unpacked) > most:
+        raise web.HTTPRequestEntityTooLarge(most, len(unpacked))
+    if not unpacker.eof or unpacker.unused_data:
+        raise Malformed("the body is not what its encoding says: it does not end where it should")
+    return unpacked
 
 
 def read_query(request: web.Request, shape: type[T]) -> T:

@@ -60,3 +60,9 @@ class Buckets:
         if len(self._levels) > self._tracked_clients:
             self._levels.popitem(last=False)
         return 0.0 if admitted else (1.0 - level) / self._rate
+
+    def give_back(self, client: str) -> None:
+        """Puts one request back into the bucket of ``client``: it was taken before it was known to be another's."""
+        if found := self._levels.get(client):
+            level, since = found
+            self._levels[client] = (min(self._burst, level + 1.0), since)

@@ -16,15 +16,14 @@ import time
 
 from aiohttp import hdrs, web
 
-from admin.auth import access, actors, tokens
+from admin.auth import access, tokens
 from admin.auth.access import Access
-from admin.auth.actors import Anonymous
+from admin.auth.actors import Admin, Anonymous, Tenant
 from admin.errors import RateLimited, TimedOut
 from admin.http import problems
-from admin.http.context import ACTOR, CONTEXT, REVISION, ROUTE
+from admin.http.connections import connection_of, source_network
+from admin.http.context import ACTOR, CONTEXT, COUNTED, REVISION, ROUTE
 from admin.http.route import Handler, route_of
-from zones.addresses import Address
-from zones.errors import Invalid
 
 audit_log = logging.getLogger("interlock.audit")
 
@@ -32,11 +31,18 @@ audit_log = logging.getLogger("interlock.audit")
 @web.middleware
 async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turns an error into a reply; the only place that does."""
+    connection = connection_of(request)
+    if connection:
+        connection.begin()
     try:
         response = await handler(request)
     except Exception as error:  # noqa: BLE001 the catch-all of this package
         response = problems.answer(request, error)
+    finally:
+        if connection:
+            connection.end()
     if context := request.app.get(CONTEXT):
+        context.counts.rate_limited += response.status == web.HTTPTooManyRequests.status_code
         context.counts.requests[_series(request, response.status)] += 1
     return response
 
@@ -49,11 +55,18 @@ async def identify(request: web.Request, handler: Handler) -> web.StreamResponse
     """
     route, context = route_of(request), request.app[CONTEXT]
     request[ROUTE] = route
-    if route is None or route.access is Access.OPEN:
+    authorization = request.headers.get(hdrs.AUTHORIZATION, "")
+    request[ACTOR] = context.identifier.identify_root(authorization)  # also for errors of what follows
+    if route is None:
         request[ACTOR] = Anonymous()
-    else:
-        authorization = request.headers.get(hdrs.AUTHORIZATION, "")
-        request[ACTOR] = await actors.identify(authorization, context.root_token_digest, context.store)
+    elif route.access is not Access.OPEN:
+        request[ACTOR], request[COUNTED] = await context.identifier.identify(
+            authorization, source_network(_source(request))
+        )
+    if not isinstance(request[ACTOR], Anonymous) and (connection := connection_of(request)):
+        connection.is_known = True
+    if isinstance(actor := request[ACTOR], Admin | Tenant):
+        context.uses.note(actor.id)
     return await handler(request)
 
 
@@ -65,12 +78,13 @@ async def limit(request: web.Request, handler: Handler) -> web.StreamResponse:
     """
     route, context, actor = request[ROUTE], request.app[CONTEXT], request[ACTOR]
     if route is None or route.access is not Access.OPEN:
-        if isinstance(actor, Anonymous):
-            wait = context.anonymous_buckets.take(_source_network(_source(request)), time.monotonic())
+        if request.get(COUNTED):
+            wait = 0.0
+        elif isinstance(actor, Anonymous):
+            wait = context.anonymous_buckets.take(source_network(_source(request)), time.monotonic())
         else:
             wait = context.token_buckets.take(actor.id, time.monotonic())
         if wait:
-            context.counts.rate_limited += 1
             raise RateLimited("too many requests: wait as long as Retry-After says, and use batches", wait=wait)
     return await handler(request)
 
@@ -110,7 +124,8 @@ async def audit(request: web.Request, handler: Handler) -> web.StreamResponse:
 async def authorize(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuses a client that may not use the route."""
     if route := request[ROUTE]:
-        access.authorize(request[ACTOR], route.access, request.match_info.get("environment"))
+        environment = request.match_info.get("environment")
+        access.authorize(request[ACTOR], route.access, environment, is_write=route.is_write)
     return await handler(request)
 
 
@@ -131,14 +146,6 @@ ORDER = (answer_problems, identify, limit, audit, authorize, end_in_time)
 
 def _source(request: web.Request) -> str:
     return request.remote or "local"  # the clients of a unix socket have no address
-
-
-def _source_network(source: str) -> str:
-    # A client that has one IPv6 address has its whole /64, so that network is what is limited.
-    try:
-        return Address.parse(source)[:8].hex()
-    except Invalid:
-        return source
 
 
 def _series(request: web.Request, status: int) -> tuple[str, str, int]:

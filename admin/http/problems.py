@@ -15,6 +15,7 @@ import msgspec
 from aiohttp import web
 
 from admin import errors
+from admin.http.insiders import is_insider
 from store.errors import (
     Corrupt,
     CredentialChanged,
@@ -22,6 +23,7 @@ from store.errors import (
     NetworkLost,
     NetworkTaken,
     RevisionConflict,
+    TooManyWaiting,
     Unavailable,
     WrongKey,
 )
@@ -107,7 +109,7 @@ def kind_of(error: Exception) -> Kind:
 def answer(request: web.Request, error: Exception) -> web.Response:
     """``error`` as the reply to ``request``. An error that is not in `KINDS` is logged here."""
     kind = kind_of(error)
-    detail = _detail(request, error)
+    detail = _detail(request, error) if is_insider(request) else _outside(request, error)
     if kind is UNEXPECTED:
         reference = secrets.token_hex(6)
         log.error("request_failed", extra={"reference": reference, "method": request.method}, exc_info=error)
@@ -154,6 +156,21 @@ def _detail(request: web.Request, error: Exception) -> str:
         case Unavailable():
             return f"{error}: send the request again later; names and addresses are served unchanged meanwhile"
     return str(error)
+
+
+def _outside(request: web.Request, error: Exception) -> str:
+    """The detail for a client that is not to learn where the store is, or as whom it is asked."""
+    match error:
+        case WrongKey():
+            return "the store is damaged; nothing was written, and names and addresses are served unchanged meanwhile"
+        case TooManyWaiting():
+            return "too many changes wait for the store: send the request again later"
+        case Unavailable():
+            return (
+                "the store does not answer: send the request again later, and read before you send a write again; names"
+                " and addresses are served unchanged meanwhile"
+            )
+    return _detail(request, error)
 
 
 def _headers(error: Exception) -> dict[str, str]:

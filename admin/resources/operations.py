@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 
 from admin.auth.access import Access
 from admin.http.inputs import read_query
+from admin.http.insiders import is_insider
 from admin.http.middleware import answer_problems
 from admin.http.replies import add_headers
 from admin.http.route import Route, register
@@ -40,7 +41,10 @@ METRICS: web.AppKey[Metrics] = web.AppKey("metrics")
 class ReadyQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """How much to show: ``verbose``, with any value or none, lists each part."""
 
-    verbose: Annotated[str | None, Meta(description="list each part, ready or not")] = None
+    verbose: Annotated[
+        str | None,
+        Meta(description="list each part, ready or not; with the reasons for the root token and on this machine"),
+    ] = None
 
 
 async def get_livez(_request: web.Request) -> web.Response:
@@ -53,7 +57,7 @@ async def get_readyz(request: web.Request) -> web.Response:
     query, probes = read_query(request, ReadyQuery), request.app[READINESS]()
     failing = [name for name, probe in probes.items() if not probe.ok]
     if query.verbose is not None:
-        text = "\n".join(_line(name, probe) for name, probe in probes.items())
+        text = "\n".join(_line(name, probe, is_insider(request)) for name, probe in probes.items())
     else:
         text = f"not ready: {', '.join(failing)}" if failing else "ok"
     return web.Response(status=503 if failing else 200, text=text + "\n")
@@ -90,7 +94,10 @@ def operations_app(*, readiness: Readiness, metrics: Metrics) -> web.Application
     return app
 
 
-def _line(name: str, probe: Probe) -> str:
+def _line(name: str, probe: Probe, is_inside: bool) -> str:
+    """What is said of one part. Strangers do not learn why it is so: that names the store, and as whom it is asked."""
+    if not is_inside:
+        return f"[+]{name} ok" if probe.ok else f"[-]{name} not ready"
     if probe.ok:
         return f"[+]{name} ok" + (f": {_in_one_line(probe.note)}" if probe.note else "")
     return f"[-]{name} {_in_one_line(probe.reason) or 'not ready'}"

@@ -483,6 +483,18 @@ API_RATE_LIMITED = ADMIN.counter(
     "HTTP requests that the admin API refused because its client sent too many of them.",
 )
 
+API_CLOSED = ADMIN.counter(
+    "interlock_api_connections_closed_total",
+    "Connections that the admin API has ended, by the reason: 'client' for one address had too many, 'most' for there "
+    "were too many in all, 'slow' for a header that did not end in time.",
+    "reason",
+    alert=Alert(
+        'rate(interlock_api_connections_closed_total{reason="most"}[5m]) > 0',
+        "5m",
+        "More clients are connected than the API serves; if they are strangers, keep them out by a firewall",
+    ),
+)
+
 HOSTS = Group("The agents of hosts", "`up`, `admin`, where `--hosts-listen` is given")
 
 SESSIONS = HOSTS.gauge(

@@ -199,6 +199,7 @@ def _admin(counts: ApiCounts) -> Iterator[Metric]:
     yield catalogue.COMMITS.one(counts.commits)
     yield catalogue.COMMIT_CONFLICTS.one(counts.conflicts)
     yield catalogue.API_RATE_LIMITED.one(counts.rate_limited)
+    yield catalogue.API_CLOSED.each(((reason,), count) for reason, count in counts.closed.items())
 
 
 def _hosts(counts: HostCounts) -> Iterator[Metric]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from asyncio import Future
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from admin.app import make_app
 from admin.auth.tokens import digest, load_or_create_root_token
 from admin.counts import ApiCounts
 from admin.errors import BadTokenFile
+from admin.http.connections import Connections
 from admin.http.context import HeldView
 from admin.http.server import Application, serve
 from admin.resources.operations import Metrics, Readiness, operations_app
@@ -55,20 +57,29 @@ class RootToken:
 class HttpPart:
     """An HTTP server as a part: serves on ``listen`` the application that ``make`` returns.
 
-    ``name`` is the part's name; ``flag`` is named in the error when the address cannot be listened on.
+    ``name`` is the part's name; ``flag`` is named in the error when the address cannot be listened on. ``closed``
+    counts the connections that the server ends, by reason.
     """
 
-    def __init__(self, name: str, flag: str, listen: Endpoint, make: Callable[[], Application]) -> None:
+    def __init__(
+        self,
+        name: str,
+        flag: str,
+        listen: Endpoint,
+        make: Callable[[], Application],
+        closed: Counter[str] | None = None,
+    ) -> None:
         self.url = ""  # where clients on this machine reach the server; empty until it serves
         self.part = Part(name, self._run)
         self._flag = flag
         self._listen = listen
         self._make = make
+        self._closed = closed
 
     async def _run(self, ready: Callable[[], None]) -> None:
         try:
             # A new application at each start: aiohttp cannot serve one again that has been shut down.
-            async with serve(self._make(), *self._listen) as (host, port):
+            async with serve(self._make(), *self._listen, Connections(self._closed)) as (host, port):
                 self.url = f"http://{reachable(host, port)}"
                 log.info("http_listening", extra={"address": str(Endpoint(host, port)), "part": self.part.name})
                 ready()
@@ -104,7 +115,7 @@ def admin_part(
             held=(lambda: _view(guard)) if guard else None,
         )
 
-    return HttpPart("admin", "--api-listen", settings.api_listen, make)
+    return HttpPart("admin", "--api-listen", settings.api_listen, make, counts.closed)
 
 
 def _view(guard: Guard) -> list[HeldView]:

@@ -15,6 +15,7 @@ from resolver.wire.messages import Hold, Transport
 
 IDLE = 10.0  # seconds (RFC 7766 §6.2.3: of the order of seconds); also all the time a slow sender has for a message
 BACKLOG = 1024
+ACCEPTED_AT_ONCE = 32  # connections, before any is closed for them: they must not use up the descriptors
 MOST_AHEAD = (1 << 16) + 2  # octets of queries that are received before they are answered: the longest one fits
 WAIT = 0.05  # seconds after which a client that has used up its rate is looked at again; TCP makes it wait
 
@@ -30,7 +31,8 @@ class TcpListener:
     async def start(self) -> None:
         """Begins to accept connections."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: TcpConnection(self), sock=self._sock, backlog=BACKLOG)
+        self._server = await loop.create_server(lambda: TcpConnection(self), sock=self._sock, backlog=ACCEPTED_AT_ONCE)
+        self._sock.listen(BACKLOG)
 
     def pause(self) -> None:
         """Accepts no more connections."""

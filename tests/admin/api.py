@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import ClientSession
-from aiohttp.test_utils import TestServer
 
 from admin.app import make_app
 from admin.auth.tokens import digest, make_token
 from admin.counts import ApiCounts
+from admin.http.connections import Connections
 from admin.http.context import CONTEXT, HeldNow
 from admin.http.limits import Limits
+from admin.http.server import serve
 from admin.resources.operations import Probe
 from store.store import Store
 from zones.addresses import Platform
@@ -67,7 +69,13 @@ class Answer:
 class Api:
     """The API of one process on a port of the loopback interface, and a client with the root token."""
 
-    def __init__(self, store: Store, limits: Limits | None = None, held: HeldNow | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        limits: Limits | None = None,
+        held: HeldNow | None = None,
+        connections: Connections | None = None,
+    ) -> None:
         self.store = store
         self.counts = ApiCounts()
         self.probes: dict[str, Probe] = {"store": Probe(ok=True)}
@@ -85,17 +93,19 @@ class Api:
             held=held,
         )
         self.context = app[CONTEXT]
-        self._server = TestServer(app, host="127.0.0.1")
+        self.connections = Connections() if connections is None else connections
+        self._app = app
+        self._until_over = AsyncExitStack()
 
     async def __aenter__(self) -> Api:
-        await self._server.start_server()
-        self.port = self._server.port
-        self._session = ClientSession(self._server.make_url("/"))
+        serving = serve(self._app, "127.0.0.1", 0, self.connections)
+        _, self.port = await self._until_over.enter_async_context(serving)
+        self._session = ClientSession(f"http://127.0.0.1:{self.port}")
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._session.close()
-        await self._server.close()
+        await self._until_over.aclose()
 
     async def send(
         self,

@@ -28,6 +28,13 @@ class Installation:
     """The URL of its API."""
     token: str
     """Its root token."""
+    upstream: str
+    """The address of its upstream, which never answers."""
+
+    @property
+    def upstream_queries(self) -> str:
+        """The sample that counts what the upstream was asked."""
+        return f'interlock_upstream_queries_total{{upstream="{self.upstream}"}}'
 
     @property
     def client(self) -> Client:
@@ -40,8 +47,11 @@ class Installation:
 
 
 @contextmanager
-def installation(directory: Path, *flags: str) -> Iterator[Installation]:
-    """An `interlock up` with the environments ``noisy`` and ``neighbour``, and an upstream that never answers."""
+def installation(directory: Path, *flags: str, files: int | None = None) -> Iterator[Installation]:
+    """An `interlock up` with the environments ``noisy`` and ``neighbour``, and an upstream that never answers.
+
+    It can open ``files`` descriptors, if that is given.
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:  # takes queries, and never reads them
         silent.bind(("127.0.0.1", 0))
         command = interlock(
@@ -49,13 +59,16 @@ def installation(directory: Path, *flags: str) -> Iterator[Installation]:
             "--upstream", f"127.0.0.1:{silent.getsockname()[1]}", "--bind", f"{NOISY.format(0)}/24=noisy",
             "--bind", f"{NEIGHBOUR.format(0)}/24=neighbour", *flags,
         )  # fmt: skip
+        if files:
+            command = ("prlimit", f"--nofile={files}:{files}", *command)
         with started(*command) as process:
             welcome = process.read_until(r"  Stop ")
             dns, api = re.search(r"addresses=127.0.0.1:(\d+)", process.errors), re.search(r"API +(\S+)", welcome)
             assert dns
             assert api
             token = (directory / "admin.token").read_text("ascii").strip()
-            made = Installation(process, int(dns[1]), api[1], token)
+            upstream = f"127.0.0.1:{silent.getsockname()[1]}"
+            made = Installation(process, int(dns[1]), api[1], token, upstream)
             for environment in ("noisy", "neighbour"):
                 made.client.put("environments", environment, body={})
                 made.client.put("environments", environment, "services", "api", body={})

@@ -49,7 +49,8 @@ async def every_call(store: Store) -> list[BaseException | object]:
         store.leases.renew(lease_of("h1"), 1000), store.leases.live(["h1"]),
         store.acks.acknowledge(lease_of("h1"), {PRODUCTION: 1}), store.acks.read(PRODUCTION),
         store.acks.lagging(PRODUCTION, 1, ["h1"]),
-        store.tokens.read(), store.tokens.find("d"), store.tokens.add("d", token), store.tokens.remove(["d"]),
+        store.tokens.read(), store.tokens.find("d"), store.tokens.add("d", token), store.tokens.remove({"d": token}),
+        store.tokens.uses(), store.tokens.note_use("t1", 1),
     ]  # fmt: skip
     return list(await asyncio.gather(*calls, return_exceptions=True))
 

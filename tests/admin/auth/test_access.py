@@ -24,6 +24,7 @@ BODIES: dict[str, Any] = {
     "put_record": {"ttl": 5, "values": ["web.railway.internal."]},
     "post_batch": {"edits": [{"op": "put-service", "name": "web"}]},
     "post_token": {"name": "test"},
+    "post_admin_token": {"name": "test"},
 }
 PARTS = {
     "service": "api", "instance": "a1", "name": "db", "type": "CNAME", "revision": "1", "peer": "laptop", "host": "h1",
@@ -33,7 +34,9 @@ QUERIES = {"get_explanation": "?environment={environment}&name=api.railway.inter
 
 def status_of(route: Route) -> int:
     """The status of ``route`` for a client that may use it, where all that its path names exists."""
-    return {"post_token": 201, "post_enrolment": 201}.get(route.name, 204 if route.method == "DELETE" else 200)
+    return {"post_token": 201, "post_admin_token": 201, "post_enrolment": 201}.get(
+        route.name, 204 if route.method == "DELETE" else 200
+    )
 
 
 def tenant_statuses(route: Route) -> dict[str, int]:
@@ -46,7 +49,7 @@ def tenant_statuses(route: Route) -> dict[str, int]:
             return {OWN: own, OTHER: own, NONE: own}
         case Access.ANY | Access.INSIDE:
             return {OWN: own, OTHER: 403, NONE: 403}
-        case Access.ROOT:
+        case Access.ROOT | Access.ROOT_ALONE:
             return {OWN: 403, OTHER: 403, NONE: 403}
 
 
@@ -59,10 +62,12 @@ async def test_every_route_by_every_token(production: Api, route: Route) -> None
         await production.put(path, {})
         assert (await production.post(f"{path}/batch", {"edits": INSIDE_OF_IT})).status == 200
         token_ids[environment] = (await production.post(f"{path}/tokens", {"name": "test"})).body["id"]
+    admins = [(await production.post("/v1/tokens", {"name": "a", "read_only": only})).body for only in (False, True)]
     tenant = await production.make_token(OWN)
 
     async def ask(environment: str, token: str) -> int:
-        parts = {**PARTS, "environment": environment, "token_id": token_ids[environment]}
+        id_ = admins[0]["id"] if route.name == "delete_admin_token" else token_ids[environment]
+        parts = {**PARTS, "environment": environment, "token_id": id_}
         path = re.sub(r"{(\w+)}", lambda match: parts[match[1]], route.path)
         path += QUERIES.get(route.name, "").format(environment=environment)
         body = BODIES.get(route.name, {}) if route.body else None
@@ -74,8 +79,14 @@ async def test_every_route_by_every_token(production: Api, route: Route) -> None
     for token in (NO_TOKEN, make_token(), "not one of ours"):
         assert await ask(OWN, token) == (200 if route.access is Access.OPEN else 401)
     assert {environment: await ask(environment, tenant) for environment in (OWN, OTHER, NONE)} == tenant_statuses(route)
+    reads = (await production.post(f"/v1/environments/{OWN}/tokens", {"name": "r", "read_only": True})).body["token"]
+    for token in (reads, admins[1]["token"]):
+        if route.is_write:
+            assert await ask(OWN, token) == 403, "it only reads"
     for environment in (OWN, OTHER):
         assert (await production.get(f"/v1/environments/{environment}")).status == 200, "only root may delete it"
+    if route.access is Access.ROOT_ALONE or not route.is_write:
+        assert await ask(OTHER, admins[0]["token"]) == (403 if route.access is Access.ROOT_ALONE else status_of(route))
     assert await ask(OTHER, ROOT) == status_of(route)
 
 

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from admin.http.connections import source_network
 from admin.http.limits import Buckets, Limits
-from admin.http.middleware import _source_network
 from store.environments import EnvironmentStore
 from store.store import Store
 from tests.admin.api import NO_TOKEN, PORT, Api, E
@@ -47,8 +47,8 @@ def test_the_table_is_bounded_and_drops_the_client_idle_for_longest() -> None:
 
 
 def test_the_addresses_of_one_ipv6_64_share_a_bucket() -> None:
-    assert _source_network("2001:db8::1") == _source_network("2001:db8::ffff:1") != _source_network("2001:db8:0:1::1")
-    assert _source_network("192.0.2.1") != _source_network("192.0.2.2")
+    assert source_network("2001:db8::1") == source_network("2001:db8::ffff:1") != source_network("2001:db8:0:1::1")
+    assert source_network("192.0.2.1") != source_network("192.0.2.2")
 
 
 SLOW = Limits(rate=0.01, burst=8.0, anonymous_rate=0.01, anonymous_burst=3.0)

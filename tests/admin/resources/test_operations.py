@@ -46,6 +46,15 @@ async def test_beside_the_api_without_a_token(api: Api) -> None:
     assert (await api.get("/metrics", token=NO_TOKEN)).body == "up 1\n"
 
 
+@pytest.mark.parametrize("header", ["Forwarded", "X-Forwarded-For", "Via"])
+async def test_strangers_do_not_learn_why(api: Api, header: str) -> None:
+    api.probes = NOT_READY
+    passed_on = {header: "for=192.0.2.1"}
+    ready = await api.get("/readyz?verbose", token=NO_TOKEN, headers=passed_on)
+    assert (ready.status, ready.body) == (503, "[-]store not ready\n[+]zones ok\n[-]agent not ready\n")
+    assert (await api.get("/readyz?verbose", headers=passed_on)).body == CASES[-1][3]
+
+
 async def test_a_probe_that_raises_is_a_500_without_its_traceback() -> None:
     def fail() -> dict[str, Probe]:
         raise RuntimeError("an inner secret")

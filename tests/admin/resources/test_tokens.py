@@ -1,4 +1,4 @@
-"""The tokens of an environment: made, listed, revoked."""
+"""Tokens of an environment, and admin tokens: made, listed, revoked, expired."""
 
 from __future__ import annotations
 
@@ -41,3 +41,68 @@ async def test_an_environment_has_a_limited_number(production: Api, monkeypatch:
     monkeypatch.setattr("admin.resources.tokens.MAX_TOKENS", 1)
     await production.make_token()
     assert (await production.post(f"{E}/tokens", {"name": "x"})).problem == "conflict"
+
+
+async def test_a_token_that_expires(production: Api) -> None:
+    made = await production.post(f"{E}/tokens", {"name": "visit", "expires_in_days": 1})
+    assert made.status == 201
+    assert made.body["expires"] > made.body["created"]
+    assert (await production.get(E, token=made.body["token"])).status == 200
+    production.store.clock.note(production.store.clock.now() + 86_401)  # a day later, by the store's clock
+    refused = await production.get(E, token=made.body["token"])
+    assert (refused.status, refused.problem) == (401, "unauthenticated")
+    assert [token["id"] for token in (await production.get(f"{E}/tokens")).body["tokens"]] == [made.body["id"]]
+
+
+@pytest.mark.parametrize("days", [0, -1, 3651, 1.5, "1"])
+async def test_an_expiry_that_is_none(production: Api, days: object) -> None:
+    refused = await production.post(f"{E}/tokens", {"name": "x", "expires_in_days": days})
+    assert (refused.status, refused.body["field"]) == (400, "expires_in_days")
+
+
+async def test_a_token_that_only_reads(production: Api) -> None:
+    made = (await production.post(f"{E}/tokens", {"name": "dashboard", "read_only": True})).body
+    assert made["read_only"] is True
+    assert (await production.get(E, token=made["token"])).status == 200
+    refused = await production.put(f"{E}/services/web", {}, token=made["token"])
+    assert (refused.status, refused.problem) == (403, "forbidden")
+    assert "only reads" in refused.body["detail"]
+
+
+async def test_when_a_token_was_used_last(production: Api) -> None:
+    made = (await production.post(f"{E}/tokens", {"name": "deploys"})).body
+    assert "used" not in (await production.get(f"{E}/tokens")).body["tokens"][0]
+    for _ in range(5):
+        assert (await production.get(E, token=made["token"])).status == 200
+    await production.context.uses.settle()
+    listed = (await production.get(f"{E}/tokens")).body["tokens"][0]
+    assert listed["used"] >= listed["created"]
+    assert list(await production.store.tokens.uses()) == [made["id"]]
+
+
+async def test_an_admin_token_is_named_and_does_all_but_make_another(production: Api) -> None:
+    made = await production.post("/v1/tokens", {"name": "alice"})
+    assert (made.status, made.body["environment"]) == (201, None)
+    alice = made.body["token"]
+    assert (await production.put("/v1/environments/staging", {}, token=alice)).status == 201
+    assert (await production.post("/v1/environments/staging/tokens", {"name": "x"}, token=alice)).status == 201
+    assert (await production.get("/v1/tokens", token=alice)).body["tokens"][0]["name"] == "alice"
+    for refused in (
+        await production.post("/v1/tokens", {"name": "mallory"}, token=alice),
+        await production.delete(f"/v1/tokens/{made.body['id']}", token=alice),
+    ):
+        assert (refused.status, refused.problem) == (403, "forbidden")
+    assert (await production.delete(f"/v1/tokens/{made.body['id']}")).status == 204
+    assert (await production.get("/v1/hosts", token=alice)).status == 401
+    assert (await production.delete(f"/v1/tokens/{made.body['id']}")).problem == "missing"
+
+
+async def test_the_tokens_of_an_environment_are_not_admin_tokens(production: Api) -> None:
+    admin = (await production.post("/v1/tokens", {"name": "alice"})).body
+    tenant = (await production.post(f"{E}/tokens", {"name": "deploys"})).body
+    assert (await production.delete(f"/v1/tokens/{tenant['id']}")).status == 404
+    assert (await production.delete(f"{E}/tokens/{admin['id']}")).status == 404
+    assert [one["id"] for one in (await production.get("/v1/tokens")).body["tokens"]] == [admin["id"]]
+    assert [one["id"] for one in (await production.get(f"{E}/tokens")).body["tokens"]] == [tenant["id"]]
+    assert (await production.delete(E)).status == 204
+    assert (await production.get("/v1/hosts", token=admin["token"])).status == 200, "it is of no environment"
