@@ -99,7 +99,7 @@ def everything() -> list[str]:
     )
     supervisor = Supervisor([], restarts={"watcher": 2}, down={"watcher"})
     hosts = HostCounts(refused=Counter(rate=1), ended=Counter(idle=1), requests=Counter({("Wait", "done"): 1}))
-    counts = numbered(ApiCounts(requests=Counter({("GET", "/v1/environments", 200): 3})))
+    counts = numbered(ApiCounts(requests=Counter({("GET", "/v1/environments", 200): 3}), closed=Counter(slow=1)))
     processes = [
         Metrics(
             supervisor_metrics(supervisor),
