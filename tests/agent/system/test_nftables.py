@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import subprocess
 
@@ -102,6 +103,31 @@ def test_a_chain_that_was_made_into_something_else_is_made_anew(space: Namespace
         table = firewall()
         await table.ensure()
         assert table.is_intact(await read(table))
+
+    run(space, main())
+
+
+def test_sources_are_checked_before_conntrack_puts_fragments_together(space: Namespace) -> None:
+    async def main() -> None:
+        await firewall().ensure()
+        listed = json.loads(nft("--json", "list", "chain", "inet", "interlock", "arriving"))["nftables"]
+        (chain,) = [entry["chain"] for entry in listed if "chain" in entry]
+        assert (chain["hook"], chain["prio"] < -400) == ("prerouting", True)  # NF_IP6_PRI_CONNTRACK_DEFRAG
+
+    run(space, main())
+
+
+def test_the_table_of_an_earlier_release_is_replaced_and_its_elements_stay(space: Namespace) -> None:
+    async def main() -> None:
+        table = firewall()
+        await table.ensure()
+        await bring(table, WANTED)
+        nft("add chain inet interlock source { type filter hook prerouting priority raw; }")
+        nft("add rule inet interlock source counter drop")
+        again = firewall()
+        await again.ensure()
+        assert "chain source" not in nft("list", "table", "inet", "interlock")
+        assert (await read(again)).elements == elements(WANTED)
 
     run(space, main())
 
