@@ -128,7 +128,7 @@ class Reconciler:
         if ruleset is None or tunnel is None:
             part = "firewall" if ruleset is None else "device"
             raise Failed(f"the {part} disappears as soon as it is created: which other program removes it?")
-        drops = {**ruleset.drops, LINK: await self.system.drops()}
+        drops = {**ruleset.drops, LINK: self.system.drops()}
         self.status.actual = Actual(replace(ruleset, drops=drops), routes, tunnel)
         now = time.monotonic()
         self.status.health.note(tunnel.peers, now)

@@ -65,9 +65,9 @@ class HostSystem:
         """The filter of the link of the workload at ``address``; None where the kernel takes none."""
         return None if self.filter_problem else workload_filter(address, self.platform)
 
-    async def drops(self) -> int:
+    def drops(self) -> int:
         """How many packets the filters of the agent's links have dropped, of links that still exist."""
-        return await self.links.filter_drops((self.device_name,), LINK_PREFIX)
+        return self.links.filter_drops((self.device_name,), LINK_PREFIX)
 
     async def apply(self, steps: Steps, macs: Mapping[str, str]) -> None:
         """Takes ``steps``. ``macs`` has the MAC address of each workload by the host's end of its veth."""

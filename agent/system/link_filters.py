@@ -41,15 +41,15 @@ class _LoadAttributes(ctypes.Structure):
 
 async def guard_link(links: Links, link: str, wanted: LinkFilter) -> None:
     """Puts ``wanted`` on ``link``, in place of an earlier one at the same moment. Raises `Failed`."""
-    if await is_guarded(links, link, wanted):
+    if is_guarded(links, link, wanted):
         return
     with _loaded(wanted.incoming) as incoming, _loaded(wanted.outgoing) as outgoing:
         await links.set_filter(link, incoming, outgoing, wanted.label)
 
 
-async def is_guarded(links: Links, link: str, wanted: LinkFilter) -> bool:
+def is_guarded(links: Links, link: str, wanted: LinkFilter) -> bool:
     """Whether both programs of ``wanted`` are on ``link``. Raises `Failed`."""
-    return await links.filters(link) == (wanted.label, wanted.label)
+    return links.filters(link) == (wanted.label, wanted.label)
 
 
 @contextmanager

@@ -5,13 +5,14 @@ One `Links` works in one network namespace: the host's, or a workload's while it
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
-from errno import EADDRINUSE, EEXIST, EINVAL, ENODEV, ENOENT, ESRCH
+from collections.abc import AsyncIterator, Collection, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from errno import EADDRINUSE, EEXIST, ENODEV, ENOENT, ESRCH
 from ipaddress import IPv6Network, ip_address
 from typing import Any
 
@@ -20,7 +21,8 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from agent.errors import Failed, PortInUse
 from agent.plan.routes import Routes
-from agent.system.deadline import answered_in_time
+from agent.system.deadline import answered_in_time, stuck
+from agent.system.traffic_control import EGRESS, INGRESS, count_drops, read_label
 from zones.addresses import Address
 
 OURS = 105  # the routing protocol ("i") that marks the agent's routes; <linux/rtnetlink.h> gives it to nobody
@@ -35,7 +37,6 @@ _MAIN_TABLE = 254
 _PERMANENT = 0x80  # NUD_PERMANENT
 _NO_DAD = 0x02  # IFA_F_NODAD: nobody else has the address, so it is usable without duplicate address detection
 _NO_ADDRESS_GENERATION = 1  # IN6_ADDR_GEN_MODE_NONE
-_INGRESS, _EGRESS = 0xFFFFFFF2, 0xFFFFFFF3  # TC_H_CLSACT with TC_H_MIN_INGRESS, TC_H_MIN_EGRESS
 _V6 = socket.AF_INET6
 
 
@@ -52,6 +53,7 @@ class Links:
             self._names = socket.socket(fileno=os.dup(descriptor))
         # No groups: multicast notifications would fill a queue that nobody reads.
         self._netlink: Any = AsyncIPRoute(groups=0, fileno=descriptor)
+        self._dumping = asyncio.Lock()
 
     def close(self) -> None:
         """Closes the sockets."""
@@ -75,7 +77,7 @@ class Links:
     async def owners(self, prefix: str) -> dict[str, str]:
         """The links whose names begin with ``prefix``, and whom each was made for; empty where it does not tell."""
         async with _as_failed("links"):
-            links = [link async for link in await self._netlink.link("dump")]
+            links = await self._dump("link")
         return {name: _owner(link) for link in links if (name := link.get("ifname")).startswith(prefix)}
 
     async def owner(self, name: str) -> str:
@@ -142,7 +144,7 @@ class Links:
         family = _V6 if wanted.version == 6 else socket.AF_INET
         found_mtu = None
         async with _as_failed("addresses"):
-            async for found in await self._netlink.addr("dump", family=family):
+            for found in await self._dump("addr", family=family):
                 if ip_address(found.get("local") or found.get("address")) == wanted:
                     (link,) = await self._netlink.link("get", index=found["index"])
                     found_mtu = int(link.get("mtu"))
@@ -153,14 +155,14 @@ class Links:
     async def read(self, device: str, prefix: IPv6Network, workloads: str) -> Routes:
         """The routes as they are; the host's ends of workloads' veths have names that begin with ``workloads``."""
         async with _as_failed("links"):
-            links = [link async for link in await self._netlink.link("dump")]
+            links = await self._dump("link")
         names = {link["index"]: link.get("ifname") for link in links}
         index = next((index for index, name in names.items() if name == device), None)
         async with _as_failed("addresses"):
             addresses = frozenset(
                 [
                     Address.parse(found.get("address"))
-                    async for found in await self._netlink.addr("dump", family=_V6)
+                    for found in await self._dump("addr", family=_V6)
                     if found["index"] == index and found["prefixlen"] == 128
                 ]
             )
@@ -243,31 +245,24 @@ class Links:
         async with _as_failed(f"filter of {name}", forgiving=(EEXIST,)):
             await self._netlink.tc("add", "clsact", index)
         async with _as_failed(f"filter of {name}"):
-            for parent, program in ((_INGRESS, incoming), (_EGRESS, outgoing)):
+            for parent, program in ((INGRESS, incoming), (EGRESS, outgoing)):
                 await self._netlink.tc(
                     "replace-filter", "bpf", index, 1, prio=1, parent=parent, fd=program, name=label, direct_action=True
                 )
 
-    async def filters(self, name: str) -> tuple[str | None, str | None]:
+    def filters(self, name: str) -> tuple[str | None, str | None]:
         """The labels of the BPF programs of `set_filter` on the link ``name``, None where there is none."""
-        found: list[str | None] = []
         index = self._index(name)
-        for parent in (_INGRESS, _EGRESS):
-            label = None
-            async with _as_failed(f"filter of {name}", forgiving=(ENODEV, ENOENT, EINVAL)):
-                async for one in await self._netlink.get_filters(index or 0, parent=parent):
-                    label = one.get_nested("TCA_OPTIONS", "TCA_BPF_NAME") or label
-            found.append(label)
-        return found[0], found[1]
+        if index is None:
+            return None, None
+        with _tc_as_failed(f"filter of {name}"):
+            return read_label(self._names, index, INGRESS), read_label(self._names, index, EGRESS)
 
-    async def filter_drops(self, names: Collection[str], prefix: str) -> int:
+    def filter_drops(self, names: Collection[str], prefix: str) -> int:
         """How many packets the filters have dropped at ``names`` and at the links whose names begin with ``prefix``."""
         ours = {index for index, name in socket.if_nameindex() if name in names or name.startswith(prefix)}
-        async with _as_failed("filters"):
-            found = [one async for one in await self._netlink.tc("dump") if one["index"] in ours]
-        return sum(
-            one.get_nested("TCA_STATS2", "TCA_STATS_QUEUE")["drops"] for one in found if one.get("kind") == "clsact"
-        )
+        with _tc_as_failed("filters"):
+            return count_drops(self._names, ours)
 
     async def set_mac(self, name: str, mac: str) -> None:
         """Gives the link ``name`` the MAC address ``mac``; it stays up."""
@@ -303,10 +298,8 @@ class Links:
         index = self._index(name)
         async with _as_failed("addresses"):
             return any(
-                [
-                    found["index"] == index and found.get("address") == address
-                    async for found in await self._netlink.addr("dump", family=_V6)
-                ]
+                found["index"] == index and found.get("address") == address
+                for found in await self._dump("addr", family=_V6)
             )
 
     async def describe(self, name: str) -> dict[str, Any] | None:
@@ -317,9 +310,7 @@ class Links:
         async with _as_failed(f"link {name}"):
             (link,) = await self._netlink.link("get", index=index)
             addresses = [
-                found.get("address")
-                async for found in await self._netlink.addr("dump", family=_V6)
-                if found["index"] == index
+                found.get("address") for found in await self._dump("addr", family=_V6) if found["index"] == index
             ]
         routes = sorted(target for target, out in await self._routes() if out == index)
         is_up = bool(link["flags"] & _IFF_UP)
@@ -338,12 +329,18 @@ class Links:
             return str(link.get("ifname"))
         return None
 
+    async def _dump(self, part: str, **selection: int) -> list[Any]:
+        """All links, addresses, routes or neighbours: what pyroute2 calls ``part``."""
+        # The kernel answers EBUSY to a dump while another one is under way on the same socket.
+        async with self._dumping:
+            return [found async for found in await getattr(self._netlink, part)("dump", **selection)]
+
     async def _routes(self) -> set[tuple[str, int]]:
         """Target and outgoing link of each of the agent's routes."""
         async with _as_failed("routes"):
             return {
                 (f"{found.get('dst')}/{found['dst_len']}", found.get("oif"))
-                async for found in await self._netlink.route("dump", family=_V6, table=_MAIN_TABLE)
+                for found in await self._dump("route", family=_V6, table=_MAIN_TABLE)
                 if found["proto"] == OURS
             }
 
@@ -351,7 +348,7 @@ class Links:
         async with _as_failed("neighbours"):
             return {
                 (found.get("dst"), found["ifindex"])
-                async for found in await self._netlink.neigh("dump", family=_V6)
+                for found in await self._dump("neigh", family=_V6)
                 if found["state"] == _PERMANENT
             }
 
@@ -391,3 +388,13 @@ async def _as_failed(what: str, forgiving: tuple[int, ...] = ()) -> AsyncIterato
             raise PortInUse(f"{what}: the port is in use") from error
         if error.code not in forgiving:
             raise Failed(f"{what}: the kernel says: {error.args[1] if len(error.args) > 1 else error}") from error
+
+
+@contextmanager
+def _tc_as_failed(what: str) -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError:
+        raise stuck("netlink") from None
+    except OSError as error:
+        raise Failed(f"{what}: the kernel says: {error.strerror}") from error

@@ -165,7 +165,7 @@ async def find_faults(
         faults.append(f"{veth.link}: it says that it belongs to {owner or 'nobody'}, not to {veth.owner}")
     if host.has_arp(veth.link):
         faults.append(f"{veth.link}: ARP is switched on")
-    if wanted and not await is_guarded(host, veth.link, wanted):
+    if wanted and not is_guarded(host, veth.link, wanted):
         faults.append(f"{veth.link}: the filter of the link is missing, or is another one")
     return faults
 

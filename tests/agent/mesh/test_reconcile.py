@@ -136,11 +136,11 @@ class SimulatedLinks:
     def is_up(self, name: str) -> bool:
         return name == "rail1"
 
-    async def filters(self, _name: str) -> tuple[str, str]:
+    def filters(self, _name: str) -> tuple[str, str]:
         label = tunnel_filter(PLATFORM).label
         return label, label
 
-    async def filter_drops(self, _names: Collection[str], _prefix: str) -> int:
+    def filter_drops(self, _names: Collection[str], _prefix: str) -> int:
         return 0
 
     def named(self, _prefix: str) -> list[str]:
