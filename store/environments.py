@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Sequence
 
+from store.aside import LARGE, Aside, is_large
 from store.changes import CHANGES_KEPT
 from store.client import Script
 from store.connection import Connection
@@ -39,6 +40,8 @@ class EnvironmentStore:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._keys = connection.keys
+        self.aside = Aside()
+        """Does the work on large documents."""
 
     async def index(self) -> dict[EnvironmentId, IndexEntry]:
         """The index entry of every environment that exists or existed."""
@@ -68,7 +71,7 @@ class EnvironmentStore:
         Raises `Corrupt`.
         """
         stored = (await self.stored([id_]))[id_]
-        environment = stored.decode()
+        environment = await self.aside.call(id_, stored.decode) if stored.size > LARGE else stored.decode()
         return (stored.entry.revision if stored.entry else 0), environment
 
     async def networks(self) -> dict[str, str]:
@@ -92,9 +95,15 @@ class EnvironmentStore:
         What is committed in the name of hosts needs their ``leases``. Raises `RevisionConflict`, `NetworkTaken`, and
         `LeaseNotHeld`, which names the host, unless all of them are held.
         """
-        written = _encode(environment)
-        entry = IndexEntry(environment.revision, document.digest(written), hosts_of(environment))
+
+        def prepare() -> tuple[bytes, IndexEntry]:
+            written = _encode(environment)
+            return written, IndexEntry(environment.revision, document.digest(written), hosts_of(environment))
+
+        prepared = await self.aside.call(environment.id, prepare) if is_large(environment) else prepare()
+        written, entry = prepared
         await self._write(environment.id, str(environment.network), expected, entry, written, leases)
+        document.remember_digest(environment, entry.digest or "")
 
     async def delete(self, environment: Environment) -> int:
         """Deletes ``environment``, if it is still at its revision, and returns the revision of the deletion.

@@ -57,6 +57,7 @@ class Store:
 
     async def close(self) -> None:
         """Closes the connection."""
+        self.environments.aside.close()
         await self.connection.close()
 
     async def ping(self) -> None:

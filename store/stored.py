@@ -94,6 +94,7 @@ class Stored:
                 f"environment {self.id!r} is damaged in the store: the index has it at revision {self.entry.revision},"
                 f" and the document at {environment.revision}"
             )
+        document.remember_digest(environment, self.digest)
         return environment
 
     def decode_document(self) -> Environment:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from functools import lru_cache
 from ipaddress import IPv6Network
 from typing import Any
@@ -50,6 +51,22 @@ def digest(document: bytes) -> str:
     return hashlib.blake2b(document, digest_size=16).hexdigest()
 
 
+def digest_of(environment: Environment) -> str:
+    """The digest of the document of ``environment``: known where that was read or written, else computed once."""
+    known = _digests.get(id(environment))
+    if known is not None and known[0]() is environment:
+        return known[1]
+    computed = digest(encode(environment))
+    remember_digest(environment, computed)
+    return computed
+
+
+def remember_digest(environment: Environment, known: str) -> None:
+    """The document of ``environment``, this very object, has the digest ``known``."""
+    key = id(environment)
+    _digests[key] = weakref.ref(environment, lambda _: _digests.pop(key, None)), known
+
+
 def encode_value(value: Any) -> Any:
     """Writes the model's types that JSON does not know, as text. For msgspec's ``enc_hook``."""
     if isinstance(value, Address | IPv6Network):
@@ -71,6 +88,10 @@ def decode_value(kind: type, value: Any) -> Any:
 _parse_network = lru_cache(maxsize=1 << 17)(IPv6Network)
 
 _UNKNOWN = ("unknown field", "Invalid enum value")  # in the words of msgspec: what a later release may have added
+
+
+# To encode a large environment takes a tenth of a second, and each reply about it names its digest.
+_digests: dict[int, tuple[weakref.ref[Environment], str]] = {}
 
 
 class _Schema(msgspec.Struct):

@@ -140,7 +140,7 @@ class Peer(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
         names.check_host_id(self.gateway, field="gateway")
 
 
-class Environment(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Environment(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, weakref=True):
     """An environment with all that is in it."""
 
     id: EnvironmentId

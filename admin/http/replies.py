@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -9,7 +10,7 @@ from aiohttp import web
 from msgspec import Struct
 from msgspec.structs import asdict
 
-from admin.http.context import REVISION
+from admin.http.context import CONTEXT, REVISION
 from admin.http.preconditions import entity_tag, is_unchanged
 from store.index import DELETED
 from zones.document import encode_value
@@ -37,6 +38,16 @@ def show(
     if headers and request.method in ("GET", "HEAD") and is_unchanged(request.headers, headers["ETag"]):
         return web.Response(status=304, headers=headers)
     return web.json_response(body=_encoder.encode(value), status=201 if created else 200, headers=headers)
+
+
+async def show_large(request: web.Request, make: Callable[[], Any], environment: Environment) -> web.Response:
+    """Replies with what ``make`` returns, all of a large ``environment``, as `show` does; nobody else waits for it."""
+    headers = _at(request, environment)
+    if is_unchanged(request.headers, headers["ETag"]):
+        return web.Response(status=304, headers=headers)
+    aside = request.app[CONTEXT].store.environments.aside
+    body = await aside.call(environment.id, lambda: _encoder.encode(make()))
+    return web.json_response(body=body, headers=headers)
 
 
 def show_part(
