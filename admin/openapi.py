@@ -184,5 +184,7 @@ def _refusals(route: Route) -> list[int]:
     if route.query is not None or "{" in route.path:
         statuses.add(400)
     if route.body is not None:
-        statuses |= {400, 408, 413, 415}
+        statuses.add(415)
+    if route.body is not None or route.is_write:  # one that takes no body says so
+        statuses |= {400, 408, 413}
     return sorted(statuses)

@@ -12,6 +12,7 @@ from aiohttp import hdrs, web
 
 from admin.errors import Malformed, SlowBody, UnsupportedMediaType
 from admin.http.context import CONTEXT
+from admin.http.route import Route
 from zones.errors import Invalid, ZonesError
 
 T = TypeVar("T")
@@ -29,14 +30,7 @@ async def read_body(request: web.Request, shape: type[T]) -> T:
     # A browser sends a "simple" request of any web page without asking the server first. None of those has this type.
     if request.content_type != "application/json":
         raise UnsupportedMediaType("send JSON, with the header 'Content-Type: application/json'")
-    try:
-        async with asyncio.timeout(request.app[CONTEXT].limits.body_seconds):
-            body = await request.read()
-    except TimeoutError:
-        raise SlowBody("the body did not arrive in time: send it at once") from None
-    except (web.RequestPayloadError, ConnectionError) as error:
-        raise Malformed(f"the body did not arrive as it was announced: {' '.join(str(error).split())}") from None
-    body = _unpack(request, body)
+    body = _unpack(request, await _read(request))
     try:
         return msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as error:
@@ -65,6 +59,18 @@ def _unpack(request: web.Request, body: bytes) -> bytes:
     return unpacked
 
 
+async def refuse_inputs(request: web.Request, route: Route) -> None:
+    """Raises `Malformed` if a write has parameters or a body, and ``route`` takes none.
+
+    A client that sends ``?dry_run=true`` to a deletion believes that it deletes nothing.
+    """
+    if route.query is None:
+        for name in request.query:
+            raise Malformed(f"this takes no parameter {name!r}: leave it out", field=name)
+    if route.body is None and (await _read(request)).strip() not in (b"", b"{}"):
+        raise Malformed("this takes no body: send none")
+
+
 def read_query(request: web.Request, shape: type[T]) -> T:
     """The query parameters of ``request`` as the type ``shape``; a query writes numbers as text.
 
@@ -78,6 +84,16 @@ def read_query(request: web.Request, shape: type[T]) -> T:
         return msgspec.convert(given, shape, strict=False)
     except msgspec.ValidationError as error:
         raise _as_invalid(error) from None
+
+
+async def _read(request: web.Request) -> bytes:
+    try:
+        async with asyncio.timeout(request.app[CONTEXT].limits.body_seconds):
+            return await request.read()
+    except TimeoutError:
+        raise SlowBody("the body did not arrive in time: send it at once") from None
+    except (web.RequestPayloadError, ConnectionError) as error:
+        raise Malformed(f"the body did not arrive as it was announced: {' '.join(str(error).split())}") from None
 
 
 def _as_invalid(error: msgspec.ValidationError) -> Invalid:

@@ -6,6 +6,7 @@ limit             refuses a client that sends too many requests
 audit             logs every write, with its outcome
 authorize         refuses a client that may not use the route
 end_in_time       gives up when the request takes too long
+check_inputs      refuses a write with inputs that it would not look at
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from admin.errors import RateLimited, TimedOut
 from admin.http import problems
 from admin.http.connections import connection_of, source_network
 from admin.http.context import ACTOR, CONTEXT, COUNTED, REVISION, ROUTE
+from admin.http.inputs import refuse_inputs
 from admin.http.route import Handler, route_of
 
 audit_log = logging.getLogger("interlock.audit")
@@ -141,7 +143,15 @@ async def end_in_time(request: web.Request, handler: Handler) -> web.StreamRespo
         raise TimedOut("a write may have been made or not: read before you send it again") from None
 
 
-ORDER = (answer_problems, identify, limit, audit, authorize, end_in_time)
+@web.middleware
+async def check_inputs(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuses a write with inputs that it would not look at."""
+    if (route := request[ROUTE]) and route.is_write:
+        await refuse_inputs(request, route)
+    return await handler(request)
+
+
+ORDER = (answer_problems, identify, limit, audit, authorize, end_in_time, check_inputs)
 
 
 def _source(request: web.Request) -> str:

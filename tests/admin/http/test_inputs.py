@@ -162,3 +162,22 @@ async def test_the_headers_of_every_reply(production: Api) -> None:
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
         assert answer.headers["Server"] == "interlock"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("DELETE", E), ("DELETE", I), ("POST", "/v1/guard/confirm"), ("DELETE", f"{E}/tokens/x"), ("PUT", I)],
+)
+async def test_a_write_with_inputs_that_it_would_not_look_at(production: Api, method: str, path: str) -> None:
+    """Whoever sends ``?dry_run=true``, or a body that is to narrow it down, believes that it does something else."""
+    body: dict[str, object] | None = {} if method == "PUT" else None
+    refused = await production.send(method, f"{path}?dry_run=true", body)
+    assert (refused.status, refused.problem, refused.body["field"]) == (400, "malformed", "dry_run"), refused
+    assert "leave it out" in refused.body["detail"]
+    if method != "PUT":
+        for raw in (b'{"only": ["staging"]}', b"[]", b"garbage"):
+            refused = await production.send(method, path, raw=raw)
+            assert (refused.status, refused.problem) == (400, "malformed"), refused
+            assert refused.body["detail"] == "this takes no body: send none"
+    assert (await production.get(E)).status == 200
+    assert await production.store.guard.read() is None
