@@ -70,7 +70,7 @@ class FilterRefused(InterlockError):
 
 
 class NoSnapshot(InterlockError):
-    """There is no snapshot, or none that has what was asked for."""
+    """There is no snapshot, one that cannot be used, or none that has what was asked for."""
 
 
 class StoreUnreachable(InterlockError):

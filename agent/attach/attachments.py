@@ -42,7 +42,7 @@ class Attachments:
             for path in sorted(self._directory.glob("*.json")):
                 try:
                     attachment = _decoder.decode(path.read_bytes())
-                except msgspec.DecodeError as error:
+                except (msgspec.DecodeError, OSError) as error:  # one bad sector cuts off no other workload
                     log.error("attachment_unreadable", extra={"path": str(path), "reason": str(error)})
                     self.unreadable.add(path.stem)
                 else:

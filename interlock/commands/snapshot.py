@@ -31,6 +31,8 @@ def snapshot() -> None:
 def show_snapshots(files: tuple[Path, ...], settings: Settings, as_json: bool) -> None:
     """Check the snapshots in the state directory, or FILES, to the last octet, and say how old they are.
 
+    Exit status 0: all of them can be used.
+
     With --environment, print the document of that environment, as each snapshot has it. Run it as the user of the
     process: the files are private.
     """
@@ -49,7 +51,10 @@ def show_snapshots(files: tuple[Path, ...], settings: Settings, as_json: bool) -
             raise NoSnapshot(f"no snapshot in {settings.state_dir} has the environment {settings.environment!r}")
         show(documents, as_json, lambda value: click.echo(json.dumps(value, indent=2, ensure_ascii=False)))
     else:
-        show([_describe(path) for path in found], as_json, lambda value: table(value, COLUMNS))
+        described = [_describe(path) for path in found]
+        show(described, as_json, lambda value: table(value, COLUMNS))
+        if unusable := sum(bool(one["problem"]) for one in described):
+            raise NoSnapshot(f"{unusable} of {len(found)} cannot be used: nothing is answered from such a file")
 
 
 def _describe(path: Path) -> dict[str, Any]:

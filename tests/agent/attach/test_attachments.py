@@ -56,7 +56,13 @@ async def test_a_file_that_cannot_be_read_is_left_where_it_is_and_the_others_are
     broken.write_text('{"environment": "e1", "ser')
     foreign = tmp_path / "e1.api.a3.json"
     foreign.write_text(json.dumps({"environment": "E!", "service": "api"}))
-    assert list(loaded(tmp_path)) == [ATTACHMENT]
+    folder = tmp_path / "e1.api.a4.json"
+    folder.mkdir()
+    loop = tmp_path / "e1.api.a5.json"
+    loop.symlink_to(loop)
+    attachments = loaded(tmp_path)
+    assert list(attachments) == [ATTACHMENT]
+    assert attachments.unreadable == {"e1.api.a2", "e1.api.a3", "e1.api.a4", "e1.api.a5"}
     assert broken.exists()
     assert foreign.exists()
 

@@ -44,8 +44,9 @@ def test_it_says_how_old_a_snapshot_is(path: Path) -> None:
 def test_it_names_what_is_wrong_with_one(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-40])
     (path.parent / "agent.snapshot").mkdir()
-    status, out, _ = run_here("snapshot", "show", "--state-dir", str(path.parent))
-    assert status == 0
+    status, out, err = run_here("snapshot", "show", "--state-dir", str(path.parent))
+    assert status == 1
+    assert "2 of 2 cannot be used" in err
     assert "agent.snapshot     it cannot be read: Is a directory" in out
     assert "it is cut short or was altered" in out
 
