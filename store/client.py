@@ -31,6 +31,9 @@ CHECK_IT = "'interlock store check' says what it takes to mend it"
 REPLICA_ROLES = (b"replica", b"slave")
 
 # What a script of ours says of a key; older servers put words of their own around it.
+_IN_SCRIPT = re.compile(
+    r"\.? script: (?:[0-9a-f]{40}, )?on @user_script:[0-9]+\.?$"
+)  # the place in a script of ours, which helps nobody
 _WRONG_KEY = re.compile(r"WRONGKEY (.*?)(?: script: .*)?$")
 
 Arguments = Mapping[str, Any]
@@ -196,7 +199,7 @@ def as_unavailable(url: str) -> Iterator[None]:
     if task and task.cancelling() > cancellations:
         raise asyncio.CancelledError
     if failure:
-        reason = " ".join(str(failure).split()) or type(failure).__name__
+        reason = _IN_SCRIPT.sub("", " ".join(str(failure).split())) or type(failure).__name__
         if found := _WRONG_KEY.search(reason):
             raise WrongKey(f"store {redact(url)}: {found[1]}: {CHECK_IT}") from failure
         kind = Refused if _is_refusal(failure) else Unavailable

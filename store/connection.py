@@ -116,6 +116,11 @@ class Connection:
         """Whether a write counts as made only when replicas have confirmed it."""
         return self._options.wait != 0
 
+    @property
+    def confirmations(self) -> int:
+        """How many replicas must be there at least, or no write is confirmed."""
+        return 1 if self._options.wait == ALL else self._options.wait
+
     async def _recount(self, session: Session) -> int:
         """How many replicas there are now. Raises `Unreplicated` if ``session`` is with the primary no more."""
         try:

@@ -22,9 +22,11 @@ from store.errors import (
     HostChanged,
     NetworkLost,
     NetworkTaken,
+    Refused,
     RevisionConflict,
     TooManyWaiting,
     Unavailable,
+    Unreplicated,
     WrongKey,
 )
 from zones.errors import Conflict, Invalid, Missing, ZonesError
@@ -90,6 +92,8 @@ KINDS: dict[type[Exception], Kind] = {
     HostChanged: Kind(409, "busy", "Others change this host at the same time"),
     # The server is at fault.
     WrongKey: Kind(503, "store-damaged", "The store holds something that is not Interlock's"),
+    Unreplicated: Kind(503, "unconfirmed", "The write was made, and a failover may lose it"),
+    Refused: Kind(503, "store-unavailable", "The store refuses"),
     Unavailable: Kind(503, "store-unavailable", "The store cannot be reached"),
     errors.TimedOut: Kind(503, "timed-out", "The request took too long"),
 }
@@ -153,6 +157,8 @@ def _detail(request: web.Request, error: Exception) -> str:
             )
         case WrongKey():
             return f"{error}; nothing was written, and names and addresses are served unchanged meanwhile"
+        case Unreplicated():
+            return str(error)
         case Unavailable():
             return f"{error}: send the request again later; names and addresses are served unchanged meanwhile"
     return str(error)
@@ -165,6 +171,8 @@ def _outside(request: web.Request, error: Exception) -> str:
             return "the store is damaged; nothing was written, and names and addresses are served unchanged meanwhile"
         case TooManyWaiting():
             return "too many changes wait for the store: send the request again later"
+        case Unreplicated():
+            return "the write was made, and a failover of the store may lose it: read before you send it again"
         case Unavailable():
             return (
                 "the store does not answer: send the request again later, and read before you send a write again; names"
@@ -182,6 +190,8 @@ def _headers(error: Exception) -> dict[str, str]:
             return {"Retry-After": str(math.ceil(wait))}
         case WrongKey():
             return {}  # it does not mend itself
+        case Unreplicated():
+            return {}  # sent again at once, it could be made twice
         case Unavailable() | errors.TimedOut():
             return {"Retry-After": str(RETRY_STORE)}
         case web.HTTPMethodNotAllowed():

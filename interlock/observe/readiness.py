@@ -159,6 +159,17 @@ def store_answers(probe: AsksTheStore) -> Check:
     return lambda: ("store_connection", Probe(not probe.reason, probe.reason))
 
 
+class KnowsObstacles(Protocol):
+    """Something that knows why a store that answers would take no write; ``obstacle`` is empty where it would."""
+
+    obstacle: str
+
+
+def writes_taken(probe: KnowsObstacles) -> Check:
+    """A process that writes is ready while the store, as far as it says, takes writes."""
+    return lambda: ("store_writes", Probe(not probe.obstacle, probe.obstacle))
+
+
 def clock_agrees(clock: SharedClock) -> Check:
     """A wrong clock is named, and nothing waits until it is right: the store's time is used."""
     return lambda: ("clock", Probe(ok=True, note=clock.warning))

@@ -24,6 +24,7 @@ from interlock.observe.readiness import (
     store_history,
     store_is_durable,
     withdrawals_passed,
+    writes_taken,
 )
 from interlock.parts.durability import DurabilityCheck
 from interlock.parts.hosts import HostsParts, watcher_part
@@ -31,6 +32,7 @@ from interlock.parts.http import RootToken, admin_part
 from interlock.parts.snapshot import snapshot_keeper, snapshot_parts
 from interlock.parts.store import open_store
 from interlock.parts.store_probe import StoreProbe
+from interlock.parts.write_probe import WriteProbe
 from interlock.process.lifecycle import run_until_signal, serve
 from interlock.process.state_dir import make_state_directory
 from interlock.process.supervise import Supervisor
@@ -52,8 +54,9 @@ def run_admin(settings: Settings) -> None:
 async def _serve(settings: Settings, url: str) -> None:
     store, token = open_store(settings, url), RootToken.of(settings)
     probe, durability, counts = StoreProbe(store), DurabilityCheck(store), ApiCounts()
-    supervisor = Supervisor([probe.part, durability.part])
-    checks = [store_answers(probe), clock_agrees(store.clock), store_is_durable(durability)]
+    writes = WriteProbe(store)
+    supervisor = Supervisor([probe.part, durability.part, writes.part])
+    checks = [store_answers(probe), writes_taken(writes), clock_agrees(store.clock), store_is_durable(durability)]
     sources = [supervisor_metrics(supervisor), admin_metrics(counts), clock_metrics(store.clock)]
     watcher = None
     if settings.hosts_listen:

@@ -33,6 +33,7 @@ from interlock.observe.readiness import (
     store_history,
     store_is_durable,
     withdrawals_passed,
+    writes_taken,
     zones_loaded,
 )
 from interlock.parts.durability import DurabilityCheck
@@ -40,6 +41,7 @@ from interlock.parts.hosts import HostsParts
 from interlock.parts.http import RootToken, admin_part
 from interlock.parts.resolver import ResolverParts
 from interlock.parts.store import open_store
+from interlock.parts.write_probe import WriteProbe
 from interlock.process.embedded import EmbeddedStore
 from interlock.process.lifecycle import run_until_signal, serve
 from interlock.process.state_dir import locked, make_state_directory
@@ -76,8 +78,11 @@ async def _serve(settings: Settings, url: str, first: Sequence[Part]) -> None:
     hosts = HostsParts.of(settings, store, counts) if settings.hosts_listen else None
     watch = partial(hosts.watch, settings.platform, Guard(settings.guard)) if hosts else None
     dns, demo = ResolverParts.of(UP, settings, store, bindings, awaited=awaited, watch=watch), DemoLoading()
-    supervisor = Supervisor([*first, *dns.parts, durability.part])
-    checks = (zones_loaded(dns), store_connected(dns.watcher), *((demo_loaded(demo),) if settings.demo else ()))
+    writes = WriteProbe(store)
+    supervisor = Supervisor([*first, *dns.parts, durability.part, writes.part])
+    checks = [zones_loaded(dns), store_connected(dns.watcher), writes_taken(writes)]
+    if settings.demo:
+        checks.append(demo_loaded(demo))
     notes = (
         clock_agrees(store.clock),
         withdrawals_passed(dns.watcher),
