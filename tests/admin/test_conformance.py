@@ -22,7 +22,8 @@ from tests.waiting import scaled
 from tests.worlds import lease_of
 
 SEED = "20240513"  # the same requests each time, so that a failure can be repeated
-DEADLINE = scaled(60.0)  # seconds
+DEADLINE = scaled(900.0)  # seconds, on a machine that has much else to do; it takes ten on one that has not
+REQUEST_DEADLINE = 60  # seconds
 LEASE = int(DEADLINE * 1000)  # milliseconds
 NO_LIMIT = Limits(rate=1e9, burst=1e9, anonymous_rate=1e9, anonymous_burst=1e9)
 
@@ -34,6 +35,9 @@ NAMES = {
     "environment": ["production", "staging"], "service": ["api", "web"], "instance": ["a1", "a2"], "name": ["db"],
     "peer": ["laptop", "phone"], "host": ["h1", "h2"],
 }  # fmt: skip
+
+
+pytestmark = pytest.mark.timeout(DEADLINE + 60)
 
 
 async def test_the_api_does_what_its_description_says(production: Api, tmp_path: Path) -> None:
@@ -73,6 +77,7 @@ async def ask(directory: Path, *arguments: str) -> None:
     program = shutil.which("st", path=str(Path(sys.executable).parent))
     assert program, "schemathesis is not installed: pip install 'interlock[test]'"
     options = ["--seed", SEED, "--exclude-checks", EXCEPT, "--header", f"Authorization: Bearer {ROOT}", "--no-color"]
+    options += ["--request-timeout", str(REQUEST_DEADLINE)]
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
         program, "run", *arguments, *options, cwd=directory, stdout=pipe, stderr=asyncio.subprocess.STDOUT

@@ -40,7 +40,11 @@ async def test_a_new_resolver_is_sent_what_is_ready_before_what_is_pending(serve
         assert await it.receive() == "withdrawn staging"
 
 
-async def test_a_slow_resolver_is_sent_the_newest_revision_and_no_backlog(server: FeedServer, path: Path) -> None:
+async def test_a_slow_resolver_is_sent_the_newest_revision_and_no_backlog(
+    server: FeedServer, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "CONFIRM_DEADLINE", DEADLINE)  # the machine may be slow, too
+    monkeypatch.setattr(connection_module, "REPLY_DEADLINE", DEADLINE)
     async with puppet(path) as it:
         await until(lambda: server.resolvers)
         waiting = []
@@ -178,14 +182,14 @@ async def test_a_resolver_that_hangs_is_cut_off_and_takes_little_memory(
 async def test_a_slow_resolver_that_replies_is_not_cut_off(
     server: FeedServer, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection_module, "REPLY_DEADLINE", 0.3)
+    monkeypatch.setattr(connection_module, "REPLY_DEADLINE", 0.6)
     async with puppet(path) as it:
         await until(lambda: server.resolvers)
         publishing_ = asyncio.ensure_future(publish(server, *(build(f"e{number}", number + 1) for number in range(5))))
         for question in [line for line in await it.receive_all(10) if line.startswith("ready")]:
             await asyncio.sleep(0.15)
             it.send(question.replace("ready", "served"))
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(0.7)
         assert (server.resolvers, server.counts.cut_off) == (1, 0)
         await publishing_
 
