@@ -139,7 +139,7 @@ def _why_silent(mesh: Mesh, host: Host) -> str:
         return "both hosts are behind NAT, so on different sites neither can begin: forward a UDP port to one of them"
     if host.behind_nat:
         return "it is behind NAT and has to begin: is its agent running, and does it reach the UDP port of this host?"
-    return "is its UDP port reachable from here, and its agent running?"
+    return "are the UDP ports of both hosts open to each other, and is its agent running?"
 
 
 def _absent(mesh: Mesh, all_hosts: AllHosts | None) -> Iterator[str]:

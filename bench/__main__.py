@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from bench import barriers, changes, fuzz_cost, load, mesh, propagation, queries
+from bench import barriers, changes, fuzz_cost, load, mesh, path, propagation, queries
 from bench.options import Options
 from bench.peers import PEERS
 from bench.processes import BenchError
@@ -23,6 +23,7 @@ BENCHMARKS: Mapping[str, Callable[[Options], Iterator[Table]]] = {
     "fuzz-cost": fuzz_cost.run,
     "mesh": mesh.run,
     "barriers": barriers.run,
+    "path": path.run,
 }
 
 

@@ -1,0 +1,220 @@
+"""path: what a packet between two workloads on two hosts costs, bulk and request by request.
+
+    veth             workload ─ host ─ bridge ─ host ─ workload: routes alone
+    WireGuard        the same, with a WireGuard device on each host that an administrator would set up
+    mesh             the same, with the agents of Interlock: its firewall, its filters of links, its routes
+    mesh, of 1,000   the same, on hosts that are in 1,000 environments
+
+All of them stand at the same time, and are measured in turn, so that what else the machine does meets each of them. The
+hosts are those of `tests/mesh`: namespaces on a bridge. The link of a workload has the MTU of the tunnel in all.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median as middle
+
+from bench.options import Options
+from bench.processes import BenchError
+from bench.report import Table, median, own_command, progress
+from tests import wireguard
+from tests.mesh import mesh as meshes
+from tests.mesh import topology
+from tests.mesh.members import at_once
+from tests.mesh.mesh import Mesh, Node, until
+from tests.mesh.topology import Underlay, Workload
+
+MANY = 1_000
+MTU = 1420  # octets, of WireGuard on an Ethernet
+MEASURES = ("tcp_bw", "udp_lat")  # qperf's: octets a second, and half of a round trip in seconds
+UNITS = {"bytes/sec": 1.0, "ns": 1e-9}
+BASE = "WireGuard"
+START_DEADLINE = 120.0  # seconds until qperf listens, and until all environments are on a host
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Two workloads that reach each other."""
+
+    name: str
+    """How the table names it."""
+    client: Workload
+    """Where qperf measures."""
+    server: Workload
+    """Where qperf answers."""
+    found: dict[str, list[float]] = field(default_factory=lambda: {measure: [] for measure in MEASURES})
+    """What was measured so far, a value for each round."""
+
+
+def run(options: Options) -> Iterator[Table]:
+    """A table for each WireGuard of this machine."""
+    if not shutil.which("qperf"):
+        raise BenchError("path needs qperf: install the package qperf")
+    if reason := topology.why_not():
+        raise BenchError(f"path needs hosts: {reason}")
+    for device in wireguard.available():
+        yield _measure(device, options)
+
+
+def _measure(device: str, options: Options) -> Table:
+    with ExitStack() as stack:
+        progress(f"path: the hosts, with WireGuard of the {device}")
+        paths = [
+            Joined("veth", *_bare(stack.enter_context(topology.underlay()), _route)),
+            Joined(BASE, *_bare(stack.enter_context(topology.underlay()), _TUNNELS[device])),
+            Joined("mesh", *_mesh(stack, device, 1)),
+            Joined(f"mesh, of {MANY:,}", *_mesh(stack, device, MANY)),
+        ]
+        for path in paths:
+            stack.enter_context(_serving(path.server))
+        for number in range(options.rounds):
+            progress(f"path: round {number + 1} of {options.rounds}")
+            for path in paths[number % len(paths) :] + paths[: number % len(paths)]:
+                for measure, value in _qperf(path, options.seconds).items():
+                    path.found[measure].append(value)
+    return Table(
+        f"A path between two hosts, with WireGuard of {'the kernel' if device == 'kernel' else 'wireguard-go'}",
+        own_command(),
+        ("path", "TCP, Mbit/s", f"of {BASE}", "UDP round trip, µs", f"of {BASE}"),
+        [_row(path, next(one for one in paths if one.name == BASE)) for path in paths],
+        (
+            f"Medians of {options.rounds} rounds of {options.seconds:g} s each, least and greatest; a share"
+            " is the median of the shares of single rounds.",
+            f"Load average at the end {os.getloadavg()[0]:.1f}.",
+        ),
+    )
+
+
+def _row(path: Joined, base: Joined) -> Sequence[str]:
+    def share(measure: str) -> str:
+        return f"{middle(a / b for a, b in zip(path.found[measure], base.found[measure], strict=True)):.1%}"
+
+    rate = median([octets * 8 / 1e6 for octets in path.found["tcp_bw"]])
+    trip = median([seconds * 2e6 for seconds in path.found["udp_lat"]], ",.1f")
+    return (path.name, rate, share("tcp_bw"), trip, share("udp_lat"))
+
+
+# qperf
+
+
+@contextmanager
+def _serving(workload: Workload) -> Iterator[None]:
+    with tempfile.TemporaryFile() as log, workload.popen(["qperf"], log) as process:
+        try:
+            until(lambda: ":19765" in workload.run(["ss", "-Hltn"]).stdout, "qperf does not listen", START_DEADLINE)
+            yield
+        finally:
+            process.kill()
+
+
+def _qperf(path: Joined, seconds: float) -> dict[str, float]:
+    command = ["qperf", "-uu", "--precision", "6", "-t", f"{seconds:g}", path.server.address, *MEASURES]
+    done = path.client.run(command, check=False)
+    # tcp_bw:
+    #     bw  =  123456 bytes/sec
+    words = [line.split() for line in done.stdout.splitlines() if "=" in line]
+    if done.returncode or len(words) != len(MEASURES):
+        raise BenchError(f"path: qperf failed between the workloads of {path.name}: {done.stdout}{done.stderr}")
+    return {
+        measure: float(word[2].replace(",", "")) * UNITS[word[3]] for measure, word in zip(MEASURES, words, strict=True)
+    }
+
+
+# Paths
+
+
+def _bare(underlay: Underlay, join: Callable[[list[Workload]], None]) -> tuple[Workload, Workload]:
+    left, right = (underlay.host(name).workload() for name in ("left", "right"))
+    for number, workload in enumerate((left, right), 1):
+        host = workload.host
+        workload.attach_answer = {"address": f"fd12:1:1::{number}"}
+        host.namespace.ip(
+            [
+                f"link add rail0 mtu {MTU} type veth peer name railnet0 mtu {MTU} netns {workload.namespace.name}",
+                "address add fe80::1/64 dev rail0 nodad",
+                "link set rail0 up",
+                f"route add {workload.address} dev rail0",
+            ]
+        )
+        workload.namespace.ip(
+            [
+                "link set railnet0 up",
+                f"address add {workload.address} dev railnet0 nodad",
+                "route add fd12::/16 via fe80::1 dev railnet0",
+            ]
+        )
+        host.run(["sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding"])
+    join([left, right])
+    return left, right
+
+
+def _route(ends: list[Workload]) -> None:
+    for workload, other in (ends, ends[::-1]):
+        workload.host.namespace.ip([f"route add {other.address} via {other.host.v6}"])
+
+
+def _tunnel(ends: list[Workload], make: Sequence[str]) -> None:
+    keys = [end.host.run(["wg", "genkey"]).stdout.strip() for end in ends]
+    publics = [end.host.run(["wg", "pubkey"], text=key).stdout.strip() for end, key in zip(ends, keys, strict=True)]
+    for number, (workload, other) in enumerate((ends, ends[::-1])):
+        host = workload.host
+        host.run(make)
+        peer = ["endpoint", f"[{other.host.v6}]:51820", "allowed-ips", f"{other.address}/128"]
+        host.run(
+            [
+                "wg",
+                "set",
+                "wg0",
+                "listen-port",
+                "51820",
+                "private-key",
+                "/dev/stdin",
+                "peer",
+                publics[1 - number],
+                *peer,
+            ],
+            text=keys[number],
+        )
+        host.namespace.ip([f"link set wg0 mtu {MTU} up", f"route add {other.address} dev wg0"])
+
+
+_TUNNELS: dict[str, Callable[[list[Workload]], None]] = {
+    "kernel": lambda ends: _tunnel(ends, ["ip", "link", "add", "wg0", "type", "wireguard"]),
+    "userspace": lambda ends: _tunnel(ends, ["wireguard-go", "wg0"]),
+}
+
+
+def _mesh(stack: ExitStack, device: str, environments: int) -> tuple[Workload, Workload]:
+    directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="interlock-bench-path-")))
+    mesh = stack.enter_context(meshes.running(directory, device))
+    left, right = mesh.add("left", "right")
+    at_once(lambda numbers: _fill(mesh, numbers), [range(first, environments, 8) for first in range(1, 9)])
+    for node in (left, right):
+        until(
+            lambda node=node: _applied(node) == environments - 1,  # type: ignore[misc]
+            f"not all of {environments} environments are on the host {node.name}",
+            START_DEADLINE,
+        )
+    mesh.environment("measured", "web")
+    return left.attach("measured", "web", "left"), right.attach("measured", "web", "right")
+
+
+def _applied(node: Node) -> int:
+    """How many environments the host has, and has told its resolver of."""
+    return sum(not one["lagging"] for one in node.ask("mesh")["environments"])
+
+
+def _fill(mesh: Mesh, numbers: range) -> None:
+    edits = [
+        {"op": "put-service", "name": "web"},
+        *({"op": "put-instance", "service": "web", "id": host, "host": host} for host in ("left", "right")),
+    ]
+    for number in numbers:
+        mesh.environment(f"e{number}")
+        mesh.client.post("environments", f"e{number}", "batch", body={"edits": edits})
