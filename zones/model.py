@@ -101,8 +101,7 @@ class Service(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
         named = {(port.name, port.protocol) for port in self.ports}
         if len(named) < len(self.ports):
             raise Invalid("two ports have the same name and protocol: name each differently", field="ports")
-        for id_ in self.instances:
-            names.check_instance_id(id_)
+        names.check_instance_ids(self.instances)
         _check_addresses(self)
         for name in self.former_names:
             names.check_service_name(name)
@@ -211,12 +210,12 @@ def check_record_name(name: str) -> None:
 
 
 def _check_addresses(service: Service) -> None:
-    addresses = sorted(instance.address for instance in service.instances.values())
-    for first, second in pairwise(addresses):
-        if first == second:
-            raise Conflict(f"two instances have the address {first}", field="instances.address")
-    # They are sorted: if the lowest and the highest are in the subnet, so are all between them.
-    for address in {*addresses[:1], *addresses[-1:]}:
+    addresses = [instance.address for instance in service.instances.values()]
+    if len(set(addresses)) < len(addresses):
+        twice = next(first for first, second in pairwise(sorted(addresses)) if first == second)
+        raise Conflict(f"two instances have the address {twice}", field="instances.address")
+    # If the lowest and the highest are in the subnet, so are all between them.
+    for address in {min(addresses), max(addresses)} if addresses else ():
         if not contains(service.subnet, address):
             raise Invalid(f"{address} is outside the service's subnet {service.subnet}", field="instances.address")
 

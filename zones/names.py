@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NewType
 
 from zones.errors import Invalid
@@ -138,6 +138,17 @@ def check_instance_id(text: str) -> None:
     _check_label(text, "an instance id", "id")
     if text in RESERVED_INSTANCES:
         raise Invalid(f"{text!r} is reserved below a service: choose another instance id", field="id")
+
+
+def check_instance_ids(ids: Collection[str]) -> None:
+    """Raises `Invalid` unless each of ``ids`` can name an instance.
+
+    A service is checked whole with each change of one of its instances, so this takes little time where all are well.
+    """
+    if all(map(_LDH.fullmatch, ids)) and RESERVED_INSTANCES.isdisjoint(ids):
+        return
+    for id_ in ids:
+        check_instance_id(id_)
 
 
 def check_region(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable
 
@@ -174,6 +175,13 @@ def test_a_bad_label_is_refused(check: Callable[[str], object], field: str, frag
     with pytest.raises(Invalid, match=fragment) as refused:
         check(text)
     assert refused.value.field == field
+
+
+@pytest.mark.parametrize("text", [*LDH_BAD, "all", "region"])
+def test_one_bad_instance_id_among_good_ones_is_refused(text: str) -> None:
+    names.check_instance_ids(["a1", "a2"])
+    with pytest.raises(Invalid, match=re.escape(repr(text))):
+        names.check_instance_ids(["a1", text, "a2"])
 
 
 @given(st.from_regex(r"[0-9a-fx-]{1,12}", fullmatch=True))
