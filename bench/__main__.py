@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from bench import barriers, changes, fuzz_cost, load, mesh, path, propagation, queries
+from bench import barriers, changes, followers, fuzz_cost, load, mesh, path, propagation, queries
 from bench.options import Options
 from bench.peers import PEERS
 from bench.processes import BenchError
@@ -24,6 +24,7 @@ BENCHMARKS: Mapping[str, Callable[[Options], Iterator[Table]]] = {
     "mesh": mesh.run,
     "barriers": barriers.run,
     "path": path.run,
+    "followers": followers.run,
 }
 
 

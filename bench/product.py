@@ -80,6 +80,16 @@ def running_admin(url: str, directory: Path) -> Iterator[Api]:
 
 
 @contextmanager
+def running_control_plane(url: str, directory: Path, number: int) -> Iterator[tuple[Process, Api, str]]:
+    """`interlock admin` that serves agents, on the store at ``url``, ready; gives also the URL for agents."""
+    state, port, hosts = directory / f"control-plane-{number}", free_port(), free_port()
+    command = [_program(), "admin", "--redis", url, "--state-dir", str(state), "--snapshot-limit", "0"]
+    command += ["--api-listen", f"[{LOOPBACK}]:{port}", "--hosts-listen", f"127.0.0.1:{hosts}"]
+    with running(f"control-plane-{number}", command, directory) as process:
+        yield process, _wait_for_api(process, port, state), f"https://127.0.0.1:{hosts}"
+
+
+@contextmanager
 def running_up(directory: Path) -> Iterator[tuple[Api, int]]:
     """`interlock up` with its embedded store, ready; gives its API and the port where it serves DNS."""
     state, port, dns_port = directory / "state", free_port(), free_port()

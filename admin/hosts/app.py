@@ -126,6 +126,7 @@ async def get_session(request: web.Request) -> web.StreamResponse:
         raise Unavailable("not loaded yet")
     updates = HostUpdates(shown.host, context.state)
     credential = await context.sessions.admit(shown.host, shown.fingerprint)
+    promote(request.transport)
     socket = web.WebSocketResponse(heartbeat=IDLE, max_msg_size=MAX_REQUEST, compress=False, timeout=1.0)
     requests = HostRequests(
         context.store, context.writer, context.waits, context.authority, updates, credential, shown.fingerprint
@@ -138,10 +139,11 @@ async def get_session(request: web.Request) -> web.StreamResponse:
         # Read again now that an announcement would reach this session: it may have been forgotten in between.
         requests.credential = await context.sessions.admit(shown.host, shown.fingerprint)
         await socket.prepare(request)
-        promote(request.transport)
         context.counts.began += 1
         log.info("session_began", extra={"host": shown.host, "source": request.remote})
         await session.run()
+    except ConnectionError:
+        pass  # the agent has gone while its session began
     finally:
         context.counts.sessions -= 1
         context.state.remove(shown.host, updates)

@@ -32,9 +32,11 @@ from watcher.session.protocol import (
     Welcome,
     decode_request,
     encode,
+    join_messages,
 )
 
 SLICE = 0.005  # seconds of making updates without a break for other sessions
+TOGETHER = 65_536  # octets of updates that are sent at once, unless one alone has more
 CLOSE_SECONDS = 2.0  # for the agent to hear why
 
 log = logging.getLogger(__name__)
@@ -168,14 +170,22 @@ class HostSession:
             await updates.woken.wait()
             updates.woken.clear()
             started = time.monotonic()
-            while messages := updates.take():
-                for message in messages:
-                    await self._send(message)
-                    self.counts.updates += 1
-                    self.counts.update_octets += len(message)
+            while messages := self._take_some():
+                together = join_messages(messages)
+                await self._send(together)
+                self.counts.updates += len(messages)
+                self.counts.update_octets += len(together)
                 if time.monotonic() - started > SLICE:
                     await asyncio.sleep(0)
                     started = time.monotonic()
+
+    def _take_some(self) -> list[bytes]:
+        """The next updates, up to some octets. What is not taken yet may be newer when it is."""
+        some, octets = list[bytes](), 0
+        while octets < TOGETHER and (messages := self.requests.updates.take()):
+            some += messages
+            octets += sum(map(len, messages))
+        return some
 
     async def _send(self, message: bytes) -> None:
         if self.is_ended:

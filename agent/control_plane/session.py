@@ -23,6 +23,7 @@ from watcher.session.protocol import (
     Welcome,
     decode_message,
     encode,
+    split_messages,
 )
 
 SLICE = 200  # messages that are taken without a break; then the other tasks of the agent run
@@ -110,10 +111,11 @@ class Session:
             if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
                 self.is_refused = self.socket.close_code == REFUSED_CLOSE
                 return self._reason or _why_closed(self.socket, message.extra if isinstance(message.extra, str) else "")
-            self._take(message.data)
-            taken += 1
-            if taken % SLICE == 0:
-                await asyncio.sleep(0)
+            for one in split_messages(message.data):
+                self._take(one)
+                taken += 1
+                if taken % SLICE == 0:
+                    await asyncio.sleep(0)
 
     def _take(self, read: bytes | str) -> None:
         message = decode_message(read)

@@ -1,7 +1,8 @@
 """The messages of a session: what the agent of a host and a control plane say to each other. No I/O happens here.
 
 A session is one WebSocket (RFC 6455) over TLS. The certificate that the agent shows says which host it is; nothing in a
-message does. Each message is one JSON object, whose ``is`` names the kind.
+message does. Each message is one JSON object, whose ``is`` names the kind. What the control plane says may come several
+messages at a time, each on a line of its own: a host that has many others is sent thousands when it comes back.
 
     agent ──► control plane    requests, each with a number          answers come in any order
     control plane ──► agent    `Answer` or `Failure`, with the number of the request
@@ -14,7 +15,7 @@ the first environment that needs it, and `HostGone` comes after the last one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from typing import TypeVar, get_args
 
@@ -488,6 +489,16 @@ def key_proof_input(host: str, key: PublicKey) -> bytes:
 def encode(message: Request | Answer | Failure | Update) -> bytes:
     """The message as JSON."""
     return _encoder.encode(message)
+
+
+def join_messages(messages: Iterable[bytes]) -> bytes:
+    """``messages``, as `encode` has made them, to be sent at once. None of them has a line break."""
+    return b"\n".join(messages)
+
+
+def split_messages(read: bytes | str) -> list[bytes]:
+    """The messages in ``read``, which came at once."""
+    return (read.encode() if isinstance(read, str) else read).split(b"\n")
 
 
 def decode_request(read: bytes | str) -> Request:

@@ -54,6 +54,7 @@ from watcher.session.protocol import (
     decode_message,
     encode,
     key_proof_input,
+    split_messages,
 )
 from watcher.session.token import EnrolmentToken
 from zones.addresses import Platform
@@ -286,7 +287,8 @@ class LightAgent:
         try:
             async for message in self.socket:
                 if message.type is WSMsgType.BINARY:
-                    self._take(decode_message(message.data))
+                    for one in split_messages(message.data):
+                        self._take(decode_message(one))
         finally:
             self.close_code = self.socket.close_code
             for answer in self._answers.values():

@@ -16,7 +16,9 @@ from watcher.session.protocol import (
     decode_message,
     decode_request,
     encode,
+    join_messages,
     key_proof_input,
+    split_messages,
 )
 from zones.hosts import Host
 from zones.keys import PublicKey
@@ -35,6 +37,12 @@ def test_a_request_is_read_as_it_was_sent() -> None:
 def test_an_answer_and_an_update_are_read_as_they_were_sent() -> None:
     for message in (Waited(7, ("h2",)), Failure(8, "lease", "another agent is this host"), Loaded(None)):
         assert decode_message(encode(message)) == message
+
+
+def test_messages_that_come_at_once_are_told_apart() -> None:
+    one, other = encode(Failure(8, "lease", "a text\nof two lines")), encode(Loaded("epoch"))
+    together = join_messages([one, other])
+    assert split_messages(together) == split_messages(together.decode()) == [one, other]
 
 
 def test_a_document_arrives_octet_for_octet() -> None:
