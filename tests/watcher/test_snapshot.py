@@ -197,10 +197,17 @@ class Zones:
     mark: Hashable | None = 1
     connected: bool = True
     environments: tuple[Environment, ...] = WORLD
+    looks: int = 0
 
     @property
     def snapshot_mark(self) -> Hashable | None:
+        self.looks += 1
         return self.mark
+
+    async def looked_at(self) -> None:
+        """Returns when the keeper has looked at it again, and has done what follows from that."""
+        before = self.looks
+        await until(lambda: self.looks >= before + 3)
 
     def snapshot_contents(self) -> Contents:
         return contents(*self.environments)
@@ -230,7 +237,7 @@ async def kept(path: Path, zones: Zones) -> AsyncIterator[SnapshotKeeper]:
 async def test_it_is_written_when_something_has_changed_and_only_then(tmp_path: Path) -> None:
     path, zones = tmp_path / "s", Zones(mark=None)
     async with kept(path, zones) as it:
-        await asyncio.sleep(0.1)
+        await zones.looked_at()
         assert not path.exists()  # before all is loaded it would replace a whole one by a part
         zones.mark = 2
         await until(path.exists)
@@ -248,10 +255,10 @@ async def test_while_the_source_is_away_its_age_grows(tmp_path: Path) -> None:
     async with kept(path, zones) as it:
         await until(path.exists)
         zones.connected = False
-        await asyncio.sleep(0.05)
+        await zones.looked_at()
         os.utime(path, (1.0, 1.0))
         confirmed = it.confirmed
-        await asyncio.sleep(0.1)
+        await zones.looked_at()
         assert path.stat().st_mtime == 1.0
         assert it.confirmed == confirmed
         zones.connected = True

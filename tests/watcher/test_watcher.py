@@ -9,6 +9,7 @@ import random
 import resource
 import signal
 import time
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -137,13 +138,27 @@ async def test_a_change_is_served_within_milliseconds(store: Store) -> None:
         assert sorted(took)[10] < 0.1  # half of them; the machine may be busy
 
 
-async def test_a_store_that_starts_late_is_waited_for(start_server: StartServer) -> None:
+async def attempts(store: Store, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Returns when a watcher of ``store`` has begun to load it ``number`` times more."""
+    count, original = Counter[str](), store.clock.read
+
+    async def read() -> None:  # what each load begins with
+        count["begun"] += 1
+        await original()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.clock, "read", read)
+        await until(lambda: count["begun"] >= number, "it does not try to load")
+
+
+async def test_a_store_that_starts_late_is_waited_for(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server = await start_server("--appendonly", "yes")
     server.kill()
     store = Store(server.url)
     async with following(store, loaded=False) as (watcher, recorder):
-        await until(lambda: watcher.store is store)
-        await asyncio.sleep(0.1)  # time for a wrong "loaded"
+        await attempts(store, monkeypatch, 3)
         assert {kind for kind, _ in recorder.events} <= {"source_away"}
         assert not watcher.connected
         assert watcher.last_contact is None
@@ -156,7 +171,9 @@ async def test_a_store_that_starts_late_is_waited_for(start_server: StartServer)
 # The store is gone, and answers go on
 
 
-async def test_what_was_published_stays_while_the_server_is_dead(start_server: StartServer) -> None:
+async def test_what_was_published_stays_while_the_server_is_dead(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server = await start_server("--appendonly", "yes", "--appendfsync", "always")
     store = Store(server.url)
     production, staging = await fill(store)
@@ -165,7 +182,7 @@ async def test_what_was_published_stays_while_the_server_is_dead(start_server: S
         server.kill()
         await until(lambda: not watcher.connected)
         contact = watcher.last_contact
-        await asyncio.sleep(0.3)  # some tries to reach it
+        await attempts(store, monkeypatch, 3)
         assert (recorder.zones, recorder.events) == before
         assert watcher.last_contact == contact
         await server.start()

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from agent.announce.barrier import Barrier
 from agent.announce.handshakes import Handshakes
 from store.store import Store
+from tests.agent.announce.asking import Asked
 from tests.agent.worlds import environment, host
 from tests.waiting import until
 from tests.worlds import lease_of
@@ -20,14 +21,17 @@ FIRST, SECOND, THIRD = host(1), host(2), host(3)  # their keys ascend
 LONG = 60_000  # milliseconds
 
 
-async def test_the_host_with_the_smaller_key_begins_once_the_other_has_acknowledged(store: Store) -> None:
+async def test_the_host_with_the_smaller_key_begins_once_the_other_has_acknowledged(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Asked.of(store, monkeypatch)
     await store.environments.commit(ONE, 0)
     for each in (FIRST, SECOND, THIRD):
         await store.hosts.register(each)
         await store.leases.renew(lease_of(each.id), LONG)
     handshakes, woken = Handshakes(Barrier(store)), asyncio.Event()
     handshakes.schedule(SECOND, [FIRST, THIRD], [ONE], woken.set)
-    await asyncio.sleep(0.1)
+    await asked.again("h3")
     assert handshakes.take_due() == set()  # the third host does not have us as a peer yet
     await store.acks.acknowledge(lease_of("h1"), {ONE.id: 1})
     await store.acks.acknowledge(lease_of("h3"), {ONE.id: 1})

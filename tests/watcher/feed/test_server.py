@@ -35,7 +35,10 @@ async def test_a_publication_is_over_when_all_resolvers_have_replied(server: Fee
         for it in (one, other):
             assert await it.receive_all(2) == ["pending production 1", "ready production 1"]
         one.send("served production 1")
-        await asyncio.sleep(0.05)
+        await until(lambda: any(each.last_replied(PRODUCTION) for each in server._connections))
+        server.announce(staging())
+        for it in (one, other):
+            assert await it.receive() == "pending staging 2"  # the server has gone on since
         assert not publishing_.done()
         other.send("served production 1")
         await publishing_
