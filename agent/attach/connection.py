@@ -36,9 +36,11 @@ class Connections:
         await create_veth(mesh.system.links, attachment.veth, namespace, *self._settings(attachment.veth))
         if attachment.resolv_conf:
             path, text = Path(attachment.resolv_conf), resolv_conf.render(mesh.platform)
-            before = await asyncio.to_thread(resolv_conf.write, path, text)
+            # Kept before it is overwritten: an agent that is killed between the two could never put it back.
+            before = await asyncio.to_thread(resolv_conf.read, path)
             if before not in (None, text):
                 attachment = await self.attachments.change(attachment, resolv_conf_before=before)
+            await asyncio.to_thread(resolv_conf.write, path, text)
         await mesh.add_workload(attachment.link, attachment.environment, revision)
 
     async def repair(self, attachment: Attachment, namespace: int) -> Sequence[str]:

@@ -20,18 +20,27 @@ def render(platform: Platform) -> str:
     return f"nameserver {platform.resolver}\nsearch {str(platform.apex).rstrip('.')}\noptions {' '.join(OPTIONS)}\n"
 
 
-def write(path: Path, text: str) -> str | None:
-    """Writes ``text`` to ``path``, whole or not at all; returns the text before, None if none. Raises `Failed`."""
+def read(path: Path) -> str | None:
+    """The text of ``path``; None where there is none. Raises `Failed`."""
+    try:
+        with trusted_folder(path.parent) as folder:
+            return read_file(folder, path.name)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise Failed(f"{path} cannot be read: {error.strerror}: name another with --resolv-conf") from None
+
+
+def write(path: Path, text: str) -> None:
+    """Writes ``text`` to ``path``, whole or not at all. Raises `Failed`."""
     try:
         # A container's user may own folders on the way: it decides neither what is read as root nor what is written.
         with trusted_folder(path.parent, create=0o755) as folder:
             remove_partial(path, folder=folder)  # of an agent that was killed
-            before = read_file(folder, path.name)
-            if before != text:
+            if read_file(folder, path.name) != text:
                 _write(folder, path, text)
     except OSError as error:
         raise Failed(f"{path} cannot be written: {error.strerror}: name another with --resolv-conf") from None
-    return before
 
 
 def is_written(path: Path, text: str) -> bool:

@@ -90,7 +90,8 @@ def test_a_folder_that_others_can_write_is_not_written_to(tmp_path: Path, mode: 
     below = folder / "below"
     below.mkdir()
     if mode & 0o1000:  # as /tmp: nobody can put another folder in the place of this one
-        assert resolv_conf.write(below / "resolv.conf", TEXT) is None
+        resolv_conf.write(below / "resolv.conf", TEXT)
+        assert resolv_conf.read(below / "resolv.conf") == TEXT
     else:
         with pytest.raises(Failed, match="can be written by other users"):
             resolv_conf.write(below / "resolv.conf", TEXT)

@@ -19,8 +19,10 @@ def test_it_names_one_resolver_and_where_to_search() -> None:
 
 def test_what_was_there_before_is_put_back(tmp_path: Path) -> None:
     path = tmp_path / "web" / "resolv.conf"
-    assert resolv_conf.write(path, "nameserver 192.0.2.1\n") is None
-    before = resolv_conf.write(path, TEXT)
+    assert resolv_conf.read(path) is None
+    resolv_conf.write(path, "nameserver 192.0.2.1\n")
+    before = resolv_conf.read(path)
+    resolv_conf.write(path, TEXT)
     assert (before, path.read_text(), path.stat().st_mode & 0o777) == ("nameserver 192.0.2.1\n", TEXT, 0o644)
     resolv_conf.restore(path, TEXT, before)
     assert path.read_text() == before

@@ -1,0 +1,54 @@
+"""What is kept on the disk before a workload's files are changed. Real connections are in `tests/mesh`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from agent.attach import connection
+from agent.attach.attachments import Attachments
+from agent.attach.connection import Connections
+from agent.errors import Failed
+from agent.system import resolv_conf
+from tests.agent.worlds import ATTACHMENT, PLATFORM
+
+BEFORE = "nameserver 192.0.2.1\n"
+
+
+class MeshWithoutLinks:
+    """Stands for a mesh in a test that is about files alone; a kill between two of its steps can't be made at will."""
+
+    platform = PLATFORM
+    system: Any = SimpleNamespace(links=None)
+
+
+async def test_what_resolv_conf_held_is_kept_before_it_is_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent that is killed between the two would else remove the file of the workload when that is detached."""
+
+    async def create_nothing(*_: object) -> None: ...
+
+    def is_killed(*_: object, **__: object) -> None:
+        raise Failed("killed")
+
+    monkeypatch.setattr(connection, "create_veth", create_nothing)
+    monkeypatch.setattr(Connections, "_settings", lambda *_: ())
+    monkeypatch.setattr(resolv_conf, "_write", is_killed)
+    attachments = Attachments(tmp_path / "attachments")
+    attachments.load()
+    path = tmp_path / "resolv.conf"
+    path.write_text(BEFORE)
+    attachment = await attachments.put(replace(ATTACHMENT, resolv_conf=str(path), resolv_conf_before=None))
+    with pytest.raises(Failed, match="killed"):
+        await Connections(MeshWithoutLinks(), attachments).make(attachment, -1, 1)  # type: ignore[arg-type]
+    next_agent = Attachments(tmp_path / "attachments")
+    next_agent.load()
+    (kept,) = next_agent
+    assert kept.resolv_conf_before == BEFORE == path.read_text()
+    assert os.listdir(tmp_path / "attachments") == [f"{kept.key}.json"]
