@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 
-from store.changes import BEGINNING, ChangeBatch, Position
+from store.changes import ChangeBatch, Position
 from store.errors import Unavailable, WrongKey
 from store.guard import Confirmation
 from store.index import DELETED
@@ -258,9 +258,7 @@ class Watcher:
         guard = self.guard
         if guard.epoch not in (None, position.epoch):
             log.warning("data_set_replaced", extra={"before": guard.epoch, "after": position.epoch})
-        if position.epoch != guard.epoch or position.change != BEGINNING:  # an empty stream has lost its history
-            guard.applied = position.change
-        self._position, guard.epoch = position, position.epoch
+        self._position, guard.epoch, guard.applied = position, position.epoch, position.change
 
     async def _tail(self) -> None:
         due = time.monotonic() + COMPARE_EVERY
