@@ -72,7 +72,8 @@ class Comparison:
         if now < self._next:
             return
         self._next = now + COMPARE_INTERVAL
-        links = await self.mesh.system.links.owners(LINK_PREFIX)
+        owners = actual.routes.owners if (actual := self.mesh.status.actual) else {}
+        links = {link: owners.get(link, "") for link in self.mesh.system.links.named(LINK_PREFIX)}
         self.since = {one: self.since.get(one, now) for one in self._compare(links)}
         self._problems = {one: text for one, text in self._problems.items() if one in self.since}
         for one, since in self.since.items():

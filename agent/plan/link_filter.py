@@ -73,9 +73,9 @@ def workload_filter(address: Address, platform: Platform) -> LinkFilter:
     return LinkFilter(_end(into), _end(out))
 
 
-def tunnel_filter(platform: Platform) -> LinkFilter:
-    """The filter of the WireGuard device."""
-    into = _begin(NO_HEADER)
+def tunnel_filter(platform: Platform, header: int = NO_HEADER) -> LinkFilter:
+    """The filter of the WireGuard device, or of another link with ``header`` octets before the IPv6 header."""
+    into = _begin(header)
     for at, octet in enumerate(platform.prefix.network_address.packed[: platform.prefix.prefixlen // 8]):
         into.load(0, FRAME, _SOURCE + at, 1)
         into.jump("drop", 0, "!=", octet)
@@ -86,12 +86,12 @@ def tunnel_filter(platform: Platform) -> LinkFilter:
     into.label("elsewhere")
     _jump_unless(into, "drop", _DESTINATION, platform.resolver)
     into.label("resolver")
-    _drop_unless_dns(into, NO_HEADER, port_at=2)
-    out = _begin(NO_HEADER)
+    _drop_unless_dns(into, header, port_at=2)
+    out = _begin(header)
     _jump_if_from_host(out)
     _jump_unless_one_network(out, "drop")
     out.go("pass")
-    _pass_from_host(out, NO_HEADER)
+    _pass_from_host(out, header)
     return LinkFilter(_end(into), _end(out))
 
 

@@ -74,12 +74,6 @@ class Links:
         """The links of the host whose names begin with ``prefix``."""
         return [name for _, name in socket.if_nameindex() if name.startswith(prefix)]
 
-    async def owners(self, prefix: str) -> dict[str, str]:
-        """The links whose names begin with ``prefix``, and whom each was made for; empty where it does not tell."""
-        async with _as_failed("links"):
-            links = await self._dump("link")
-        return {name: _owner(link) for link in links if (name := link.get("ifname")).startswith(prefix)}
-
     async def owner(self, name: str) -> str:
         """Whom the link ``name`` was made for, as `add_veth` wrote it on the link; empty where it does not tell."""
         async with _as_failed(f"link {name}", forgiving=(ENODEV,)):

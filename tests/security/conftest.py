@@ -10,7 +10,7 @@ from tests.mesh import mesh as meshes
 from tests.mesh import topology
 from tests.mesh.mesh import Mesh, Node, until
 from tests.mesh.topology import Host
-from tests.security.places import Members, ask, flush, members
+from tests.security.places import Members, ask, flush, members, without_filters
 
 
 @pytest.fixture(scope="package")
@@ -49,6 +49,7 @@ def without_agents(mesh: Mesh) -> Iterator[list[Node]]:
     for node in nodes:
         node.agent.start()
     mesh.until_healthy()
+    until(lambda: not without_filters(mesh), lambda: f"links without filters: {without_filters(mesh)}")
 
 
 @pytest.fixture(scope="package")

@@ -142,6 +142,18 @@ def host_mac(workload: Workload) -> str:
     return mac
 
 
+def without_filters(mesh: Mesh) -> list[str]:
+    """The links of the agents on the hosts of ``mesh`` that lack one of their two filters."""
+    return [
+        f"{node.name}: {link['ifname']} {direction}"
+        for node in mesh.nodes.values()
+        for link in json.loads(node.host.run(["ip", "-json", "link", "show"]).stdout)
+        for direction in ("ingress", "egress")
+        if link["ifname"].startswith(("rail", "interlock0"))
+        and "interlock-" not in node.host.run(["tc", "filter", "show", "dev", link["ifname"], direction]).stdout
+    ]
+
+
 def neighbours(node: Node) -> int:
     """How many IPv4 neighbours the host of ``node`` knows or looks for."""
     return len(node.host.run(["ip", "-4", "neighbour", "show", "nud", "all"]).stdout.splitlines())

@@ -22,7 +22,7 @@ from agent.errors import Failed
 from agent.identity import Identity
 from agent.keys import PrivateKey
 from agent.mesh.mesh import Mesh
-from agent.plan.firewall import Element, Ruleset, SetChange
+from agent.plan.firewall import LINK, Element, Ruleset, SetChange
 from agent.plan.link_filter import tunnel_filter
 from agent.plan.peers import PeerStep, Tunnel, after
 from agent.plan.plan import LocalWorkload
@@ -55,6 +55,7 @@ class Simulated:
     routed: dict[str, Address] = field(default_factory=dict)
     has_prefix: bool = False
     fails: bool = False
+    takes_filters: bool = True
     may_read: asyncio.Event = field(default_factory=asyncio.Event)
     is_reading: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -137,11 +138,14 @@ class SimulatedLinks:
         return name == "rail1"
 
     def filters(self, _name: str) -> tuple[str, str]:
+        if not self.world.takes_filters:
+            raise Failed("the kernel does not take a BPF program: Operation not permitted")
         label = tunnel_filter(PLATFORM).label
         return label, label
 
     def filter_drops(self, _names: Collection[str], _prefix: str) -> int:
-        return 0
+        assert self.world.takes_filters
+        return 7
 
     def named(self, _prefix: str) -> list[str]:
         return []
@@ -241,6 +245,23 @@ async def test_what_a_read_back_finds_to_differ_is_corrected_and_counted(mesh: M
     await run_pass(mesh)
     assert world.routed == {"rail1": address(1, 1)}
     assert mesh.status.counts.repairs == 1
+
+
+async def test_without_filters_of_links_the_host_works_and_says_so(mesh: Mesh, world: Simulated) -> None:
+    load(mesh)
+    world.takes_filters = False
+    await run_pass(mesh)
+    assert world.routed == {"rail1": address(1, 1)}
+    assert "nftables alone keeps environments apart" in mesh.system.filter_problem
+    assert mesh.system.filter_of(address(1, 1)) is None
+    assert mesh.status.actual is not None
+    assert mesh.status.actual.firewall.drops[LINK] == 0
+    world.takes_filters = True
+    mesh._reconciler.read_back.at = 0.0
+    await run_pass(mesh)
+    assert mesh.system.filter_problem == ""
+    assert mesh.system.filter_of(address(1, 1)) is not None
+    assert mesh.status.actual.firewall.drops[LINK] == 7
 
 
 async def test_a_fresh_workload_is_routed_before_its_document_is_published(mesh: Mesh, world: Simulated) -> None:

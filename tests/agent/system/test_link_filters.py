@@ -1,0 +1,185 @@
+"""The filters of links in a real kernel: what passes and what does not, case by case, and how they are read back."""
+
+from __future__ import annotations
+
+import asyncio
+from ipaddress import IPv6Address
+
+import pytest
+
+from agent.errors import Failed
+from agent.plan.link_filter import ETHERNET, LinkFilter, tunnel_filter, workload_filter
+from agent.system.link_filters import guard_link, is_guarded
+from agent.system.netlink import Links
+from tests.agent.inside import run
+from tests.agent.worlds import PLATFORM, address
+from tests.namespaces import Namespace
+from tests.security.packets import KINDS, arp, ethernet, ipv4, ipv6, send_frames, udp
+from zones.addresses import resolver_address
+
+OWN, SAME, OTHER = address(1, 1), address(1, 2), address(2, 1)
+RESOLVER, OWN_RESOLVER, OTHER_RESOLVER = (
+    PLATFORM.resolver, resolver_address(PLATFORM.environment_network(1)),
+    resolver_address(PLATFORM.environment_network(2)),
+)  # fmt: skip
+MAC = "06:00:00:00:00:01"
+
+# From, to, kind, and whether the link of the workload at `OWN` takes it in.
+FROM_WORKLOAD = [
+    (OWN, SAME, "udp", True),
+    (OWN, SAME, "tcp", True),
+    (OWN, SAME, "echo", True),
+    (OWN, SAME, "first fragment", True),
+    (OWN, SAME, "hop-by-hop", True),
+    (OWN, RESOLVER, "dns", True),
+    (OWN, OWN_RESOLVER, "dns", True),
+    (OWN, RESOLVER, "ssh", False),
+    (OWN, RESOLVER, "echo", False),
+    (OWN, RESOLVER, "first fragment", False),
+    (OWN, OWN_RESOLVER, "udp", False),
+    (OWN, OTHER, "udp", False),
+    (OWN, OTHER_RESOLVER, "dns", False),
+    (SAME, OWN, "udp", False),
+    (SAME, RESOLVER, "dns", False),
+    (OTHER, OTHER, "udp", False),
+    (RESOLVER, OTHER, "udp", False),
+    (OWN, "2001:db8::1", "udp", False),
+    (OWN, "ff02::1", "neighbour advertisement", False),
+    ("fe80::1", "ff02::2", "router solicitation", False),
+    ("::", "ff02::1", "neighbour solicitation", False),
+]
+
+
+@pytest.fixture
+def link(space: Namespace) -> str:
+    """A link of ``space``, whose other end is there too; the kernel sends nothing of its own on it."""
+    space.ip(
+        [
+            f"link add rail1 address {MAC} type veth peer name other",
+            *(f"link set {one} addrgenmode none" for one in ("rail1", "other")),
+            *(f"link set {one} multicast off" for one in ("rail1", "other")),
+            *(f"link set {one} up" for one in ("rail1", "other")),
+        ]
+    )
+    return "rail1"
+
+
+def dropped(space: Namespace, wanted: LinkFilter, frame: bytes) -> int:
+    """How many packets ``wanted`` on the link drops of ``frame``, which comes in there."""
+
+    async def main() -> int:
+        links = Links()
+        try:
+            await guard_link(links, "rail1", wanted)
+            before = links.filter_drops(("rail1",), "none")
+            send_frames("other", [frame])
+            return links.filter_drops(("rail1",), "none") - before
+        finally:
+            links.close()
+
+    return run(space, main())
+
+
+def packet(source: object, destination: object, kind: str) -> bytes:
+    return KINDS[kind](IPv6Address(str(source)).packed, IPv6Address(str(destination)).packed)
+
+
+def test_what_a_workload_may_send(space: Namespace, link: str) -> None:
+    wanted = workload_filter(OWN, PLATFORM)
+    outcome = [
+        (source, destination, kind, not dropped(space, wanted, ethernet(MAC, packet(source, destination, kind))))
+        for source, destination, kind, _ in FROM_WORKLOAD
+    ]
+    assert outcome == FROM_WORKLOAD
+
+
+def test_frames_that_are_no_plain_ipv6_do_not_come_in(space: Namespace, link: str) -> None:
+    wanted, inner = workload_filter(OWN, PLATFORM), packet(OWN, SAME, "udp")
+    for frame in (
+        ethernet(MAC, ipv4("192.0.2.1", "192.0.2.2"), 0x0800),
+        ethernet(MAC, arp(1, "192.0.2.1", "192.0.2.2"), 0x0806),
+        ethernet(MAC, b"\0\0\x86\xdd" + inner, 0x8100),
+        ethernet(MAC, b"\0\5\x86\xdd" + inner, 0x8100),
+        ethernet(MAC, inner, 0x8847),
+        ethernet(MAC, inner[:30]),  # cut short
+    ):
+        assert dropped(space, wanted, frame) == 1, frame.hex()
+    assert dropped(space, wanted, ethernet(MAC, inner)) == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "kind", "passes"),
+    [
+        (SAME, OWN, "udp", True),
+        (SAME, OWN, "later fragment", True),
+        (SAME, RESOLVER, "dns", True),
+        (SAME, OWN_RESOLVER, "dns", True),
+        (SAME, OWN_RESOLVER, "ssh", False),
+        (SAME, OTHER, "udp", False),
+        (SAME, OTHER_RESOLVER, "dns", False),
+        (RESOLVER, OWN, "udp", False),
+        ("2001:db8::1", OWN, "udp", False),
+        ("2001:db8::1", "2001:db8::2", "udp", False),
+        (SAME, "2001:db8::2", "udp", False),
+    ],
+)
+def test_what_the_tunnel_takes_in(
+    space: Namespace, link: str, source: object, destination: object, kind: str, passes: bool
+) -> None:
+    wanted = tunnel_filter(PLATFORM, ETHERNET)  # on a veth, where the tunnel's packets have no such header
+    assert (dropped(space, wanted, ethernet(MAC, packet(source, destination, kind))) == 0) is passes
+
+
+def test_a_filter_is_put_on_once_and_replaced_by_another(space: Namespace, link: str) -> None:
+    async def main() -> None:
+        links = Links()
+        try:
+            first, second = workload_filter(OWN, PLATFORM), workload_filter(SAME, PLATFORM)
+            assert not is_guarded(links, link, first)
+            for wanted in (first, first, second):
+                await guard_link(links, link, wanted)
+                assert is_guarded(links, link, wanted)
+            assert not is_guarded(links, link, first)
+            assert not is_guarded(links, "nowhere", first)
+            with pytest.raises(Failed, match="nowhere"):
+                await guard_link(links, "nowhere", first)
+        finally:
+            links.close()
+
+    run(space, main())
+
+
+def test_many_links_are_guarded_and_read_at_the_same_time(space: Namespace) -> None:
+    space.ip([f"link add rail{number} type veth peer name other{number}" for number in range(40)])
+
+    async def main() -> None:
+        links = Links()
+        try:
+            await links.owner("rail1")  # pyroute2 opens its socket with the first request, which must be alone
+            await asyncio.gather(
+                *(guard_link(links, f"rail{number}", workload_filter(OWN, PLATFORM)) for number in range(40)),
+                *(links.read("rail1", PLATFORM.prefix, "rail") for _ in range(3)),
+            )
+            assert all(is_guarded(links, f"rail{number}", workload_filter(OWN, PLATFORM)) for number in range(40))
+            assert links.filter_drops((), "rail") == 0
+        finally:
+            links.close()
+
+    run(space, main())
+
+
+def test_what_goes_out_must_have_come_in_by_a_filtered_link(space: Namespace, link: str) -> None:
+    """A packet that a program of this host sends to the workload, from an address of its environment."""
+
+    async def main() -> int:
+        links = Links()
+        try:
+            await guard_link(links, link, workload_filter(OWN, PLATFORM))
+            ends = bytes(SAME), bytes(OWN)
+            with pytest.raises(OSError, match="No buffer space"):  # what the kernel tells the sender
+                send_frames(link, [ethernet(MAC, ipv6(*ends, 17, udp(*ends)))])
+            return links.filter_drops((link,), "none")
+        finally:
+            links.close()
+
+    assert run(space, main()) == 1
