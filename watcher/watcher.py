@@ -204,7 +204,7 @@ class Watcher:
         index = await self.store.environments.index()
         opened = self._opened(is_confirmed)
         self.counts.compared += 1
-        if self._is_loaded:
+        if self._is_loaded or self._is_restored:  # else nobody knows what was served before
             await comparison.note_rollback(position, index)
         different = comparison.different(index)
         if Kind.DATA_SET not in opened and (why := await comparison.other_data_set(position, index, different)):

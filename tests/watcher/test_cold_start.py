@@ -99,6 +99,7 @@ async def test_a_start_without_the_store(start_server: StartServer, path: Path, 
         if is_hung:
             server.signal(signal.SIGCONT)
             await until(lambda: now.recorder.is_loaded)
+            assert now.watcher.rolled_back == ""
             assert now.watcher.counts.published == 2  # what has not changed is not read again
             after = toggled(PRODUCTION_BEFORE)
             await store.environments.commit(after, PRODUCTION_BEFORE.revision)
@@ -161,6 +162,8 @@ async def test_an_older_copy_of_the_data_is_followed_and_said(
     async with process(store, path) as now:
         await until(lambda: now.recorder.is_loaded)
         assert now.recorder.holds(PRODUCTION_BEFORE)
+        assert "revisions that were served are gone: of production" in now.watcher.rolled_back
+        assert now.watcher.counts.rollbacks == 1
     (said,) = (vars(one) for one in caplog.records if one.getMessage() == "store_lacks_what_was_served")
     assert (said["older"], said["missing"], said["of"]) == (1, 0, 1)
 
