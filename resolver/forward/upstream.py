@@ -6,6 +6,7 @@ import re
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 
 from resolver.errors import ResolverError
 from resolver.special import UNROUTABLE, special_zone
@@ -56,6 +57,8 @@ class Upstream:
                 f"{text!r} is not an upstream: write ADDRESS, ADDRESS:PORT or tls://ADDRESS#NAME,"
                 " with an IP address, and an IPv6 one in brackets where a port follows"
             )
+        if "%" not in host and ":" in host and IPv6Address(host).is_link_local:
+            raise BadUpstream(f"{text!r} is an address of one link: name the interface too, as in {host}%eth0")
         if written["name"] and not written["tls"]:
             raise BadUpstream(f"{text!r} names a certificate without tls://")
         port = int(written["port"] or (TLS_PORT if written["tls"] else PORT))
@@ -177,6 +180,8 @@ def read_resolv_conf(text: str, own: frozenset[str]) -> tuple[Upstream, ...]:
 
 def _parse_route(text: str) -> Route:
     domain, equals, upstream = text.rpartition("=")
+    if equals and not domain:  # as of a variable that is not set: all names would be forwarded there
+        raise BadUpstream(f"{text!r} has no domain before the '=': write '.' for all names")
     try:
         suffix = Name.parse(domain) if equals else ROOT
     except Invalid as error:
