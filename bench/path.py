@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median as middle
 
 from bench.options import Options
 from bench.processes import BenchError
@@ -84,20 +83,23 @@ def _measure(device: str, options: Options) -> Table:
         ("path", "TCP, Mbit/s", f"of {BASE}", "UDP round trip, µs", f"of {BASE}"),
         [_row(path, next(one for one in paths if one.name == BASE)) for path in paths],
         (
-            f"Medians of {options.rounds} rounds of {options.seconds:g} s each, least and greatest; a share"
-            " is the median of the shares of single rounds.",
+            f"Medians of {options.rounds} rounds of {options.seconds:g} s each, least and greatest. A share"
+            " compares the best rounds: what else runs on the machine can only make one worse.",
             f"Load average at the end {os.getloadavg()[0]:.1f}.",
         ),
     )
 
 
 def _row(path: Joined, base: Joined) -> Sequence[str]:
-    def share(measure: str) -> str:
-        return f"{middle(a / b for a, b in zip(path.found[measure], base.found[measure], strict=True)):.1%}"
-
-    rate = median([octets * 8 / 1e6 for octets in path.found["tcp_bw"]])
-    trip = median([seconds * 2e6 for seconds in path.found["udp_lat"]], ",.1f")
-    return (path.name, rate, share("tcp_bw"), trip, share("udp_lat"))
+    rate, trip = (path.found[measure] for measure in MEASURES)
+    base_rate, base_trip = (base.found[measure] for measure in MEASURES)
+    return (
+        path.name,
+        median([octets * 8 / 1e6 for octets in rate]),
+        f"{max(rate) / max(base_rate):.1%}",
+        median([seconds * 2e6 for seconds in trip], ",.1f"),
+        f"{min(trip) / min(base_trip):.1%}",
+    )
 
 
 # qperf
