@@ -21,6 +21,7 @@ from admin.routes import PATH_PARAMETERS, ROUTES
 from store.store import Store
 from store.writer import Writer
 from zones.addresses import Platform
+from zones.quota import Quota
 
 
 def make_app(
@@ -33,13 +34,15 @@ def make_app(
     metrics: Metrics,
     limits: Limits = Limits(),  # noqa: B008 frozen
     counts: ApiCounts | None = None,
+    quota: Quota = Quota(),  # noqa: B008 frozen
     name_share: float = 1.0,
     held: HeldNow | None = None,
 ) -> web.Application:
     """The API on ``store``, with the operations endpoints beside it.
 
     ``root_token_digest`` is the digest of the root token, by `admin.auth.tokens.digest`. The API counts what it does in
-    ``counts``, if given. A write that deletes more than ``name_share`` of an environment's names needs a confirmation.
+    ``counts``, if given. ``quota`` is that of environments for which none was set. A write that deletes more than
+    ``name_share`` of an environment's names needs a confirmation.
     ``held`` gives what the watcher of this process holds back, None where it has no watcher.
     """
     counts = counts or ApiCounts()
@@ -47,7 +50,7 @@ def make_app(
     strangers = Buckets(limits.anonymous_rate, limits.anonymous_burst, limits.tracked_clients)
     app[CONTEXT] = Context(
         store=store,
-        writer=Writer(store, counts),
+        writer=Writer(store, counts, quota=quota),
         platform=platform,
         identifier=Identifier(store, root_token_digest, strangers),
         uses=TokenUses(store),

@@ -21,6 +21,7 @@ from admin.resources import (
     hosts,
     instances,
     peers,
+    quotas,
     records,
     revisions,
     services,
@@ -184,6 +185,14 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "GET", REVISION, revisions.get_revision, "Show which hosts have a revision", INSIDE,
         {200: revisions.RevisionView}, refusals=CONFLICT,
+    ),
+    Route(
+        "GET", ENVIRONMENT + "/quota", quotas.get_quota, "Show the quota of an environment", INSIDE,
+        {200: quotas.QuotaView}, refusals=CONFLICT,
+    ),
+    Route(
+        "PUT", ENVIRONMENT + "/quota", quotas.put_quota, "Set the quota of an environment", ROOT,
+        {200: quotas.QuotaView}, body=quotas.QuotaBody, refusals=CONFLICT,
     ),
     Route(
         "POST", TOKENS, tokens.post_token, "Make a token for an environment", ROOT,

@@ -22,6 +22,7 @@ from zones.errors import Conflict
 from zones.hosts import hosts_of
 from zones.model import Environment
 from zones.names import EnvironmentId
+from zones.quota import QuotaExceeded
 
 COMMIT_SCRIPT = Script(
     read_script(
@@ -89,15 +90,20 @@ class EnvironmentStore:
         given = await self._connection.write(GIVE_NETWORK_SCRIPT, [self._keys.networks], [network, id_, owner])
         return bool(given)
 
-    async def commit(self, environment: Environment, expected: int, leases: Sequence[Lease] = ()) -> None:
+    async def commit(
+        self, environment: Environment, expected: int, leases: Sequence[Lease] = (), most: int | None = None
+    ) -> None:
         """Makes ``environment`` the newest revision, if the newest so far is ``expected`` (0: it never existed).
 
+        Its document may have ``most`` octets, if that is given; else it raises `zones.quota.QuotaExceeded`.
         What is committed in the name of hosts needs their ``leases``. Raises `RevisionConflict`, `NetworkTaken`, and
         `LeaseNotHeld`, which names the host, unless all of them are held.
         """
 
         def prepare() -> tuple[bytes, IndexEntry]:
             written = _encode(environment)
+            if most is not None and len(written) > most:
+                raise QuotaExceeded(environment.id, "document", most, len(written))
             return written, IndexEntry(environment.revision, document.digest(written), hosts_of(environment))
 
         prepared = await self.aside.call(environment.id, prepare) if is_large(environment) else prepare()

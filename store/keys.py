@@ -26,6 +26,7 @@ class Keys:
             self.hosts_revision: "string",
             self.tokens: "hash",
             self.token_uses: "hash",
+            self.quotas: "hash",
             self.guard: "hash",
             self.authority: "string",
             self.credentials: "hash",
@@ -55,6 +56,10 @@ class Keys:
     @property
     def token_uses(self) -> str:
         return self.prefix + "tokens:used"
+
+    @property
+    def quotas(self) -> str:
+        return self.prefix + "quotas"
 
     @property
     def hosts(self) -> str:

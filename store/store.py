@@ -17,6 +17,7 @@ from store.hosts import HostStore
 from store.keys import DEFAULT_PREFIX, Keys
 from store.leases import LeaseStore
 from store.options import StoreOptions
+from store.quotas import QuotaStore
 from store.tokens import TokenStore
 
 COMMAND_TIMEOUT = 2.0  # seconds; within what an API client waits, and far above any healthy reply
@@ -53,6 +54,7 @@ class Store:
         self.acks = AckStore(self.connection)
         self.credentials = CredentialStore(self.connection)
         self.tokens = TokenStore(self.connection)
+        self.quotas = QuotaStore(self.connection)
         self.guard = GuardStore(self.connection)
 
     async def close(self) -> None:

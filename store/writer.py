@@ -25,11 +25,13 @@ from store import mending
 from store.errors import Corrupt, LeaseNotHeld, NetworkLost, NetworkTaken, RevisionConflict, TooManyWaiting
 from store.leases import Lease
 from store.mending import NewEnvironment
+from store.quotas import merged
 from store.store import Store
 from zones import document, edits
 from zones.edits import Edit, must_exist
 from zones.model import Environment
 from zones.names import EnvironmentId
+from zones.quota import Quota, check_quota, grows
 from zones.withdrawal import loss
 
 MAX_ATTEMPTS = 20  # more than a handful of processes need, and over before the caller's own time limit
@@ -100,9 +102,19 @@ class Writer:
     was first at every attempt.
     """
 
-    def __init__(self, store: Store, counts: WriteCounter | None = None, lease: Lease | None = None) -> None:
-        """An agent writes with its ``lease``, unless a change has one of its own."""
+    def __init__(
+        self,
+        store: Store,
+        counts: WriteCounter | None = None,
+        lease: Lease | None = None,
+        quota: Quota = Quota(),  # noqa: B008 frozen
+    ) -> None:
+        """An agent writes with its ``lease``, unless a change has one of its own.
+
+        ``quota`` is that of environments for which none was set.
+        """
         self.counts = counts or WriterCounts()
+        self.quota = quota
         self._store = store
         self._lease = lease
         # What waits, in its order; an environment is in here while a task works on what waits for it.
@@ -191,9 +203,12 @@ class Writer:
 
     async def _change(self, id_: EnvironmentId, together: Sequence[_Change]) -> None:
         async def attempt() -> list[tuple[_Change, Written | Exception]]:
-            revision, first = await self._store.environments.read(id_)
+            (revision, first), limits = await asyncio.gather(
+                self._store.environments.read(id_), self._store.quotas.find(id_)
+            )
+            quota = merged(self.quota, limits)
             asked = [item for item in together if item.is_wanted]
-            outcomes, last = await _apply_all(asked, revision, first)
+            outcomes, last = await _apply_all(asked, revision, first, quota)
             if last is not None and last is not first:
                 if first is None and revision:
                     # An environment of this id was deleted before. Should tokens of it have been left, they must not
@@ -203,7 +218,7 @@ class Writer:
                     # The readers hold back a document that lacks many names, unless they were deleted on purpose.
                     await self._store.guard.allow(id_, last.revision)
                 try:
-                    await self._commit(last, revision, outcomes)
+                    await self._commit(last, revision, outcomes, quota.document if grows(first, last) else None)
                 except NetworkTaken as error:
                     if first is not None and first.network == last.network:
                         raise NetworkLost(f"environment {id_!r} is damaged in the store: {error}") from error
@@ -220,12 +235,16 @@ class Writer:
                 item.outcome.set_result(outcome)
 
     async def _commit(
-        self, last: Environment, revision: int, outcomes: Sequence[tuple[_Change, Written | Exception]]
+        self,
+        last: Environment,
+        revision: int,
+        outcomes: Sequence[tuple[_Change, Written | Exception]],
+        most: int | None,
     ) -> None:
         written = (item for item, outcome in outcomes if isinstance(outcome, Written))
         leases = list(dict.fromkeys(item.lease for item in written if item.lease))
         try:
-            await self._store.environments.commit(last, revision, leases)
+            await self._store.environments.commit(last, revision, leases, most)
         except LeaseNotHeld as error:
             for item, _ in outcomes:
                 if item.lease and item.lease.host == error.host:
@@ -270,7 +289,9 @@ class Writer:
                 await asyncio.sleep(random.uniform(0, PAUSE * (number - 1)))  # noqa: S311 no secret
 
     async def _remove_tokens(self, id_: EnvironmentId) -> None:
+        """Removes what was made for ``id_`` and is no part of it: its tokens and its quota."""
         tokens = await self._store.tokens.read()
+        await self._store.quotas.set(id_, {})
         await self._store.tokens.remove({one: token for one, token in tokens.items() if token.environment == id_})
 
 
@@ -290,7 +311,7 @@ def _name_passing(outcomes: Sequence[tuple[_Change, Written | Exception]], last:
 
 
 async def _apply_all(
-    together: Sequence[_Change], revision: int, first: Environment | None
+    together: Sequence[_Change], revision: int, first: Environment | None, quota: Quota
 ) -> tuple[list[tuple[_Change, Written | Exception]], Environment | None]:
     """What each of ``together`` makes of the one before it, and the environment after them all.
 
@@ -302,6 +323,8 @@ async def _apply_all(
     for item in together:
         try:
             after = item.change(revision if before is None else before.revision, before)
+            if after is not before:
+                check_quota(before, after, quota)
         except Exception as error:  # noqa: BLE001 the one who waits raises it
             outcomes.append((item, error))
         else:

@@ -25,6 +25,7 @@ from store.errors import Unavailable
 from store.store import Store
 from store.writer import WriteCounter, Writer
 from support.endpoints import Endpoint
+from zones.quota import Quota
 
 RETRY = 0.5  # seconds until the store is asked again for the authority
 
@@ -43,6 +44,8 @@ class HostsService:
     """How much agents may use."""
     commits: WriteCounter | None = None
     """Where commits are counted."""
+    quota: Quota = field(default_factory=Quota)
+    """How much environments may hold for which nothing else was set."""
     counts: HostCounts = field(default_factory=HostCounts)
     """Where the rest is counted."""
     state: PlatformState = field(default_factory=PlatformState)
@@ -65,7 +68,7 @@ class HostsService:
         connections = Connections(self.limits)
         context = HostsContext(
             self.store,
-            Writer(self.store, self.commits),
+            Writer(self.store, self.commits, quota=self.quota),
             authority,
             self.state,
             self.sessions,

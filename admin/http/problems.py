@@ -30,6 +30,7 @@ from store.errors import (
     WrongKey,
 )
 from zones.errors import Conflict, Invalid, Missing, ZonesError
+from zones.quota import QuotaExceeded
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:interlock:problem:"
@@ -54,6 +55,12 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     """The path of the request, with its query."""
     field: str = ""
     """The field or parameter that is at fault; empty where no single one is."""
+    quota: str | None = None
+    """Which quota is used up; left out where none is."""
+    limit: int | None = None
+    """The limit of that quota."""
+    present: int | None = None
+    """How much there is; of a document, how large it would be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,7 @@ KINDS: dict[type[Exception], Kind] = {
     web.HTTPNotFound: Kind(404, "no-such-path", "The API has no such path"),
     web.HTTPMethodNotAllowed: Kind(405, "no-such-method", "The path has no such method"),
     errors.SlowBody: Kind(408, "slow-body", "The body took too long"),
+    QuotaExceeded: Kind(409, "quota-exceeded", "The quota of the environment is used up"),
     Conflict: Kind(409, "conflict", "Something that exists is in the way"),
     errors.MassWithdrawal: Kind(409, "mass-withdrawal", "This deletes very much at once"),
     errors.PreconditionFailed: Kind(412, "precondition-failed", "A precondition does not hold"),
@@ -118,6 +126,7 @@ def answer(request: web.Request, error: Exception) -> web.Response:
         reference = secrets.token_hex(6)
         log.error("request_failed", extra={"reference": reference, "method": request.method}, exc_info=error)
         detail = f"look for the reference {reference} in the server's log"
+    quota = error if isinstance(error, QuotaExceeded) else None
     problem = Problem(
         type=TYPE_PREFIX + kind.name,
         title=kind.title,
@@ -125,6 +134,9 @@ def answer(request: web.Request, error: Exception) -> web.Response:
         detail=detail,
         instance=request.rel_url.raw_path,
         field=getattr(error, "field", "") if isinstance(error, ZonesError | errors.Malformed) else "",
+        quota=quota.quota if quota else None,
+        limit=quota.limit if quota else None,
+        present=quota.present if quota else None,
     )
     return web.Response(
         status=kind.status,

@@ -16,11 +16,13 @@ from admin.http.context import CONTEXT
 from admin.http.fields import time_of
 from admin.http.inputs import read_body
 from admin.http.replies import show, show_nothing
+from admin.resources.quotas import quota_of
 from store.store import Store
 from store.tokens import Token
 from zones.errors import Conflict, Invalid, Missing
+from zones.quota import QuotaExceeded
 
-MAX_TOKENS = 100  # of one environment, and as many admin tokens; to list them, those of the whole platform are read
+MOST_ADMIN_TOKENS = 100  # each opens everything
 MOST_DAYS = 3650  # until a token expires; a later day is a mistake
 ADMIN = ""  # stands where a token has its environment, for one that is for all of them
 
@@ -106,8 +108,11 @@ async def delete_admin_token(request: web.Request) -> web.Response:
 
 async def _make(request: web.Request, environment: str, body: TokenBody) -> web.Response:
     context = request.app[CONTEXT]
-    if len(await _tokens_of(context.store, environment)) >= MAX_TOKENS:
-        raise Conflict(f"there are {MAX_TOKENS} such tokens, the most that there may be: delete one that is unused")
+    present = len(await _tokens_of(context.store, environment))
+    if environment and present >= (limit := (await quota_of(request)).tokens):
+        raise QuotaExceeded(environment, "tokens", limit, present)
+    if not environment and present >= MOST_ADMIN_TOKENS:
+        raise Conflict(f"there are {present} admin tokens, the most that there may be: delete one that is unused")
     secret, now = tokens.make_token(), await context.store.clock.milliseconds()
     expires = None if body.expires_in_days is None else now + body.expires_in_days * 86_400_000
     token = Token(tokens.make_token_id(), environment, body.name, now, expires, body.read_only)

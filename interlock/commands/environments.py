@@ -9,16 +9,19 @@ import click
 from interlock.client import Client
 from interlock.commands.options import API, takes
 from interlock.commands.output import json_option, show, table
+from interlock.errors import BadSetting
 from interlock.settings.table import Settings
+from interlock.settings.values import MAX_DIGITS
 from support.text import shorten
 
 COLUMNS = ("id", "network", "enabled", "isolated", "revision")
+QUOTA_COLUMNS = ("kind", "limit", "used", "is_default")
 NOT_ISOLATED = {"isolated": False}  # the API leaves this field out where it is false
 
 
 @click.group()
 def env() -> None:
-    """Environments: list, get, create, enable, disable, isolate, open, delete."""
+    """Environments: list, get, create, enable, disable, isolate, open, quota, delete."""
 
 
 @env.command("list")
@@ -89,6 +92,25 @@ def open_(environment: str, settings: Settings, as_json: bool) -> None:
 def delete(environment: str, settings: Settings) -> None:
     """Delete an environment with its services and records."""
     Client.of(settings).delete("environments", environment)
+
+
+@env.command()
+@click.argument("environment")
+@click.option("--set", "limits", metavar="KIND=N", multiple=True, help="A limit; KIND=default ends it. Repeatable.")
+@takes(*API)
+@json_option
+def quota(environment: str, limits: tuple[str, ...], settings: Settings, as_json: bool) -> None:
+    """Show how much an environment may hold and holds, or set that for it alone."""
+    client, path = Client.of(settings), ("environments", environment, "quota")
+    found = client.put(*path, body=dict(map(_limit, limits))) if limits else client.get(*path)
+    show(found, as_json, lambda value: table([{"kind": kind, **line} for kind, line in value.items()], QUOTA_COLUMNS))
+
+
+def _limit(text: str) -> tuple[str, int | None]:
+    kind, _, number = text.partition("=")
+    if number != "default" and not (number.isascii() and number.isdigit() and len(number) <= MAX_DIGITS):
+        raise BadSetting(f"--set {text!r} is not KIND=N: write it as in instances=50000, or instances=default")
+    return kind, None if number == "default" else int(number)
 
 
 def _change(environment: str, settings: Settings, as_json: bool, body: dict[str, bool]) -> None:

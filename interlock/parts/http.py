@@ -111,6 +111,7 @@ def admin_part(
             readiness=readiness,
             metrics=metrics,
             counts=counts,
+            quota=settings.default_quota,
             name_share=1.0 if settings.guard.is_off else settings.guard.name_share,
             held=(lambda: _view(guard)) if guard else None,
         )

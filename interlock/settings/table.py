@@ -15,7 +15,7 @@ from typing import Any
 
 from interlock.settings import values
 from interlock.settings.setting import Environ, Setting
-from interlock.settings.values import Binding
+from interlock.settings.values import Binding, QuotaLimit
 from resolver.net.turns import DEFAULT_RATE
 from store.keys import DEFAULT_PREFIX
 from store.url import redact
@@ -23,6 +23,7 @@ from support.endpoints import AutoEndpoint, Endpoint
 from watcher.guard import GuardPolicy
 from zones.addresses import Platform
 from zones.names import EnvironmentId, Name
+from zones.quota import Quota, limits
 
 UP, RESOLVER, ADMIN, AGENT = "up", "resolver", "admin", "agent"  # the programs: the commands that serve
 PROGRAMS = (UP, RESOLVER, ADMIN, AGENT)
@@ -325,6 +326,18 @@ class Settings:
             programs=PROGRAMS,
         )
     )
+    quota: tuple[QuotaLimit, ...] = field(
+        metadata=_setting(
+            "KIND=N",
+            values.parse_quota,
+            (),
+            "How much one environment may hold, unless something else was set for it: "
+            + ", ".join(f"{kind}={limit}" for kind, limit in limits(Quota()).items())
+            + ". Repeatable.",
+            programs=(UP, ADMIN),
+            collect=values.collect_quotas,
+        )
+    )
     platform_prefix: IPv6Network = field(
         metadata=_setting(
             "PREFIX",
@@ -400,6 +413,11 @@ class Settings:
     def guard(self) -> GuardPolicy:
         """How much may be deleted in one step."""
         return GuardPolicy(self.guard_share, self.guard_name_share, self.guard_release_after)
+
+    @property
+    def default_quota(self) -> Quota:
+        """How much environments may hold for which nothing else was set."""
+        return Quota(**{one.kind: one.limit for one in self.quota})
 
     def is_default(self, name: str) -> bool:
         """Whether the setting ``name`` has its default, because no flag, variable or file sets it."""

@@ -18,6 +18,7 @@ from store.options import ALL
 from support.endpoints import AutoEndpoint, Endpoint
 from zones.addresses import Platform, parse_network
 from zones.names import EnvironmentId, Name, check_environment_id, check_host_id, check_region
+from zones.quota import KINDS as QUOTA_KINDS
 from zones.records import RRType
 
 Network = IPv4Network | IPv6Network
@@ -74,6 +75,32 @@ def parse_binding(text: str) -> Binding:
     except ValueError as error:
         raise ValueError(f"{prefix!r} is not a network: {error}") from None
     return Binding(network, check_environment_id(environment))
+
+
+class QuotaLimit(NamedTuple):
+    """How much of one kind an environment may hold."""
+
+    kind: str
+    limit: int
+
+    def __str__(self) -> str:
+        return f"{self.kind}={self.limit}"
+
+
+def parse_quota(text: str) -> QuotaLimit:
+    """``instances=50000``."""
+    kind, equals, limit = text.partition("=")
+    if not equals or kind not in QUOTA_KINDS:
+        raise ValueError(f"{text!r} is not KIND=N: write one of {', '.join(QUOTA_KINDS)}, as in instances=50000")
+    return QuotaLimit(kind, parse_count(limit))
+
+
+def collect_quotas(limits: Iterable[QuotaLimit]) -> tuple[QuotaLimit, ...]:
+    """Limits of different kinds."""
+    found = tuple(limits)
+    if len({one.kind for one in found}) < len(found):
+        raise ValueError("two limits are of one kind: give each kind once")
+    return found
 
 
 def collect_endpoints(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:

@@ -25,6 +25,7 @@ from zones.errors import Missing
 from zones.hosts import Host
 from zones.keys import PublicKey
 from zones.names import EnvironmentId, Name
+from zones.quota import Quota
 
 ROOT = make_token()
 PORT = {"name": "http", "number": 8080, "protocol": "tcp"}
@@ -75,6 +76,7 @@ class Api:
         limits: Limits | None = None,
         held: HeldNow | None = None,
         connections: Connections | None = None,
+        quota: Quota = Quota(),  # noqa: B008 frozen
     ) -> None:
         self.store = store
         self.counts = ApiCounts()
@@ -89,6 +91,7 @@ class Api:
             metrics=lambda: (b"up 1\n", "text/plain; version=0.0.4; charset=utf-8"),
             limits=limits or Limits(),
             counts=self.counts,
+            quota=quota,
             name_share=0.5,
             held=held,
         )

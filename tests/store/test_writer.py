@@ -178,10 +178,12 @@ async def test_a_change_is_made_again_when_another_writer_was_first(store: Store
     changed_by_another = apply(before, [PutService("theirs")], NOW)
     original = store.environments.commit
 
-    async def change_first(environment: Environment, expected: int, leases: Sequence[Lease] = ()) -> None:
+    async def change_first(
+        environment: Environment, expected: int, leases: Sequence[Lease] = (), most: int | None = None
+    ) -> None:
         store.environments.commit = original  # type: ignore[method-assign]
         await store.environments.commit(changed_by_another, 1)
-        await store.environments.commit(environment, expected, leases)
+        await store.environments.commit(environment, expected, leases, most)
 
     def change(_revision: int, found: Environment | None) -> Environment:
         nonlocal calls
@@ -199,9 +201,7 @@ async def test_a_change_is_made_again_when_another_writer_was_first(store: Store
 async def test_a_conflict_at_every_attempt_is_raised(
     store: Store, hasty: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def conflict(
-        _self: EnvironmentStore, environment: Environment, expected: int = 0, _lease: Lease | None = None
-    ) -> None:
+    async def conflict(_self: EnvironmentStore, environment: Environment, expected: int = 0, *_: object) -> None:
         raise RevisionConflict(environment.id, expected, 7)
 
     await store.environments.commit(build(PRODUCTION, 1), 0)
