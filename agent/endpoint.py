@@ -22,18 +22,19 @@ ANYWHERE = (  # Where no other host is known yet: addresses that nobody has (RFC
 _IPV6_ADDR_PREFERENCES, _PREFER_PUBLIC = 72, 2  # RFC 5014: an address that does not change every day
 
 
-def find_endpoint(port: int, others: Iterable[Host], current: str = "") -> str:
+def find_endpoint(port: int, others: Iterable[Host], current: str = "", control_planes: Iterable[Endpoint] = ()) -> str:
     """Where the other hosts can reach ``port`` of this one; empty if this host has a route to none of them.
 
-    It is at the source address of packets to most of ``others``. ``current`` stays as long as it is one of them; else
-    one of its family takes its place, if there is one.
+    It is at the source address of packets to most of ``others``; where none is known, to the ``control_planes``.
+    ``current`` stays as long as it is one of them; else one of its family takes its place, if there is one.
     """
     known = sorted(others, key=lambda host: host.id)
     # An address behind NAT means something else elsewhere; it is better than nothing.
     known = ([host for host in known if not host.behind_nat] or known)[:ENOUGH]
     counted = Counter(filter(None, (source_of(Endpoint.parse(host.endpoint)) for host in known)))
-    if not counted:
-        counted = Counter(filter(None, map(source_of, ANYWHERE)))
+    for destinations in (control_planes, ANYWHERE):
+        if not counted:
+            counted = Counter(filter(None, map(source_of, destinations)))
     if not counted:
         return ""
     found = {str(Endpoint(source, port)): count for source, count in counted.items()}

@@ -26,7 +26,7 @@ class NotThere(AgentError):
 
 
 class NotNow(AgentError):
-    """The store is away, or this host has not loaded its environments yet: try again."""
+    """The control plane is away, or this host has not loaded its environments yet: try again."""
 
     kind = "unavailable"
 

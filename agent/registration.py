@@ -1,4 +1,4 @@
-"""Keeping this host in the store: it registers, renews its lease, and may rotate its key or leave.
+"""Keeping this host in the platform: it registers, renews its lease, and may rotate its key or leave.
 
 A rotation interrupts no connection, because the other hosts know the new key before it is used:
 
@@ -6,6 +6,8 @@ A rotation interrupts no connection, because the other hosts know the new key be
     wait       until every live host has done so
     switch     the device takes the new key, and the document says so; the other hosts move this host's addresses from
                the one peer to the other
+    credential the same for what the host shows to the control plane: a new one is certified, and its first use ends the
+               one before it
 """
 
 from __future__ import annotations
@@ -20,18 +22,19 @@ from msgspec.structs import replace
 
 from agent.announce.acknowledger import Acknowledger
 from agent.announce.barrier import Barrier
+from agent.control_plane.connection import ControlPlane
+from agent.control_plane.credential import HostKey
+from agent.control_plane.errors import ControlPlaneError, LeaseLost
 from agent.endpoint import find_endpoint
 from agent.errors import Failed, NotNow, Refused
-from agent.identity import LEASE, RENEW_EVERY, Identity, refused, register
+from agent.identity import RENEW_EVERY, Identity, refused, register
 from agent.incarnation import remove_incarnation
 from agent.keys import Keyring
 from agent.mesh.mesh import Mesh
-from store.errors import LeaseNotHeld, Unavailable
-from store.keys import ALL_HOSTS
-from store.store import Store
+from watcher.session.protocol import ALL_HOSTS, Certified, Certify, Done, Leave, Renew, Renewed
 from zones.hosts import Host, Hosts
 
-ACKNOWLEDGE_EVERY = 30.0  # seconds; acknowledgements that the store has lost are sent again, as often as it is compared
+ACKNOWLEDGE_EVERY = 30.0  # seconds; acknowledgements that the store has lost are sent again
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +45,7 @@ class Registrar:
 
     identity: Identity
     """This host; its key and draining state change here."""
-    store: Store
+    control_plane: ControlPlane
     """Where the host is registered."""
     keyring: Keyring
     """The host's keys on its disk."""
@@ -55,7 +58,7 @@ class Registrar:
     problem: str = ""
     """Why the lease is not being renewed; empty if it is."""
     is_registered: bool = False
-    """Whether the store has this host as ``identity`` describes it."""
+    """Whether the control plane has this host as ``identity`` describes it."""
     is_rotating: bool = False
     """Whether a rotation is under way."""
     has_left: bool = False
@@ -65,9 +68,9 @@ class Registrar:
     name_conflict: str = ""
     """That another host has registered under this host's id, and what to do; empty if none has."""
     _registered_endpoint: str = ""
-    """The endpoint that the store has of this host; empty where it is not registered."""
+    """The endpoint at which this host is registered; empty where it is not registered."""
     _others: list[Host] = field(default_factory=list)
-    """All other registered hosts."""
+    """The other hosts that are known: those that share an environment with this one."""
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while the host registers or leaves."""
 
@@ -80,10 +83,10 @@ class Registrar:
                 async with self._lock:
                     await self._renew()
                 self._set_problem(self.name_conflict)
-            except Unavailable as error:
-                self._set_problem(str(error))
-            except LeaseNotHeld as error:
+            except LeaseLost as error:
                 self._lose_lease(error)
+            except ControlPlaneError as error:
+                self._set_problem(str(error))
             ready()
             if clock() >= acknowledge_at:
                 self.acknowledger.send_all_again()
@@ -111,26 +114,25 @@ class Registrar:
         if self.is_rotating:
             raise Refused("a rotation is under way already: wait for its end")
         if not self.is_registered:
-            raise NotNow("this host is not registered yet: is the store reachable? try again")
+            raise NotNow("this host is not registered yet: is the control plane reachable? try again")
         self.is_rotating = True
         try:
             return await self._rotate()
-        except Unavailable as error:
-            raise NotNow(f"{error}: the key in use stays; try again") from error
-        except LeaseNotHeld as error:
-            raise NotNow(f"{error}: the key in use stays: see 'interlock mesh'") from error
+        except ControlPlaneError as error:
+            raise NotNow(f"{error}: the key in use stays; try again, and see 'interlock mesh'") from error
         finally:
             self.is_rotating = False
 
     async def leave(self) -> None:
-        """Removes this host from the store, and its keys from the disk. Raises `NotNow`."""
+        """Removes this host from the platform, and its keys from the disk. Raises `NotNow`."""
         try:
             async with self._lock:
-                await self.store.hosts.forget(self.identity.id, self.identity.lease)
+                await self.control_plane.ask(Leave(0), Done)
                 self.has_left = True
-        except (Unavailable, LeaseNotHeld) as error:
+        except ControlPlaneError as error:
             raise NotNow(f"{error}: the host is still registered; try again") from error
         await asyncio.to_thread(self.keyring.remove)
+        await asyncio.to_thread(self.control_plane.files.remove)
         await asyncio.to_thread(remove_incarnation, self.keyring.directory)
 
     async def _renew(self) -> None:
@@ -148,7 +150,7 @@ class Registrar:
     def _follow_address(self) -> None:
         identity = self.identity
         before = identity.host.endpoint
-        found = find_endpoint(identity.port, self._others, before)
+        found = find_endpoint(identity.port, self._others, before, self.control_plane.addresses)
         if found and found != before:
             identity.host, self.is_registered = replace(identity.host, endpoint=found), False
             self.mesh.address_changed()
@@ -158,7 +160,7 @@ class Registrar:
         identity = self.identity
         # The other hosts do not wait for one that cannot apply what is published to it. It keeps its lease even so.
         is_able = self.is_registered and not self.mesh.status.problem
-        rival = await self.store.leases.renew(identity.lease, int(LEASE * 1000), is_able=is_able, where=identity.where)
+        rival = (await self.control_plane.ask(Renew(0, is_able), Renewed)).rival
         if rival and rival != self.rival:
             log.error("host_claimed_twice", extra={"host": identity.id, "where": rival})
         self.rival = rival
@@ -166,13 +168,13 @@ class Registrar:
             identity.is_admitted = True
             self.mesh.read_back_soon()
 
-    def _lose_lease(self, error: LeaseNotHeld) -> None:
+    def _lose_lease(self, error: LeaseLost) -> None:
         """Another agent is this host."""
         self.is_registered = False  # what the other has registered is corrected when this agent has the lease again
         self._set_problem(refused(self.identity, error, self._registered_endpoint))
 
     async def _register(self) -> None:
-        await register(self.store, self.identity)
+        await register(self.control_plane, self.identity)
         self.is_registered = True
         log.info("registered", extra={"host": self.identity.id, "endpoint": self.identity.host.endpoint})
 
@@ -182,6 +184,7 @@ class Registrar:
             next_key = await asyncio.to_thread(self.keyring.prepare)
         except OSError as error:
             raise Failed(f"the next key cannot be kept in {self.keyring.directory}: {error.strerror}") from None
+        identity.next_key = next_key
         try:
             await self._wait(await self._change(next_public_key=next_key.public))
             # From here to the other hosts' next pass no packet gets through: some milliseconds; TCP sends again.
@@ -190,33 +193,44 @@ class Registrar:
                 mesh.begin_handshakes()  # the others know the new key by now, but not where this host is with it
             revision = await self._change(public_key=next_key.public, next_public_key=None)
         except BaseException:
-            # The store may hold the old key, both, or the new one: the host registers with the old one again.
-            identity.host, self.is_registered = replace(identity.host, next_public_key=None), False
+            # Registered may be the old key, both, or the new one: the host registers with the old one again.
+            identity.host = replace(identity.host, public_key=identity.key.public, next_public_key=None)
+            identity.next_key, self.is_registered = None, False
             await mesh.system.device.set_key(identity.key)
             await asyncio.to_thread(self.keyring.discard_next)
             raise
-        identity.key = next_key
+        identity.key, identity.next_key = next_key, None
         await asyncio.to_thread(self.keyring.switch)
         if lagging := await self._wait(revision):
             hosts = ", ".join(sorted(lagging))
             raise Failed(f"the key is changed, but hosts {hosts} have not taken it: see 'interlock mesh'")
+        await self._rotate_credential()
         log.info("key_rotated", extra={"host": identity.id})
         return next_key.public
 
+    async def _rotate_credential(self) -> None:
+        """Gives this host a new credential. The one before it is good until a session begins with the new one."""
+        control_plane = self.control_plane
+        try:
+            key = await asyncio.to_thread(HostKey.make, self.identity.id)
+            await asyncio.to_thread(control_plane.files.make_room)
+            certified = await control_plane.ask(Certify(0, key.request), Certified)
+            await asyncio.to_thread(control_plane.files.keep, key, certified.certificate)
+            await control_plane.begin_anew()
+        except (ControlPlaneError, OSError) as error:
+            reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
+            raise Failed(f"the key is changed, but the credential is not: {reason}: rotate again") from None
+
     async def _change(self, **fields: Any) -> int:
         """Changes ``fields`` of this host's document, and returns the new revision of all hosts."""
-        changed = await self.store.hosts.change(
-            self.identity.id, lambda known: replace(known, **fields), self.identity.lease
-        )
-        if changed is None:
-            raise NotNow("this host was removed just now, and registers again: try again")
-        revision, self.identity.host = changed
+        host = replace(self.identity.host, **fields)
+        revision = await register(self.control_plane, self.identity, host)
+        self.identity.host = replace(host, draining=self.identity.host.draining)
         return revision
 
     async def _wait(self, revision: int) -> frozenset[str]:
         """Waits until all other live hosts have ``revision`` of the hosts; returns those that have not in time."""
-        others = (await self.store.hosts.read()).hosts.keys() - {self.identity.id}
-        return await self.barrier.wait(ALL_HOSTS, revision, others)
+        return await self.barrier.wait(ALL_HOSTS, revision)
 
     @property
     def problems(self) -> list[str]:

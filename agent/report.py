@@ -9,7 +9,7 @@ from typing import Any
 from agent.attach.attachment import Attachment
 from agent.mesh.mesh import Mesh
 from agent.plan.peers import ActualPeer
-from store.keys import ALL_HOSTS
+from watcher.session.protocol import ALL_HOSTS
 from zones.hosts import Host, hosts_of
 from zones.keys import PublicKey
 from zones.names import EnvironmentId
@@ -20,7 +20,7 @@ Acknowledged = Mapping[str, Mapping[str, int]]
 
 @dataclass(frozen=True, slots=True)
 class AllHosts:
-    """What the store says about the agents of all hosts at one moment."""
+    """What the control plane says about the agents of the other hosts at one moment."""
 
     live: frozenset[str]
     """The hosts that live and are able."""
@@ -39,7 +39,7 @@ def describe(
 ) -> dict[str, Any]:
     """The report, ready for JSON.
 
-    ``all_hosts`` is None while the store does not answer: then nothing is said of what only the store knows, and one
+    ``all_hosts`` is None while no control plane answers: then nothing is said of what only it knows, and one
     of ``others`` says why. ``quarantined`` says for each environment whose newest document cannot be used why.
     ``others`` are the problems that other parts of the agent have found. ``clock`` is the monotonic time,
     ``wall_clock`` Unix time, both in seconds.
@@ -148,4 +148,4 @@ def _absent(mesh: Mesh, all_hosts: AllHosts | None) -> Iterator[str]:
         if id_ not in mesh.published.hosts.hosts:
             yield f"host {id_} has instances but is not registered: start its agent, or remove its instances"
         elif all_hosts and id_ not in all_hosts.live:
-            yield f"host {id_} is not live: its agent does not run, cannot reach the store, or cannot do its work"
+            yield f"host {id_} is not live: its agent does not run, cannot reach a control plane, or cannot do its work"

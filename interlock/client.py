@@ -32,7 +32,9 @@ class Client:
     @classmethod
     def of(cls, settings: Settings) -> Client:
         """A client of the API that ``settings`` name. Raises `BadSetting` where there is no token."""
-        return cls(settings.api, settings.token or _read_token(settings.state_dir / TOKEN_FILE))
+        if not settings.api:
+            raise BadSetting("which admin API? give --api URL or set INTERLOCK_API")
+        return cls(settings.api[0], settings.token or _read_token(settings.state_dir / TOKEN_FILE))
 
     def get(self, *path: str, query: Mapping[str, str] | None = None) -> Any:
         """The resource at ``path``, which holds the segments below ``/v1``."""

@@ -34,12 +34,14 @@ from watcher.session.protocol import (
     Acknowledge,
     Answer,
     AskFate,
+    AskGone,
     AskState,
     Certified,
     Certify,
     Counted,
     Done,
     Failure,
+    Gone,
     Hello,
     Leave,
     MeshState,
@@ -59,6 +61,7 @@ from zones.errors import Missing, ZonesError
 from zones.model import MAX_REVISION
 from zones.names import check_environment_id
 
+MOST_ASKED = 10_000  # environments that are asked for at once; no host has as many
 REGISTER_ATTEMPTS = 5  # an administrator drains a host, or ends that, between two of them at most
 NOT_NOW = "the store does not answer this control plane, or not in time: try again"
 
@@ -142,6 +145,8 @@ class HostRequests:
                 return Removed(request.number, await instances.remove(request, self.credential))
             case AskFate():
                 return await instances.fate(request, self.credential)
+            case AskGone():
+                return await self._gone(request)
             case AskState():
                 return await self._state(request)
             case Certify():
@@ -189,6 +194,18 @@ class HostRequests:
             raise NotAllowed(f"the environment {request.id!r} has no member on the host {self.host!r}")
         lagging = await self.waits.wait(request.id, request.revision, self.host, request.seconds, request.hosts)
         return Waited(request.number, tuple(sorted(lagging)))
+
+    async def _gone(self, request: AskGone) -> Gone:
+        asked = [check_environment_id(id_) for id_ in request.environments[:MOST_ASKED]]
+        found = await self.store.environments.stored(asked, most=0)
+        gone = []
+        for id_ in asked:
+            entry = found[id_].entry
+            is_gone = entry and (entry.digest is None or (entry.hosts is not None and self.host not in entry.hosts))
+            # Of one in which the host has no business it learns nothing, not even whether it exists.
+            if is_gone or not rights.may_place(self.credential, id_):
+                gone.append(id_)
+        return Gone(request.number, tuple(gone))
 
     async def _state(self, request: AskState) -> MeshState:
         needed, acks = self.updates.needed, {}

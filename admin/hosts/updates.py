@@ -157,6 +157,9 @@ class HostUpdates:
 
     def _take_rest(self) -> list[bytes]:
         state, messages = self.state, list[bytes]()
+        if state.stale_since != self._sent_stale:  # before `Loaded`, for it says how that is to be judged
+            self._sent_stale = state.stale_since
+            messages.append(encode(Stale(state.stale_since)))
         epoch = state.epoch_now()
         if state.is_loaded and self._sent_epoch != (epoch,):
             self._sent_epoch = (epoch,)
@@ -167,9 +170,6 @@ class HostUpdates:
         if state.held != self._sent_held:
             self._sent_held = state.held
             messages.append(encode(Held(state.held)))
-        if state.stale_since != self._sent_stale:
-            self._sent_stale = state.stale_since
-            messages.append(encode(Stale(state.stale_since)))
         return messages
 
     @staticmethod

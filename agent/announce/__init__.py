@@ -1,4 +1,4 @@
-"""What the agent reports: environments to the resolvers of this host, acknowledgements to the store.
+"""What the agent reports: environments to the resolvers of this host, acknowledgements to the control plane.
 
 With them, waiting for the acknowledgements of other hosts, and the handshakes that such a wait allows to begin.
 """

@@ -1,4 +1,4 @@
-"""Acknowledging to the store: the newest revision of each environment that is reachable and answered on this host."""
+"""Acknowledging to the control plane: the newest revision of each environment that is reachable and answered here."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import asyncio
 import logging
 from dataclasses import dataclass, field
 
-from store.errors import LeaseNotHeld, Unavailable
-from store.leases import Lease
-from store.store import Store
+from agent.control_plane.connection import ControlPlane
+from agent.control_plane.errors import ControlPlaneError
+from watcher.session.protocol import Acknowledge, Done
 
-RETRY = 0.5  # seconds until acknowledgements that the store did not take are sent again
+RETRY = 0.5  # seconds until acknowledgements that the control plane did not take are sent again
 
 log = logging.getLogger(__name__)
 
@@ -19,18 +19,16 @@ log = logging.getLogger(__name__)
 class Acknowledger:
     """Sends the acknowledgements of one host, only the newest of each environment, and all that wait in one call."""
 
-    store: Store
+    control_plane: ControlPlane
     """Where the acknowledgements go."""
-    lease: Lease
-    """The claim of this agent to be its host."""
     acknowledged: dict[str, int] = field(default_factory=dict)
-    """The revisions that the store has taken, by environment or `ALL_HOSTS`."""
+    """The revisions that the control plane has taken, by environment or `ALL_HOSTS`."""
     _pending: dict[str, int] = field(default_factory=dict)
     """The revisions that the next call will send."""
     _in_flight: dict[str, int] = field(default_factory=dict)
     """The revisions that a call is sending now."""
     _problem: str = ""
-    """Why the store did not take the last call; empty if it did."""
+    """Why the control plane did not take the last call; empty if it did."""
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when there is something pending."""
 
@@ -61,8 +59,8 @@ class Acknowledger:
             self._wake.clear()
             self._in_flight, self._pending = self._pending, {}
             try:
-                await self.store.acks.acknowledge(self.lease, self._in_flight)
-            except (Unavailable, LeaseNotHeld) as error:
+                await self.control_plane.ask(Acknowledge(0, self._in_flight), Done)
+            except ControlPlaneError as error:
                 if self._problem != str(error):  # once, not with every attempt
                     log.warning("not_acknowledged", extra={"environments": len(self._in_flight), "reason": str(error)})
                 self._problem = str(error)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from agent.announce.barrier import Barrier
-from store.errors import Unavailable
+from agent.control_plane.errors import ControlPlaneError
 from zones.hosts import Host, hosts_of
 from zones.keys import PublicKey
 from zones.model import Environment
@@ -75,7 +75,7 @@ class Handshakes:
 
     async def _wait(self, host: Host, environment: Environment, wake: Callable[[], None]) -> None:
         try:
-            with contextlib.suppress(Unavailable):  # then the first packet waits for the handshake
+            with contextlib.suppress(ControlPlaneError):  # then the first packet waits for the handshake
                 if not await self.barrier.wait(environment.id, environment.revision, [host.id]):
                     self._due.add(host.public_key)
         finally:

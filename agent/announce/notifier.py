@@ -1,8 +1,8 @@
-"""Notifying of what this host can reach: first its resolvers, then the store.
+"""Notifying of what this host can reach: first its resolvers, then the control plane.
 
 announce   an environment's document is known          the resolvers hold queries for names that are new in it
 ready      all addresses in it can be reached          the resolvers answer from it, and confirm that they do;
-then the store gets this host's acknowledgement
+then the control plane gets this host's acknowledgement
 withdraw   the environment is gone                     the resolvers stop answering before the routes are removed
 """
 
@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from agent.announce.acknowledger import Acknowledger
-from store.keys import ALL_HOSTS
 from watcher.feed.server import FeedServer
+from watcher.session.protocol import ALL_HOSTS
 from zones.model import Environment
 from zones.names import EnvironmentId
 
@@ -26,9 +26,13 @@ class Notifier:
     feed: FeedServer
     """The connections of this host's resolvers."""
     acknowledger: Acknowledger
-    """Sends this host's acknowledgements to the store."""
+    """Sends this host's acknowledgements to the control plane."""
     _newest: dict[EnvironmentId, Environment] = field(default_factory=dict)
     """The newest document of each environment that is ready."""
+    _answered: dict[EnvironmentId, int] = field(default_factory=dict)
+    """The revision of each environment that the resolvers answer from, or that they had their time to."""
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Is set for a moment with each change of ``_answered``."""
     _has_sent_first: bool = False
     """Whether the first set of ready environments has been passed on, after which the resolvers count as loaded."""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -41,6 +45,7 @@ class Notifier:
     def withdraw(self, id_: EnvironmentId) -> None:
         """Takes in that the environment ``id_`` is gone."""
         self._newest.pop(id_, None)
+        self._answered.pop(id_, None)
         self.acknowledger.forget(id_)
         self.feed.withdraw(id_)
 
@@ -58,6 +63,11 @@ class Notifier:
         """Takes in that the other hosts are peers here as they were registered at ``revision``."""
         self.acknowledger.note(ALL_HOSTS, revision)
 
+    async def until_answered(self, id_: EnvironmentId, revision: int) -> None:
+        """Returns when the resolvers of this host answer from ``revision`` of ``id_``, or from a newer one."""
+        while self._answered.get(id_, 0) < revision:
+            await self._changed.wait()
+
     def stop(self) -> None:
         """Ends the notifications under way."""
         for task in self._tasks:
@@ -71,3 +81,6 @@ class Notifier:
         for environment in environments:
             if self._newest.get(environment.id) is environment:  # else a newer document is on its way already
                 self.acknowledger.note(environment.id, environment.revision)
+                self._answered[environment.id] = environment.revision
+        self._changed.set()
+        self._changed.clear()

@@ -24,21 +24,21 @@ from weakref import WeakValueDictionary
 
 from msgspec.structs import replace
 
-from agent.announce.barrier import Barrier
+from agent.announce.barrier import DEADLINE, Barrier
 from agent.attach.attachment import Attachment, Phase, key_of
 from agent.attach.attachments import Attachments
 from agent.attach.connection import Connections
 from agent.attach.errors import as_agent_errors
 from agent.attach.lookup import look_up
-from agent.attach.record import Fate, InstanceRecord, InstanceRecords
+from agent.attach.record import Fate, InstanceRecords
 from agent.attach.step_times import StepTimes
+from agent.control_plane.errors import LeaseLost, Missing, Unavailable
 from agent.errors import AgentError, BadRequest, Failed, NotNow, NotThere, Refused
 from agent.mesh.mesh import Mesh
 from agent.system.namespaces import identify, is_own, opened
 from agent.system.veth import find_workload_end, link_names, may_use
-from store.errors import LeaseNotHeld, Unavailable
-from zones.errors import Missing
-from zones.hosts import hosts_of
+from watcher.session.protocol import Committed
+from zones.addresses import Address
 from zones.model import State
 from zones.names import EnvironmentId
 
@@ -54,7 +54,7 @@ class AttachCounts:
     attached: int = 0
     """Attaches that succeeded and had something to do."""
     detached: int = 0
-    """Detaches that were completed, in the store as well."""
+    """Detaches that were completed, with their records."""
     failed: int = 0
     """Attaches that failed."""
     seconds: float = 0.0
@@ -82,7 +82,7 @@ class Attacher:
     attachments: Attachments
     """The attachments on this host's disk."""
     records: InstanceRecords
-    """Writes the workloads' instances to the store."""
+    """Has the workloads' instances committed."""
     connections: Connections
     """Makes and removes links and ``resolv.conf`` files."""
     barrier: Barrier
@@ -133,7 +133,7 @@ class Attacher:
         if self.mesh.identity.host.draining:
             raise Refused(f"host {self.mesh.identity.id} is being drained: attach it elsewhere, or undrain the host")
         if not self.mesh.published.is_loaded:
-            raise NotNow("this host has not loaded its environments yet: is the store reachable? try again")
+            raise NotNow("this host has not loaded its environments yet: is the control plane reachable? try again")
         if not self.mesh.has_resolver:
             raise NotNow("no resolver is connected here: does 'interlock resolver --agent-dir …' run? try again")
         if is_own(namespace):
@@ -197,36 +197,42 @@ class Attacher:
 
         with times.timed("record"):
             record = await self.records.put(begun, State.STARTING if wait else State.READY)
-        begun = await self.attachments.change(
-            begun, address=record.instance.address, revision=record.environment.revision
-        )
+        begun = await self.attachments.change(begun, address=Address.parse(record.address), revision=record.revision)
 
-        connect = self._connect(begun, namespace, record, times)
+        connect = self._connect(begun, namespace, record.revision, times)
         if wait:
-            await _at_once(connect, self._wait_for_hosts("path", record, times))
+            await _at_once(connect, self._wait_for_hosts("path", begun, record, times))
             with times.timed("ready"):
                 record = await self.records.put(begun, State.READY)
-            await self._wait_for_hosts("answer", record, times)
+            await self._wait_for_hosts("answer", begun, record, times)
         else:
             await connect
 
         with times.timed("lookup"):
             await self._look_up(begun, record, namespace)
         return await self.attachments.change(
-            self.attachments.get(begun.key) or begun, phase=Phase.ATTACHED, revision=record.environment.revision
+            self.attachments.get(begun.key) or begun, phase=Phase.ATTACHED, revision=record.revision
         )
 
-    async def _connect(self, begun: Attachment, namespace: int, record: InstanceRecord, times: StepTimes) -> None:
+    async def _connect(self, begun: Attachment, namespace: int, revision: int, times: StepTimes) -> None:
         with times.timed("connect"):
-            await self.connections.make(begun, namespace, record.environment.revision)
+            await self.connections.make(begun, namespace, revision)
 
-    async def _wait_for_hosts(self, step: str, record: InstanceRecord, times: StepTimes) -> None:
+    async def _wait_for_hosts(self, step: str, begun: Attachment, record: Committed, times: StepTimes) -> None:
         with times.timed(step):
-            await self.barrier.wait(record.environment.id, record.environment.revision, record.hosts)
+            await _at_once(self._wait_here(begun, record), self._wait_for_others(begun, record))
 
-    async def _look_up(self, begun: Attachment, record: InstanceRecord, namespace: int) -> None:
-        if not record.environment.enabled:
-            raise Refused(f"private networking is switched off for {record.environment.id}: enable it first")
+    async def _wait_for_others(self, begun: Attachment, record: Committed) -> None:
+        await self.barrier.wait(begun.environment, record.revision)
+
+    async def _wait_here(self, begun: Attachment, record: Committed) -> None:
+        with contextlib.suppress(TimeoutError):  # the look-up will say what is wrong
+            async with asyncio.timeout(DEADLINE):
+                await self.mesh.notifier.until_answered(begun.environment, record.revision)
+
+    async def _look_up(self, begun: Attachment, record: Committed, namespace: int) -> None:
+        if not record.enabled:
+            raise Refused(f"private networking is switched off for {begun.environment}: enable it first")
         platform = self.mesh.platform
         service = platform.apex.child(record.service)
         assert begun.address is not None
@@ -245,7 +251,7 @@ class Attacher:
             await asyncio.shield(self._detach(known))
 
     async def detach(self, attachment: Attachment) -> None:
-        """Detaches ``attachment``. If the store is away, `Upkeep` removes its record once the store is back."""
+        """Detaches ``attachment``. If the control plane is away, `Upkeep` removes its record once it is back."""
         async with self._lock(attachment.key):
             with as_agent_errors():
                 if known := self.attachments.get(attachment.key):
@@ -262,7 +268,7 @@ class Attacher:
         try:
             await self._remove_record(leaving)
             is_recorded = False
-        except (Unavailable, LeaseNotHeld) as error:
+        except (Unavailable, LeaseLost) as error:
             log.warning("detach_unfinished", extra={"instance": str(leaving), "reason": str(error)})
             is_recorded = True
         await self.connections.remove(leaving)
@@ -274,9 +280,8 @@ class Attacher:
     async def _remove_record(self, leaving: Attachment) -> None:
         """Removes the record, and waits until the other hosts have stopped answering its names."""
         with contextlib.suppress(Missing):  # the environment is gone, and the record with it
-            if after := await self.records.remove(leaving):
-                others = hosts_of(after) - {self.mesh.identity.id}
-                await self.barrier.wait(leaving.environment, after.revision, others, LEAVE_DEADLINE)
+            if (revision := await self.records.remove(leaving)) is not None:
+                await self.barrier.wait(leaving.environment, revision, deadline=LEAVE_DEADLINE)
 
     async def check(self, wanted: Attachment) -> Attachment:
         """The attachment of ``wanted``. Raises `NotThere` if there is none, `Failed` if a part of it is missing."""

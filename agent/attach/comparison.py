@@ -1,11 +1,11 @@
-"""Comparing the store with this host, at the start and now and then, and settling each difference that stays.
+"""Comparing the documents with this host, at the start and now and then, and settling each difference that stays.
 
-    Unattached    the attachment is made again from the store and from the namespace that the link leads to; at once
+    Unattached    the attachment is made again from the document and from the namespace that the link leads to; at once
     Absent        the instance goes back to *starting*: it leaves its service's answers, and its record stays
     Unrecorded    removed by somebody: detached; lost by the store, which is older than the attach: recorded again
     Leftover      the link is removed
 
-Nothing is deleted from the store because something is absent here. A difference that cannot be settled is named.
+No instance is deleted because something is absent here. A difference that cannot be settled is named.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Comparison:
-    """Compares what the store has on this host with what this host has."""
+    """Compares what the documents have on this host with what this host has."""
 
     mesh: Mesh
     """What is published to this host, and its links."""

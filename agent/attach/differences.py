@@ -1,4 +1,4 @@
-"""What the store, the attachments on disk and the links of this host say differently of one workload. Pure.
+"""What the documents, the attachments on disk and the links of this host say differently of one workload. Pure.
 
     instance here   attachment   link     what it is
     yes             yes          –        no difference
@@ -59,12 +59,12 @@ class Absent:
 
 @dataclass(frozen=True, slots=True)
 class Unrecorded:
-    """An attachment whose instance the store does not have on this host."""
+    """An attachment whose instance the document does not have on this host."""
 
     attachment: Attachment
 
     def __str__(self) -> str:
-        return f"{self.attachment} is attached here, but the store does not have it on this host"
+        return f"{self.attachment} is attached here, but the control plane does not have it on this host"
 
 
 @dataclass(frozen=True, slots=True)

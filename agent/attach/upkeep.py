@@ -31,7 +31,7 @@ class Upkeep:
     attacher: Attacher
     """Attaches and detaches."""
     comparison: Comparison
-    """Finds and settles what the store and this host say differently."""
+    """Finds and settles what the documents and this host say differently."""
     inspection: Inspection
     """Puts right what was changed inside workloads."""
     forward_drops: list[str] = field(default_factory=list)

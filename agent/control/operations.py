@@ -12,17 +12,19 @@ from agent.attach.attacher import Attacher
 from agent.attach.attachment import Attachment, Phase, ip_netns_resolv_conf
 from agent.attach.upkeep import Upkeep
 from agent.control.requests import Attach, Check, Collect, Detach, Leave, Request, Rotate, ShowMesh, Status
+from agent.control_plane.connection import ControlPlane
+from agent.control_plane.errors import ControlPlaneError
 from agent.errors import BadRequest, NotNow, Refused
 from agent.mesh.mesh import Mesh
 from agent.registration import Registrar
 from agent.report import AllHosts, describe
 from agent.system.resolv_conf import OPTIONS
 from agent.system.veth import GATEWAY
-from store.errors import Unavailable
-from store.keys import ALL_HOSTS
-from store.store import Store
 from support.clock import in_words
+from watcher.session.protocol import AskState, MeshState
 from zones.names import EnvironmentId
+
+STATE_DEADLINE = 1.0  # seconds for what the control plane knows of the other hosts; then the report goes without it
 
 
 @dataclass(slots=True)
@@ -34,15 +36,15 @@ class Operations:
     attacher: Attacher
     """Attaches, checks and detaches workloads."""
     registrar: Registrar
-    """Rotates this host's key, and removes the host from the store."""
+    """Rotates this host's key, and removes the host from the control plane."""
     upkeep: Upkeep
-    """Finds what is wrong with workloads, and with what the store and this host say differently."""
-    store: Store
-    """Where the leases and the acknowledgements of all hosts are read."""
+    """Finds what is wrong with workloads, and with what the documents and this host say differently."""
+    control_plane: ControlPlane
+    """What knows the leases and the acknowledgements of the other hosts."""
     quarantined: Callable[[], Mapping[EnvironmentId, str]]
     """Gives the environments whose newest document cannot be used, and why."""
     held: Callable[[], Iterable[str]]
-    """Gives what has vanished from the store and stays here, a sentence each."""
+    """Gives what has vanished and stays here, a sentence each."""
     end: Callable[[], None]
     """Is called when this host has left the mesh, and ends the agent."""
 
@@ -130,7 +132,7 @@ class Operations:
         """What is wrong though workloads can be attached; empty if nothing is."""
         since = self.mesh.published.stale_since
         age = "" if since is None else in_words(time.time() - since)
-        stale = f"the environments are those of a snapshot that is {age} old: the store has confirmed none of it since"
+        stale = f"the environments are those of a snapshot that is {age} old: the control plane has not answered since"
         return "; ".join([*self.registrar.problems, *([stale] if age else [])])
 
     def _status(self) -> dict[str, Any]:
@@ -144,18 +146,18 @@ class Operations:
         all_hosts = None
         try:
             all_hosts = await self._ask_all_hosts()
-        except Unavailable as error:
-            others.insert(0, f"which hosts are live, and which revisions they have, is not known: {error}")
+        except (ControlPlaneError, TimeoutError) as error:
+            reason = str(error) or "the control plane does not answer"
+            others.insert(0, f"which hosts are live, and which revisions they have, is not known: {reason}")
         if mesh.status.actual:
             mesh.read_back_soon()
         attachments, quarantined = self.attacher.attachments, self.quarantined()
         return describe(mesh, attachments, all_hosts, quarantined, others, time.monotonic(), time.time())
 
     async def _ask_all_hosts(self) -> AllHosts:
-        published = self.mesh.published
-        live = await self.store.leases.live(published.hosts.hosts)
-        ids = (ALL_HOSTS, *published.environments)
-        return AllHosts(live, {id_: await self.store.acks.read(id_) for id_ in ids})
+        async with asyncio.timeout(STATE_DEADLINE):
+            state = await self.control_plane.ask(AskState(0), MeshState)
+        return AllHosts(frozenset(state.live), state.acknowledged)
 
     @property
     def _external_peers(self) -> list[str]:
@@ -183,7 +185,7 @@ class Operations:
             raise Refused(f"this host is the gateway of {', '.join(peers)}: give those peers another gateway first")
         await self._detach_all(attached)
         if len(self.attacher.attachments):
-            raise NotNow("the store did not take all detachments: is it reachable? try again")
+            raise NotNow("the control plane did not take all detachments: is it reachable? try again")
         await self.registrar.leave()
         await mesh.remove()
         self.end()

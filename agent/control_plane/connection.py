@@ -11,13 +11,16 @@ it cannot do what it is asked because the store is away: another one may reach i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import ssl
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -26,6 +29,7 @@ from agent.control_plane.errors import ControlPlaneError, NotAllowed, SessionLos
 from agent.control_plane.session import Hears, Session
 from agent.errors import CannotStart
 from support.clock import SharedClock
+from support.endpoints import Endpoint
 from watcher.session.protocol import (
     CONTROL_PLANE_NAME,
     REFUSED_STATUS,
@@ -41,12 +45,15 @@ A = TypeVar("A", bound=Answer)
 CONNECT_DEADLINE = 3.0  # seconds, with the first request; then another control plane is tried
 HEARTBEAT = 2.0  # seconds without a message until the control plane is asked whether it lives, which it has half of
 # that time to answer: so a lease, which lasts 5 s, is renewed at another control plane before it ends
-ANSWER_DEADLINE = 5.0  # seconds for an answer; a control plane that takes longer is left
-PATIENCE = 1.0  # seconds for which requests wait for the next session, when one has just ended
+HEARTBEAT_OF_ONE = 10.0  # the same where there is no other one: to leave it for itself would make nothing better
+ANSWER_DEADLINE = 5.0  # seconds for an answer; then another control plane is asked, if there is one
+ASK_DEADLINE = 10.0  # seconds for all of them
+PATIENCE = 3.0  # seconds for which requests wait for the next session, when one has just ended
 RETRY_FIRST, RETRY_LAST = 0.05, 2.0  # seconds between two attempts; a control plane that is started again is soon back
 CLOSE_DEADLINE = 0.5  # seconds for a control plane to confirm that a session ends; one that hangs does not
 BRIEF = 1.0  # seconds; a session that ends sooner counts as an attempt that has failed
 LEAVE_AFTER, LEAVE_LAST = 5.0, 60.0  # seconds; the second for when no control plane has reached the store so far
+HTTPS = 443
 FIRST_DEADLINE = 4.0  # seconds that the start of the agent waits for the first session
 
 log = logging.getLogger(__name__)
@@ -109,7 +116,8 @@ class ControlPlane:
 
     async def run(self) -> None:
         """Returns only if it is cancelled, and raises what ends the connection."""
-        assert self._task
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run())
         await asyncio.shield(self._task)
 
     async def stop(self) -> None:
@@ -128,31 +136,29 @@ class ControlPlane:
         """How the session has begun; None while there is none."""
         return self._session.welcome if self._session else None
 
+    @property
+    def addresses(self) -> list[Endpoint]:
+        """Where the control planes are, as far as their URLs have addresses."""
+        found = []
+        for url in self.urls:
+            parts = urlsplit(url)
+            with contextlib.suppress(ValueError):
+                found.append(Endpoint(str(ip_address(parts.hostname or "")), parts.port or HTTPS))
+        return found
+
     # Requests
 
-    async def ask(
-        self, request: Request | Callable[[Welcome], Request], kind: type[A], seconds: float = ANSWER_DEADLINE
-    ) -> A:
+    async def ask(self, request: Request | Callable[[Welcome], Request], kind: type[A], takes: float = 0.0) -> A:
         """The answer to ``request``, which is a ``kind``. Raises `ControlPlaneError`.
 
-        The request may depend on how the session has begun. Its number does not count.
+        The request may depend on how the session has begun. Its number does not count. It ``takes`` so many seconds
+        where the control plane is well.
         """
         try:
-            async with asyncio.timeout(seconds):
-                while True:
-                    session, welcome = await self._any_session()
-                    try:
-                        answer = await session.ask(request(welcome) if callable(request) else request)
-                    except SessionLost:
-                        if self._session is session:
-                            self._note_lost(session)
-                        continue
-                    break
+            async with asyncio.timeout(takes + ASK_DEADLINE):
+                session, answer = await self._ask(request, takes + ANSWER_DEADLINE)
         except TimeoutError:
-            reason = f"the control plane has not answered within {seconds:g} s"
-            if self._session:
-                await self._session.close(reason)
-            raise Unavailable(reason) from None
+            raise Unavailable(f"the control plane has not answered within {takes + ASK_DEADLINE:g} s") from None
         except Unavailable as error:
             await self._note_unable(str(error))
             raise
@@ -163,6 +169,19 @@ class ControlPlane:
             await session.close(f"it answered with {type(answer).__name__}, and {kind.__name__} was due")
             raise Unavailable("the control plane has sent an answer of another kind than was asked for")
         return answer
+
+    async def _ask(self, request: Request | Callable[[Welcome], Request], seconds: float) -> tuple[Session, Answer]:
+        """The answer of the first control plane that gives one; each has so many ``seconds``, if there are several."""
+        while True:
+            session, welcome = await self._any_session()
+            try:
+                async with asyncio.timeout(seconds if len(self.urls) > 1 else None):
+                    return session, await session.ask(request(welcome) if callable(request) else request)
+            except TimeoutError:
+                await session.close(f"it has not answered within {seconds:g} s")
+            except SessionLost:
+                pass
+            self._note_lost(session)
 
     async def begin_anew(self) -> None:
         """Ends the session, and begins the next one with the credential that is on the disk now.
@@ -263,7 +282,7 @@ class ControlPlane:
                 url + SESSION_PATH,
                 ssl=self._context,
                 server_hostname=CONTROL_PLANE_NAME,
-                heartbeat=HEARTBEAT,
+                heartbeat=HEARTBEAT if len(self.urls) > 1 else HEARTBEAT_OF_ONE,
                 max_msg_size=0,  # a document is as large as its environment
                 timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_DEADLINE),
             )

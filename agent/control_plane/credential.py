@@ -8,6 +8,7 @@ This is the adapter to cryptography for certificates; `agent.keys` is the one fo
 
 from __future__ import annotations
 
+import os
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ from agent.errors import CannotStart
 from support.files import write_whole
 
 HOST, AUTHORITY = "host.pem", "authority.pem"
+NEXT = "host.next.pem"  # has the room for what will be HOST
+ROOM = 4096  # octets, of which a key and its certificate take a fourth
 PRIVATE = 0o600
 
 
@@ -57,11 +60,25 @@ class CredentialFiles:
         """Whether this host is enrolled."""
         return (self.directory / HOST).exists() and (self.directory / AUTHORITY).exists()
 
-    def keep(self, key: HostKey, certificate: str, authority: str | None = None) -> None:
-        """Keeps ``key`` with ``certificate``, and ``authority`` unless it is known already. Raises ``OSError``."""
+    def make_room(self, authority: str | None = None) -> None:
+        """Takes the room on the disk that `keep` needs, and keeps ``authority`` there. Raises ``OSError``.
+
+        A certificate is asked for after that: a token that is used up is not lost because the disk is full.
+        """
         if authority is not None:
             write_whole(self.directory / AUTHORITY, authority.encode("ascii"), PRIVATE)
-        write_whole(self.directory / HOST, key.pem + certificate.encode("ascii"), PRIVATE)
+        write_whole(self.directory / NEXT, b" " * ROOM, PRIVATE)
+
+    def keep(self, key: HostKey, certificate: str) -> None:
+        """Keeps ``key`` with ``certificate``, in the room that was made for them. Raises ``OSError``."""
+        written = key.pem + certificate.encode("ascii")
+        path = self.directory / NEXT
+        with path.open("r+b") as file:
+            file.write(written)
+            file.truncate(len(written))
+            file.flush()
+            os.fsync(file.fileno())
+        path.replace(self.directory / HOST)
 
     def context(self) -> ssl.SSLContext:
         """For a connection to a control plane, on which the host shows its certificate. Raises `CannotStart`."""
@@ -91,7 +108,7 @@ class CredentialFiles:
 
     def remove(self) -> None:
         """Removes the credential from the disk."""
-        for name in (HOST, AUTHORITY):
+        for name in (HOST, NEXT, AUTHORITY):
             (self.directory / name).unlink(missing_ok=True)
 
 

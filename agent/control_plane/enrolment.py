@@ -41,14 +41,14 @@ async def enrol(urls: Sequence[str], host: str, token: EnrolmentToken, files: Cr
     for attempt in range(ATTEMPTS):
         for url in urls:
             try:
-                authority, certificate = await _enrol_at(url, host, token, key)
+                certificate = await _enrol_at(url, host, token, key, files)
             except Unavailable as error:
                 reason = str(error)
                 log.warning("control_plane_unavailable", extra={"url": url, "reason": reason})
             except ControlPlaneError as error:
                 raise CannotStart(f"{url} does not enrol this host as {host!r}: {error}") from None
             else:
-                await _keep(files, key, certificate, authority)
+                await _keep(files, key, certificate)
                 log.info("enrolled", extra={"host": host, "url": url})
                 return
         if attempt + 1 < ATTEMPTS:
@@ -56,9 +56,9 @@ async def enrol(urls: Sequence[str], host: str, token: EnrolmentToken, files: Cr
     raise CannotStart(f"no control plane could be asked to enrol this host: {reason}")
 
 
-async def _keep(files: CredentialFiles, key: HostKey, certificate: str, authority: str) -> None:
+async def _keep(files: CredentialFiles, key: HostKey, certificate: str) -> None:
     try:
-        await asyncio.to_thread(files.keep, key, certificate, authority)
+        await asyncio.to_thread(files.keep, key, certificate)
     except OSError as error:
         raise CannotStart(
             f"the credential cannot be kept in {files.directory}: {error.strerror}: its token is used up, so enrol"
@@ -66,12 +66,20 @@ async def _keep(files: CredentialFiles, key: HostKey, certificate: str, authorit
         ) from None
 
 
-async def _enrol_at(url: str, host: str, token: EnrolmentToken, key: HostKey) -> tuple[str, str]:
-    """The certificates of the authority and of ``host``. Raises `ControlPlaneError`."""
+async def _make_room(files: CredentialFiles, authority: str) -> None:
+    try:
+        await asyncio.to_thread(files.make_room, authority)
+    except OSError as error:
+        raise CannotStart(f"the credential cannot be kept in {files.directory}: {error.strerror}") from None
+
+
+async def _enrol_at(url: str, host: str, token: EnrolmentToken, key: HostKey, files: CredentialFiles) -> str:
+    """The certificate of ``host``, for which there is room in ``files``. Raises `ControlPlaneError`."""
     timeout = aiohttp.ClientTimeout(total=DEADLINE)
     try:
         async with aiohttp.ClientSession(timeout=timeout) as http:
             authority = await _authority(http, url, token)
+            await _make_room(files, authority)
             body = msgspec.json.encode(Enrolment(host, str(token), key.request))
             async with http.post(
                 url + ENROLMENT_PATH,
@@ -84,7 +92,7 @@ async def _enrol_at(url: str, host: str, token: EnrolmentToken, key: HostKey) ->
                 read = await reply.content.read(LARGEST)
                 if reply.status != 200:
                     raise _refusal(reply.status, read)
-                return authority, msgspec.json.decode(read, type=Enrolled).certificate
+                return msgspec.json.decode(read, type=Enrolled).certificate
     except aiohttp.ClientConnectorCertificateError as error:
         raise NotAllowed(f"it is no control plane of the platform that made the token: {error}") from None
     except (aiohttp.ClientError, TimeoutError, OSError) as error:

@@ -14,7 +14,7 @@ About the past it remembers only which peers the last pass had, and which endpoi
     plan       what should this host have?                          pure
     diff       which steps lead there?                              pure; none where nothing has changed
     apply      the firewall, then the routes, then the peers
-    notify     the resolvers may answer what is reachable now; when they confirm it, the store gets an acknowledgement
+    notify     the resolvers may answer what is reachable now; when they confirm it, it is acknowledged
 
 **What triggers a pass** (`scheduler`). A published document or hosts; a workload that is attached or detached; a
 handshake that is due; and a read-back: every 5 s, half a second after the agent's own last change, and 20 ms after the
@@ -32,7 +32,7 @@ everything that has come since the one before: a thousand commits during one pas
 - Until all environments have been loaded, only the firewall's rules and the device itself are put right: the routes,
   peers and set members of an earlier agent stay as they are. So it is too until an agent that is new to this place has
   had the host's lease: it may be a copy, whose handshakes would draw the traffic of the live host to it.
-- While they are known from a snapshot alone, because the store does not answer, what an earlier agent has made stays
+- While they are known from a snapshot alone, because no control plane answers, what an earlier agent made stays
   beside what the snapshot plans (`agent.plan.retain`).
 - The same input again leads to no step. The actual state is computed from the agent's own steps until the next
   read-back, and every difference that a read-back finds is corrected, whoever caused it.
@@ -133,7 +133,7 @@ class Mesh:
         self.published.stale_since = as_of
 
     def source_away(self) -> None:
-        """The store does not answer: this host is made as the snapshot has it, if there is one."""
+        """No control plane answers: this host is made as the snapshot has it, if there is one."""
         if self.published.stale_since is not None:
             self.published.is_loaded = True
             self._scheduler.wake()

@@ -33,7 +33,7 @@ class Published:
     is_loaded: bool = False
     """Whether every such environment has been published once."""
     stale_since: float | None = None
-    """The Unix time of the snapshot that all of it is from; None where it is followed in the store."""
+    """The Unix time of the snapshot that all of it is from; None where it is followed."""
     _changed: set[EnvironmentId] = field(default_factory=set)
     """The environments whose document no pass has applied yet."""
     _has_new_hosts: bool = False

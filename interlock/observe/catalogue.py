@@ -456,6 +456,22 @@ AGENT_DISCONNECTS = FOLLOWER.counter(
     "interlock_agent_disconnects_total", "Times that the agent of this host stopped answering this resolver."
 )
 
+SESSION = Group("The control plane, as an agent follows it", "`agent`")
+
+CONTROL_PLANE_CONNECTED = SESSION.gauge(
+    "interlock_control_plane_connected",
+    "Whether a control plane confirms that what this agent has is current (1) or not (0).",
+    alert=Alert(
+        "interlock_control_plane_connected == 0",
+        "1m",
+        "This host goes on as it is, but no change arrives and nothing can be attached. `interlock mesh` on the host"
+        " says why",
+    ),
+)
+CONTROL_PLANE_DISCONNECTS = SESSION.counter(
+    "interlock_control_plane_disconnects_total", "Times that this agent's session with a control plane has ended."
+)
+
 ADMIN = Group("The admin API", "`up`, `admin`")
 
 API_REQUESTS = ADMIN.counter(
@@ -708,6 +724,7 @@ GROUPS = (
     SNAPSHOT,
     STORE,
     FOLLOWER,
+    SESSION,
     ADMIN,
     HOSTS,
     MESH,

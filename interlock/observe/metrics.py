@@ -25,8 +25,11 @@ from resolver.server import Resolver
 from support.clock import SharedClock
 from watcher.feed.follower import Follower
 from watcher.guard import Guard, Kind
+from watcher.session.follower import SessionFollower
 from watcher.watcher import Watcher
 
+Follows = Watcher | Follower | SessionFollower
+"""What learns the environments of a process."""
 Source = Callable[[], Iterator[Metric]]
 """Gives the metrics of one part of the process, as they are now."""
 
@@ -73,12 +76,12 @@ def resolver_metrics(resolver: Resolver) -> Source:
     return collect
 
 
-def watcher_metrics(watcher: Watcher | Follower) -> Source:
+def watcher_metrics(watcher: Follows) -> Source:
     """The environments that are served, and the connection to the source that they are learned from."""
     return lambda: _watcher(watcher)
 
 
-def snapshot_metrics(watcher: Watcher | Follower, stale_since: Callable[[], float | None]) -> Source:
+def snapshot_metrics(watcher: Follows, stale_since: Callable[[], float | None]) -> Source:
     """The snapshot on disk, and whether it is what is served: then ``stale_since`` gives its Unix time."""
 
     def collect() -> Iterator[Metric]:
@@ -151,7 +154,7 @@ def _forwarder(forwarder: Forwarder) -> Iterator[Metric]:
     yield catalogue.FORWARD_CACHE_ENTRIES.one(forwarder.cached)
 
 
-def _watcher(watcher: Watcher | Follower) -> Iterator[Metric]:
+def _watcher(watcher: Follows) -> Iterator[Metric]:
     counts, revisions = watcher.counts, watcher.revisions
     if (contact := watcher.last_contact) is not None:
         yield catalogue.ZONE_AGE.one(time.monotonic() - contact)
@@ -162,7 +165,13 @@ def _watcher(watcher: Watcher | Follower) -> Iterator[Metric]:
     yield catalogue.ZONES_PUBLISHED.one(counts.published)
     yield catalogue.ZONES_WITHDRAWN.one(counts.withdrawn)
     yield from _guard(watcher.guard)
-    yield from _agent_connection(watcher) if isinstance(watcher, Follower) else _store_connection(watcher)
+    match watcher:
+        case Watcher():
+            yield from _store_connection(watcher)
+        case Follower():
+            yield from _agent_connection(watcher)
+        case SessionFollower():
+            yield from _control_plane_connection(watcher)
 
 
 def _guard(guard: Guard) -> Iterator[Metric]:
@@ -190,6 +199,11 @@ def _clock(clock: SharedClock) -> Iterator[Metric]:
 def _agent_connection(follower: Follower) -> Iterator[Metric]:
     yield catalogue.AGENT_CONNECTED.one(follower.connected)
     yield catalogue.AGENT_DISCONNECTS.one(follower.counts.lost_connections)
+
+
+def _control_plane_connection(follower: SessionFollower) -> Iterator[Metric]:
+    yield catalogue.CONTROL_PLANE_CONNECTED.one(follower.connected)
+    yield catalogue.CONTROL_PLANE_DISCONNECTS.one(follower.counts.lost_connections)
 
 
 def _admin(counts: ApiCounts) -> Iterator[Metric]:

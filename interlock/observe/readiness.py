@@ -11,6 +11,7 @@ from interlock.process.supervise import Supervisor
 from support.clock import SharedClock, in_words
 from support.text import shorten
 from watcher.feed.follower import Follower
+from watcher.session.follower import SessionFollower
 from watcher.watcher import Watcher
 
 SHOWN = 3  # environments that a note names, each with its reason
@@ -96,7 +97,7 @@ def source_answers(watcher: Watcher | Follower) -> Check:
     return check
 
 
-def documents_used(watcher: Watcher | Follower) -> Check:
+def documents_used(watcher: Watcher | Follower | SessionFollower) -> Check:
     """A process stays ready when the newest document of an environment cannot be used, and notes which, and why."""
 
     def check() -> tuple[str, Probe]:
@@ -116,12 +117,17 @@ def store_history(watcher: Watcher | Follower) -> tuple[Check, ...]:
     return (lambda: ("store_history", Probe(True, note=watcher.rolled_back)),)
 
 
-def withdrawals_passed(watcher: Watcher | Follower) -> Check:
-    """What the guard holds back is a note: the process is ready, and serves what it served before."""
-    return lambda: ("guard", Probe(True, note="; ".join(watcher.guard.texts)))
+def withdrawals_passed(watcher: Watcher | Follower | SessionFollower) -> Check:
+    """What the guard holds back, here or at the control plane, is a note: the process serves what it served before."""
+
+    def check() -> tuple[str, Probe]:
+        held = watcher.held if isinstance(watcher, SessionFollower) else watcher.guard.texts
+        return "guard", Probe(True, note="; ".join(held))
+
+    return check
 
 
-def snapshot_kept(watcher: Watcher | Follower) -> tuple[Check, ...]:
+def snapshot_kept(watcher: Watcher | Follower | SessionFollower) -> tuple[Check, ...]:
     """A process stays ready when its snapshot cannot be written or read, and notes why. There may be none to keep."""
     keeper = watcher.snapshots
     if keeper is None:

@@ -1,19 +1,17 @@
-"""The agent of a host as parts of a process: it programs the mesh from the environments that the store holds.
+"""The agent of a host as parts of a process: it programs the mesh from the environments that the control plane names.
 
-store ──► watcher ──► mesh ──► feed ──► the resolvers of this host
-▲                    │
-└── acknowledger ◄───┘          registrar: keeps the host in the store        socket: attach and detach
+control plane ──► follower ──► mesh ──► feed ──► the resolvers of this host
+▲                              │
+└──── acknowledger ◄───────────┘        registrar: keeps the host registered        socket: attach and detach
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from agent.announce.acknowledger import Acknowledger
 from agent.announce.barrier import Barrier
@@ -29,6 +27,8 @@ from agent.attach.upkeep import Upkeep
 from agent.control.client import CONTROL_SOCKET
 from agent.control.operations import Operations
 from agent.control.server import ControlServer
+from agent.control_plane.connection import ControlPlane
+from agent.control_plane.errors import ControlPlaneError
 from agent.errors import AgentError
 from agent.identity import load_identity
 from agent.keys import Keyring
@@ -39,53 +39,25 @@ from agent.system.netlink import Links
 from agent.system.nftables import Firewall
 from agent.system.veth import LINK_PREFIX, enable_forwarding
 from agent.system.wireguard import choose
-from interlock.errors import BadSetting, PartFailed
+from interlock.errors import PartFailed
 from interlock.parts.snapshot import snapshot_keeper, snapshot_parts
+from interlock.parts.this_host import HostSettings, connect
 from interlock.process.state_dir import ATTACHMENTS
 from interlock.process.supervise import Part, Run
 from interlock.settings.table import AGENT, Settings
-from store.clock import MEASURE_EVERY
-from store.errors import Unavailable
-from store.store import Store
-from store.writer import Writer
-from support.endpoints import AutoEndpoint
 from watcher.feed.errors import FeedError
 from watcher.feed.protocol import SOCKET as FEED_SOCKET
 from watcher.feed.server import FeedServer
 from watcher.guard import Guard
-from watcher.watcher import Watcher
+from watcher.session.follower import SessionFollower
+from watcher.session.protocol import AskGone, Gone
+from watcher.session.view import SessionView
 from zones.hosts import Hosts
+from zones.names import EnvironmentId
+
+CLOCK_EVERY = 2.0  # seconds between two looks at how far this host's clock is from the store's
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class HostSettings:
-    """The settings that an agent cannot run without, checked to be there."""
-
-    host: str
-    """The id of this host."""
-    endpoint: str | AutoEndpoint
-    """Where other hosts reach this one's WireGuard, as they write it: ``192.0.2.1:51820``. Or it is found out."""
-    directory: Path
-    """Where the agent makes its sockets."""
-
-    @classmethod
-    def of(cls, settings: Settings) -> HostSettings:
-        """Raises `BadSetting` where a setting is missing, and `PartFailed` where this user is not root."""
-        if settings.host is None:
-            raise BadSetting("which host is this? give --host or set INTERLOCK_HOST: its name cannot be an id")
-        if settings.endpoint is None:
-            raise BadSetting(
-                "where do other hosts reach this one? give --endpoint ADDRESS:PORT, or --endpoint auto, or set"
-                " INTERLOCK_ENDPOINT"
-            )
-        if settings.agent_dir is None:
-            raise BadSetting("where are the agent's sockets to be? give --agent-dir or set INTERLOCK_AGENT_DIR")
-        if os.geteuid():
-            raise PartFailed("'interlock agent' changes the network of its host: run it as root")
-        endpoint = settings.endpoint if isinstance(settings.endpoint, AutoEndpoint) else str(settings.endpoint)
-        return cls(settings.host, endpoint, settings.agent_dir)
 
 
 @dataclass(slots=True)
@@ -94,12 +66,14 @@ class AgentParts:
 
     mesh: Mesh
     """Plans, applies and reads back what this host is to have."""
-    watcher: Watcher
-    """Learns the environments and the hosts from the store."""
+    control_plane: ControlPlane
+    """Speaks for this host to the control plane."""
+    follower: SessionFollower
+    """Learns the environments and the hosts from the control plane."""
     acknowledger: Acknowledger
-    """Tells the store which revisions this host has programmed."""
+    """Tells the control plane which revisions this host has programmed."""
     registrar: Registrar
-    """Keeps this host registered in the store, and its lease renewed."""
+    """Keeps this host registered, and its lease renewed."""
     operations: Operations
     """Answers requests on the agent's socket: attach, detach, show the mesh, rotate the key, leave."""
     upkeep: Upkeep
@@ -110,21 +84,42 @@ class AgentParts:
     """Set once this host has left the mesh, which ends the agent."""
 
     @classmethod
-    async def of(cls, settings: Settings, host: HostSettings, store: Store) -> AgentParts:
+    async def of(cls, settings: Settings, host: HostSettings) -> AgentParts:
         """The agent that ``settings`` describe. Raises `PartFailed`."""
         with _as_part_failed():
-            return await cls._of(settings, host, store)
+            view = SessionView()
+            control_plane, is_admitted = await connect(settings, host, view)
+            try:
+                return await cls._of(settings, host, view, control_plane, is_admitted=is_admitted)
+            except BaseException:
+                await control_plane.stop()
+                raise
 
     @classmethod
-    async def _of(cls, settings: Settings, host: HostSettings, store: Store) -> AgentParts:
+    async def _of(
+        cls,
+        settings: Settings,
+        host: HostSettings,
+        view: SessionView,
+        control_plane: ControlPlane,
+        *,
+        is_admitted: bool,
+    ) -> AgentParts:
         platform, links, left = settings.platform, Links(), asyncio.Event()
         attachments = Attachments(settings.state_dir / ATTACHMENTS)
         attachments.load()
         keyring = Keyring(settings.state_dir)
         identity = await load_identity(
-            store, keyring, host.host, host.endpoint, settings.region, behind_nat=settings.behind_nat
+            control_plane,
+            keyring,
+            host.host,
+            host.endpoint,
+            settings.region,
+            view.hosts.values(),
+            is_admitted=is_admitted,
+            behind_nat=settings.behind_nat,
         )
-        acknowledger, barrier = Acknowledger(store, identity.lease), Barrier(store)
+        acknowledger, barrier = Acknowledger(control_plane), Barrier(control_plane)
         system = HostSystem(
             device_name=settings.device,
             mtu=await links.tunnel_mtu(identity.underlay),
@@ -138,15 +133,11 @@ class AgentParts:
             platform=platform,
             system=system,
             notifier=Notifier(FeedServer(host.directory / FEED_SOCKET, settings.agent_group), acknowledger),
-            handshakes=Handshakes(Barrier(store)),
+            handshakes=Handshakes(Barrier(control_plane)),
             workloads=lambda: (*attachments.local_workloads(), *comparison.unattached_workloads()),
         )
-        registrar = Registrar(identity, store, keyring, mesh, barrier, acknowledger)
-        records, connections = (
-            InstanceRecords(store, Writer(store, lease=identity.lease), identity),
-            Connections(mesh, attachments),
-        )
-        attacher = Attacher(mesh, attachments, records, connections, barrier)
+        registrar = Registrar(identity, control_plane, keyring, mesh, barrier, acknowledger)
+        attacher = Attacher(mesh, attachments, InstanceRecords(control_plane), Connections(mesh, attachments), barrier)
         comparison = Comparison(mesh, attacher)
         upkeep = Upkeep(mesh, attacher, comparison, Inspection(attacher))
 
@@ -154,43 +145,57 @@ class AgentParts:
             mesh.take_hosts(hosts)
             registrar.take_hosts(hosts)
 
-        watcher = Watcher(
-            store,
+        async def ask_gone(ids: Collection[EnvironmentId]) -> Collection[EnvironmentId]:
+            try:
+                return (await control_plane.ask(AskGone(0, tuple(ids)), Gone)).environments
+            except ControlPlaneError:
+                return ()
+
+        follower = SessionFollower(
+            view,
             platform,
             mesh,
-            interest=identity.id,
-            on_hosts=take_hosts,
-            guard=Guard(settings.guard),
+            take_hosts,
+            ask_gone,
             on_confirmed=mesh.notifier.feed.confirm,
+            wall_clock=control_plane.clock.now,
             snapshots=snapshot_keeper(AGENT, settings),
+            guard=Guard(settings.guard),
         )
         operations = Operations(
             mesh,
             attacher,
             registrar,
             upkeep,
-            store,
-            lambda: watcher.quarantined,
-            lambda: watcher.guard.texts,
+            control_plane,
+            lambda: follower.quarantined,
+            lambda: follower.held,
             left.set,
         )
         local = ControlServer(host.directory / CONTROL_SOCKET, operations.handle)
-        return cls(mesh, watcher, acknowledger, registrar, operations, upkeep, local, left)
+        return cls(mesh, control_plane, follower, acknowledger, registrar, operations, upkeep, local, left)
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """The mesh starts before the watcher, which publishes to it; the socket comes last, when it can be asked."""
+        """The mesh starts before the follower, which publishes to it; the socket comes last, when it can be asked."""
         return (
+            Part("control_plane", _ready_at_once(self._keep_connection)),
             Part("feed", self._feed),
             Part("mesh", self._keep_mesh),
             Part("acknowledger", _ready_at_once(self.acknowledger.run)),
-            Part("watcher", _ready_at_once(self.watcher.run)),
-            *snapshot_parts(self.watcher),
+            Part("follower", _ready_at_once(self.follower.run)),
+            *snapshot_parts(self.follower),
             Part("clock", _ready_at_once(self._keep_clock)),
             Part("registrar", _part_failed(self.registrar.run)),
             Part("attachments", _part_failed(self.upkeep.run)),
             Part("socket", self._listen),
         )
+
+    async def _keep_connection(self) -> None:
+        try:
+            await self.control_plane.run()
+        finally:
+            await self.control_plane.stop()
 
     async def _feed(self, ready: Callable[[], None]) -> None:
         try:
@@ -210,12 +215,9 @@ class AgentParts:
             await self.mesh.run(ready)
 
     async def _keep_clock(self) -> None:
-        clock = self.watcher.store.clock
         while True:
-            with suppress(Unavailable):
-                await clock.read()
-                self.mesh.notifier.feed.set_ahead(clock.skew or 0.0)
-            await asyncio.sleep(MEASURE_EVERY)
+            self.mesh.notifier.feed.set_ahead(self.control_plane.clock.skew or 0.0)
+            await asyncio.sleep(CLOCK_EVERY)
 
     async def _listen(self, ready: Callable[[], None]) -> None:
         with _as_part_failed():
@@ -228,7 +230,7 @@ class AgentParts:
 
 
 def _ready_at_once(run: Callable[[], Awaitable[None]]) -> Run:
-    # Such a part is never waited for: it keeps asking for an absent store by itself while the other parts work.
+    # Such a part is never waited for: it keeps trying an absent control plane while the other parts work.
     async def start(ready: Callable[[], None]) -> None:
         ready()
         await run()

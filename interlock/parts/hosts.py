@@ -14,7 +14,7 @@ from interlock.process.supervise import Part
 from interlock.settings.table import Settings
 from store.store import Store
 from support.listening import ListenError
-from watcher.guard import Guard
+from watcher.guard import REMEDY, Guard
 from watcher.publisher import Publisher
 from watcher.watcher import Watcher
 from zones.addresses import Platform
@@ -65,7 +65,9 @@ class HostsParts:
     def _note(self, watcher: Watcher) -> None:
         state = self.service.state
         # Without the time for which it is held, which is another one at every look.
-        held = tuple(f"{one.reason}: {', '.join(one.names[:SHOWN])}" for one in watcher.guard.held)
+        held = tuple(
+            f"{one.reason} ({', '.join(one.names[:SHOWN])}), and is held: {REMEDY}" for one in watcher.guard.held
+        )
         state.note_store(is_answering=watcher.connected, held=held)
         state.note_quarantined(watcher.quarantined)
 

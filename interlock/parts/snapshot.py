@@ -10,6 +10,7 @@ from interlock.process.supervise import Part
 from interlock.settings.table import AGENT, RESOLVER, Settings
 from watcher.feed.follower import Follower
 from watcher.keeper import SnapshotKeeper
+from watcher.session.follower import SessionFollower
 from watcher.watcher import Watcher
 
 SUFFIX = ".snapshot"  # of the file, after the name of the program: programs may share a state directory
@@ -40,7 +41,7 @@ def remove_snapshot(program: str, settings: Settings) -> None:
     snapshot_path(program, settings.state_dir).unlink(missing_ok=True)
 
 
-def snapshot_parts(watcher: Watcher | Follower) -> tuple[Part, ...]:
+def snapshot_parts(watcher: Watcher | Follower | SessionFollower) -> tuple[Part, ...]:
     """The part that keeps the snapshot of ``watcher``; none where none is kept."""
     keeper = watcher.snapshots
     if keeper is None:
@@ -58,5 +59,6 @@ def _source(program: str, settings: Settings) -> str:
     platform = f"{settings.zone} and {settings.platform_prefix}"
     if program == RESOLVER and settings.agent_dir:
         return f"the agent in {settings.agent_dir}, for {platform}"
-    of_host = f" for host {settings.host}" if program == AGENT else ""
-    return f"the store's keys {settings.redis_prefix}*{of_host}, for {platform}"
+    if program == AGENT:
+        return f"the control plane's environments for host {settings.host}, for {platform}"
+    return f"the store's keys {settings.redis_prefix}*, for {platform}"

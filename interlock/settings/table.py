@@ -27,6 +27,7 @@ from zones.quota import Quota, limits
 
 UP, RESOLVER, ADMIN, AGENT = "up", "resolver", "admin", "agent"  # the programs: the commands that serve
 PROGRAMS = (UP, RESOLVER, ADMIN, AGENT)
+WITH_STORE = (UP, RESOLVER, ADMIN)  # those that may speak to the store; an agent has the control plane
 
 DEFAULT = "default"  # the origin of a value that no flag, variable or file sets
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -117,7 +118,7 @@ class Settings:
             values.parse_redis,
             "",
             "The store: redis://, rediss://, unix:// or sentinel://; empty for the embedded one.",
-            programs=PROGRAMS,
+            programs=WITH_STORE,
             aliases=("INTERLOCK_REDIS_URL",),
             show=lambda url: redact(url or ""),
         ),
@@ -129,7 +130,7 @@ class Settings:
             "",
             "The certificates (PEM) of the authorities that sign the store's and the Sentinels' certificates, for rediss://"
             " and sentinels://; empty for those that the system trusts.",
-            programs=PROGRAMS,
+            programs=WITH_STORE,
         )
     )
     redis_replicas: bool = field(
@@ -150,7 +151,7 @@ class Settings:
             "How many replicas must confirm a write before it counts as made; 'all' for those that the Sentinels hold"
             " to be up, so that no failover loses it. Each write takes a round trip to them longer, and fails if they"
             " are away.",
-            programs=(UP, ADMIN, AGENT),
+            programs=(UP, ADMIN),
         )
     )
     redis_prefix: str = field(
@@ -159,7 +160,7 @@ class Settings:
             values.parse_word,
             DEFAULT_PREFIX,
             "What every key in the store begins with; platforms that share a store need different ones.",
-            programs=PROGRAMS,
+            programs=WITH_STORE,
         )
     )
     snapshot_limit: int = field(
@@ -168,7 +169,7 @@ class Settings:
             values.parse_mebibytes,
             "1024",
             "How large the snapshot in the state directory may be. From it names are answered when the process starts"
-            " and its store, or its agent, does not answer. 0 keeps none.",
+            " and its store, its agent or its control plane does not answer. 0 keeps none.",
             programs=PROGRAMS,
         )
     )
@@ -377,10 +378,29 @@ class Settings:
             choices=LOG_FORMATS,
         )
     )
-    api: str = field(
+    api: tuple[str, ...] = field(
         metadata=_setting(
-            "URL", values.parse_url, "http://127.0.0.1:8081", "The URL of the admin API that client commands use."
+            "URL",
+            values.parse_url,
+            "http://127.0.0.1:8081",
+            "For an agent the control planes, as in https://10.0.0.1:8443, where they listen for hosts; repeatable. For"
+            " a client command the admin API that it calls.",
+            programs=(AGENT,),
+            program_defaults={AGENT: ()},
+            collect=values.collect_urls,
         )
+    )
+    enrol: str | None = field(
+        repr=False,
+        metadata=_setting(
+            "TOKEN|@FILE",
+            values.parse_optional_text,
+            "",
+            "The token that 'interlock host enrol' printed for this host, or the file that has it. It is used once,"
+            " when the host has no credential yet, or its credential was ended.",
+            programs=(AGENT,),
+            show=_hide,
+        ),
     )
     token: str | None = field(
         repr=False,

@@ -143,6 +143,11 @@ def collect_upstreams(texts: Iterable[str]) -> tuple[str, ...]:
     return found
 
 
+def collect_urls(urls: Iterable[str]) -> tuple[str, ...]:
+    """URLs, each once."""
+    return tuple(dict.fromkeys(urls))
+
+
 def parse_redis(text: str) -> str | None:
     """The URL of a store; empty for none."""
     if not text:

@@ -1,4 +1,4 @@
-"""An agent that starts while the store is away: peers, routes, firewall and names stay as they were."""
+"""An agent that starts while the control plane, or its store, is away: all stays as it was."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from urllib.error import URLError
 import dns.exception
 import dns.message
 import dns.query
+import pytest
 
 from tests.mesh.mesh import Mesh, Node, until
 from tests.mesh.topology import Workload
@@ -62,7 +63,7 @@ def from_snapshot(node: Node) -> float:
 
 
 def shows_what_it_knows(node: Node, other: Node) -> None:
-    """Fails unless ``interlock mesh`` shows the state of ``node``, and says what only the store knows."""
+    """Fails unless ``interlock mesh`` shows the state of ``node``, and says what it cannot know."""
     view = node.ask("mesh")
     (peer,) = [peer for peer in view["peers"] if peer["host"] == other.id]
     assert peer["addresses"]
@@ -70,14 +71,15 @@ def shows_what_it_knows(node: Node, other: Node) -> None:
     (environment,) = [one for one in view["environments"] if one["id"] == ENVIRONMENT]
     assert environment["lagging"] is None
     assert [one["instance"] for one in view["attachments"]] == [f"near.api of {ENVIRONMENT}"]
-    assert view["problems"][0].startswith("which hosts are live, and which revisions they have, is not known: store ")
+    assert view["problems"][0].startswith("which hosts are live, and which revisions they have, is not known: ")
     assert not [problem for problem in view["problems"] if "is not live" in problem]
     shown = node.interlock("mesh")
     assert shown.returncode == 0
     assert "unknown" in shown.stdout
 
 
-def test_an_agent_and_its_resolver_restart_in_an_outage(hosts: Mesh) -> None:
+@pytest.mark.parametrize("outage", ["store", "control plane"])
+def test_an_agent_and_its_resolver_restart_in_an_outage(hosts: Mesh, outage: str) -> None:
     hosts.environment(ENVIRONMENT, "api")
     node, other = hosts.nodes["h1"], hosts.nodes["h2"]
     near, far = node.attach(ENVIRONMENT, "api", "near"), other.attach(ENVIRONMENT, "api", "far")
@@ -88,7 +90,7 @@ def test_an_agent_and_its_resolver_restart_in_an_outage(hosts: Mesh) -> None:
         path = node.state / "agent.snapshot"
         until(lambda: path.exists() and f'"{far.address}"' in path.read_text(), "there is no snapshot")
         before = programmed(node)
-        hosts.kill_store()
+        hosts.kill_store() if outage == "store" else hosts.plane.program.kill()
         shows_what_it_knows(node, other)
         node.agent.kill()
         node.resolver.kill()
@@ -106,7 +108,9 @@ def test_an_agent_and_its_resolver_restart_in_an_outage(hosts: Mesh) -> None:
     finally:
         if not hosts.store.is_running:
             hosts.start_store()
-        until(lambda: from_snapshot(node) == 0, "the store is not followed again")
+        if not hosts.plane.program.is_running:
+            hosts.plane.start()
+        until(lambda: from_snapshot(node) == 0, "the control plane is not followed again")
         hosts.until_healthy()
         node.detach(ENVIRONMENT, "api", "near")
         other.detach(ENVIRONMENT, "api", "far")

@@ -348,6 +348,7 @@ def test_a_host_that_was_installed_again_answers_for_nothing_that_is_gone(hosts:
     try:
         node.host.kill()
         shutil.rmtree(node.state)
+        hosts.enrol(node)
         node.restart()
         node.until_ready()
         until(
@@ -490,6 +491,7 @@ def test_an_agent_with_the_key_of_another_host_makes_nothing(hosts: Mesh, newcom
 
 def test_leaving_ends_wireguard_every_time(hosts: Mesh, newcomer: Node) -> None:
     for _ in range(3):
+        hosts.enrol(newcomer)  # a host that has left has no credential any more
         newcomer.start()
         newcomer.until_ready()
         newcomer.ask("leave")

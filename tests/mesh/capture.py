@@ -20,10 +20,14 @@ from tests.namespaces import Namespace
 _MESSAGE = "({0} >= 1 and {0} <= 4 and {1} = 0 and {2} = 0)"
 _MESSAGES = (_MESSAGE.format("udp[8]", "udp[9]", "udp[10:2]"), _MESSAGE.format("ip6[48]", "ip6[49]", "ip6[50:2]"))
 WIREGUARD = "(udp port 51820 and ((ip and {}) or (ip6 and {})))".format(*_MESSAGES)
+# The sessions of the hosts with the control plane, by TLS.
+CONTROL_PLANE = "(tcp port 8443 and (host 192.0.2.253 or host 2001:db8::fd))"
 # And what links send by themselves: ARP, neighbour discovery (RFC 4861), multicast listeners (RFC 3810).
 _NEIGHBOURS = "(ip6[6] = 58 and ip6[40] >= 133 and ip6[40] <= 137)"
 _LISTENERS = "(ip6[6] = 0 and ip6[40] = 58 and ip6[48] = 143)"
 LINK = f"(arp or {_NEIGHBOURS} or {_LISTENERS})"
+
+EXPECTED = f"{WIREGUARD} or {CONTROL_PLANE} or {LINK}"
 
 _SOL_PACKET, _SO_ATTACH_FILTER = 263, 26
 _PACKET_STATISTICS, _PACKET_IGNORE_OUTGOING = 6, 23  # <linux/if_packet.h>

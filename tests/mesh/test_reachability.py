@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.clients.builds import Build
-from tests.mesh.capture import LINK, WIREGUARD, Capture
+from tests.mesh.capture import EXPECTED, Capture
 from tests.mesh.members import ZONE, Layout, Member, PopulatedEnvironment, at_once, populated
 from tests.mesh.mesh import Mesh, Node, until
 from tests.mesh.talking import PORT, ConnectionTimes, Reply, Talker
@@ -86,7 +86,7 @@ def test_every_pair_of_an_environment_connects_by_name_and_the_underlay_carries_
         return failed
 
     before = mesh.underlay.carried()
-    with Capture(mesh.underlay.namespace, ignored=f"{WIREGUARD} or {LINK}") as underlay:
+    with Capture(mesh.underlay.namespace, ignored=EXPECTED) as underlay:
         for protocol in TRIES:
             failed = at_once(lambda member: fail_all(member, protocol), [*red.members, *blue.members])  # noqa: B023
             assert [one for some in failed for one in some] == []

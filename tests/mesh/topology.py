@@ -31,6 +31,7 @@ T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 V4, V6 = "192.0.2.", "2001:db8::"  # the underlay; RFC 5737 and RFC 3849: no test reaches anybody by mistake
 SITE_V4, SITE_V6 = "10.0.0.", "fd00::"  # of a site behind NAT
+CONTROL = 253  # the end of the addresses of the machine that the control plane runs on: the bridge itself
 PREFIX = "interlock-mesh"
 NEEDED = {
     # command: package
@@ -269,8 +270,10 @@ class Workload:
 
 
 class Underlay:
-    """The network that joins the hosts. Nothing else is on it."""
+    """The network that joins the hosts, and the control plane's machine: its namespace. Nothing else is on it."""
 
+    control: Sequence[str] = (f"{V4}{CONTROL}", f"{V6}{CONTROL:x}")
+    """The addresses of the control plane's machine; none, for it is not on this network."""
     v4, v6 = V4, V6
     """How the addresses of its hosts begin."""
     gateways: Sequence[str] = ()
@@ -285,8 +288,19 @@ class Underlay:
             [
                 "link add br0 type bridge forward_delay 0 mcast_snooping 0",
                 "link set br0 addrgenmode none",
+                # Else it has the lowest address of its ports, and another one when a host comes or goes: the hosts'
+                # packets to the control plane would be lost until they ask again for its address.
+                f"link set br0 address 02:00:c0:00:02:{CONTROL:02x}",
+                "link set lo up",
+                *(f"address add {address}/{64 if ':' in address else 24} dev br0 nodad" for address in self.control),
                 "link set br0 up",
             ]
+        )
+
+    def popen(self, command: Sequence[str], log: IO[bytes], environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        """``command``, started on the control plane's machine; its output goes to ``log``."""
+        return self.namespace.call(
+            lambda: subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT, env=dict(environ))
         )
 
     def host(self, name: str) -> Host:
@@ -322,6 +336,7 @@ class Site(Underlay):
     ``number`` is the end of the router's addresses on ``outside``.
     """
 
+    control = ()
     v4, v6 = SITE_V4, SITE_V6
     gateways = (f"{SITE_V4}254", f"{SITE_V6}fe")
 

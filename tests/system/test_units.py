@@ -72,10 +72,14 @@ SCRIPT = r"""
     inside() { ip netns exec web dig +short +time=2 +tries=1 "$1.railway.internal" AAAA; }
     groupadd --system interlock
     install -D -m 0644 /opt/deploy/agent.conf /etc/systemd/system/interlock-resolver.service.d/agent.conf
-    settings INTERLOCK_REDIS_URL=redis://127.0.0.1:6379/0 INTERLOCK_HOST=h1 INTERLOCK_ENDPOINT=192.0.2.1:51820
+    settings INTERLOCK_REDIS_URL=redis://127.0.0.1:6379/0 INTERLOCK_HOSTS_LISTEN=127.0.0.1:8443
     systemctl daemon-reload
+    systemctl start interlock-admin
+    (umask 077; interlock host enrol h1 >/etc/interlock/enrol 2>/dev/null)
+    settings INTERLOCK_HOST=h1 INTERLOCK_ENDPOINT=192.0.2.1:51820 INTERLOCK_API=https://127.0.0.1:8443 \
+        INTERLOCK_ENROL=@/etc/interlock/enrol
     step mesh_starts
-    systemctl start interlock-admin interlock-agent interlock-resolver
+    systemctl start interlock-agent interlock-resolver
     show agent ActiveState; show resolver ActiveState
     step mesh_attaches
     interlock attach -e production --service api --instance w1 --netns web | cut -d ' ' -f 2-
@@ -84,11 +88,13 @@ SCRIPT = r"""
     step agent_has_few_capabilities
     grep -E '^(CapEff|NoNewPrivs|Seccomp):' "/proc/$(show agent MainPID)/status"
     step agent_is_replaced
-    before=$(pgrep wireguard-go); systemctl restart interlock-agent
+    rm /etc/interlock/enrol; before=$(pgrep wireguard-go); systemctl restart interlock-agent
     [ "$(pgrep wireguard-go)" = "$before" ] && echo the same tunnel; inside w1.api
     interlock attach -e production --service api --instance w1 --netns web | cut -d ' ' -f 2-
     step host_leaves
-    interlock host leave; sleep 1; show agent ActiveState; show agent Result
+    interlock host leave
+    for _ in $(seq 100); do [ "$(show agent ActiveState)" = inactive ] && break; sleep 0.1; done
+    show agent ActiveState; show agent Result
     ip link show interlock0; nft list tables; pgrep wireguard-go; ls /var/lib/interlock-agent /etc/netns
     step mesh_stops
     systemctl stop interlock-admin interlock-resolver; show resolver Result

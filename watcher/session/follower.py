@@ -7,7 +7,8 @@
 `watcher.session.view` puts the messages together. While there is no session, all that was published stays. A session
 that has begun anew names everything again, and only when it has is it judged:
 
-- What it does not name is an absence and no deletion: it is withdrawn unless it is too much, as `watcher.guard` says.
+- What it does not name is an absence and no deletion. The control plane is asked whether somebody has said that it is
+  gone; if not, it stays (`watcher.guard`).
 - Another data set holds everything, unless it has all that is served.
 - A control plane that the store does not answer (`Stale`) may be behind: nothing is withdrawn because it does not name
   it, and nothing goes back to an older revision. If nothing was loaded before, it counts as a snapshot.
@@ -20,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
@@ -32,7 +33,6 @@ from watcher.guard import (
     Kind,
     hosts_to_hold,
     is_successor,
-    unnamed_to_hold,
 )
 from watcher.keeper import SOON, SnapshotKeeper, restore
 from watcher.publisher import SLICE, Publisher, ServedZones, WatcherCounts
@@ -42,6 +42,7 @@ from zones.addresses import Platform
 from zones.hosts import Hosts, hosts_of
 from zones.names import EnvironmentId
 
+ASK_EVERY = 5.0  # seconds between two questions about what is held: somebody may have said meanwhile that it is gone
 FORMER_NAMES_EVERY = 1.0  # seconds; how much longer than its time a former name may be answered
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,8 @@ class SessionFollower:
     """Is given each zone."""
     on_hosts: Callable[[Hosts], None]
     """Is called with all hosts that are known, after each change, but before an environment that may need one."""
+    ask_gone: Callable[[Collection[EnvironmentId]], Awaitable[Collection[EnvironmentId]]]
+    """Asks the control plane which of some environments are gone by a word; gives none if it cannot say."""
     on_confirmed: Callable[[], None] = lambda: None
     """Is called after everything that was held has been let go because somebody has confirmed it."""
     wall_clock: Callable[[], float] = time.time
@@ -75,6 +78,7 @@ class SessionFollower:
     _is_stale: bool = False  # whether it was judged while the store did not answer the control plane
     _is_loaded: bool = False
     _is_restored: bool = False
+    _ask_again_at: float = 0.0  # when what is held is asked for again, in seconds of time.monotonic
     _lost_at: float | None = None  # when the view was current last, in seconds of time.monotonic
 
     def __post_init__(self) -> None:
@@ -106,7 +110,7 @@ class SessionFollower:
     @property
     def quarantined(self) -> Mapping[EnvironmentId, str]:
         """What is wrong with the newest document, of each environment whose newest document is bad."""
-        return {**self._served.quarantined, **self.view.unreadable}
+        return self._served.quarantined
 
     @property
     def held(self) -> tuple[str, ...]:
@@ -149,12 +153,11 @@ class SessionFollower:
             self.publisher.source_away()
 
     def _has_all(self, snapshot: Snapshot) -> bool:
-        """Whether the session has named all that is in ``snapshot``, but what may go: the guard judges the rest."""
+        """Whether the session has named all that is in ``snapshot``. If not, the guard judges what is missing."""
         known, named = snapshot.revisions, self.view.environments
-        unnamed = known.keys() - self.view.named
         is_other = self.view.epoch != snapshot.position.epoch
         is_older = any(named[id_].revision < revision for id_, revision in known.items() if id_ in named)
-        return not (is_other or is_older or unnamed_to_hold(self.guard.policy, len(known), unnamed))
+        return not (is_other or is_older or known.keys() - self.view.named)
 
     async def _restore(self, snapshot: Snapshot) -> None:
         self.publisher.restored(snapshot.confirmed)
@@ -180,13 +183,17 @@ class SessionFollower:
                 await self._take()
             if is_open:
                 self.on_confirmed()
+        self.counts.lost_connections = view.lost
         if self.connected:
             self._lost_at = time.monotonic()
 
     def _is_to_be_judged(self) -> bool:
-        view = self.view
-        is_new = self._judged != view.sessions or self._is_stale != (view.stale_since is not None)
-        return is_new or self.guard.holds_back(Kind.DATA_SET) or bool(self.guard.overdue)
+        view, guard = self.view, self.guard
+        if self._judged != view.sessions or self._is_stale != (view.stale_since is not None):
+            return True
+        is_due = guard.holds_back(Kind.ENVIRONMENTS) and time.monotonic() >= self._ask_again_at
+        # A control plane that goes on with another data set says so in the middle of a session.
+        return is_due or view.epoch != guard.epoch or bool(guard.overdue)
 
     async def _judge(self, opened: AbstractSet[Kind]) -> None:
         """Decides what of a session that has named everything is applied, and does so."""
@@ -198,16 +205,27 @@ class SessionFollower:
         guard.release(Kind.DATA_SET, "confirmed" if Kind.DATA_SET in opened else BACK)
         guard.epoch = view.epoch
         view.changed |= dict.fromkeys(view.named)
-        unnamed = served - view.named
         if not self._is_stale:
-            held = frozenset[EnvironmentId]()
-            if Kind.ENVIRONMENTS not in opened:
-                held = unnamed_to_hold(guard.policy, len(served), unnamed)
-            guard.hold(Kind.ENVIRONMENTS, held, "the control plane does not name environments any more that it named")
-            self._withdraw(unnamed - held)
+            await self._judge_unnamed(opened)
+            if not self._is_judged:
+                return
         self._judge_hosts(opened)
         await self._take()
         self._note_loaded()
+
+    async def _judge_unnamed(self, opened: AbstractSet[Kind]) -> None:
+        """Withdraws what is served and not named, if it is gone by a word; what is merely missing is held."""
+        unnamed = set(self._served.environments) - self.view.named
+        gone = unnamed if Kind.ENVIRONMENTS in opened or self.guard.policy.is_off else set[EnvironmentId]()
+        if unnamed - gone:
+            session = self.view.sessions
+            gone = set(await self.ask_gone(unnamed))
+            if session != self.view.sessions:
+                return  # the next one is judged by itself
+        self._withdraw(gone - self.view.named)
+        held = set(self._served.environments) - self.view.named
+        self.guard.hold(Kind.ENVIRONMENTS, held, "environments have vanished from the control plane, and are served on")
+        self._ask_again_at = time.monotonic() + ASK_EVERY
 
     def _other_data_set(self) -> str:
         """What is wrong with the data set that the store holds now; empty if it goes on from what is served."""
@@ -234,21 +252,26 @@ class SessionFollower:
 
     async def _take(self) -> None:
         view = self.view
-        while True:
+        while self._is_judged and (view.changed or view.have_hosts_changed):
             self._take_hosts()
-            if not view.changed:
-                return
             started = time.monotonic()
-            while view.changed and not view.have_hosts_changed:
+            while self._is_judged and view.changed and not view.have_hosts_changed:
                 id_ = next(iter(view.changed))
                 del view.changed[id_]
                 if named := view.environments.get(id_):
                     await self._publish(id_, named)
                 elif id_ not in view.unreadable:
                     self._withdraw([id_])
+                if reason := view.unreadable.get(id_):
+                    self._served.quarantine(id_, reason)
                 if time.monotonic() - started > SLICE:
                     await asyncio.sleep(0)
                     started = time.monotonic()
+
+    @property
+    def _is_judged(self) -> bool:
+        """Whether the session is the one that was judged last, and not one that has begun since."""
+        return self._judged == self.view.sessions and self.view.is_loaded
 
     async def _publish(self, id_: EnvironmentId, named: Named) -> None:
         self.counts.changes += 1
@@ -280,16 +303,18 @@ class SessionFollower:
         before, after = self._hosts or Hosts(0, {}, {}), self.view.all_hosts
         vanished = before.hosts.keys() - after.hosts.keys() - after.unreadable.keys()
         held: AbstractSet[str] = frozenset()
+        served = self._served.environments
         if self._is_stale:
             held = vanished
         elif Kind.HOSTS not in opened:
-            held = hosts_to_hold(self.guard.policy, before, after, vanished - self._needed_hosts())
+            many = hosts_to_hold(self.guard.policy, before, after, vanished - self._needed_hosts(served))
+            held = many | (vanished & self._needed_hosts(self._served.environments - self.view.named))
         if not self._is_stale:
             self.guard.hold(Kind.HOSTS, held, "the control plane does not name hosts any more, which stay in the mesh")
         self._give_hosts(held)
 
-    def _needed_hosts(self) -> set[str]:
-        zones = (self._served.zone(id_) for id_ in self._served.environments)
+    def _needed_hosts(self, environments: Collection[EnvironmentId]) -> set[str]:
+        zones = (self._served.zone(id_) for id_ in environments)
         return set().union(*(hosts_of(zone.environment) for zone in zones if zone))
 
     def _give_hosts(self, held: Iterable[str]) -> None:
@@ -313,5 +338,5 @@ class SessionFollower:
         while True:
             await asyncio.sleep(FORMER_NAMES_EVERY)
             self._served.end_former_names()
-            if self.guard.overdue:
+            if self.guard.held:
                 self.view.wake()

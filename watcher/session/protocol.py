@@ -193,6 +193,16 @@ class AskFate(_Request, frozen=True, tag="fate"):
     """The address of the instance; see `PutInstance`."""
 
 
+class AskGone(_Request, frozen=True, tag="ask_gone"):
+    """Asks which of some environments, that this session has not named, are gone by a word. The answer is `Gone`.
+
+    A host that was away has not heard `EnvironmentGone`, and what is merely missing it does not give up.
+    """
+
+    environments: tuple[EnvironmentId, ...]
+    """The environments."""
+
+
 class AskState(_Request, frozen=True, tag="mesh"):
     """Asks how far the hosts are that share an environment with this one. The answer is `MeshState`."""
 
@@ -222,6 +232,7 @@ Request = (
     | SetState
     | RemoveInstance
     | AskFate
+    | AskGone
     | AskState
     | Certify
     | Leave
@@ -298,6 +309,13 @@ class Fate(_Answer, frozen=True, tag="became"):
     """``here``, ``removed``, ``lost`` or ``unknown``: see `agent.attach.record.Fate`."""
 
 
+class Gone(_Answer, frozen=True, tag="are_gone"):
+    """The environments that are gone: deleted by somebody, or there, and without a member on this host."""
+
+    environments: tuple[EnvironmentId, ...]
+    """Of those that were asked for."""
+
+
 class MeshState(_Answer, frozen=True, tag="state_is"):
     """How far the hosts are that share an environment with the one that asks, itself included."""
 
@@ -321,7 +339,7 @@ class Done(_Answer, frozen=True, tag="done"):
     """Whether it changed anything."""
 
 
-Answer = Welcome | Counted | Renewed | Waited | Committed | Removed | Fate | MeshState | Certified | Done
+Answer = Welcome | Counted | Renewed | Waited | Committed | Removed | Fate | Gone | MeshState | Certified | Done
 """What a request is answered with when it was done."""
 
 

@@ -50,6 +50,8 @@ class SessionView:
     """Whether there is a session."""
     sessions: int = 0
     """How many sessions have begun."""
+    lost: int = 0
+    """How many sessions have ended."""
     is_loaded: bool = False
     """Whether everything has been named in this session."""
     epoch: str | None = None
@@ -88,6 +90,7 @@ class SessionView:
     def end(self) -> None:
         """The session has ended. What was said in it stays as it is."""
         self.connected = False
+        self.lost += 1
         self.wake()
 
     def take(self, update: Update) -> None:

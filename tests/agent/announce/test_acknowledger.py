@@ -1,88 +1,95 @@
-"""Acknowledging to a real store: the newest revision of each environment, again where the store has lost it."""
+"""Acknowledging to a control plane: the newest revision of each environment, again where the store has lost it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
-from msgspec.structs import replace
 
+from agent.announce import acknowledger as module
 from agent.announce.acknowledger import Acknowledger
-from store.store import Store
-from tests.agent.worlds import environment
-from tests.waiting import until
-from tests.worlds import lease_of
+from agent.control_plane.connection import ControlPlane
+from tests.agent.control_plane.plane import Plane
+from tests.waiting import cancel, until
+from watcher.session.protocol import Acknowledge, Answer, Done, Failure, Request
 
-ONE = environment(1, [1, 2, 3])
-LONG = 60_000  # milliseconds of a lease that does not end during a test
+ONE = "e1"
 
 
 @pytest_asyncio.fixture
-async def world(store: Store) -> AsyncIterator[Store]:
-    """A store with one environment on three hosts, all alive."""
-    await store.environments.commit(ONE, 0)
-    for host in ("h1", "h2", "h3"):
-        await store.leases.renew(lease_of(host), LONG)
-    yield store
+async def acknowledger(control: ControlPlane) -> AsyncIterator[Acknowledger]:
+    made = Acknowledger(control)
+    task = asyncio.create_task(made.run())
+    yield made
+    assert not task.done(), task.exception()
+    await cancel(task)
 
 
-async def test_the_newest_revision_of_each_environment_is_sent(world: Store) -> None:
-    acknowledger = Acknowledger(world, lease_of("h1"))
-    task = asyncio.create_task(acknowledger.run())
+def sent(plane: Plane) -> list[dict[str, int]]:
+    """What was acknowledged, call by call."""
+    return [dict(one.revisions) for one in plane.requests if isinstance(one, Acknowledge)]
+
+
+async def test_the_newest_revision_of_each_environment_is_sent(plane: Plane, acknowledger: Acknowledger) -> None:
     for revision in range(1, 50):
-        acknowledger.note(ONE.id, revision)
-    await until(lambda: acknowledger.acknowledged == {ONE.id: 49})
-    assert (await world.acks.read(ONE.id))["h1"] == 49
-    task.cancel()
+        acknowledger.note(ONE, revision)
+    await until(lambda: acknowledger.acknowledged == {ONE: 49})
+    assert sent(plane) == [{ONE: 49}]
 
 
-async def test_what_the_store_has_lost_is_sent_again(world: Store) -> None:
-    acknowledger = Acknowledger(world, lease_of("h1"))
-    task = asyncio.create_task(acknowledger.run())
-    acknowledger.note(ONE.id, 1)
-    await until(lambda: acknowledger.acknowledged == {ONE.id: 1})
-    await world.environments.delete(ONE)  # with all its acknowledgements
-    await world.environments.commit(replace(environment(2, [1]), id=ONE.id, revision=3), 2)
+async def test_all_is_sent_again_when_that_is_asked_for(plane: Plane, acknowledger: Acknowledger) -> None:
+    acknowledger.note(ONE, 1)
+    await until(lambda: acknowledger.acknowledged == {ONE: 1})
     acknowledger.send_all_again()
     assert acknowledger.acknowledged == {}
-    await until(lambda: acknowledger.acknowledged == {ONE.id: 1})
-    assert await world.acks.read(ONE.id) == {"h1": 1}
-    task.cancel()
+    await until(lambda: acknowledger.acknowledged == {ONE: 1})
+    assert sent(plane) == [{ONE: 1}, {ONE: 1}]
 
 
-async def test_what_is_sent_again_does_not_replace_a_newer_revision_in_flight(world: Store) -> None:
-    acknowledger = Acknowledger(world, lease_of("h1"))
-    task = asyncio.create_task(acknowledger.run())
-    acknowledger.note(ONE.id, 1)
-    await until(lambda: acknowledger.acknowledged == {ONE.id: 1})
-    acknowledger.note(ONE.id, 2)
-    await asyncio.sleep(0)  # it is sent, and the store has not answered
-    assert acknowledger.acknowledged == {ONE.id: 1}
+async def test_what_is_sent_again_does_not_replace_a_newer_revision_in_flight(
+    plane: Plane, acknowledger: Acknowledger
+) -> None:
+    acknowledger.note(ONE, 1)
+    await until(lambda: acknowledger.acknowledged == {ONE: 1})
+    acknowledger.note(ONE, 2)
+    await asyncio.sleep(0)  # it is sent, and not answered yet
+    assert acknowledger.acknowledged == {ONE: 1}
     acknowledger.send_all_again()
-    await until(
-        lambda: acknowledger.acknowledged == {ONE.id: 2} and not acknowledger._pending | acknowledger._in_flight
-    )
-    assert (await world.acks.read(ONE.id))["h1"] == 2
-    task.cancel()
+    await until(lambda: acknowledger.acknowledged == {ONE: 2} and not acknowledger._pending | acknowledger._in_flight)
+    assert sent(plane)[-1] == {ONE: 2}
 
 
-async def test_an_older_revision_is_sent_too_for_the_store_may_have_been_restored(world: Store) -> None:
-    acknowledger = Acknowledger(world, lease_of("h1"))
-    task = asyncio.create_task(acknowledger.run())
+async def test_an_older_revision_is_sent_too_for_the_store_may_have_been_restored(
+    plane: Plane, acknowledger: Acknowledger
+) -> None:
     for revision in (5, 2):
-        acknowledger.note(ONE.id, revision)
-        await until(lambda: acknowledger.acknowledged == {ONE.id: revision})  # noqa: B023 read before the next round
-    assert (await world.acks.read(ONE.id))["h1"] == 2
-    task.cancel()
+        acknowledger.note(ONE, revision)
+        await until(lambda: acknowledger.acknowledged == {ONE: revision})  # noqa: B023 read before the next round
+    assert sent(plane) == [{ONE: 5}, {ONE: 2}]
 
 
-async def test_a_withdrawn_environment_is_not_acknowledged(world: Store) -> None:
-    acknowledger = Acknowledger(world, lease_of("h1"))
-    acknowledger.note(ONE.id, 3)
-    acknowledger.forget(ONE.id)
+async def test_a_withdrawn_environment_is_not_acknowledged(plane: Plane, acknowledger: Acknowledger) -> None:
+    acknowledger.note(ONE, 3)
+    acknowledger.forget(ONE)
     acknowledger.note("@hosts", 0)
-    task = asyncio.create_task(acknowledger.run())
     await until(lambda: "@hosts" in acknowledger.acknowledged)
-    assert "h1" not in await world.acks.read(ONE.id)
-    task.cancel()
+    assert sent(plane) == [{"@hosts": 0}]
+
+
+async def test_what_the_control_plane_does_not_take_is_sent_again_with_what_came_since(
+    plane: Plane, acknowledger: Acknowledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RETRY", 0.01)
+
+    def refuse(request: Request) -> Answer | Failure:
+        return Failure(request.number, "lease", "another agent is the host 'h1', and lives")
+
+    plane.answers = refuse
+    acknowledger.note(ONE, 3)
+    await until(lambda: acknowledger._problem)
+    acknowledger.note("e2", 4)
+    plane.answers = lambda request: Done(request.number)
+    await until(lambda: acknowledger.acknowledged == {ONE: 3, "e2": 4})
+    assert acknowledger._problem == ""

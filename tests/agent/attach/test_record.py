@@ -1,92 +1,90 @@
-"""The record of a workload in a real store: whose it is, where it is found again, and who may change it."""
+"""The record of a workload: what the control plane is asked for it, and what its refusals become.
+
+Whose an instance is, where it is found again and who may change it, the control plane decides: see `tests/admin/hosts`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
-import pytest_asyncio
 from msgspec.structs import replace
 
-from agent.attach.record import InstanceRecords
-from agent.errors import Refused
-from agent.identity import Identity
-from agent.keys import PrivateKey
-from store.store import Store
-from store.writer import Writer
-from tests.agent.worlds import ATTACHMENT, address, environment, host
-from tests.worlds import lease_of
-from zones.errors import Missing
-from zones.model import Environment, State
+from agent.attach.errors import as_agent_errors
+from agent.attach.record import Fate, InstanceRecords
+from agent.control_plane.connection import ControlPlane
+from agent.errors import AgentError, BadRequest, NotNow, NotThere, Refused
+from tests.agent.control_plane.plane import Plane
+from tests.agent.worlds import ATTACHMENT
+from watcher.session import protocol
+from watcher.session.protocol import (
+    AskFate,
+    Committed,
+    Done,
+    Failure,
+    PutInstance,
+    Removed,
+    RemoveInstance,
+    Request,
+    SetState,
+)
+from zones.model import State
+from zones.names import EnvironmentId
 
-ONE = environment(1, [2])  # its instance a1 is on h2
-LEASE = 60_000  # milliseconds; longer than a test
-
-
-@pytest_asyncio.fixture
-async def records(store: Store) -> AsyncIterator[InstanceRecords]:
-    """The records of the host h1."""
-    await store.environments.commit(ONE, 0)
-    identity = Identity(host(1), PrivateKey.generate(), lease_of("h1").incarnation, is_admitted=True)
-    await store.leases.renew(identity.lease, LEASE)
-    yield InstanceRecords(store, Writer(store, lease=identity.lease), identity)
-
-
-async def read(store: Store) -> Environment:
-    _, found = await store.environments.read(ONE.id)
-    assert found is not None
-    return found
+E1 = EnvironmentId("e1")
+ADDRESS = str(ATTACHMENT.address)
 
 
-async def test_the_first_commit_gives_the_instance_its_address_and_the_next_one_keeps_it(
-    records: InstanceRecords,
-) -> None:
-    wanted = replace(ATTACHMENT, instance="new", address=None)
-    first = await records.put(wanted, State.STARTING)
-    assert (first.service, first.instance.host, first.instance.state) == ("api", "h1", State.STARTING)
-    second = await records.put(wanted, State.READY)
-    assert second.instance == replace(first.instance, state=State.READY)
-    assert set(second.hosts) == {"h1", "h2"}
+@pytest.fixture
+def records(control: ControlPlane) -> InstanceRecords:
+    return InstanceRecords(control)
 
 
-async def test_an_instance_of_a_live_host_is_refused(records: InstanceRecords, store: Store) -> None:
-    await store.leases.renew(lease_of("h2"), LEASE)
-    with pytest.raises(Refused, match="attached to host h2, which lives"):
-        await records.put(ATTACHMENT, State.STARTING)
-    assert await read(store) == ONE
+def asked(plane: Plane) -> Request:
+    """What was asked last."""
+    return plane.requests[-1]
 
 
-async def test_an_instance_of_a_dead_host_is_taken_over_with_its_address(records: InstanceRecords) -> None:
-    taken = await records.put(ATTACHMENT, State.STARTING)
-    assert (taken.instance.host, taken.instance.address) == ("h1", address(1, 1))
+async def test_a_record_is_put_with_what_it_is_found_by(plane: Plane, records: InstanceRecords) -> None:
+    plane.answers = lambda request: Committed(request.number, 4, "web", ADDRESS, enabled=True)
+    committed = await records.put(replace(ATTACHMENT, region="eu"), State.STARTING)
+    assert (committed.revision, committed.service, committed.address) == (4, "web", ADDRESS)
+    assert asked(plane) == PutInstance(2, E1, "api", "a1", State.STARTING, ADDRESS, "eu")
+    await records.put(replace(ATTACHMENT, address=None), State.READY)
+    assert asked(plane) == PutInstance(3, E1, "api", "a1", State.READY)
 
 
-async def test_an_instance_is_found_by_its_address_after_its_service_was_renamed(
-    records: InstanceRecords, store: Store
-) -> None:
-    await records.put(ATTACHMENT, State.STARTING)
-    before = await read(store)
-    renamed = replace(before, services={"web": before.services["api"]}, revision=before.revision + 1)
-    await store.environments.commit(renamed, before.revision)
-    record = await records.put(ATTACHMENT, State.READY)
-    assert (record.service, record.instance.address) == ("web", address(1, 1))
+async def test_a_state_is_set_and_an_absent_instance_is_withdrawn(plane: Plane, records: InstanceRecords) -> None:
     await records.set_state(ATTACHMENT, State.DRAINING)
-    assert (await read(store)).services["web"].instances["a1"].state is State.DRAINING
+    assert asked(plane) == SetState(2, E1, "api", "a1", State.DRAINING, address=ADDRESS)
+    plane.answers = lambda request: Done(request.number, changed=False)
+    assert not await records.withdraw(E1, "api", "a1")
+    assert asked(plane) == SetState(3, E1, "api", "a1", State.STARTING, only_from=State.READY)
 
 
-async def test_the_record_of_another_host_is_not_removed(records: InstanceRecords, store: Store) -> None:
-    assert await records.remove(ATTACHMENT) is None
-    assert await read(store) == ONE
-
-
-async def test_a_removed_record_is_gone_and_removing_it_again_changes_nothing(records: InstanceRecords) -> None:
-    await records.put(ATTACHMENT, State.READY)
-    after = await records.remove(ATTACHMENT)
-    assert after is not None
-    assert after.services["api"].instances == {}
+async def test_a_record_is_removed(plane: Plane, records: InstanceRecords) -> None:
+    plane.answers = lambda request: Removed(request.number, 5)
+    assert await records.remove(ATTACHMENT) == 5
+    assert asked(plane) == RemoveInstance(2, E1, "api", "a1", ADDRESS)
+    plane.answers = lambda request: Removed(request.number)
     assert await records.remove(ATTACHMENT) is None
 
 
-async def test_without_its_environment_there_is_no_record(records: InstanceRecords) -> None:
-    with pytest.raises(Missing):
-        await records.put(replace(ATTACHMENT, environment="e9"), State.STARTING)
+@pytest.mark.parametrize(("said", "fate"), [("lost", Fate.LOST), ("removed", Fate.REMOVED), ("new", Fate.UNKNOWN)])
+async def test_the_fate_of_a_record(plane: Plane, records: InstanceRecords, said: str, fate: Fate) -> None:
+    plane.answers = lambda request: protocol.Fate(request.number, said)
+    assert await records.fate(replace(ATTACHMENT, revision=7)) is fate
+    assert asked(plane) == AskFate(2, E1, "api", "a1", 7, ADDRESS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        ("unavailable", NotNow), ("lease", NotNow), ("conflict", NotNow), ("missing", NotThere),
+        ("invalid", BadRequest), ("refused", Refused), ("taken", Refused),
+    ],
+)  # fmt: skip
+async def test_a_refusal_says_what_the_caller_should_do(
+    plane: Plane, records: InstanceRecords, kind: str, error: type[AgentError]
+) -> None:
+    plane.answers = lambda request: Failure(request.number, kind, "it is attached to host h2, which lives")
+    with pytest.raises(error, match="attached to host h2, which lives"), as_agent_errors():
+        await records.put(ATTACHMENT, State.STARTING)

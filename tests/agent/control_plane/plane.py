@@ -23,6 +23,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from agent.control_plane.connection import ControlPlane
+from agent.control_plane.credential import CredentialFiles
 from watcher.session.protocol import (
     AUTHORITY_PATH,
     CONTROL_PLANE_NAME,
@@ -42,6 +44,7 @@ from watcher.session.protocol import (
     encode,
 )
 from watcher.session.token import EnrolmentToken
+from zones.hosts import Host
 from zones.keys import PublicKey
 
 CHALLENGE = PublicKey("B" * 42 + "A=")
@@ -116,6 +119,8 @@ class Plane:
     """What each session begins with."""
     status: int = 0
     """Refuses sessions with this status of HTTP; 0 for none."""
+    host: Host | None = None
+    """The document of the host, with which a session begins."""
     greets: bool = True
     """Whether it answers the first request."""
     port: int = 0
@@ -153,7 +158,7 @@ class Plane:
         self.requests.append(request)
         if isinstance(request, Hello):
             if self.greets:
-                await socket.send_bytes(encode(Welcome(request.number, VERSION, CHALLENGE)))
+                await socket.send_bytes(encode(Welcome(request.number, VERSION, CHALLENGE, self.host)))
                 for update in self.updates:
                     await socket.send_bytes(encode(update))
         elif answer := self.answers(request):
@@ -204,3 +209,35 @@ def _context(authority: Signer, directory: Path, name: str) -> ssl.SSLContext:
     context.load_verify_locations(cadata=authority.pem)
     context.verify_mode = ssl.CERT_OPTIONAL
     return context
+
+
+@dataclass
+class Ear:
+    """Notes what it hears."""
+
+    sessions: int = 0
+    ended: int = 0
+    updates: list[Update] = field(default_factory=list)
+
+    def begin(self) -> None:
+        self.sessions += 1
+
+    def take(self, update: Update) -> None:
+        assert self.sessions
+        self.updates.append(update)
+
+    def end(self) -> None:
+        self.ended += 1
+
+
+@asynccontextmanager
+async def connected(files: CredentialFiles, *urls: str) -> AsyncIterator[tuple[ControlPlane, Ear]]:
+    ear = Ear()
+    control = ControlPlane(urls, files, "i1", "a test", ear)
+    await control.start()
+    try:
+        yield control, ear
+        assert control._task
+        assert not control._task.done()
+    finally:
+        await control.stop()

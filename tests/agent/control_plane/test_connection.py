@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -15,7 +12,7 @@ from agent.control_plane import connection
 from agent.control_plane.connection import ControlPlane
 from agent.control_plane.credential import CredentialFiles, HostKey
 from agent.control_plane.errors import LeaseLost, Unavailable
-from tests.agent.control_plane.plane import CHALLENGE, Answers, Plane, Signer, running
+from tests.agent.control_plane.plane import CHALLENGE, Answers, Ear, Plane, Signer, connected, running
 from tests.waiting import until
 from watcher.session.protocol import (
     REFUSED_CLOSE,
@@ -29,7 +26,6 @@ from watcher.session.protocol import (
     Renew,
     Renewed,
     Request,
-    Update,
     Wait,
     Waited,
     encode,
@@ -37,38 +33,6 @@ from watcher.session.protocol import (
 
 ASKED = Acknowledge(0, {"production": 3})
 NOBODY = "https://127.0.0.1:9"  # a port on which nothing listens
-
-
-@dataclass
-class Ear:
-    """Notes what it hears."""
-
-    sessions: int = 0
-    ended: int = 0
-    updates: list[Update] = field(default_factory=list)
-
-    def begin(self) -> None:
-        self.sessions += 1
-
-    def take(self, update: Update) -> None:
-        assert self.sessions
-        self.updates.append(update)
-
-    def end(self) -> None:
-        self.ended += 1
-
-
-@asynccontextmanager
-async def connected(files: CredentialFiles, *urls: str) -> AsyncIterator[tuple[ControlPlane, Ear]]:
-    ear = Ear()
-    control = ControlPlane(urls, files, "i1", "a test", ear)
-    await control.start()
-    try:
-        yield control, ear
-        assert control._task
-        assert not control._task.done()
-    finally:
-        await control.stop()
 
 
 def silent(_: Request) -> Answer | Failure | None:
@@ -179,10 +143,22 @@ async def test_a_control_plane_that_does_not_answer_is_left(
     ):
         await until(lambda: control.connected)
         assert await control.ask(ASKED, Done)
-        (session,), well.answers = well.sockets, silent
-        with pytest.raises(Unavailable, match=r"has not answered within 0\.1 s"):
-            await control.ask(ASKED, Done, 0.1)
+        (session,), well.answers, hung.greets = well.sockets, silent, True
+        monkeypatch.setattr(connection, "ANSWER_DEADLINE", 0.1)
+        assert await control.ask(ASKED, Done)  # the other one is well by now
         await until(lambda: session not in well.sockets)
+        assert hung.sockets
+
+
+async def test_a_request_that_nobody_answers_fails_and_the_only_control_plane_is_not_left(
+    plane: Plane, files: CredentialFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "ASK_DEADLINE", 0.1)
+    plane.answers = silent
+    async with connected(files, plane.url) as (control, ear):
+        with pytest.raises(Unavailable, match=r"has not answered within 0\.1 s"):
+            await control.ask(ASKED, Done)
+        assert (control.connected, ear.ended) == (True, 0)
 
 
 async def test_a_server_that_accepts_connections_and_says_nothing_is_left(
@@ -206,7 +182,7 @@ async def test_a_server_that_accepts_connections_and_says_nothing_is_left(
 async def test_a_control_plane_that_stops_in_the_middle_of_a_session_is_left_by_the_heartbeat(
     authority: Signer, files: CredentialFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "HEARTBEAT", 0.2)
+    monkeypatch.setattr(connection, "HEARTBEAT_OF_ONE", 0.2)
     async with running(Plane(authority), tmp_path) as plane, connected(files, plane.url) as (_, ear):
         transport = plane.sockets[0]._req.transport  # type: ignore[union-attr]
         assert transport
@@ -288,6 +264,7 @@ async def test_a_credential_that_is_ended_ends_the_session(plane: Plane, files: 
 async def test_the_next_session_shows_the_new_credential(plane: Plane, files: CredentialFiles) -> None:
     async with connected(files, plane.url) as (control, ear):
         key = HostKey.make("h2")
+        files.make_room()
         files.keep(key, plane.authority.certify("h2", key.request))
         await control.begin_anew()
         assert (plane.peers, ear.sessions) == (["h1", "h2"], 2)

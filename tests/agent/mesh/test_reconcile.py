@@ -18,6 +18,8 @@ from agent.announce.acknowledger import Acknowledger
 from agent.announce.barrier import Barrier
 from agent.announce.handshakes import Handshakes
 from agent.announce.notifier import Notifier
+from agent.control_plane.connection import ControlPlane
+from agent.control_plane.credential import CredentialFiles
 from agent.errors import Failed
 from agent.identity import Identity
 from agent.keys import PrivateKey
@@ -30,9 +32,8 @@ from agent.plan.routes import Routes
 from agent.system.host import HostSystem
 from agent.system.netlink import Links
 from agent.system.nftables import Firewall
-from store.store import Store
+from tests.agent.control_plane.plane import Ear
 from tests.agent.worlds import PLATFORM, address, environment, host
-from tests.worlds import lease_of
 from watcher.feed.server import FeedServer
 from zones.addresses import Address
 from zones.hosts import Host, Hosts
@@ -177,9 +178,8 @@ def world() -> Simulated:
 
 
 @pytest.fixture
-def mesh(world: Simulated, tmp_path: Path) -> Mesh:
-
-    away = Store(f"unix://{tmp_path}/nobody.sock")
+def mesh(world: Simulated, tmp_path: Path, files: CredentialFiles) -> Mesh:
+    away = ControlPlane([], files, "i1", "a test", Ear())  # which is never started
     system = HostSystem(
         "interlock0",
         MTU,
@@ -188,9 +188,14 @@ def mesh(world: Simulated, tmp_path: Path) -> Mesh:
         cast("Links", SimulatedLinks(world)),
         cast("Firewall", SimulatedFirewall(world)),
     )
-    notifier = Notifier(FeedServer(tmp_path / "names.sock"), Acknowledger(away, lease_of("h1")))
+    notifier = Notifier(FeedServer(tmp_path / "names.sock"), Acknowledger(away))
     return Mesh(
-        Identity(ME, PRIVATE, "i1", True), PLATFORM, system, notifier, Handshakes(Barrier(away)), lambda: [WORKLOAD]
+        Identity(ME, PRIVATE, is_admitted=True),
+        PLATFORM,
+        system,
+        notifier,
+        Handshakes(Barrier(away)),
+        lambda: [WORKLOAD],
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from admin.hosts.counts import HostCounts
 from admin.hosts.service import HostsService
 from agent.announce.barrier import Barrier
 from agent.attach.attacher import AttachCounts
+from agent.control_plane.connection import ControlPlane
 from agent.mesh.status import MeshCounts
 from interlock.observe import describe
 from interlock.observe.catalogue import GROUPS, Alert, Description
@@ -39,9 +41,13 @@ from resolver.forward.forwarder import ForwardCounts
 from resolver.wire.messages import Rcode, Transport
 from store.store import Store
 from tests.interlock.prometheus import promtool
+from tests.watcher.harness import Recorder
 from watcher.feed.connection import FeedCounts
 from watcher.publisher import WatcherCounts
+from watcher.session.follower import SessionFollower
+from watcher.session.view import SessionView
 from watcher.watcher import Watcher
+from zones.addresses import Platform
 from zones.names import EnvironmentId
 from zones.records import RRType
 
@@ -97,6 +103,7 @@ def everything() -> list[str]:
     fed_by_agent = ResolverParts.of(
         "resolver", read_settings({"agent_dir": "/nowhere", "upstream": ["none"]}, {}), None, []
     )
+    follower = SessionFollower(SessionView(), Platform(), Recorder(), lambda _: None, nobody_says)
     supervisor = Supervisor([], restarts={"watcher": 2}, down={"watcher"})
     hosts = HostCounts(refused=Counter(rate=1), ended=Counter(idle=1), requests=Counter({("Wait", "done"): 1}))
     counts = numbered(ApiCounts(requests=Counter({("GET", "/v1/environments", 200): 3}), closed=Counter(slow=1)))
@@ -110,9 +117,13 @@ def everything() -> list[str]:
             hosts_metrics(cast("HostsService", SimpleNamespace(counts=hosts))),
         ),
         Metrics(resolver_metrics(fed_by_agent.resolver), watcher_metrics(fed_by_agent.watcher)),
-        Metrics(mesh_metrics(*an_agent())),
+        Metrics(mesh_metrics(*an_agent()), watcher_metrics(follower)),
     ]
     return [metrics.render()[0].decode() for metrics in processes]
+
+
+async def nobody_says(_: Collection[EnvironmentId]) -> Collection[EnvironmentId]:
+    return ()
 
 
 def an_agent() -> tuple[Any, Any, Any]:
@@ -131,7 +142,8 @@ def an_agent() -> tuple[Any, Any, Any]:
     )
     hosts = SimpleNamespace(hosts={"h2": SimpleNamespace(id="h2", public_key="a key")})
     mesh = SimpleNamespace(status=status, published=SimpleNamespace(hosts=hosts), notifier=SimpleNamespace(feed=feed))
-    attacher = SimpleNamespace(counts=numbered(AttachCounts()), barrier=Barrier(cast("Store", None)), attachments={})
+    barrier = Barrier(cast("ControlPlane", None))
+    attacher = SimpleNamespace(counts=numbered(AttachCounts()), barrier=barrier, attachments={})
     return mesh, SimpleNamespace(attacher=attacher), SimpleNamespace(acknowledged={SHOP: 3})
 
 

@@ -94,7 +94,7 @@ def test_the_store_has_two_variables(variable: str) -> None:
         ("demo", "", "false"),
         ("platform_prefix", "fd99::/16", "fd99::/16"),
         ("zone", "Mesh.Internal.", "mesh.internal."),
-        ("api", "https://api.test/", "https://api.test"),
+        ("api", "https://api.test/,http://b.test", "https://api.test,http://b.test"),
         ("token", "very-secret", "…"),
         ("token", "", ""),
         ("environment", "production", "production"),

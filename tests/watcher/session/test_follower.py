@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from tests.worlds import PLATFORM
 from watcher import keeper as keeping
 from watcher.guard import Guard, GuardPolicy, Kind
 from watcher.keeper import SnapshotKeeper
+from watcher.session import follower as module
 from watcher.session.follower import SessionFollower
 from watcher.session.protocol import (
     Confirmed,
@@ -35,6 +36,7 @@ from watcher.session.protocol import (
 from watcher.session.view import SessionView
 from zones import document
 from zones.model import Environment
+from zones.names import EnvironmentId
 
 ONE, TWO, THREE, FOUR = (environment(number, [1, 2], revision=5) for number in (1, 2, 3, 4))
 EPOCH = "e1"
@@ -57,15 +59,20 @@ class World:
 
     def __init__(self, keeper: SnapshotKeeper | None = None, policy: GuardPolicy | None = None) -> None:
         self.view, self.recorder, self.confirmed = SessionView(), Recorder(), 0
+        self.gone: set[EnvironmentId] = set()  # those of which the control plane says so when it is asked
         self.follower = SessionFollower(
             self.view,
             PLATFORM,
             self.recorder,
             self.recorder.take_hosts,
+            self.ask_gone,
             on_confirmed=self.note_confirmed,
             snapshots=keeper,
             guard=Guard(policy or GuardPolicy()),
         )
+
+    async def ask_gone(self, ids: Collection[EnvironmentId]) -> Collection[EnvironmentId]:
+        return self.gone & set(ids)
 
     def note_confirmed(self) -> None:
         self.confirmed += 1
@@ -166,12 +173,31 @@ async def test_what_was_published_stays_without_a_session() -> None:
         assert world.recorder.holds(ONE)
 
 
-async def test_one_of_several_that_is_not_named_any_more_is_withdrawn() -> None:
+async def test_what_went_while_there_was_no_session_is_withdrawn_when_the_control_plane_says_so() -> None:
+    async with following() as world:
+        world.begin(*session(ONE, TWO))
+        await until(lambda: world.recorder.is_loaded)
+        world.gone = {ONE.id, TWO.id}
+        world.begin(*session(hosts=(1,)))
+        await until(lambda: world.recorder.holds())
+        await until(lambda: world.hosts == {"h1"})
+        assert not world.follower.guard.held
+
+
+async def test_one_that_is_merely_missing_stays_with_its_hosts_and_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "ASK_EVERY", 0.0)
     async with following() as world:
         world.begin(*session(ONE, TWO, THREE, FOUR))
         await until(lambda: world.recorder.is_loaded)
-        world.begin(*session(ONE, TWO, replace(THREE, revision=6)))
+        world.begin(*session(ONE, TWO, replace(THREE, revision=6), hosts=(1,)))
+        await until(lambda: world.recorder.holds(ONE, TWO, replace(THREE, revision=6), FOUR))
+        await until(lambda: world.follower.guard.holds_back(Kind.ENVIRONMENTS, FOUR.id))
+        assert world.hosts == {"h1", "h2"}
+        world.gone = {FOUR.id}
         await until(lambda: world.recorder.holds(ONE, TWO, replace(THREE, revision=6)))
+        assert not world.follower.guard.holds_back(Kind.ENVIRONMENTS)
 
 
 async def test_a_control_plane_that_names_nothing_any_more_takes_nothing_away_until_that_is_confirmed() -> None:
@@ -182,7 +208,7 @@ async def test_a_control_plane_that_names_nothing_any_more_takes_nothing_away_un
         await until(lambda: world.follower.guard.holds_back(Kind.ENVIRONMENTS))
         assert world.recorder.holds(ONE, TWO)
         assert world.hosts == {"h1", "h2"}
-        assert any("does not name environments" in text for text in world.follower.held)
+        assert any("environments have vanished" in text for text in world.follower.held)
         world.say(Confirmed())
         await until(lambda: world.confirmed == 1)
         assert world.recorder.holds()
@@ -245,6 +271,7 @@ async def test_a_control_plane_without_its_store_takes_nothing_away_and_nothing_
         await until(lambda: world.recorder.holds(newer, TWO, THREE, FOUR))
         assert world.hosts == {"h1", "h2"}
         assert not world.follower.connected
+        world.gone = {FOUR.id}
         world.say(Stale(None))
         await until(lambda: world.recorder.holds(newer, replace(TWO, revision=4), THREE))
         assert world.follower.connected
