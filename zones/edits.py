@@ -158,8 +158,10 @@ def apply(environment: Environment, edits: Iterable[Edit], now: int, apex: Name 
         except ZonesError as error:
             error.edit = position
             raise
-    after = replace(environment, **draft.fields())
-    return environment if after == environment else replace(after, revision=environment.revision + 1)
+    fields = draft.fields()
+    if all(getattr(environment, name) == value for name, value in fields.items()):
+        return environment
+    return replace(environment, revision=environment.revision + 1, **fields)
 
 
 def must_exist(id_: EnvironmentId, environment: Environment | None, *, advice: str = "create it first") -> Environment:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from enum import Enum
+from functools import lru_cache
 from ipaddress import IPv6Network
 from itertools import pairwise
 from typing import Literal
@@ -34,6 +35,7 @@ SCHEMA = 1  # of the documents; a release reads no other
 
 MAX_REVISION = 2**53 - 1  # what every reader of JSON counts exactly (RFC 8259 §6)
 MAX_RECORD_TTL = 86_400  # seconds; caches forget a wrong record within a day after it was corrected
+RECORDS_KNOWN = 1 << 14  # record sets that were checked before, some MB: a change of one checks no others again
 MAX_VALUES = 256  # of one record set; that many TXT records of full length would already be too large for a TCP message
 MAX_RECORD_NAME = 190  # characters; followed by the longest zone, it is still a name (RFC 1035 §3.1: 255 octets)
 
@@ -262,29 +264,43 @@ def _check_peers(environment: Environment) -> None:
 def _check_records(
     environment: Environment, name: str, sets: Mapping[RecordType, RecordSet], taken: Mapping[str, str]
 ) -> None:
-    check_record_name(name)
-    owner = Name.parse(name).labels[-1].decode("latin-1")
+    owner = _owner(name)
     if owner in taken:
         raise Conflict(
             f"{name!r} belongs to the service {owner!r}, as does all below it: choose another name",
             field="records.name",
         )
-    if "CNAME" in sets and len(sets) > 1:
+    for address in _check_sets(name, *sets.items()):
+        _check_target(environment, address)
+
+
+@lru_cache(maxsize=RECORDS_KNOWN)
+def _owner(name: str) -> str:
+    """The name of the service that would have records at ``name``. Raises as `check_record_name`."""
+    check_record_name(name)
+    return Name.parse(name).labels[-1].decode("latin-1")
+
+
+@lru_cache(maxsize=RECORDS_KNOWN)
+def _check_sets(name: str, *sets: tuple[RecordType, RecordSet]) -> tuple[Address, ...]:
+    """Checks what does not depend on the environment that the records are in. Returns the addresses among them."""
+    if len(sets) > 1 and any(rtype == "CNAME" for rtype, _ in sets):
         raise Conflict(f"a CNAME is the only record at its name (RFC 2181 §10.1): {name!r} has others", field="type")
-    try:
-        data = list(environment.record_data(name))
-    except Invalid as error:
-        raise Invalid(f"{name!r}: {error}", field="values") from None
-    for rtype, _ttl, rdatas in data:
+    addresses: list[Address] = []
+    for written, records in sets:
+        rtype = RRType[written]
+        try:
+            rdatas = [parse_rdata(rtype, value) for value in records.values]
+        except Invalid as error:
+            raise Invalid(f"{name!r}: {error}", field="values") from None
         if len(set(rdatas)) < len(rdatas):
             raise Invalid(
                 f"{name!r} has the same {rtype.name} value twice: an RRset is a set (RFC 2181 §5)", field="values"
             )
         if rtype is RRType.CNAME and len(rdatas) > 1:
             raise Invalid(f"{name!r} can have one canonical name, not {len(rdatas)}", field="values")
-        for rdata in rdatas:
-            if isinstance(rdata, Address):
-                _check_target(environment, rdata)
+        addresses += [rdata for rdata in rdatas if isinstance(rdata, Address)]
+    return tuple(addresses)
 
 
 def _check_target(environment: Environment, address: Address) -> None:

@@ -36,6 +36,7 @@ from zones.edits import (
 from zones.errors import Conflict, Invalid, Missing, ZonesError
 from zones.keys import PublicKey
 from zones.model import Environment, Instance, Port, RecordSet, State
+from zones.records import Rdata, RRType, parse_rdata
 
 SECOND = 1000
 KEY, OTHER_KEY = worlds.public_key(1), worlds.public_key(2)
@@ -330,3 +331,22 @@ def _check_twice(environment: Environment, commit: list[Edit], now: int) -> None
     except Missing:
         # What is deleted, or renamed, is not there any more.
         assert isinstance(commit[0], DeleteService | DeleteInstance | DeleteRecord | DeletePeer | PutService)
+
+
+def test_a_change_checks_no_other_records_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the writers of a large environment wait for each other: a change at 1,000 records took 30 ms, not 2."""
+    parsed, parse = list[str](), parse_rdata
+
+    def counted(rtype: RRType, text: str) -> Rdata:
+        parsed.append(text)
+        return parse(rtype, text)
+
+    monkeypatch.setattr("zones.model.parse_rdata", counted)
+    edits = [PutRecord(f"counted-{number}", "TXT", RecordSet(5, (f"value {number}",))) for number in range(50)]
+    environment = build("production", 1, *edits)
+    parsed.clear()
+    after = apply(environment, [PutRecord("another", "TXT", RecordSet(5, ("counted",)))], NOW)
+    assert set(after.records) == {*environment.records, "another"}
+    assert set(parsed) <= {"counted"}
+    with pytest.raises(Invalid, match=r"256\.0\.0\.1"):
+        apply(environment, [PutRecord("counted-0", "A", RecordSet(5, ("256.0.0.1",)))], NOW)
