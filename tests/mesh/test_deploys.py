@@ -17,11 +17,12 @@ from tests.clients.builds import Build
 from tests.mesh.deploying import Deploy, deployed
 from tests.mesh.members import Layout, PopulatedEnvironment, populated
 from tests.mesh.mesh import Mesh, Node
+from tests.waiting import scaled
 
 DEPLOYS = 200
 SERVICES = 20
 SLOW_DEPLOYS = 20
-DELAY = 0.2  # seconds that the client's host is behind; much longer than a connection takes
+DELAY = scaled(0.2)  # seconds that the client's host is behind; much longer than a connection takes
 
 # A client on each host: so every host has a member of the environment, and a deploy must wait for all of them.
 CLIENTS: Layout = {"client": {"c1": "h1", "c2": "h2", "c3": "h3", "c4": "h4"}}
