@@ -8,8 +8,8 @@ filtered than before.
     resolvers   which environment may query which resolver address of this host, on port 53 and nothing else
     pins        which source address each workload's link may use, so that no workload can use another's
 
-A fourth set, `fragments`, is the kernel's own: how many fragments each sender has sent lately. nft(8) runs as a
-process: one that hangs can be killed.
+Two more sets are the kernel's own: how many fragments (`fragments`), and how many queries (`askers`), each sender has
+sent lately. nft(8) runs as a process: one that hangs can be killed.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ table inet interlock {
     set resolvers { type ipv6_addr . ipv6_addr; flags interval; }
     set pins { type ifname . ipv6_addr; }
     set fragments { type ifname . ipv6_addr; size 65535; flags dynamic,timeout; timeout 10s; }
+    set askers { type ifname . ipv6_addr; size 65535; flags dynamic,timeout; timeout 10s; }
 
     # Before anything else looks at a packet, also before conntrack puts fragments together (-400): does its source
     # belong to where it comes from? And only IPv6 may enter.
@@ -53,10 +54,17 @@ table inet interlock {
         meta nfproto != ipv6 counter drop
         iifname . ip6 saddr != @pins counter drop
         exthdr frag exists goto fragment
+        udp dport 53 fib daddr type local goto asking
     }
     chain from_tunnel {
         ip6 saddr $infrastructure counter drop
         exthdr frag exists goto fragment
+        udp dport 53 fib daddr type local goto asking
+    }
+
+    # The resolver's packets cost a microsecond each to read, so no member may send it more than it reads with ease.
+    chain asking {
+        update @askers { iifname . ip6 saddr limit rate over 20000/second burst 5000 packets } counter drop
     }
 
     # The resolver gets none. Others are passed on as they are: what one sender could have reassembled here would take
@@ -94,7 +102,7 @@ table inet interlock {
     }
 }
 """
-CHAINS = ("arriving", "from_workload", "from_tunnel", "fragment", "between", "to_host", "from_host")
+CHAINS = ("arriving", "from_workload", "from_tunnel", "asking", "fragment", "between", "to_host", "from_host")
 
 SETS = (NETWORKS, RESOLVERS, PINS)
 

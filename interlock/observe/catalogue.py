@@ -615,6 +615,7 @@ MESH_DROPPED_PACKETS = MESH.counter(
     "Packets that this host dropped, by what did: 'link' for the filters of its links, which look first and drop "
     "forged source addresses, other environments and the host itself; else a chain of nftables: 'arriving', "
     "'from_workload' and 'from_tunnel' for source addresses that do not belong there, 'fragment' for fragments, "
+    "'asking' for more than 20,000 DNS queries a second of one member, "
     "'between' for another environment, 'to_host' and 'from_host' for traffic with the host itself.",
     "chain",
     alert=Alert(

@@ -6,13 +6,17 @@ import contextlib
 import json
 import socket
 import subprocess
+import time
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from agent.plan.firewall import Ruleset, diff, elements
 from agent.plan.wanted import Wanted
 from agent.system.nftables import Firewall
-from tests.agent.inside import run, why_not
+from tests import namespaces
+from tests.agent.inside import PREFIX, run, why_not
 from tests.agent.worlds import PLATFORM, address
 from tests.namespaces import Namespace
 
@@ -22,6 +26,8 @@ WANTED = Wanted(
     workloads={"rail1": address(1, 1), "rail2": address(2, 1)},
 )
 FEWER = Wanted(networks=frozenset({PLATFORM.environment_network(1)}), workloads={"rail1": address(1, 7)})
+
+RCVBUFFORCE = 33  # <asm-generic/socket.h>
 
 pytestmark = pytest.mark.skipif(bool(why_not("nft")), reason=why_not("nft"))
 
@@ -151,6 +157,68 @@ def test_dropped_packets_are_counted_and_are_no_change(space: Namespace) -> None
         assert table.is_intact(ruleset)
 
     run(space, main())
+
+
+def test_one_member_cannot_send_the_resolver_more_than_it_reads_with_ease(space: Namespace) -> None:
+    """Another one is heard all the while, and what was dropped is counted."""
+    loud, quiet = namespaces.make(PREFIX, "loud"), namespaces.make(PREFIX, "quiet")
+    resolver, sources = str(PLATFORM.resolver), {loud: str(address(1, 1)), quiet: str(address(2, 1))}
+    both = replace(WANTED, resolvers=frozenset((network, PLATFORM.resolver) for network in WANTED.networks))
+    try:
+        lines = ["link set lo up", f"address add {resolver} dev lo nodad"]
+        for number, (member, source) in enumerate(sources.items(), 1):
+            mac = f"02:00:00:00:00:0{number}"
+            lines += [
+                f"link add rail{number} type veth peer name eth0 address {mac} netns {member.name}",
+                f"link set rail{number} address 02:00:00:00:01:0{number} up",
+                f"route add {source} dev rail{number}",
+                f"neigh add {source} lladdr {mac} dev rail{number}",
+            ]
+        space.ip(lines)
+        for number, (member, source) in enumerate(sources.items(), 1):
+            member.ip(
+                [
+                    "link set eth0 up", f"address add {source}/128 dev eth0 nodad", f"route add {resolver} dev eth0",
+                    f"neigh add {resolver} lladdr 02:00:00:00:01:0{number} dev eth0",
+                ]
+            )  # fmt: skip
+
+        def listen() -> socket.socket:
+            sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+            sock.setsockopt(socket.SOL_SOCKET, RCVBUFFORCE, 256 << 20)
+            sock.bind((resolver, 53))
+            return sock
+
+        def ask(times: int) -> None:
+            with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+                sock.connect((resolver, 53))
+                for _ in range(times):
+                    sock.send(b"query")
+
+        async def protect() -> Firewall:
+            table = firewall()
+            await table.ensure()
+            await bring(table, both)
+            return table
+
+        table = run(space, protect())
+        with space.call(listen) as sock:
+            began = time.monotonic()
+            loud.call(lambda: ask(100_000))
+            seconds = time.monotonic() - began
+            quiet.call(lambda: ask(1000))
+            heard: Counter[str] = Counter()
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    heard[sock.recvfrom(64)[1][0]] += 1
+        assert heard[sources[quiet]] == 1000
+        assert 5000 <= heard[sources[loud]] <= 5001 + 20_000 * seconds * 1.1
+        ruleset = run(space, read(table))
+        assert ruleset.drops["asking"] == 100_000 - heard[sources[loud]]
+        assert table.is_intact(ruleset)
+    finally:
+        loud.remove()
+        quiet.remove()
 
 
 def test_other_tables_are_left_alone(space: Namespace) -> None:
