@@ -13,6 +13,7 @@ kept for a day in case no upstream answers: once a look-up has taken `STALE_AFTE
 from __future__ import annotations
 
 import asyncio
+import resource
 import ssl
 import time
 from collections import Counter
@@ -32,6 +33,8 @@ RESPONSE_TIMER = 0.95  # seconds that a client waits: with our own work, an answ
 RESOLUTION_TIMER = 10.0  # seconds for a look-up (RFC 8767 §5: 10 to 30); nobody who asked is still there after that
 STALE_AFTER = 0.4  # seconds; RFC 8767 §5 suggests 1.8, but our clients' patience is shorter
 MOST_IN_FLIGHT = 2048  # questions, each with sockets; beyond that someone floods us, and a failure is the right answer
+SHARE_OF_FILES = 0.25  # of the files that the process may open; the others are for clients and the store
+SOCKETS = 3  # of one question: each attempt has its own
 MOST_OVERDUE = 512  # questions that outlast their clients; dead upstreams of one domain leave room for all others
 MOST_WAITING = 10_000  # queries of all clients, some 40 MB; many may wait for one look-up
 MOST_OF_ONE_CLIENT = 256  # queries that wait; the others are for other clients
@@ -92,6 +95,7 @@ class Forwarder:
         self.counts = ForwardCounts()
         self.pool = UpstreamPool(routes, platform, tls, clock)
         self._clock = clock
+        self._most_by_files = _most_by_files()
         self._cache = Cache()
         self._in_flight: dict[CacheKey, _LookUp] = {}
         self._overdue: set[CacheKey] = set()
@@ -194,7 +198,7 @@ class Forwarder:
         return may_one_more and (key in self._in_flight or may_ask)
 
     def _has_room(self) -> bool:
-        return len(self._in_flight) - len(self._overdue) < MOST_IN_FLIGHT
+        return len(self._in_flight) - len(self._overdue) < min(MOST_IN_FLIGHT, self._most_by_files)
 
     async def _join(self, key: CacheKey, client: bytes) -> Reply:
         if lookup := self._in_flight.get(key):
@@ -257,6 +261,12 @@ def _count_down(counter: Counter[bytes], client: bytes) -> None:
     counter[client] -= 1
     if not counter[client]:
         del counter[client]
+
+
+def _most_by_files() -> int:
+    """How many questions may be in flight with the files that this process may open."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_IN_FLIGHT if files == resource.RLIM_INFINITY else max(1, int(files * SHARE_OF_FILES / SOCKETS))
 
 
 def _question(forward: Forward) -> Question:
