@@ -56,7 +56,8 @@ class HostSystem:
         except Failed as error:
             self.filter_problem = (
                 f"the links of this host have no filters, so nftables alone keeps environments apart: {error}: does the"
-                " kernel have CONFIG_BPF_SYSCALL, CONFIG_NET_CLS_BPF and CONFIG_NET_SCH_INGRESS?"
+                " kernel have CONFIG_BPF_SYSCALL, CONFIG_NET_CLS_BPF and CONFIG_NET_SCH_INGRESS, and may the agent call"
+                " bpf(2)?"
             )
         else:
             self.filter_problem = ""

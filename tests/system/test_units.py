@@ -83,6 +83,9 @@ SCRIPT = r"""
     show agent ActiveState; show resolver ActiveState
     step mesh_attaches
     interlock attach -e production --service api --instance w1 --netns web | cut -d ' ' -f 2-
+    step mesh_has_filters
+    tc filter show dev interlock0 ingress | grep -o interlock- | uniq
+    interlock mesh | grep -o 'no filters.*' | cut -c 1-300
     step mesh_answers
     inside w1.api
     step agent_has_few_capabilities
@@ -196,6 +199,7 @@ def test_a_host_joins_the_mesh(steps: dict[str, list[str]]) -> None:
 
 def test_a_workload_is_attached_and_answered(steps: dict[str, list[str]]) -> None:
     assert steps["mesh_attaches"][0] == "is attached, on railnet0 (MTU 1420)"
+    assert steps["mesh_has_filters"] == ["interlock-"]
     _check_address(steps["mesh_answers"])
 
 
