@@ -55,4 +55,4 @@ def check(repair: bool, settings: Settings, as_json: bool) -> None:
         raise StoreUnreachable(str(error)) from None
     show([asdict(one) for one in found], as_json, lambda rows: table(rows, COLUMNS) if rows else click.echo("all well"))
     if left:
-        raise StoreDamaged(f"{left} of these are still damaged: each line says what mends it")
+        raise StoreDamaged(f"{left} still damaged: what mends it is in the last column")

@@ -36,7 +36,7 @@ async def test_damage_is_an_exit_status_until_it_is_mended(
     assert await check(store, store_url, "--json") == 1
     captured = capsys.readouterr()
     assert [one["what"] for one in json.loads(captured.out)] == [f"environment {PRODUCTION}"]
-    assert "1 of these are still damaged" in captured.err
+    assert "1 still damaged" in captured.err
     assert await check(store, store_url, "--repair") == 0
     assert "its document is now revision" in capsys.readouterr().out
     assert await check(store, store_url) == 0
