@@ -76,6 +76,8 @@ class Agent:
     http: ClientSession
     on_heard: Callable[[str, int, float], None]
     """Is called with each environment, its revision, and when it was heard of."""
+    connecting: asyncio.Semaphore
+    """Held by those that connect: all have one address here, of which a control plane takes some at a time."""
     is_loaded: asyncio.Event = field(default_factory=asyncio.Event)
     _due: dict[str, int] = field(default_factory=dict)
     _number: int = 10
@@ -83,15 +85,15 @@ class Agent:
 
     async def run(self) -> None:
         """Connects, again if it is turned away, and goes on until it is cancelled."""
+        tls = self.credential.tls()
         while True:
             with suppress(ClientError, OSError, TimeoutError):
-                async with self.http.ws_connect(
-                    self.url + SESSION_PATH,
-                    ssl=self.credential.tls(),
-                    server_hostname=CONTROL_PLANE_NAME,
-                    max_msg_size=0,
-                ) as socket:
+                async with self.connecting:
+                    socket = await self.http.ws_connect(
+                        self.url + SESSION_PATH, ssl=tls, server_hostname=CONTROL_PLANE_NAME, max_msg_size=0
+                    )
                     await self._begin(socket)
+                async with socket:
                     renewing = asyncio.create_task(self._renew(socket))
                     try:
                         await self._read(socket)

@@ -37,6 +37,7 @@ WIDE = EnvironmentId("wide")
 WIDE_HOSTS = 100
 RATE = 50.0  # commits a second, of environments with ten hosts
 WIDE_COMMITS = 10  # of the environment on many hosts, one after the other
+CONNECT_AT_ONCE = 40  # of the 50 without a session that a control plane takes from one address
 QUIET = 5.0  # seconds in which nothing is committed
 PATIENCE = 300.0  # seconds until all agents must be there
 LAST = 60.0  # seconds until all must have heard
@@ -97,9 +98,11 @@ async def _measure(directory: Path, planes: int) -> Sequence[str]:
         running = [stack.enter_context(product.running_control_plane(url, directory, n)) for n in range(planes)]
         processes = [process for process, _, _ in running]
         empty = [process.memory() for process in processes]
-        heard = Heard()
+        heard, connecting = Heard(), asyncio.Semaphore(CONNECT_AT_ONCE)
         async with ClientSession(connector=TCPConnector(limit=0)) as http:
-            agents = [Agent(running[n % planes][2], one, http, heard.note) for n, one in enumerate(credentials)]
+            agents = [
+                Agent(running[n % planes][2], one, http, heard.note, connecting) for n, one in enumerate(credentials)
+            ]
             began = time.monotonic()
             tasks = [asyncio.create_task(agent.run()) for agent in agents]
             try:
