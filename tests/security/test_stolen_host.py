@@ -41,6 +41,7 @@ from watcher.session.protocol import (
     SESSION_PATH,
     Acknowledge,
     AskFate,
+    AskGone,
     AskState,
     Certify,
     EnvironmentIs,
@@ -279,6 +280,12 @@ async def ask_all(world: World) -> None:
         if guess not in (OWN, ALL_HOSTS):
             await world.attempt(Acknowledge, {guess: 10**6})
             assert await world.attempt(Wait, guess, 1, 0.0) is None
+    foreign = [guess for guess in GUESSES if guess not in (OWN, ALL_HOSTS)]
+    gone = [await world.attempt(AskGone, (guess,)) for guess in foreign]
+    # The same of those that exist and of those that do not.
+    assert [list(one.environments) for one in gone if one] == [
+        [guess] for guess, one in zip(foreign, gone, strict=True) if one
+    ]
     state = await world.attempt(AskState)
     assert set(state.live) == {"h1", "h2"}
     assert set(state.acknowledged) == {OWN, ALL_HOSTS}
