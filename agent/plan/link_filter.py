@@ -5,7 +5,7 @@
     from the tunnel    from a member to a member of the same environment, and DNS to this host's resolver
     to the tunnel      what came in by a filtered link, from and to one environment; of this host, DNS and ICMPv6 errors
 
-It is the second barrier between environments (docs/decisions/0023): it stays where it is when somebody flushes the
+It is the second barrier between environments (docs/decisions/0024): it stays where it is when somebody flushes the
 firewall, and when no agent runs. An environment is told by the first six octets of an address, its /48. So none of the
 programs holds a table, and what one costs does not grow with the number of environments.
 """

@@ -48,10 +48,14 @@ def is_reached(workload: Workload, address: str) -> bool:
 
 
 def programmed(node: Node) -> tuple[str, str]:
-    """The firewall's sets and the routes of the host, in the words of nft(8) and ip(8)."""
-    sets = node.host.run(["nft", "list", "table", "inet", "interlock"], check=False).stdout
+    """The firewall's sets and the routes of the host, in the words of nft(8) and ip(8).
+
+    Without its counters, and without what packets put into a set: that empties by itself.
+    """
+    table = node.host.run(["nft", "list", "table", "inet", "interlock"], check=False).stdout
+    blocks = [block for block in table.split("\n\n") if "dynamic" not in block]
     routes = node.host.run(["ip", "-6", "route", "show"]).stdout
-    return "\n".join(line for line in sets.splitlines() if "counter" not in line), routes
+    return "\n".join(line for block in blocks for line in block.splitlines() if "counter" not in line), routes
 
 
 def from_snapshot(node: Node) -> float:
