@@ -273,6 +273,7 @@ def leave(victim: Victim) -> None:
     workloads, victim.attached = victim.attached, {}
     node = victim.node
     victim.kill_during("leave", lambda: node.ask("leave"))
+    victim.hosts.enrol(node)  # it may have left, and has no credential then
     victim.start()
     node.ask("leave")
     until(lambda: not node.agent.is_running, "the agent goes on")
@@ -281,6 +282,7 @@ def leave(victim: Victim) -> None:
     for workload in workloads.values():
         victim.check_gone(workload)
         workload.remove()
+    victim.hosts.enrol(node)
     node.start()
     node.until_ready()
     victim.attached["kept"] = node.attach(ENVIRONMENT, "api", "kept")
