@@ -14,7 +14,7 @@ CONTEXT, FRAME = 1, 10  # the registers that hold the packet's context, and the 
 
 _INSTRUCTION = struct.Struct("=BBhi")
 _SIZES = {1: 0x10, 2: 0x08, 4: 0x00, 8: 0x18}  # BPF_B, BPF_H, BPF_W, BPF_DW
-_LOAD, _STORE, _LOAD_CONSTANT = 0x61, 0x62, 0x18  # BPF_LDX|MEM, BPF_ST|MEM; BPF_LD|IMM|DW
+_LOAD, _STORE, _LOAD_CONSTANT = 0x61, 0x63, 0x18  # BPF_LDX|MEM, BPF_STX|MEM; BPF_LD|IMM|DW
 _MOVE, _MOVE_REGISTER, _ADD = 0xB7, 0xBF, 0x07  # BPF_ALU64
 _CALL, _EXIT, _ALWAYS = 0x85, 0x95, 0x05
 _COMPARISONS = {"==": 0x10, "!=": 0x50, ">": 0x20}  # BPF_JEQ, BPF_JNE, BPF_JGT
@@ -39,8 +39,12 @@ class Program:
         self._add(_LOAD | _SIZES[size], register, base, offset)
 
     def store(self, base: int, offset: int, value: int) -> None:
-        """The four octets at ``base`` + ``offset`` = ``value``."""
-        self._add(_STORE, base, 0, offset, value)
+        """The four octets at ``base`` + ``offset`` = ``value``, by way of register 0.
+
+        Before Linux 6.4, a constant may not be stored in the context of a packet, but a register may.
+        """
+        self.move(0, value)
+        self._add(_STORE, base, 0, offset)
 
     def constant(self, register: int, octets: bytes) -> None:
         """``register`` = the number that `load` reads where ``octets``, of which there are eight, lie in memory."""
