@@ -35,7 +35,7 @@ from zones.names import EnvironmentId
 AGENTS, ENVIRONMENTS, HOSTS_OF_ONE = 1_000, 1_000, 10
 WIDE = EnvironmentId("wide")
 WIDE_HOSTS = 100
-RATE = 50.0  # commits a second, of environments with ten hosts
+RATE = 20.0  # commits a second, of environments with ten hosts
 WIDE_COMMITS = 10  # of the environment on many hosts, one after the other
 CONNECT_AT_ONCE = 40  # of the 50 without a session that a control plane takes from one address
 QUIET = 5.0  # seconds in which nothing is committed
