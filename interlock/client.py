@@ -34,7 +34,8 @@ class Client:
         """A client of the API that ``settings`` name. Raises `BadSetting` where there is no token."""
         if not settings.api:
             raise BadSetting("which admin API? give --api URL or set INTERLOCK_API")
-        return cls(settings.api[0], settings.token or _read_token(settings.state_dir / TOKEN_FILE))
+        # An agent takes several, a command one: of a flag that is given twice the last one counts.
+        return cls(settings.api[-1], settings.token or _read_token(settings.state_dir / TOKEN_FILE))
 
     def get(self, *path: str, query: Mapping[str, str] | None = None) -> Any:
         """The resource at ``path``, which holds the segments below ``/v1``."""

@@ -99,7 +99,7 @@ async def test_no_host_that_could_be_the_gateway(production: Api) -> None:
     await production.store.hosts.register(make_host(1))
     refused = await production.put(LAPTOP, {"public_key": KEY})
     assert (refused.status, refused.body["field"]) == (409, "gateway")
-    assert "none is both alive and not draining" in refused.body["detail"]
+    assert "none is alive, not draining and not behind NAT" in refused.body["detail"]
 
 
 async def test_a_peer_needs_its_environment(hosted: Api) -> None:
