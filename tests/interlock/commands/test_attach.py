@@ -78,7 +78,7 @@ def test_attach_sends_its_arguments_and_shows_the_steps(tmp_path: Path) -> None:
     assert requests == [
         {
             "op": "attach", "environment": "e1", "service": "api", "instance": "a1", "netns": "/run/netns/w1",
-            "interface": "railnet0", "region": "eu", "build": False,
+            "interface": "railnet0", "region": "eu", "replace": False, "build": False,
         }
     ]  # fmt: skip
 
