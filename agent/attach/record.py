@@ -10,6 +10,7 @@ from enum import Enum
 
 from agent.attach.attachment import Attachment
 from agent.control_plane.connection import ControlPlane
+from agent.control_plane.errors import NotAllowed
 from watcher.session.protocol import AskFate, Committed, Done, PutInstance, Removed, RemoveInstance, SetState
 from watcher.session.protocol import Fate as Became
 from zones.addresses import Address
@@ -73,7 +74,11 @@ class InstanceRecords:
         """
         one = attachment
         request = RemoveInstance(0, one.environment, one.service, one.instance, _text(one.address))
-        return (await self.control_plane.ask(request, Removed)).revision
+        try:
+            return (await self.control_plane.ask(request, Removed)).revision
+        except NotAllowed:
+            # A host may always remove what it has. So it has nothing there: its attach was refused as well.
+            return None
 
 
 def _text(address: Address | None) -> str | None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 from contextlib import suppress
 from pathlib import Path
 
 from agent.errors import Failed
 from support.files import remove_partial, write_whole
-from support.folders import read_file, trusted_folder
+from support.folders import Untrusted, read_file, trusted_folder
 from zones.addresses import Platform
 
 OPTIONS = ("ndots:1",)
 _IP_NETNS = Path("/etc/netns")  # where ip-netns(8) looks for files of a namespace, in a folder of its name
+
+log = logging.getLogger(__name__)
 
 
 def render(platform: Platform) -> str:
@@ -53,7 +57,10 @@ def is_written(path: Path, text: str) -> bool:
 
 
 def restore(path: Path, written: str, before: str | None) -> None:
-    """Restores ``path`` from ``written`` to ``before``, unless somebody has changed it since. Raises `Failed`."""
+    """Restores ``path`` from ``written`` to ``before``, unless somebody has changed it since. Raises `Failed`.
+
+    A path that another user decides is left as it is: nothing was written there, or it has become theirs since.
+    """
     try:
         with trusted_folder(path.parent) as folder:
             remove_partial(path, folder=folder)
@@ -69,6 +76,9 @@ def restore(path: Path, written: str, before: str | None) -> None:
     except FileNotFoundError:
         return  # it has gone, or a folder on its way
     except OSError as error:
+        if isinstance(error, Untrusted) or error.errno == errno.ELOOP:
+            log.warning("resolv_conf_left", extra={"path": str(path), "reason": error.strerror})
+            return
         raise Failed(f"{path} cannot be restored: {error.strerror}") from None
 
 

@@ -68,6 +68,11 @@ async def test_a_record_is_removed(plane: Plane, records: InstanceRecords) -> No
     assert await records.remove(ATTACHMENT) is None
 
 
+async def test_where_a_host_may_not_place_it_has_nothing_to_remove(plane: Plane, records: InstanceRecords) -> None:
+    plane.answers = lambda request: Failure(request.number, "refused", "the host may not place instances there")
+    assert await records.remove(ATTACHMENT) is None
+
+
 @pytest.mark.parametrize(("said", "fate"), [("lost", Fate.LOST), ("removed", Fate.REMOVED), ("new", Fate.UNKNOWN)])
 async def test_the_fate_of_a_record(plane: Plane, records: InstanceRecords, said: str, fate: Fate) -> None:
     plane.answers = lambda request: protocol.Fate(request.number, said)
