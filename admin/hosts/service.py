@@ -28,6 +28,7 @@ from support.endpoints import Endpoint
 from zones.quota import Quota
 
 RETRY = 0.5  # seconds until the store is asked again for the authority
+COMPARE_EVERY = 1.0  # seconds between two looks whether the store still has it: its absence is no deletion
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +62,15 @@ class HostsService:
     async def run(self, ready: Callable[[], None]) -> None:
         """Serves until it is cancelled. Raises `support.listening.ListenError` and `BadAuthority`.
 
-        It listens once the store has given the authority, without which no agent could be told from any other.
+        It listens once the store has given the authority, without which no agent could be told from any other, and
+        begins anew where the store has another one, as after an older copy of the data was brought back.
         """
-        authority = await self._authority(ready)
+        while True:
+            authority = await self._authority(ready)
+            await self._serve(authority, ready)
+
+    async def _serve(self, authority: Authority, ready: Callable[[], None]) -> None:
+        """Serves until the store has another authority, or until cancelled."""
         tls = HostsTls(authority, _names(self.listen))
         connections = Connections(self.limits)
         context = HostsContext(
@@ -80,10 +87,11 @@ class HostsService:
             # An application of its own for each address: the library cannot serve one twice.
             self.listening = [
                 await stack.enter_async_context(serve(hosts_app(context), endpoint, tls, connections, self.counts))
-                for endpoint in self.listen
+                for endpoint in self.listening or self.listen
             ]
             log.info("hosts_listening", extra={"addresses": [str(endpoint) for endpoint in self.listening]})
-            tasks = {asyncio.create_task(self.sessions.run()), asyncio.create_task(_renew(tls))}
+            works = (self.sessions.run(), _renew(tls), self._until_replaced(authority))
+            tasks = {asyncio.create_task(work) for work in works}
             try:
                 ready()
                 ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -105,6 +113,15 @@ class HostsService:
                     log.warning("authority_not_read", extra={"reason": reason})
             ready()  # the other parts do not wait for the store
             await asyncio.sleep(RETRY)
+
+    async def _until_replaced(self, authority: Authority) -> None:
+        """Puts ``authority`` back where it vanishes from the store; returns when the store has another one."""
+        while True:
+            await asyncio.sleep(COMPARE_EVERY)
+            with suppress(Unavailable):
+                if await self.store.credentials.add_authority(authority.pem) != authority.pem:
+                    log.warning("authority_replaced")
+                    return
 
 
 async def _renew(tls: HostsTls) -> None:

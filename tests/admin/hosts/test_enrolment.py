@@ -106,6 +106,42 @@ async def test_several_control_planes_have_one_authority(api: Api, plane: Contro
             assert agent.welcome.version == 1
 
 
+async def test_an_authority_that_vanishes_from_the_store_is_put_back(api: Api, plane: ControlPlane) -> None:
+    before = await api.store.credentials.authority()
+    await forget_authority(api)
+    await until_true(lambda: has_authority(api, before), "the authority is put back")
+
+
+async def test_a_control_plane_follows_the_authority_that_the_store_has(api: Api, plane: ControlPlane) -> None:
+    url = plane.url
+    await enrol(url, "h1", await token_for(api, "h1"))
+    other = Authority.generate().pem
+    await forget_authority(api, other)
+    token = await token_for(api, "h2")  # names the authority that was brought back
+
+    async def can_enrol() -> bool:
+        try:
+            files = await enrol(url, "h2", token)
+        except (AssertionError, ClientError, OSError):
+            return False
+        async with LightAgent(url, files):
+            return True
+
+    await until_true(can_enrol, "a host enrols by the other authority")
+    assert await api.store.credentials.authority() == other
+
+
+async def forget_authority(api: Api, other: bytes | None = None) -> None:
+    """Has the store lose its authority, or have ``other`` in its place."""
+    key = api.store.connection.keys.authority
+    async with api.store.connection.client() as redis:
+        await (redis.set(key, other) if other else redis.delete(key))
+
+
+async def has_authority(api: Api, wanted: bytes | None) -> bool:
+    return await api.store.credentials.authority() == wanted
+
+
 async def refusal(plane: ControlPlane, tls: ssl.SSLContext, name: str = CONTROL_PLANE_NAME) -> int:
     """The HTTP status of a session that is refused; 0 where TLS itself has failed."""
     async with ClientSession() as http:
