@@ -10,6 +10,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from admin.commits import find_environment
+from admin.hosts.rights import may_place
 from admin.http.context import CONTEXT
 from zones.edits import Edit, PutPeer
 from zones.errors import Conflict, ZonesError
@@ -28,7 +29,10 @@ async def assign_gateways(request: web.Request, wanted: Sequence[Edit]) -> list[
         return assigned
     store, environment = request.app[CONTEXT].store, await find_environment(request)
     hosts = (await store.hosts.read()).hosts
-    live = await store.leases.live(hosts)
+    credentials = await store.credentials.find(hosts)
+    # A host reads the environments that have a member on it: it is not chosen for one that it was not enrolled for.
+    assigned_elsewhere = {host for host, one in credentials.items() if not may_place(one, environment.id)}
+    live = await store.leases.live(hosts) - assigned_elsewhere
     for position, edit in peer_edits:
         try:
             check_peer(edit, environment, hosts)
@@ -52,8 +56,8 @@ def choose_gateway(id_: str, environment: Environment, hosts: Mapping[str, Host]
     fit = [host.id for host in hosts.values() if host.id in live and not (host.draining or host.behind_nat)]
     if not fit:
         raise Conflict(
-            "no host can be the gateway, for none is alive, not draining and not behind NAT: start 'interlock agent' on"
-            " one, or end a drain with 'interlock host undrain'",
+            "no host can be the gateway, for none is alive, not draining and not behind NAT, and enrolled for this"
+            " environment: start 'interlock agent' on one, or end a drain with 'interlock host undrain'",
             field="gateway",
         )
     members = hosts_of(environment)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from store.credentials import Enrolment
 from tests.admin.api import Api, E, make_host, make_key
 
 KEY = make_key(0xA1)
@@ -100,6 +101,17 @@ async def test_no_host_that_could_be_the_gateway(production: Api) -> None:
     refused = await production.put(LAPTOP, {"public_key": KEY})
     assert (refused.status, refused.body["field"]) == (409, "gateway")
     assert "none is alive, not draining and not behind NAT" in refused.body["detail"]
+
+
+async def test_a_host_that_was_enrolled_for_other_environments_is_not_chosen(hosted: Api) -> None:
+    for host in ("h1", "h2"):
+        await hosted.store.credentials.invite(host, Enrolment(host, 1 << 50, ("staging",) if host == "h1" else None))
+        await hosted.store.credentials.enrol(host, host, "f" * 64, 0)
+    chosen = {
+        (await hosted.put(f"{PEERS}/p{number}", {"public_key": make_key(number)})).body["gateway"]
+        for number in range(0xB0, 0xC0)
+    }
+    assert chosen == {"h2"}
 
 
 async def test_a_peer_needs_its_environment(hosted: Api) -> None:
