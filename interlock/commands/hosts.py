@@ -19,7 +19,7 @@ COLUMNS = ("id", "region", "endpoint", "public_key", "draining", "live", "enroll
 
 @click.group()
 def host() -> None:
-    """Hosts of the platform: enrol, list, drain, undrain, forget. This host: rotate, leave."""
+    """Hosts of the platform: enrol, assign, list, drain, undrain, forget. This host: rotate, leave."""
 
 
 @host.command()
@@ -38,6 +38,17 @@ def enrol(id_: str, environments: str | None, valid: str, settings: Settings, as
     if environments is not None:
         body["environments"] = [one.strip() for one in environments.split(",") if one.strip()]
     show(Client.of(settings).post("hosts", id_, "enrolments", body=body), as_json, _print_enrolment)
+
+
+@host.command()
+@click.argument("id_", metavar="HOST")
+@click.argument("environments", metavar="ENVIRONMENT,…|all")
+@takes(*API)
+@json_option
+def assign(id_: str, environments: str, settings: Settings, as_json: bool) -> None:
+    """Change in which environments an enrolled host may place instances; those that are there stay."""
+    wanted = None if environments == "all" else [one.strip() for one in environments.split(",") if one.strip()]
+    show(Client.of(settings).put("hosts", id_, body={"environments": wanted}), as_json, _print)
 
 
 @host.command("list")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
+from store.credentials import Enrolment
 from store.store import Store
 from tests.admin.api import ROOT, Api, make_host
 from tests.interlock.processes import run_here
@@ -43,6 +44,12 @@ async def test_a_session(store: Store) -> None:
         status, out, _ = await run(api, "undrain", "h1", "--json")
         assert (status, json.loads(out)["draining"]) == (0, False)
         assert not (await store.hosts.read()).hosts["h1"].draining
+
+        await store.credentials.invite("h1", Enrolment("d", 1 << 50, ("production",)))
+        await store.credentials.enrol("h1", "d", "f" * 64, 0)
+        for given, wanted in (("staging,production", ["staging", "production"]), ("all", None)):
+            status, out, _ = await run(api, "assign", "h1", given, "--json")
+            assert (status, json.loads(out)["environments"]) == (0, wanted)
 
         status, _, err = await run(api, "forget", "h1")
         assert (status, "'h1' is alive" in err, err.count("\n")) == (1, True, 1)
