@@ -20,14 +20,14 @@ test: $(VENV)/.dev ## install the programs that the tests need, then run all tes
 	@tests/setup
 	@tests/clients/setup some
 	@tests/vm/build --if-cached >/dev/null || echo "The tests that need it are skipped." >&2
-	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
+	@TEST_PYTHON=$(BIN)/python tests/run $(WORKERS) $(ARGS)
 
 check: $(VENV)/.dev ## format, lint, types, import rules, and the tests except tests/system, clients, mesh, faults, security and vm
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest $(WORKERS) $(LEFT_OUT:%=--ignore tests/%) $(ARGS)
+	@TEST_PYTHON=$(BIN)/python tests/run $(WORKERS) $(LEFT_OUT:%=--ignore tests/%) $(ARGS)
 
 vm: ## build the kernel with WireGuard that tests/vm boots, once (root on Debian 12; 16 minutes of processor time)
 	@tests/vm/build

@@ -226,7 +226,8 @@ def state(node: Node) -> dict[str, list[str]]:
     """The device, links and rules of ``node`` as its system shows them, without what changes by itself."""
     commands = {
         "peers": "wg show interlock0 allowed-ips; wg show interlock0 listen-port; wg show interlock0 public-key",
-        "rules": "nft --stateless list ruleset",
+        # Without the members of sets that packets add and that end by themselves.
+        "rules": "nft --stateless list ruleset | grep -v 'limit rate over'",
         "links": "ip -brief link show interlock0 | cut -d ' ' -f 1; ip -oneline link show up interlock0 | wc -l",
         "addresses": "ip -6 -brief address show | sed 's/@[^ ]*//'",
         "routes": "ip -6 route show table all",

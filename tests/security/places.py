@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv6Network
 
-from tests.mesh.capture import LINK, WIREGUARD, Capture, Packet
+from tests.mesh.capture import CONTROL_PLANE, LINK, WIREGUARD, Capture, Packet
 from tests.mesh.mesh import Mesh, Node
 from tests.mesh.topology import Workload
 
@@ -95,7 +95,8 @@ def watched(mesh: Mesh, workloads: list[Workload], *, is_underlay: bool = True) 
         with ExitStack() as stack:
             captures = [stack.enter_context(Capture(one.namespace)) for one in workloads]
             if is_underlay:
-                captures.append(stack.enter_context(Capture(mesh.underlay.namespace, ignored=f"{WIREGUARD} or {LINK}")))
+                ignored = f"{WIREGUARD} or {CONTROL_PLANE} or {LINK}"
+                captures.append(stack.enter_context(Capture(mesh.underlay.namespace, ignored=ignored)))
             yield arrivals
         arrivals.packets += [packet for capture in captures for packet in capture.kept]
         arrivals.at_hosts = sum(_counted(node) for node in nodes)

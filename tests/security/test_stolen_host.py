@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import pytest_asyncio
@@ -242,7 +243,7 @@ async def test_a_stolen_host_has_no_use_of_the_store(world: World) -> None:
         commands = await watching.execute_command("COMMAND")
     keys = ["interlock:environment:staging", "interlock:tokens", "interlock:authority"]
     for password in ("", *(one for one in known_to(world) if " " not in one and "\n" not in one)):
-        user = f":{password}@" if password else ""
+        user = f":{quote(password, safe='')}@" if password else ""
         client: Any = Redis.from_url(f"redis://{user}127.0.0.1:{world.users.server.port}/0", protocol=2)
         sent = answered = 0
         for batch in batches(attempts(commands, keys)) if not password else iter([[("GET", keys[0])]]):
