@@ -39,6 +39,10 @@ class Stuck(Failed):
     """A part of the system did not answer in time."""
 
 
+class LinkGone(Failed):
+    """A link has vanished while the agent worked on it, as one does when its namespace ends."""
+
+
 class PortInUse(Failed):
     """Another program, or another WireGuard device, has the UDP port."""
 

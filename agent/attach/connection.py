@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agent.attach.attachment import Attachment
 from agent.attach.attachments import Attachments
-from agent.errors import Failed
+from agent.errors import Failed, LinkGone
 from agent.mesh.mesh import Mesh
 from agent.plan.link_filter import LinkFilter
 from agent.system import resolv_conf
@@ -33,7 +33,12 @@ class Connections:
         What the ``resolv.conf`` held before is kept on disk with the attachment.
         """
         mesh = self.mesh
-        await create_veth(mesh.system.links, attachment.veth, namespace, *self._settings(attachment.veth))
+        place = attachment.veth, namespace, *self._settings(attachment.veth)
+        try:
+            await create_veth(mesh.system.links, *place)
+        except LinkGone:
+            # The kernel removes a pair some time after the namespace has ended into which it led.
+            await create_veth(mesh.system.links, *place)
         if attachment.resolv_conf:
             path, text = Path(attachment.resolv_conf), resolv_conf.render(mesh.platform)
             # Kept before it is overwritten: an agent that is killed between the two could never put it back.

@@ -19,7 +19,7 @@ from typing import Any
 from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from agent.errors import Failed, PortInUse
+from agent.errors import Failed, LinkGone, PortInUse
 from agent.plan.routes import Routes
 from agent.system.deadline import answered_in_time, stuck
 from agent.system.traffic_control import EGRESS, INGRESS, count_drops, read_label
@@ -363,7 +363,7 @@ class Links:
     def _require(self, name: str) -> int:
         index = self._index(name)
         if index is None:
-            raise Failed(f"there is no link {name}: somebody has removed it")
+            raise LinkGone(f"there is no link {name}: somebody has removed it")
         return index
 
 
