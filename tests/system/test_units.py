@@ -266,6 +266,7 @@ def _boot(results: Path) -> str:
     command = [
         *_IN_PID_NAMESPACE, "systemd-nspawn", "--quiet", "--boot", f"--directory={MACHINE}", "--volatile=overlay",
         "--private-network", "--register=no", "--keep-unit", "--console=read-only", f"--machine={MACHINE.name}",
+        "--system-call-filter=bpf",  # a machine of its own has it; a container of systemd's has not
         *(f"--bind-ro={source}:{target}" for source, target in bound.items()),
         "--bind=/dev/net/tun", f"--bind={results}:/results", f"--bind={results / 'etc'}:/etc/interlock",
         "systemd.wants=script.service", "systemd.show_status=0",
