@@ -86,7 +86,7 @@ def test_hosts_that_are_new_to_each_other_connect_at_once(mesh: Mesh, programs: 
 
 @pytest.mark.xfail(
     strict=False,
-    reason="a fault that is known: a host outside now and then sends to the private endpoint of one behind NAT, up to 25 s",
+    reason="a known fault: a host outside may send to the private endpoint of one behind NAT for 25 s",
 )
 def test_all_reach_all(mesh: Mesh, environment: PopulatedEnvironment) -> None:
     check_all_reach_all(environment)
@@ -164,7 +164,7 @@ def test_a_site_gets_another_address_under_traffic(
 
 @pytest.mark.xfail(
     strict=False,
-    reason="a fault that is known: a host outside now and then sends to the private endpoint of one behind NAT, up to 25 s",
+    reason="a known fault: a host outside may send to the private endpoint of one behind NAT for 25 s",
 )
 def test_a_host_gets_another_address_under_traffic(
     mesh: Mesh, environment: PopulatedEnvironment, programs: dict[str, Build]
