@@ -24,9 +24,10 @@ class Endpoints:
     """The peers of the last pass and the endpoints that they had registered; None before the first pass."""
     _roamed: dict[PublicKey, str] = field(default_factory=dict)
     """The endpoints, by peer, that packets came from and that are not the registered ones."""
-
+    _behind_nat: frozenset[PublicKey] = frozenset()
+    """Those of the peers of the last pass that are behind NAT."""
     _is_forgotten: bool = False
-    """Whether all peers are to be where they registered, in the next pass."""
+    """Whether all other peers are to be where they registered, in the next pass."""
 
     def known(self, peers: Mapping[PublicKey, Peer]) -> Mapping[PublicKey, object]:
         """The peers of the last pass. In its first pass an agent does not know them; those that are wanted count."""
@@ -38,8 +39,11 @@ class Endpoints:
         return {key for key, peer in peers.items() if before.get(key, peer.endpoint) != peer.endpoint}
 
     def forget(self) -> None:
-        """Says that this host has another address: peers that it reached by a NAT are to be where they registered."""
-        self._roamed.clear()
+        """Says that this host has another address: peers are to be where they registered.
+
+        Not those behind NAT: they begin with the new address, and what they registered is good on their own site alone.
+        """
+        self._roamed = {key: endpoint for key, endpoint in self._roamed.items() if key in self._behind_nat}
         self._is_forgotten = True
 
     def note(self, peers: Mapping[PublicKey, ActualPeer], health: Health) -> None:
@@ -54,6 +58,7 @@ class Endpoints:
     def applied(self, peers: Mapping[PublicKey, Peer]) -> None:
         """``peers`` are those of the device now."""
         self._is_forgotten = False
+        self._behind_nat = frozenset(key for key, peer in peers.items() if peer.is_behind_nat)
         before, self._registered = self._registered or {}, {key: peer.endpoint for key, peer in peers.items()}
         self._roamed = {
             key: endpoint
@@ -68,13 +73,12 @@ class Endpoints:
 
         A peer that has registered another endpoint than before is none of them.
         """
-        if self._is_forgotten:
-            return set()
         before = self._registered or {}
         return {
             key
             for key, peer in peers.items()
             if before.get(key, peer.endpoint) == peer.endpoint
+            and (peer.is_behind_nat or not self._is_forgotten)
             and (health.answers(key) or (key in actual and actual[key].endpoint == self._roamed.get(key)))
         }
 

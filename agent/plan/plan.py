@@ -175,7 +175,7 @@ class _Peers:
                     continue
                 # The next key is not in use yet: a handshake with it would fail, and hold back the one that succeeds.
                 seconds = keepalive if key == host.public_key else 0
-                peers[key] = Peer(host.endpoint, frozenset().union(*addresses), seconds)
+                peers[key] = Peer(host.endpoint, frozenset().union(*addresses), seconds, host.behind_nat)
         for key, own_addresses in self.external.items():
             if key in own or key in peers:
                 self.rejected.append(Rejection(f"external peer {key}", "its public key is that of a host"))

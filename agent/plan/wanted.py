@@ -20,6 +20,8 @@ class Peer:
     """The single addresses behind the peer: its host's instances, or the external peer's own address."""
     keepalive: int = 0
     """Seconds between two keepalives; 0 for none."""
+    is_behind_nat: bool = False
+    """Whether the peer is a host that begins with all others, and whose endpoint is good on its own site alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from agent.mesh.endpoints import Endpoints
 from agent.plan.health import SILENCE, Health
 from agent.plan.peers import ActualPeer
@@ -18,15 +20,15 @@ def device(endpoint: str, sent: int = 0) -> dict[PublicKey, ActualPeer]:
     return {key(1): ActualPeer(endpoint, frozenset(), received=100, sent=sent)}
 
 
-def after(*readings: tuple[float, str | None]) -> tuple[Endpoints, Health]:
+def after(*readings: tuple[float, str | None], wanted: Mapping[PublicKey, Peer] = WANTED) -> tuple[Endpoints, Health]:
     """After passes that read the peer at these times and endpoints; None where the device has lost it."""
     endpoints, health = Endpoints(), Health()
-    endpoints.applied(WANTED)
+    endpoints.applied(wanted)
     for now, endpoint in readings:
         peers: dict[PublicKey, ActualPeer] = device(endpoint, sent=int(now) * KEEPALIVES) if endpoint else {}
         health.note(peers, now)
         endpoints.note(peers, health)
-        endpoints.applied(WANTED)
+        endpoints.applied(wanted)
     return endpoints, health
 
 
@@ -67,6 +69,14 @@ def test_after_a_change_of_our_own_address_all_are_where_they_registered() -> No
     assert endpoints.stable(WANTED, device(ROAMED), health) == set()
     endpoints.applied(WANTED)
     assert endpoints.stable(WANTED, device(REGISTERED), health) == {key(1)}
+
+
+def test_after_a_change_of_our_own_address_a_peer_behind_nat_stays_where_its_packets_came_from() -> None:
+    behind_nat = {key(1): Peer(REGISTERED, frozenset(), is_behind_nat=True)}
+    endpoints, health = after((0, ROAMED), wanted=behind_nat)
+    endpoints.forget()
+    assert endpoints.stable(behind_nat, device(ROAMED), health) == {key(1)}
+    assert endpoints.locate(behind_nat, {}) == {key(1): Peer(ROAMED, frozenset(), is_behind_nat=True)}
 
 
 def test_a_peer_where_it_registered_has_not_roamed() -> None:
