@@ -141,13 +141,13 @@ class Registrar:
         if self.name_conflict:
             return  # the lease is for the host that took the name
         if self.identity.follows_address:
-            self._follow_address()
+            await self._follow_address()
         await self._renew_lease()
         if not self.is_registered:
             await self._register()
             await self._renew_lease()
 
-    def _follow_address(self) -> None:
+    async def _follow_address(self) -> None:
         identity = self.identity
         before = identity.host.endpoint
         found = find_endpoint(identity.port, self._others, before, self.control_plane.addresses)
@@ -155,6 +155,8 @@ class Registrar:
             identity.host, self.is_registered = replace(identity.host, endpoint=found), False
             self.mesh.address_changed()
             log.warning("endpoint_changed", extra={"host": identity.id, "endpoint": found, "before": before})
+            # Its replies go to the address that this host had: for 15 s nobody would notice that none come.
+            await self.control_plane.reconnect("this host has another address")
 
     async def _renew_lease(self) -> None:
         identity = self.identity

@@ -190,8 +190,7 @@ class ControlPlane:
         """
         self._context = None
         before = self._session
-        if before:
-            await before.close("the credential of this host was replaced")
+        await self.reconnect("the credential of this host was replaced")
         try:
             async with asyncio.timeout(ANSWER_DEADLINE):
                 while self._session in (None, before):
@@ -199,6 +198,11 @@ class ControlPlane:
                     await self._changed.wait()
         except TimeoutError:
             raise Unavailable(f"no session has begun with the new credential: {self.reason}") from None
+
+    async def reconnect(self, reason: str) -> None:
+        """Ends the session, if there is one; another one follows at once."""
+        if session := self._session:
+            await session.close(reason)
 
     async def _any_session(self) -> tuple[Session, Welcome]:
         """The session; one that is about to begin is waited for."""

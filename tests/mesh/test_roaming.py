@@ -84,10 +84,6 @@ def test_hosts_that_are_new_to_each_other_connect_at_once(mesh: Mesh, programs: 
                 assert deploy.is_reached, f"{place} from {at}: {deploy}"
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="a known fault: a host outside may send to the private endpoint of one behind NAT for 25 s",
-)
 def test_all_reach_all(mesh: Mesh, environment: PopulatedEnvironment) -> None:
     check_all_reach_all(environment)
     mesh.until_healthy()
@@ -162,10 +158,6 @@ def test_a_site_gets_another_address_under_traffic(
     mesh.until_healthy()
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="a known fault: a host outside may send to the private endpoint of one behind NAT for 25 s",
-)
 def test_a_host_gets_another_address_under_traffic(
     mesh: Mesh, environment: PopulatedEnvironment, programs: dict[str, Build]
 ) -> None:
