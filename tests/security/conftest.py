@@ -7,13 +7,14 @@ from collections.abc import Iterator
 import pytest
 
 from tests.admin.conftest import api, production
+from tests.agent.inside import space
 from tests.mesh import mesh as meshes
 from tests.mesh import topology
 from tests.mesh.mesh import Mesh, Node, until
 from tests.mesh.topology import Host
 from tests.security.places import Members, ask, flush, members, without_filters
 
-__all__ = ["api", "production"]  # the fixtures of the API's own tests
+__all__ = ["api", "production", "space"]  # fixtures of the tests of the API and of the agent
 
 
 @pytest.fixture(scope="package")

@@ -16,7 +16,7 @@ from agent.system.namespaces import opened
 from agent.system.netlink import Links
 from agent.system.veth import Veth, create_veth, find_workload_end, link_names, mac_addresses, may_use
 from tests import namespaces
-from tests.agent.inside import PREFIX, run, why_not
+from tests.agent.inside import PREFIX, run
 from tests.agent.worlds import PLATFORM, address, environment, host
 from tests.mesh.mesh import Mesh, until
 from tests.namespaces import Namespace
@@ -52,17 +52,6 @@ def test_each_is_attached_by_a_link_of_its_own(mesh: Mesh) -> None:
         assert checked["host_interface"] == workload.attach_answer["host_interface"]
         h1.detach(id_, "api", instance)
         workload.remove()
-
-
-@pytest.fixture
-def space() -> Iterator[Namespace]:
-    """A host's namespace."""
-    if reason := why_not():
-        pytest.skip(reason)
-    namespaces.sweep(PREFIX)
-    made = namespaces.make(PREFIX, "host")
-    yield made
-    made.remove()
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Awaitable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -396,30 +396,21 @@ async def test_a_conflict_whose_reply_is_lost_is_no_commit(start_server: StartSe
 
 
 async def test_a_failover_by_sentinel(start_server: StartServer, sentinel_binary: str, tmp_path: Any) -> None:
-    primary = await start_server("--repl-diskless-sync-delay", "0", tcp=True, binary=sentinel_binary)
-    replica = await start_server("--replicaof", f"127.0.0.1 {primary.port}", tcp=True, binary=sentinel_binary)
-    configuration = tmp_path / "sentinel.conf"
-    configuration.write_text(
-        f"sentinel monitor main 127.0.0.1 {primary.port} 1\n"
-        "sentinel down-after-milliseconds main 300\nsentinel failover-timeout main 2000\n"
-    )
-    sentinel = await start_sentinel(sentinel_binary, str(configuration), tmp_path / "sentinel")
-    try:
-        async with (
-            opened(f"sentinel://127.0.0.1:{sentinel.port}/main") as store,
-            opened(replica.url, options=StoreOptions(replicas=True)) as reader,
-        ):
-            await store.environments.commit(build("production", 1), 0)
-            await replicated(reader, PRODUCTION, 1)
-            await sentinel_knows(sentinel, replicas=1)
-            primary.kill()
-            with pytest.raises(Unavailable):
-                await store.ping()
-            await answers(store)
-            await store.environments.commit(toggled(build("production", 1)), 1)
-            assert (await reader.environments.read(PRODUCTION))[0] == 2
-    finally:
-        sentinel.kill()
+    pair = watched_pair(start_server, sentinel_binary, tmp_path, "sentinel failover-timeout main 2000")
+    async with (
+        pair as (primary, replica, sentinel),
+        opened(f"sentinel://127.0.0.1:{sentinel.port}/main") as store,
+        opened(replica.url, options=StoreOptions(replicas=True)) as reader,
+    ):
+        await store.environments.commit(build("production", 1), 0)
+        await replicated(reader, PRODUCTION, 1)
+        await sentinel_knows(sentinel, replicas=1)
+        primary.kill()
+        with pytest.raises(Unavailable):
+            await store.ping()
+        await answers(store)
+        await store.environments.commit(toggled(build("production", 1)), 1)
+        assert (await reader.environments.read(PRODUCTION))[0] == 2
 
 
 async def test_sentinels_with_a_password_of_their_own_by_tls(
@@ -463,14 +454,7 @@ async def test_sentinels_with_a_password_of_their_own_by_tls(
 
 
 async def test_replicas_are_read_where_told_to(start_server: StartServer, sentinel_binary: str, tmp_path: Path) -> None:
-    primary = await start_server("--repl-diskless-sync-delay", "0", tcp=True, binary=sentinel_binary)
-    replica = await start_server("--replicaof", f"127.0.0.1 {primary.port}", tcp=True, binary=sentinel_binary)
-    configuration = tmp_path / "sentinel.conf"
-    configuration.write_text(
-        f"sentinel monitor main 127.0.0.1 {primary.port} 1\nsentinel down-after-milliseconds main 300\n"
-    )
-    sentinel = await start_sentinel(sentinel_binary, str(configuration), tmp_path / "sentinel")
-    try:
+    async with watched_pair(start_server, sentinel_binary, tmp_path) as (_, replica, sentinel):
         await sentinel_knows(sentinel, replicas=1)
         url = f"sentinel://127.0.0.1:{sentinel.port}/main"
         async with opened(url) as writer, opened(url, options=StoreOptions(replicas=True)) as reader:
@@ -485,22 +469,13 @@ async def test_replicas_are_read_where_told_to(start_server: StartServer, sentin
             await sentinel_knows(sentinel, replicas=0)
             await answers(reader)
             assert (await reader.environments.read(PRODUCTION))[0] == 1
-    finally:
-        sentinel.kill()
 
 
 async def test_a_write_waits_for_all_replicas_that_are_up(
     start_server: StartServer, sentinel_binary: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection_module, "REPLICATION_TIMEOUT", 0.2)
-    primary = await start_server("--repl-diskless-sync-delay", "0", tcp=True, binary=sentinel_binary)
-    replica = await start_server("--replicaof", f"127.0.0.1 {primary.port}", tcp=True, binary=sentinel_binary)
-    configuration = tmp_path / "sentinel.conf"
-    configuration.write_text(
-        f"sentinel monitor main 127.0.0.1 {primary.port} 1\nsentinel down-after-milliseconds main 300\n"
-    )
-    sentinel = await start_sentinel(sentinel_binary, str(configuration), tmp_path / "sentinel")
-    try:
+    async with watched_pair(start_server, sentinel_binary, tmp_path) as (_, replica, sentinel):
         await sentinel_knows(sentinel, replicas=1)
         async with opened(f"sentinel://127.0.0.1:{sentinel.port}/main", options=StoreOptions(wait=ALL)) as store:
             environment = build("production", 1)
@@ -516,8 +491,6 @@ async def test_a_write_waits_for_all_replicas_that_are_up(
             await store.ping()
             with pytest.raises(Unreplicated, match="0 of 1 replicas"):  # one at least
                 await store.environments.commit(toggled(toggled(environment)), 2)
-    finally:
-        sentinel.kill()
 
 
 async def test_only_sentinels_know_all_replicas() -> None:
@@ -532,6 +505,23 @@ async def failure(call: Awaitable[None]) -> BaseException | None:
     except StoreError as error:
         return error
     return None
+
+
+@asynccontextmanager
+async def watched_pair(
+    start_server: StartServer, binary: str, directory: Path, *settings: str
+) -> AsyncIterator[tuple[Server, Server, Server]]:
+    """A primary, its replica, and the Sentinel that watches them with ``settings`` too."""
+    primary = await start_server("--repl-diskless-sync-delay", "0", tcp=True, binary=binary)
+    replica = await start_server("--replicaof", f"127.0.0.1 {primary.port}", tcp=True, binary=binary)
+    configuration = directory / "sentinel.conf"
+    watching = (f"sentinel monitor main 127.0.0.1 {primary.port} 1", "sentinel down-after-milliseconds main 300")
+    configuration.write_text("".join(f"{line}\n" for line in (*watching, *settings)))
+    sentinel = await start_sentinel(binary, str(configuration), directory / "sentinel")
+    try:
+        yield primary, replica, sentinel
+    finally:
+        sentinel.kill()
 
 
 async def start_sentinel(binary: str, configuration: str, directory: Any) -> Server:
