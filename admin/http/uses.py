@@ -35,11 +35,6 @@ class TokenUses:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def settle(self) -> None:
-        """Returns when all that was noted is written, or cannot be."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-
     async def _write(self, id_: str) -> None:
         with suppress(Unavailable):  # a minute later it is tried again
             await self._store.tokens.note_use(id_, await self._store.clock.milliseconds())

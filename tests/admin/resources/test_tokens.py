@@ -6,6 +6,7 @@ import pytest
 
 from admin.auth import tokens
 from tests.admin.api import Api, E
+from tests.waiting import until_true
 
 
 async def test_shown_once_and_kept_as_a_digest(production: Api) -> None:
@@ -74,7 +75,7 @@ async def test_when_a_token_was_used_last(production: Api) -> None:
     assert "used" not in (await production.get(f"{E}/tokens")).body["tokens"][0]
     for _ in range(5):
         assert (await production.get(E, token=made["token"])).status == 200
-    await production.context.uses.settle()
+    await until_true(production.store.tokens.uses, "its use is noted")
     listed = (await production.get(f"{E}/tokens")).body["tokens"][0]
     assert listed["used"] >= listed["created"]
     assert list(await production.store.tokens.uses()) == [made["id"]]
