@@ -13,14 +13,14 @@ from admin.hosts.certificates import Authority, HostRequest, ShownCertificate
 from admin.hosts.counts import HostCounts
 from admin.hosts.errors import BadRequest, NotAllowed
 from admin.hosts.limits import HostLimits
-from admin.hosts.listener import network_of, promote
+from admin.hosts.listener import promote
 from admin.hosts.requests import NOT_NOW, HostRequests
 from admin.hosts.session import HostSession
 from admin.hosts.sessions import HostSessions
 from admin.hosts.state import PlatformState
 from admin.hosts.updates import HostUpdates
 from admin.hosts.waits import Waits
-from admin.http.limits import Buckets
+from admin.http.limits import Buckets, source_network
 from admin.http.replies import HEADERS
 from store.errors import NotInvited, Unavailable
 from store.store import Store
@@ -96,7 +96,7 @@ async def get_authority(request: web.Request) -> web.Response:
 async def post_enrolment(request: web.Request) -> web.Response:
     """Gives a host its certificate, and uses up its token."""
     context = request.app[CONTEXT]
-    if wait := context.enrolments.take(network_of(request.remote), time.monotonic()):
+    if wait := context.enrolments.take(source_network(request.remote or ""), time.monotonic()):
         context.counts.refused["rate"] += 1
         return _problem(429, "too many enrolments from this network", {"Retry-After": str(int(wait) + 1)})
     asked = msgspec.json.decode(await request.read(), type=Enrolment)

@@ -22,11 +22,10 @@ from aiohttp import web
 from admin.hosts.certificates import Authority
 from admin.hosts.counts import HostCounts
 from admin.hosts.limits import HostLimits
-from admin.http.limits import Buckets
+from admin.http.limits import Buckets, source_network
+from admin.http.wrapping import WrappingProtocol
 from support.endpoints import Endpoint
 from support.listening import ListenError
-from zones.addresses import Address
-from zones.errors import Invalid
 
 BACKLOG = 1024  # connections that wait to be accepted, so that all agents can come at once
 SHUTDOWN_TIMEOUT = 2.0  # seconds for what is under way
@@ -97,11 +96,11 @@ class Connections:
             del self._strangers[network]
 
 
-class AgentConnection(asyncio.Protocol):
+class AgentConnection(WrappingProtocol):
     """One connection, around the protocol of the HTTP server. It ends after some seconds unless it is promoted."""
 
     def __init__(self, inner: asyncio.Protocol, connections: Connections, network: str) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._connections = connections
         self._network = network
         self._timer: asyncio.TimerHandle | None = None
@@ -135,22 +134,6 @@ class AgentConnection(asyncio.Protocol):
         self.close()
         self._inner.connection_lost(exc)
 
-    def data_received(self, data: bytes) -> None:
-        """Passes it on."""
-        self._inner.data_received(data)
-
-    def eof_received(self) -> bool | None:
-        """Passes it on."""
-        return self._inner.eof_received()
-
-    def pause_writing(self) -> None:
-        """Passes it on."""
-        self._inner.pause_writing()
-
-    def resume_writing(self) -> None:
-        """Passes it on."""
-        self._inner.resume_writing()
-
 
 def promote(transport: asyncio.Transport | None) -> None:
     """The connection of ``transport`` has a session."""
@@ -178,14 +161,6 @@ async def serve(
         await asyncio.wait({accepting})
         listening.close()
         await runner.cleanup()
-
-
-def network_of(source: str | None) -> str:
-    """The network that a client is limited by: a client that has one IPv6 address has its whole /64."""
-    try:
-        return Address.parse(source or "")[:8].hex()
-    except Invalid:
-        return source or ""
 
 
 def _listen(listen: Endpoint) -> socket.socket:
@@ -216,7 +191,7 @@ async def _accept(
                 log.warning("connection_not_accepted", extra={"reason": error.strerror or str(error)})
                 await asyncio.sleep(PAUSE)
                 continue
-            network = network_of(address[0])
+            network = source_network(address[0])
             if reason := connections.refusal(network, time.monotonic()):
                 counts.refused[reason] += 1
                 accepted.close()

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 from aiohttp import web
 
-from zones.addresses import Address
-from zones.errors import Invalid
+from admin.http.limits import source_network
+from admin.http.wrapping import WrappingProtocol
 
 MOST = 1024  # in all; one takes about 30 KiB
 MOST_OF_ONE_CLIENT = 256  # of one source network; a proxy of a busy platform has fewer
@@ -79,16 +79,16 @@ class Connections:
                 del self._by_client[connection.client]
 
 
-class Connection(asyncio.Protocol):
+class Connection(WrappingProtocol):
     """One connection, around ``inner``, the protocol of the HTTP server."""
 
     def __init__(self, connections: Connections, inner: asyncio.Protocol) -> None:
+        super().__init__(inner)
         self.client = ""
         self.is_busy = False
         self.is_known = False
         """Whether a request with a valid token has come over it."""
         self._connections = connections
-        self._inner = inner
         self._is_served = False
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -131,21 +131,9 @@ class Connection(asyncio.Protocol):
         if self._is_served:
             self._inner.connection_lost(exc)
 
-    def data_received(self, data: bytes) -> None:
-        """Passes it on."""
-        self._inner.data_received(data)
-
     def eof_received(self) -> bool | None:
-        """Passes it on."""
-        return self._inner.eof_received() if self._is_served else None
-
-    def pause_writing(self) -> None:
-        """Passes it on."""
-        self._inner.pause_writing()
-
-    def resume_writing(self) -> None:
-        """Passes it on."""
-        self._inner.resume_writing()
+        """Passes it on, where the server knows of the connection."""
+        return super().eof_received() if self._is_served else None
 
     def _start_timer(self, seconds: float) -> None:
         self._stop_timer()
@@ -165,14 +153,6 @@ def connection_of(request: web.Request) -> Connection | None:
     """The connection of ``request``; None where nobody counts the connections."""
     protocol = request.transport.get_protocol() if request.transport else None
     return protocol if isinstance(protocol, Connection) else None
-
-
-def source_network(source: str) -> str:
-    """The network that a client at ``source`` is limited by: one that has one IPv6 address has its whole /64."""
-    try:
-        return Address.parse(source.partition("%")[0])[:8].hex()
-    except Invalid:
-        return source
 
 
 def _least_needed(connections: Iterable[Connection]) -> Connection | None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from zones.addresses import Address
+from zones.errors import Invalid
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -66,3 +69,11 @@ class Buckets:
         if found := self._levels.get(client):
             level, since = found
             self._levels[client] = (min(self._burst, level + 1.0), since)
+
+
+def source_network(source: str) -> str:
+    """The network that a client at ``source`` is limited by: one that has one IPv6 address has its whole /64."""
+    try:
+        return Address.parse(source.partition("%")[0])[:8].hex()
+    except Invalid:
+        return source

@@ -22,9 +22,10 @@ from admin.auth.access import Access
 from admin.auth.actors import Admin, Anonymous, Tenant
 from admin.errors import RateLimited, TimedOut
 from admin.http import problems
-from admin.http.connections import connection_of, source_network
+from admin.http.connections import connection_of
 from admin.http.context import ACTOR, CONTEXT, COUNTED, REVISION, ROUTE
 from admin.http.inputs import refuse_inputs
+from admin.http.limits import source_network
 from admin.http.route import Handler, route_of
 
 audit_log = logging.getLogger("interlock.audit")

@@ -6,8 +6,7 @@ import asyncio
 
 import pytest
 
-from admin.http.connections import source_network
-from admin.http.limits import Buckets, Limits
+from admin.http.limits import Buckets, Limits, source_network
 from store.environments import EnvironmentStore
 from store.store import Store
 from tests.admin.api import NO_TOKEN, PORT, Api, E
