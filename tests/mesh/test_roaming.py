@@ -63,6 +63,14 @@ def received_from(node: Node, host: str) -> int:
     return sum(peer["received"] for peer in node.ask("mesh")["peers"] if peer["host"] == host)
 
 
+def until_hidden_are_found(node: Node, site: topology.Site) -> None:
+    """Waits until ``node`` has read from its device that the hosts behind NAT are at the address of ``site``'s router.
+
+    Until its next read-back it says what it set: the endpoints that they registered.
+    """
+    until(lambda: all(endpoints(node)[host] in site for host in HIDDEN), lambda: f"not found: {endpoints(node)}")
+
+
 def check_all_reach_all(environment: PopulatedEnvironment, of: Collection[str] = ()) -> None:
     """Each member reaches all others; with ``of``, the members on those hosts do."""
     for one, other in environment.pairs():
@@ -93,8 +101,7 @@ def test_all_reach_all(mesh: Mesh, environment: PopulatedEnvironment) -> None:
     own = nodes["n2"].host
     assert endpoints(nodes["n1"])["n2"] in (f"{own.v4}:{WIREGUARD}", f"[{own.v6}]:{WIREGUARD}")
     for outside in ("p1", "p2", "f1", "f2"):
-        seen = endpoints(nodes[outside])
-        assert all(seen[hidden] in hiding for hidden in HIDDEN), f"{outside}: {seen}"
+        until_hidden_are_found(nodes[outside], hiding)
     for name, node in nodes.items():
         kept = node.host.run(["wg", "show", "interlock0", "persistent-keepalive"]).stdout.split()[1::2]
         assert set(kept) == {"25" if name in HIDDEN else "off"}, name
@@ -124,7 +131,7 @@ def test_a_key_is_changed_under_traffic(
 def test_a_device_that_was_lost_finds_the_hosts_behind_nat_again(mesh: Mesh, environment: PopulatedEnvironment) -> None:
     node = mesh.nodes["p2"]
     hiding, _ = mesh.underlay.sites
-    until(lambda: all(endpoints(node)[hidden] in hiding for hidden in HIDDEN), lambda: f"not read: {endpoints(node)}")
+    until_hidden_are_found(node, hiding)
     before = {hidden: endpoints(node)[hidden] for hidden in HIDDEN}
     node.host.run(["ip", "link", "delete", "interlock0"])
     until(lambda: _has_handshakes(node, HIDDEN), lambda: f"no handshakes: {node.ask('mesh')['peers']}", seconds=10.0)
