@@ -10,31 +10,24 @@ made a second, and the number of skipped ones is reported. DNS never waits for a
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
-import re
 import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 from typing import NamedTuple
 
+from resolver.reasons import Reasons, find_reason, is_nodata
 from resolver.scope import EXTERNAL, INTERNAL, OUTSIDE, ScopeState
 from resolver.wire.messages import Query, Rcode, Transport
 from resolver.wire.parser import parse
 from resolver.wire.summary import summarize
-from support.unix_server import UnixServer
 from zones.records import type_name
 
 MOST_LINES = 1000  # a second; each takes some 0.1 ms, so together at most a tenth of the server's time
 QUEUE = 4096  # lines that wait for a slow watcher, or to be made; beyond that the newest are skipped
 AT_ONCE = 10  # lines that are made without a break: a millisecond
 
-LONGEST_VALUE = 1024  # characters of a field of a filter; a name has at most 1,004 in presentation form
-
-_OTHER_RCODE = re.compile(r"RCODE[0-9]{1,4}")  # as lines name those that this program does not know
 _RCODE = 3  # the octet of a message whose lower four bits are the rcode
 _ANSWERS = slice(6, 8)  # the octets that count the records of the answer section
 _NO_ANSWERS = bytes(2)
@@ -81,6 +74,12 @@ class Line:
     edns: int | None
     """The UDP payload that the client takes, in octets; None where it sent no OPT record."""
 
+    nodata: bool
+    """Whether the name exists and has no records of the type (NODATA): the rcode is NOERROR all the same."""
+
+    reason: str
+    """Why there is no good answer, or what is special about the one there is; empty where there is nothing to say."""
+
 
 @dataclass(frozen=True, slots=True)
 class Filter:
@@ -96,7 +95,10 @@ class Filter:
     """Only lines with this rcode, in any case; None for all."""
 
     failed: bool = False
-    """Only replies without a good answer: errors and NXDOMAIN."""
+    """Only look-ups that failed: errors and NXDOMAIN; with ``nodata``, those as well."""
+
+    nodata: bool = False
+    """Only names that exist without records of the type (NODATA); with ``failed``, failures as well."""
 
     def may_want(self, environment: str | None, packet: bytes, reply: bytes) -> bool:
         """Whether `wants` may be true of the line of ``packet`` and ``reply``, at a fraction of what the line costs."""
@@ -104,7 +106,9 @@ class Filter:
             return False
         # The header holds the lower four bits of an rcode; those of BADVERS are 0, as in NOERROR (RFC 6891 §6.1.3).
         rcode, has_answers = reply[_RCODE] & 15, reply[_ANSWERS] != _NO_ANSWERS
-        if self.failed and rcode == 0 and has_answers:
+        if self.failed and not self.nodata and rcode == 0 and has_answers:
+            return False
+        if self.nodata and not self.failed and rcode != 0:
             return False
         wanted = Rcode.__members__.get(self.rcode.upper()) if self.rcode is not None else None
         if wanted is not None and rcode != wanted & 15:
@@ -116,34 +120,12 @@ class Filter:
             (self.environment is None or line.environment == self.environment)
             and (self.name is None or _is_at_or_below(line.name, self.name))
             and (self.rcode is None or line.rcode == self.rcode.upper())
-            and (not self.failed or line.rcode in _FAILURES)
+            and (
+                not (self.failed or self.nodata)
+                or (self.failed and line.rcode in _FAILURES)
+                or (self.nodata and line.nodata)
+            )
         )
-
-
-def read_filter(line: bytes) -> Filter:
-    """The filter that a watcher has sent. Raises ``ValueError``, which says what is wrong with it.
-
-    Every value is checked here, where the watcher learns of it: a filter is used between queries, which must not fail.
-    """
-    try:
-        given = json.loads(line)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    if not isinstance(given, dict):
-        raise ValueError("send an object, such as {}")
-    known = {field.name for field in fields(Filter)}
-    for name, value in given.items():
-        if name not in known:
-            raise ValueError(f"there is no field {name!r}: use {', '.join(sorted(known))}")
-        is_right = isinstance(value, bool) if name == "failed" else value is None or isinstance(value, str)
-        if not is_right:
-            raise ValueError(f"{name} is {value!r:.40}: write {'true or false' if name == 'failed' else 'a text'}")
-        if isinstance(value, str) and len(value) > LONGEST_VALUE:
-            raise ValueError(f"{name} has {len(value)} characters: use at most {LONGEST_VALUE}")
-    rcode = given.get("rcode")
-    if rcode is not None and not (rcode.upper() in Rcode.__members__ or _OTHER_RCODE.fullmatch(rcode.upper())):
-        raise ValueError(f"{rcode!r} is no rcode: use one of {', '.join(Rcode.__members__)}, or RCODE and its number")
-    return Filter(**given)
 
 
 class _Lookup(NamedTuple):
@@ -168,9 +150,11 @@ class _Lookup(NamedTuple):
 class QueryLog:
     """Gives lines to its watchers. ``is_on`` says whether there are any; ``skipped`` counts lines left out."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, reasons: Reasons, clock: Callable[[], float] = time.monotonic) -> None:
+        """``reasons`` are those of replies that do not hold them."""
         self.is_on = False
         self.skipped = 0
+        self._reasons = reasons
         self._clock = clock
         self._watchers: list[tuple[Filter, asyncio.Queue[Line]]] = []
         self._unmade: deque[_Lookup] = deque()
@@ -205,7 +189,7 @@ class QueryLog:
 
     def _make_some(self) -> None:
         for _ in range(min(AT_ONCE, len(self._unmade))):
-            self._give(_describe(self._unmade.popleft()))
+            self._give(_describe(self._unmade.popleft(), self._reasons))
         if self._unmade:
             # Not at once: the loop looks first whether queries have arrived.
             asyncio.get_running_loop().call_soon(self._make_some)
@@ -227,52 +211,7 @@ class QueryLog:
         return self._made <= MOST_LINES
 
 
-class TailServer:
-    """Serves the query log on a Unix socket: a watcher sends a filter as a line of JSON, then gets lines."""
-
-    def __init__(self, path: Path, log: QueryLog) -> None:
-        self._log = log
-        self._server = UnixServer(path, self._serve)
-
-    async def start(self) -> None:
-        """Listens. The socket is for its owner only, for look-ups show which services talk to each other."""
-        await self._server.start()
-
-    async def stop(self) -> None:
-        """Ends all connections."""
-        await self._server.stop()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):  # the watcher has gone
-            await self._send_lines(reader, writer)
-
-    async def _send_lines(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            wanted = read_filter(await reader.readline())
-        except ValueError as error:
-            writer.write(json.dumps({"error": f"not a filter: {error}"}).encode() + b"\n")
-            await writer.drain()
-            return
-        queue, skipped = self._log.watch(wanted), self._log.skipped
-        gone = asyncio.create_task(reader.read())
-        try:
-            while not gone.done():
-                line = asyncio.create_task(queue.get())
-                await asyncio.wait({line, gone}, return_when=asyncio.FIRST_COMPLETED)
-                if not line.done():
-                    line.cancel()
-                    break
-                writer.write(json.dumps(asdict(line.result())).encode() + b"\n")
-                if self._log.skipped > skipped:
-                    writer.write(json.dumps({"skipped": self._log.skipped - skipped}).encode() + b"\n")
-                    skipped = self._log.skipped
-                await writer.drain()
-        finally:
-            gone.cancel()
-            self._log.unwatch(queue)
-
-
-def _describe(lookup: _Lookup) -> Line:
+def _describe(lookup: _Lookup, reasons: Reasons) -> Line:
     state, source = lookup.state, lookup.source
     query, summary = parse(lookup.packet), summarize(lookup.reply)
     edns = query.header.edns if isinstance(query, Query) else None
@@ -290,6 +229,8 @@ def _describe(lookup: _Lookup) -> Line:
         scope=scope,
         duration_ms=round(lookup.seconds * 1000, 3),
         edns=edns.payload if edns else None,
+        nodata=isinstance(query, Query) and is_nodata(query, summary),
+        reason=find_reason(state, query, summary, reasons),
     )
 
 

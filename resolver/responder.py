@@ -27,6 +27,7 @@ from resolver.counts import QueryCounts
 from resolver.forward.forwarder import Forwarder
 from resolver.packet_cache import PacketEntry
 from resolver.pending import has_better_answer
+from resolver.reasons import Reasons
 from resolver.scope import EXTERNAL, ScopeState, ScopeTable
 from resolver.special import NO_ROUTES
 from resolver.unloaded import answer_unloaded
@@ -79,6 +80,8 @@ class Responder:
         self._counts = counts
         self._forwarder = forwarder
         self._packed = PackedReplies()
+        self.reasons = Reasons()
+        """Why replies that were made lately have no good answer, as far as the client's zone does not say it."""
 
     def respond(self, packet: bytes, state: ScopeState, transport: Transport) -> Outcome:
         """The reply to ``packet`` from a client whose scope is in ``state``, as far as that needs no waiting."""
@@ -144,6 +147,7 @@ class Responder:
                     assert environment is not None  # nothing is forwarded for clients that are in none
                     return self._forward(ForwardedQuery(reply, environment, transport), self._forwarder)
                 reply = reply_without_forwarder(reply)
+                self._note_reason(query, state, reply)
             entry = self._pack_all(query, state, transport, reply)
             if state.zone or self._scopes.is_loaded:  # else the client's environment may be loaded in a moment
                 cache.put(key, entry)
@@ -220,6 +224,7 @@ class Responder:
     def _pack_forwarded(self, forwarded: ForwardedQuery, reply: Reply) -> bytes:
         query = forwarded.forward.query
         self._counts.counter(reply.rcode, query.qtype, EXTERNAL, forwarded.transport).count += 1
+        self.reasons.note(forwarded.environment, query.header.question, reply.error.text if reply.error else "")
         meaning = _meaning(query.header), forwarded.transport
         packed = self._packed.get(reply, meaning)
         if packed is None:
@@ -237,7 +242,12 @@ class Responder:
             text = "the name is known, but there is no path to it yet: is this host's agent well?"
         self._counts.counter(Rcode.SERVFAIL, query.qtype, state.label, transport).count += 1
         reply = Reply(Rcode.SERVFAIL, error=ExtendedError(ErrorCode.NOT_READY, text))
+        self._note_reason(query, state, reply)
         return pack(query.header, reply, size_limit(query.header, transport))
+
+    def _note_reason(self, query: Query, state: ScopeState, reply: Reply) -> None:
+        environment = state.zone.id if state.zone else state.environment
+        self.reasons.note(environment, query.header.question, reply.error.text if reply.error else "")
 
     def _fail(self, packet: bytes, error: Exception) -> bytes:
         # A fault in this program, whatever the packet holds: the client gets SERVFAIL, and the server goes on.

@@ -95,6 +95,11 @@ class ScopeTable:
         return len(self._scopes)
 
     @property
+    def environments(self) -> frozenset[str]:
+        """The environments that are published or pending."""
+        return frozenset(self._scopes)
+
+    @property
     def has_several_clients(self) -> bool:
         """Whether queries have come from more than one address lately."""
         return len(self._remembered) > 1

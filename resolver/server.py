@@ -60,7 +60,7 @@ class Resolver:
             connections=Connections(),
             held=HeldQueries(counts),
             reply_tasks=ReplyTasks(turns.between_steps),
-            querylog=QueryLog(),
+            querylog=QueryLog(responder.reasons),
             counts=counts,
         )
         if forwarder:
@@ -111,6 +111,12 @@ class Resolver:
     def querylog(self) -> QueryLog:
         """Its query log."""
         return self._context.querylog
+
+    @property
+    def environments(self) -> frozenset[str] | None:
+        """The environments whose clients it answers; None while not all of them are known."""
+        scopes = self._context.scopes
+        return scopes.environments if scopes.is_loaded else None
 
     @property
     def is_loaded(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,34 +14,42 @@ import click
 from interlock.commands.options import takes
 from interlock.commands.output import cell, json_option
 from interlock.errors import FilterRefused, ServerSilent
-from interlock.process.state_dir import TAIL_SOCKET
+from interlock.process.state_dir import STATE_DIRECTORIES, TAIL_SOCKET
 from interlock.settings.table import Settings
 
 
 @click.command()
 @click.option("--name", metavar="NAME", help="Only names at and below NAME.")
 @click.option("--rcode", metavar="RCODE", help="Only answers with RCODE, such as NXDOMAIN.")
-@click.option("--failed", is_flag=True, help="Only look-ups that failed.")
+@click.option("--failed", is_flag=True, help="Only look-ups that failed: errors and names that do not exist.")
+@click.option(
+    "--nodata",
+    is_flag=True,
+    help="Only names that exist and have no records of the type (NODATA); with --failed, failures as well.",
+)
 @takes("environment", "state_dir")
 @json_option
-def tail(name: str | None, rcode: str | None, failed: bool, settings: Settings, as_json: bool) -> None:
-    """Show look-ups as they happen, until Ctrl-C. Run it on the resolver's machine, as the resolver's user."""
-    wanted = {"environment": settings.environment, "name": name, "rcode": rcode, "failed": failed}
-    for line in _watch(settings.state_dir / TAIL_SOCKET, wanted):
+def tail(name: str | None, rcode: str | None, failed: bool, nodata: bool, settings: Settings, as_json: bool) -> None:
+    """Show look-ups as they happen, and why those fail that do, until Ctrl-C.
+
+    Run it on the resolver's machine, as the resolver's user or as root. The resolver is found by its --state-dir;
+    without one, where `interlock up` and the units of deploy/ have theirs.
+    """
+    wanted = {"environment": settings.environment, "name": name, "rcode": rcode, "failed": failed, "nodata": nodata}
+    for line in _watch(_places(settings), wanted):
         if as_json:
             click.echo(json.dumps(line, ensure_ascii=False))
         else:
             click.echo(_describe(line))
 
 
-def _watch(path: Path, wanted: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    with socket.socket(socket.AF_UNIX) as connection:
-        try:
-            connection.connect(str(path))
-        except OSError as error:
-            raise ServerSilent(
-                f"no resolver has a query log at {path}: {error.strerror or error}: start one, or name its --state-dir"
-            ) from None
+def _places(settings: Settings) -> tuple[Path, ...]:
+    """The state directories in which a resolver may have its query log, the likeliest first."""
+    return (settings.state_dir, *(STATE_DIRECTORIES if settings.is_default("state_dir") else ()))
+
+
+def _watch(places: Iterable[Path], wanted: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    with _connect([place / TAIL_SOCKET for place in places]) as connection:
         connection.sendall(json.dumps(wanted).encode() + b"\n")
         with connection.makefile("rb") as stream:
             for line in map(json.loads, stream):
@@ -50,13 +58,33 @@ def _watch(path: Path, wanted: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 yield line
 
 
+def _connect(paths: Iterable[Path]) -> socket.socket:
+    """A connection to the first resolver that listens on one of ``paths``. Raises `ServerSilent`."""
+    failures = {}
+    for path in paths:
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.connect(str(path))
+        except OSError as error:
+            connection.close()
+            failures[path] = error
+        else:
+            return connection
+    advice = "start a resolver on this machine, or name its --state-dir"
+    if any(isinstance(error, PermissionError) for error in failures.values()):
+        advice = "run this as root, or as the resolver's user"
+    tried = "; ".join(f"{path}: {error.strerror or error}" for path, error in failures.items())
+    raise ServerSilent(f"no resolver has a query log here: {advice} (tried {tried})")
+
+
 def _describe(line: dict[str, Any]) -> str:
     if "time" not in line:  # not a look-up, but a message about the log itself
         return ", ".join(f"{name}: {cell(value)}" for name, value in line.items())
     moment = time.strftime("%H:%M:%S", time.localtime(line["time"]))
-    answers = ", ".join([*line["aliases"], *line["answers"]]) or "-"
+    found = ", ".join([*line["aliases"], *line["answers"]]) or "-"
+    outcome = "NODATA" if line["nodata"] else line["rcode"]
     scope = line["environment"] or line["scope"]
     return cell(
         f"{moment} {scope:<16} {line['source']:<24} {line['transport']} {line['name']} {line['type']}"
-        f" {line['rcode']} {line['duration_ms']:.3f} ms  {answers}"
+        f" {outcome} {line['duration_ms']:.3f} ms  {found}{': ' if line['reason'] else ''}{line['reason']}"
     )

@@ -21,8 +21,8 @@ from interlock.settings.values import NO_UPSTREAM, Binding, reachable
 from resolver.forward.forwarder import Forwarder
 from resolver.forward.upstream import PORT as DNS_PORT
 from resolver.forward.upstream import Routes
-from resolver.querylog import TailServer
 from resolver.server import Resolver
+from resolver.tail_server import TailServer
 from store.store import Store
 from support.endpoints import Endpoint
 from support.listening import ListenError
@@ -151,7 +151,7 @@ class ResolverParts:
 
     async def _serve_query_log(self, ready: Callable[[], None]) -> None:
         ready()
-        server = TailServer(self.tail_socket, self.resolver.querylog)
+        server = TailServer(self.tail_socket, self.resolver.querylog, lambda: self.resolver.environments)
         try:
             await server.start()
         except OSError as error:

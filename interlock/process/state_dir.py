@@ -13,6 +13,8 @@ from interlock.errors import StateDirectoryUnusable
 
 LOCK_FILE = "lock"
 TAIL_SOCKET = "tail.sock"
+STATE_DIRECTORIES = tuple(map(Path, ("/var/lib/interlock-resolver", "/var/lib/interlock-up", "/var/lib/interlock")))
+"""The state directories of resolvers that are installed: by the units of deploy/, and in the image."""
 ATTACHMENTS = "attachments"
 TOKEN_FILE = "admin.token"  # noqa: S105 the name of a file
 PRIVATE = 0o700

@@ -19,7 +19,7 @@ from struct import pack_into
 from dnslib import CNAME, EDNS0, NS, PTR, RD, SOA, DNSLabel, EDNSOption
 from dnslib.label import DNSBuffer
 
-from resolver.wire.header import HEADER, MAXIMUM_UDP, Flag
+from resolver.wire.header import EXTENDED_ERROR, HEADER, MAXIMUM_UDP, Flag
 from resolver.wire.messages import (
     CLASS_IN,
     MAX_ERROR_TEXT,
@@ -35,8 +35,6 @@ from zones.records import Address4, Opaque, Rdata, RRset, RRType, Soa, Srv, Text
 MINIMUM_UDP = 512  # octets that every client takes (RFC 1035 §2.3.4)
 MAXIMUM_TCP = 65535
 MAXIMUM_POINTER = 0x3FFF  # RFC 1035 §4.1.4: fourteen bits
-
-_EXTENDED_ERROR = 15  # RFC 8914 §2
 
 
 def size_limit(header: QueryHeader, transport: Transport) -> int:
@@ -140,7 +138,7 @@ def _pack_opt(dnssec_ok: bool, extended_rcode: int, error: ExtendedError | None)
 
 def _pack_error(error: ExtendedError) -> EDNSOption:
     text = error.text.encode()[:MAX_ERROR_TEXT].decode(errors="ignore").encode()
-    return EDNSOption(_EXTENDED_ERROR, error.code.to_bytes(2, "big") + text)
+    return EDNSOption(EXTENDED_ERROR, error.code.to_bytes(2, "big") + text)
 
 
 def _rdata(rtype: int, rdata: Rdata) -> RD:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from dnslib import DNSError
 from dnslib.dns import DNSRecord
 
-from resolver.wire.header import HEADER, OPT, Flag
+from resolver.wire.header import EXTENDED_ERROR, HEADER, OPT, Flag
 from resolver.wire.messages import Rcode
 from zones.records import RRType
 
@@ -27,6 +27,15 @@ class Summary:
     authoritative: bool
     """The AA bit."""
 
+    truncated: bool
+    """The TC bit."""
+
+    repeats_question: bool
+    """Whether it has the question; a reply that is made after a fault has none."""
+
+    error: str
+    """The text of the extended error (RFC 8914); empty where there is none."""
+
     text: str
     """The whole message as dig would show it."""
 
@@ -36,19 +45,28 @@ def summarize(packet: bytes) -> Summary:
 
     Where dnslib cannot read a record, such as a name that is not UTF-8, the summary has only what the header says.
     """
-    flags = HEADER.unpack_from(packet)[1]
+    _id, flags, questions, *_counts = HEADER.unpack_from(packet)
+    header = bool(flags & Flag.AA), bool(flags & Flag.TC), bool(questions)
     try:
         record = DNSRecord.parse(packet)
     except (DNSError, RecursionError) as error:
-        return Summary(_rcode_name(flags & 0xF), (), (), bool(flags & Flag.AA), f";; not shown: {error}")
+        return Summary(_rcode_name(flags & 0xF), (), (), *header, "", f";; not shown: {error}")
     extended = next((rr.edns_rcode << 4 for rr in record.ar if rr.rtype == OPT), 0)
     return Summary(
         _rcode_name(flags & 0xF | extended),
         tuple(str(rr) for rr in record.rr),
         tuple(str(rr.rdata) for rr in record.rr if rr.rtype == RRType.CNAME),
-        bool(flags & Flag.AA),
+        *header,
+        _extended_error(record),
         str(record),
     )
+
+
+def _extended_error(record: DNSRecord) -> str:
+    options = (option for rr in record.ar if rr.rtype == OPT for option in rr.rdata)
+    data = next((option.data for option in options if option.code == EXTENDED_ERROR), b"")
+    text: str = data[2:].decode(errors="replace")
+    return text or (f"extended error {int.from_bytes(data[:2], 'big')}" if data else "")
 
 
 def _rcode_name(rcode: int) -> str:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from resolver import querylog
-from resolver.querylog import Filter, Line, QueryLog, TailServer
+from resolver.querylog import Filter, Line, QueryLog
+from resolver.reasons import Reasons
 from resolver.server import Resolver
 from tests import worlds
 from tests.resolver.messages import query
-from tests.resolver.servers import DEADLINE, ask_tcp, ask_udp, serving
+from tests.resolver.servers import ask_tcp, ask_udp, serving
 from tests.waiting import until
 
 PRODUCTION = worlds.compiled(worlds.production())
@@ -78,7 +76,7 @@ async def test_a_watcher_sees_what_it_asked_for(wanted: Filter, names: list[str]
 
 
 async def test_it_is_off_when_the_last_watcher_has_gone() -> None:
-    log = QueryLog()
+    log = QueryLog(Reasons())
     first, second = log.watch(Filter()), log.watch(Filter())
     log.unwatch(first)
     assert log.is_on
@@ -157,64 +155,3 @@ async def test_a_name_that_is_no_text_is_logged_too() -> None:
         await ask_udp(resolver.addresses[0], bytes(packet), worlds.PRODUCTION_SOURCE)
         (line,) = await lines(queue, 1)
         assert (line.name, line.rcode) == (r"\255\000\..railway.internal.", "NXDOMAIN")
-
-
-class TestTail:
-    """The local socket: one filter in, lines out."""
-
-    @staticmethod
-    async def tail(path: Path, wanted: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        reader, writer = await asyncio.open_unix_connection(path)
-        writer.write(wanted + b"\n")
-        return reader, writer
-
-    @staticmethod
-    async def next_line(reader: asyncio.StreamReader) -> dict[str, Any]:
-        async with asyncio.timeout(DEADLINE):
-            read: dict[str, Any] = json.loads(await reader.readline())
-        return read
-
-    async def test_lines_come_as_they_happen_and_it_is_off_when_the_watcher_goes(self, tmp_path: Path) -> None:
-        path = tmp_path / "tail.sock"
-        async with serving(PRODUCTION, STAGING) as resolver:
-            server = TailServer(path, resolver.querylog)
-            await server.start()
-            assert path.stat().st_mode & 0o777 == 0o600
-            reader, writer = await self.tail(path, b'{"environment": "staging"}')
-            await until(lambda: resolver.querylog.is_on)
-            await ask_some(resolver)
-            assert (await self.next_line(reader))["name"] == "nosuch.railway.internal."
-            writer.close()
-            await until(lambda: not resolver.querylog.is_on)
-            await server.stop()
-        assert not path.exists()
-
-    @pytest.mark.parametrize(
-        "wanted",
-        [
-            b"nonsense", b'{"colour": "red"}', b"[]", b"5", b"null", b"", b"\xff", b"[" * 50_000, b"x" * 100_000,
-            b'{"name": 5}', b'{"name": ["a"]}', b'{"environment": {}}', b'{"rcode": 3}', b'{"rcode": "NOSUCH"}',
-            b'{"failed": "yes"}', b'{"failed": null}', b'{"name": "' + b"a" * 2000 + b'"}',
-        ],
-    )  # fmt: skip
-    async def test_what_is_no_filter_is_refused(self, wanted: bytes, tmp_path: Path) -> None:
-        server = TailServer(tmp_path / "tail.sock", QueryLog())
-        await server.start()
-        reader, writer = await self.tail(tmp_path / "tail.sock", wanted)
-        error = (await self.next_line(reader))["error"]
-        assert error.startswith("not a filter: ")
-        assert len(error) < 400
-        writer.close()
-        await server.stop()
-
-    @pytest.mark.parametrize(
-        "wanted", [b"{}", b'{"name": null, "rcode": "refused", "failed": false}', b'{"rcode": "RCODE9"}']
-    )
-    async def test_what_is_a_filter_is_taken(self, wanted: bytes, tmp_path: Path) -> None:
-        log = QueryLog()
-        server = TailServer(tmp_path / "tail.sock", log)
-        await server.start()
-        _, writer = await self.tail(tmp_path / "tail.sock", wanted)
-        await until(lambda: log.is_on)
-        writer.close()
-        await server.stop()

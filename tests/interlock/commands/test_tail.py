@@ -1,0 +1,86 @@
+"""`interlock tail` finds the resolver of an installed host by itself, and says what is wrong with what was asked."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.interlock.processes import Running, interlock, run_here, started, wait_until
+from tests.resolver.messages import query
+
+INSTALLED = "/var/lib/interlock-resolver"
+
+
+@pytest.fixture
+def machine() -> Iterator[tuple[str, ...]]:
+    """What to put before a command that is to run with a ``/var/lib`` of its own, in which a resolver is installed."""
+    if os.geteuid() or not shutil.which("unshare"):
+        pytest.skip("a mount namespace needs root, and unshare of the package util-linux")
+    script = f"mount -t tmpfs none /var/lib && mkdir {INSTALLED} && echo ready && exec cat"
+    with subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as keeper:
+        assert keeper.stdout
+        assert keeper.stdout.readline() == b"ready\n"
+        yield ("nsenter", "--mount", "--target", str(keeper.pid), f"--wdns={Path.cwd()}", "--")
+        keeper.kill()
+
+
+@contextmanager
+def serving(*machine: str) -> Iterator[int]:
+    """``interlock up`` with a demo in the directory of an installed resolver; gives its DNS port."""
+    with started(
+        *machine,
+        *interlock(
+            "up", "--demo", "--state-dir", INSTALLED, "--dns-listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0",
+            "--upstream", "none", "--log-format", "json",
+        ),
+    ) as process:  # fmt: skip
+        wait_until(lambda: '"dns_listening"' in process.errors)
+        process.read_until("api.railway.internal")
+        events = [json.loads(line) for line in process.errors.splitlines() if line.startswith("{")]
+        (listening,) = [event for event in events if event["event"] == "dns_listening"]
+        yield int(listening["addresses"][0].rpartition(":")[2])
+
+
+def ask(port: int, name: str) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.sendto(query(name), ("127.0.0.1", port))
+        sock.settimeout(5)
+        sock.recv(4096)
+
+
+def test_it_works_on_an_installed_host_without_a_variable(machine: tuple[str, ...]) -> None:
+    with serving(*machine) as port, started(*machine, *interlock("tail", "--failed")) as tail:
+        _ask_until_shown(port, tail)
+        assert "NXDOMAIN" in tail.output
+        assert "environment 'demo' has no name nosuch.railway.internal." in tail.output
+        misspelt = subprocess.run(
+            [*machine, *interlock("tail", "-e", "dmo")], capture_output=True, text=True, check=False
+        )
+        assert misspelt.returncode == 2
+        assert "answers for no environment 'dmo': did you mean demo?" in misspelt.stderr
+
+
+def _ask_until_shown(port: int, tail: Running) -> None:
+    """The watcher may not be connected yet when the first look-ups are made."""
+
+    def shown() -> bool:
+        ask(port, "nosuch")
+        return tail.read_more(0.1)
+
+    wait_until(shown)
+
+
+def test_without_a_resolver_it_names_where_it_looked(tmp_path: Path) -> None:
+    status, _, err = run_here("tail", "--state-dir", str(tmp_path))
+    assert status == 1
+    assert f"start a resolver on this machine, or name its --state-dir (tried {tmp_path}/tail.sock: No such file" in err
