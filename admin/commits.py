@@ -23,6 +23,7 @@ from admin.http.context import CONTEXT, ROUTE
 from admin.http.fields import ConfirmQuery
 from admin.http.inputs import read_query
 from admin.http.preconditions import read_preconditions
+from admin.placement import read_placement
 from store.errors import Corrupt
 from zones import edits
 from zones.edits import Edit
@@ -61,16 +62,18 @@ async def commit_edits(
     """Applies the edits ``wanted`` to the environment in the path of ``request``, all in one commit.
 
     ``exists`` says whether an environment has what the request writes. Raises `zones.errors.ZonesError`,
-    `admin.errors.Malformed`, `admin.errors.PreconditionFailed`, and `admin.errors.MassWithdrawal` if very many names
-    would be lost and the request does not confirm that.
+    `admin.errors.Malformed`, `admin.errors.PreconditionFailed`, `admin.errors.Forbidden` if a host is not one that the
+    request may choose, and `admin.errors.MassWithdrawal` if very many names would be lost and the request does not
+    confirm that.
     """
     id_, preconditions = environment_in(request), read_preconditions(request.headers)
     now = await request.app[CONTEXT].store.clock.milliseconds()
     share, is_confirmed = request.app[CONTEXT].name_share, _is_confirmed(request)
-    apex = request.app[CONTEXT].platform.apex
+    apex, placement = request.app[CONTEXT].platform.apex, await read_placement(request, wanted)
 
     def change(_revision: int, environment: Environment | None) -> Environment:
         before = _require(id_, environment)
+        placement.check(before, wanted)
         after = edits.apply(before, wanted, now, apex)
         # Last, so that a precondition does not hide another reason to refuse (RFC 9110 §13.2.1).
         preconditions.check(before, exists(before))

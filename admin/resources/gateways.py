@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from admin.commits import find_environment
 from admin.hosts.rights import may_place
 from admin.http.context import CONTEXT
+from admin.placement import read_placement
 from zones.edits import Edit, PutPeer
 from zones.errors import Conflict, ZonesError
 from zones.hosts import Host, hosts_of
@@ -21,18 +22,19 @@ from zones.model import Environment
 async def assign_gateways(request: web.Request, wanted: Sequence[Edit]) -> list[Edit]:
     """The edits ``wanted`` by ``request``, in which each new peer that names no gateway has been given one.
 
-    Raises `Conflict` if a peer cannot be set up with the hosts that are registered.
+    Raises `Conflict` if a peer cannot be set up with the hosts that are registered, and `admin.errors.Forbidden` if
+    the request names one that its token may not choose.
     """
     assigned = list(wanted)
     peer_edits = [(position, edit) for position, edit in enumerate(wanted) if isinstance(edit, PutPeer)]
     if not peer_edits:
         return assigned
     store, environment = request.app[CONTEXT].store, await find_environment(request)
+    (await read_placement(request, wanted)).check(environment, wanted)
     hosts = (await store.hosts.read()).hosts
     credentials = await store.credentials.find(hosts)
     # A host reads the environments that have a member on it: it is not chosen for one that it was not enrolled for.
-    assigned_elsewhere = {host for host, one in credentials.items() if not may_place(one, environment.id)}
-    live = await store.leases.live(hosts) - assigned_elsewhere
+    live = await store.leases.live(host for host, one in credentials.items() if may_place(one, environment.id))
     for position, edit in peer_edits:
         try:
             check_peer(edit, environment, hosts)

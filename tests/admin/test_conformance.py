@@ -17,7 +17,7 @@ import pytest
 
 from admin.http.limits import Limits
 from store.store import Store
-from tests.admin.api import ROOT, Api, make_host
+from tests.admin.api import ROOT, Api, enrol_host, make_host
 from tests.waiting import scaled
 from tests.worlds import lease_of
 
@@ -54,6 +54,7 @@ async def test_with_names_that_exist(store: Store, tmp_path: Path) -> None:
             await api.put(f"/v1/environments/{environment}", {})
         for number in (1, 2):
             await store.hosts.register(make_host(number))
+            await enrol_host(store, f"h{number}")
         await store.leases.renew(lease_of("h1"), LEASE)
         options = ("--mode", "positive", "--phases", "fuzzing,stateful", "--max-examples", "40")
         not_deletion = ("--exclude-operation-id", "delete_environment")

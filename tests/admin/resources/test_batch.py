@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.admin.api import PORT, Api, E, make_host, make_key
+from tests.admin.api import PORT, Api, E, enrol_host, make_host, make_key
 from tests.worlds import lease_of
 
 ALL: list[dict[str, Any]] = [
@@ -30,6 +30,7 @@ LIVE = 60_000  # milliseconds
 async def production(production: Api) -> Api:
     """As it is, with the live host h1."""
     await production.store.hosts.register(make_host(1))
+    await enrol_host(production.store, "h1")
     await production.store.leases.renew(lease_of("h1"), LIVE)
     return production
 

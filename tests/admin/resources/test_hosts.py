@@ -44,7 +44,7 @@ async def test_shown(hosted: Api) -> None:
         "draining": False,
         "behind_nat": False,
         "live": True,
-        "enrolled": None,
+        "enrolled": "1970-01-01T00:00:00Z",
         "environments": None,
         "revision": 4,
     }
