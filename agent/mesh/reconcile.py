@@ -21,7 +21,7 @@ from agent.mesh.published import Published
 from agent.mesh.scheduler import ReadBackTimer
 from agent.mesh.status import Status
 from agent.plan.firewall import LINK, Ruleset
-from agent.plan.peers import Tunnel
+from agent.plan.peers import StartHandshake, Tunnel
 from agent.plan.plan import LocalWorkload, Shares, plan
 from agent.plan.retain import retain
 from agent.plan.routes import Routes
@@ -163,6 +163,9 @@ class Reconciler:
                 log.warning("device_repaired", extra={"device": system.device_name})
             system.made_device |= tunnel is None
             await system.device.ensure(identity.key, identity.port, system.mtu)
+            if tunnel is not None:
+                # It has lost its sessions where it was down, and its peers send to the port where it was for a moment.
+                self.handshakes.begin(tunnel.peers)
             tunnel, routes = await system.read_device()
         await system.guard_device()
         return tunnel, routes
@@ -202,7 +205,12 @@ class Reconciler:
         if self.identity.host.behind_nat:
             due |= self.endpoints.moved(wanted.peers)  # the NAT passes nothing from there before something was sent
         steps = diff(located, actual, stable, earlier, due)
-        await self.system.apply(steps, {workload.link: workload.mac for workload in self.workloads()})
+        try:
+            await self.system.apply(steps, {workload.link: workload.mac for workload in self.workloads()})
+        except BaseException:
+            # The next pass may find their peers as they should be; a handshake more than needed does no harm.
+            self.handshakes.begin(step.key for step in steps.peers if isinstance(step, StartHandshake))
+            raise
         if steps:
             self.monitor.discard()
         self._new_peers |= new

@@ -267,6 +267,32 @@ def test_a_manual_change_is_repaired(mesh: Mesh, environment: PopulatedEnvironme
         assert isinstance(found, ConnectionTimes), f"{one.name} to {two.name}: {found.text}"
 
 
+@pytest.mark.parametrize(
+    "change", ["the device listens on another port", "the device is set down", "the device is deleted"]
+)
+def test_after_a_repair_of_the_device_others_need_not_wait_for_a_packet_from_there(
+    mesh: Mesh, environment: PopulatedEnvironment, change: str
+) -> None:
+    """They may have followed the device to its other port, or go on in sessions that it has lost: for 15 s or more."""
+    one, two, *_ = environment.members
+    mesh.until_healthy()
+    assert two.server.icmp(one.name).ok
+    until_read_back(one.node)
+    repairs = one.node.metrics()["interlock_mesh_repairs_total"]
+    MANUAL_CHANGES[change](one.node, two.node)
+    if MANUAL_CHANGES[change] is _change_port:
+        assert one.server.icmp(two.name, timeout=5000).ok  # which shows the other port to the other host
+    until(lambda: one.node.metrics()["interlock_mesh_repairs_total"] > repairs, "not repaired")
+    found = two.server.tcp(one.name)
+    assert isinstance(found, ConnectionTimes), found.text
+
+
+def until_read_back(node: Node) -> None:
+    """Returns when the system of ``node`` has just been read: what nothing notifies of is then found 5 s later."""
+    before = node.metrics()["interlock_mesh_read_backs_total"]
+    until(lambda: node.metrics()["interlock_mesh_read_backs_total"] > before, "the system is not read")
+
+
 def _attach_without_answer(node: Node, environment: PopulatedEnvironment, workload: Workload) -> None:
     with pytest.raises(NoAgent):
         node.attach(environment.id, SERVICE, "begun", workload)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Network
 from pathlib import Path
 from typing import cast
@@ -26,7 +26,7 @@ from agent.keys import PrivateKey
 from agent.mesh.mesh import Mesh
 from agent.plan.firewall import LINK, Element, Ruleset, SetChange
 from agent.plan.link_filter import tunnel_filter
-from agent.plan.peers import PeerStep, Tunnel, after
+from agent.plan.peers import PeerStep, StartHandshake, Tunnel, after
 from agent.plan.plan import LocalWorkload
 from agent.plan.routes import Routes
 from agent.system.host import HostSystem
@@ -37,6 +37,7 @@ from tests.agent.worlds import PLATFORM, address, environment, host
 from watcher.feed.server import FeedServer
 from zones.addresses import Address
 from zones.hosts import Host, Hosts
+from zones.keys import PublicKey
 from zones.model import Environment
 from zones.zone import compile_zone
 
@@ -55,6 +56,7 @@ class Simulated:
     addresses: set[Address] = field(default_factory=set)
     routed: dict[str, Address] = field(default_factory=dict)
     has_prefix: bool = False
+    handshakes: list[PublicKey] = field(default_factory=list)
     fails: bool = False
     takes_filters: bool = True
     may_read: asyncio.Event = field(default_factory=asyncio.Event)
@@ -94,7 +96,7 @@ class SimulatedDevice:
 
     async def ensure(self, key: PrivateKey, port: int, mtu: int) -> None:
         self.world.changes.append("create device")
-        self.world.tunnel = Tunnel(key.public, port)
+        self.world.tunnel = Tunnel(key.public, port, self.world.tunnel.peers if self.world.tunnel else {})
 
     async def read(self) -> Tunnel | None:
         found = self.world.tunnel
@@ -108,6 +110,7 @@ class SimulatedDevice:
         assert self.world.tunnel is not None
         if steps:
             self.world.changes.append("change peers")
+        self.world.handshakes += [step.key for step in steps if isinstance(step, StartHandshake)]
         self.world.tunnel = after(self.world.tunnel, steps)
 
     async def set_key(self, key: PrivateKey) -> None:
@@ -293,6 +296,23 @@ async def test_what_a_failed_pass_did_not_apply_is_applied_by_the_next(mesh: Mes
     assert world.tunnel is not None
     assert world.tunnel.peers.keys() == {host(2).public_key}
     assert mesh.notifier.acknowledger._pending == {"@hosts": 1}
+
+
+async def test_after_a_repair_of_the_device_a_handshake_is_begun_with_each_peer(mesh: Mesh, world: Simulated) -> None:
+    """Also where the pass that repaired it failed, and the next one finds nothing to repair."""
+    load(mesh)
+    await run_pass(mesh)
+    assert world.tunnel is not None
+    world.handshakes.clear()
+    world.tunnel, world.fails = replace(world.tunnel, port=51999), True
+    mesh._reconciler.read_back.at = 0.0
+    with pytest.raises(Failed):
+        await run_pass(mesh)
+    world.fails, mesh.status.actual = False, None
+    await run_pass(mesh)
+    assert world.handshakes == [host(2).public_key]
+    await run_pass(mesh)
+    assert world.handshakes == [host(2).public_key]
 
 
 async def test_removing_waits_for_the_pass_under_way_which_would_create_the_device_again(
