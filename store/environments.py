@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Sequence
+from ipaddress import IPv6Network
 
 from store.aside import LARGE, Aside, is_large
 from store.changes import CHANGES_KEPT
@@ -80,6 +81,12 @@ class EnvironmentStore:
         async with self._connection.client() as redis:
             fields = await redis.hgetall(self._keys.networks)
         return {network.decode(errors="replace"): id_.decode(errors="replace") for network, id_ in fields.items()}
+
+    async def owner_of(self, network: IPv6Network) -> str:
+        """The environment to which ``network`` belongs or belonged; empty if none was ever in it."""
+        async with self._connection.client() as redis:
+            found: bytes | None = await redis.hget(self._keys.networks, str(network))
+        return found.decode(errors="replace") if found else ""
 
     async def networks_of(self, id_: EnvironmentId) -> list[str]:
         """The networks that belong to ``id_``: one for each time that it was created."""

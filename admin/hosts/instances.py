@@ -10,6 +10,7 @@ from typing import Protocol
 
 from admin.hosts import rights
 from admin.hosts.errors import NotAllowed
+from admin.hosts.fates import network_of, was_removed
 from store.credentials import Credential
 from store.errors import Corrupt
 from store.leases import Lease
@@ -17,6 +18,7 @@ from store.store import Store
 from store.writer import Writer
 from watcher.session.protocol import AskFate, Committed, Fate, PutInstance, RemoveInstance, SetState
 from zones import edits
+from zones.addresses import Address
 from zones.edits import must_exist
 from zones.errors import Conflict
 from zones.model import Environment, Instance
@@ -125,7 +127,15 @@ class HostInstances:
         # A host learns nothing of an environment in which it has no business, not even that there is one.
         if (environment is None and revision == 0) or not rights.may_place(credential, request.environment):
             return Fate(request.number, "unknown")
-        return Fate(request.number, "removed" if revision >= request.revision else "lost")
+        was_removed = revision >= request.revision and await self._was_removed(request, environment)
+        return Fate(request.number, "removed" if was_removed else "lost")
+
+    async def _was_removed(self, request: AskFate, environment: Environment | None) -> bool:
+        if environment is None or request.address is None:
+            return True
+        address = Address.parse(request.address)
+        owner = await self.store.environments.owner_of(network_of(address))
+        return was_removed(environment, request.instance, address, owner)
 
     def _own(self, environment: Environment, request: NamesInstance) -> tuple[str | None, Instance | None]:
         service, instance = _find(environment, request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from tests.mesh.mesh import Mesh, Node, until
 from tests.mesh.test_membership import traces
 from tests.mesh.topology import Workload
 from tests.namespaces import Namespace
+from tests.store.servers import redis_of
 
 _numbers = count(1)
 
@@ -421,6 +423,53 @@ def test_what_was_deleted_behind_the_agent_is_detached(hosts: Mesh, what: str, i
             hosts.client.delete("environments", environment)
         workload.remove()
         stays.remove()
+
+
+@pytest.mark.parametrize("is_older_copy", [False, True], ids=["made again", "older copy"])
+def test_what_was_lost_with_the_data_is_recorded_again_and_keeps_running(
+    hosts: Mesh, environment: str, is_older_copy: bool
+) -> None:
+    """The new data pass the revisions of the old ones before the hosts ask: a revision alone tells nothing."""
+    node = hosts.nodes["h1"]
+    copy = asyncio.run(stored(hosts, environment))
+    workloads = [node.attach(environment, "api", id_) for id_ in ("a1", "a2", "a3")]
+    try:
+        asyncio.run(store_again(hosts, environment, copy if is_older_copy else None))
+        if not is_older_copy:
+            hosts.environment(environment, "api")
+        for number in range(8):
+            record = ("environments", environment, "records", f"r{number}", "TXT")
+            hosts.client.put(*record, body={"ttl": 60, "values": ["later"]})
+        hosts.interlock("guard", "confirm", "--yes")
+        until(lambda: states(hosts, environment) == dict.fromkeys(("a1", "a2", "a3"), "ready"), "not all are recorded")
+        hosts.until_healthy()
+        for workload, address in zip(workloads, instances(hosts, environment).values(), strict=True):
+            assert address in addresses(workload.namespace)
+    finally:
+        for id_ in ("a1", "a2", "a3"):
+            node.detach(environment, "api", id_)
+        for workload in workloads:
+            workload.remove()
+
+
+async def stored(hosts: Mesh, environment: str) -> tuple[bytes, bytes]:
+    """The line in the index and the document of ``environment``."""
+    async with redis_of(hosts.store.url) as redis:
+        line = await redis.hget("interlock:environments", environment)
+        return line, await redis.get(f"interlock:environment:{environment}")
+
+
+async def store_again(hosts: Mesh, environment: str, copy: tuple[bytes, bytes] | None) -> None:
+    """Replaces what the store has of ``environment`` by an older ``copy``; None: by nothing, not even its network."""
+    async with redis_of(hosts.store.url) as redis:
+        if copy:
+            await redis.hset("interlock:environments", environment, copy[0])
+            await redis.set(f"interlock:environment:{environment}", copy[1])
+            return
+        await redis.hdel("interlock:environments", environment)
+        await redis.delete(f"interlock:environment:{environment}")
+        owners = await redis.hgetall("interlock:networks")
+        await redis.hdel("interlock:networks", *[net for net, owner in owners.items() if owner.decode() == environment])
 
 
 def test_a_link_that_nobody_knows_is_removed(hosts: Mesh) -> None:
