@@ -97,8 +97,8 @@ class Attacher:
         """Attaches ``wanted``. If it is attached already, with the same link, and nothing is missing, it does nothing.
 
         With ``replaces`` it takes the place of a live workload that is attached as the same instance. Without ``wait``
-        the instance is committed as ready at once, and other hosts may answer its name before they can reach it.
-        Benchmarks attach without it, to measure what the waiting costs.
+        the instance is committed as ready at once, and this host alone is waited for: others may still answer that
+        there is no such name. Benchmarks attach without it, to measure what the waiting costs.
         """
         times = StepTimes()
         async with self._lock(wanted.key):
@@ -206,7 +206,7 @@ class Attacher:
                 record = await self.records.put(begun, State.READY)
             await self._wait_for_hosts("answer", begun, record, times)
         else:
-            await connect
+            await _at_once(connect, self._wait_here(begun, record))
 
         with times.timed("lookup"):
             await self._look_up(begun, record, namespace)

@@ -16,7 +16,7 @@ import pytest
 from tests.clients.builds import Build
 from tests.mesh.deploying import Deploy, deployed
 from tests.mesh.members import Layout, PopulatedEnvironment, populated
-from tests.mesh.mesh import Mesh, Node
+from tests.mesh.mesh import Mesh, Program
 from tests.waiting import scaled
 
 DEPLOYS = 200
@@ -58,7 +58,7 @@ def deploy_all(
         library, build = builds[number // len(clients.members) % len(builds)]
         service = f"s{number % SERVICES}"
         with (
-            behind(member.node, delay),
+            behind(member.node.agent, delay),
             deployed(
                 node, clients.id, service, f"i{number}", member.talkers[library], build, service, barrier=barrier
             ) as deploy,
@@ -68,13 +68,13 @@ def deploy_all(
 
 
 @contextmanager
-def behind(node: Node, seconds: float) -> Iterator[None]:
-    """Stops the agent of ``node`` for ``seconds``."""
+def behind(program: Program, seconds: float) -> Iterator[None]:
+    """Stops ``program`` for ``seconds``."""
     if not seconds:
         yield
         return
-    os.kill(node.agent.pid, signal.SIGSTOP)
-    timer = threading.Timer(seconds, os.kill, (node.agent.pid, signal.SIGCONT))
+    os.kill(program.pid, signal.SIGSTOP)
+    timer = threading.Timer(seconds, os.kill, (program.pid, signal.SIGCONT))
     timer.start()
     try:
         yield
@@ -113,6 +113,16 @@ def test_without_the_barrier_some_first_connections_fail(
     """The negative control: the same deploys, but the agent does not wait for other hosts."""
     deploys = deploy_all(mesh, clients, programs, SLOW_DEPLOYS, barrier=False, delay=DELAY)
     assert [deploy for deploy in deploys if not deploy.is_reached] != []
+
+
+def test_without_the_barrier_an_attach_waits_for_its_own_host(mesh: Mesh, clients: PopulatedEnvironment) -> None:
+    """Its look-up, from inside, would find nothing yet."""
+    node = mesh.nodes["h1"]
+    for number in range(5):
+        with behind(node.resolver, DELAY):
+            workload = node.attach(clients.id, "s0", f"own{number}", barrier=False)
+        node.detach(clients.id, "s0", f"own{number}")
+        workload.remove()
 
 
 def report(deploys: list[Deploy]) -> str:
