@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 
 import click
 
-from interlock.commands.about import completion, config, version
+from interlock.commands.about import completion, config, help_, version
 from interlock.commands.ask import explain, query
 from interlock.commands.attach import attach, detach, mesh
 from interlock.commands.environments import env
+from interlock.commands.groups import Root
 from interlock.commands.guard import guard
 from interlock.commands.hosts import host
 from interlock.commands.instances import instance
+from interlock.commands.output import paint
 from interlock.commands.peers import peer
 from interlock.commands.records import record
 from interlock.commands.serve import admin, agent, resolver, up
@@ -26,13 +29,22 @@ from interlock.errors import EX_CONFIG, InterlockError
 INTERRUPTED = 130  # what a shell reports for a command that SIGINT ended
 
 
+SECTIONS: Mapping[str, Sequence[click.Command]] = {
+    "Run": (up, resolver, admin, agent),
+    "What runs where": (env, service, instance, record, peer, host, token),
+    "This host": (attach, detach, mesh),
+    "What is answered, and why": (query, explain, tail, snapshot),
+    "Look after it": (guard, store),
+    "This command": (config, version, completion, help_),
+}
+
+
 @click.group(
-    commands=[
-        up, resolver, admin, agent, attach, detach, mesh, env, service, instance, record, peer, host, guard, token,
-        query, explain, tail, snapshot, store, config, version, completion,
-    ],
+    cls=Root,
+    sections=SECTIONS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
-)  # fmt: skip
+)
+@click.version_option(package_name="interlock", message="%(prog)s %(version)s", prog_name="interlock")
 def interlock() -> None:
     """Private networking for the environments of a platform: names that resolve only where they belong."""
 
@@ -61,5 +73,5 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def _fail(message: str, status: int) -> int:
-    click.echo("interlock: " + " ".join(message.split()), err=True)
+    click.echo(paint("interlock:", err=True, fg="red") + " " + " ".join(message.split()), err=True)
     return status

@@ -5,13 +5,14 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import quote, urlencode
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
+from interlock.advice import explain
 from interlock.errors import ApiRefused, ApiUnreachable, BadSetting
 from interlock.process.state_dir import TOKEN_FILE
 from interlock.settings.table import Settings
@@ -26,8 +27,10 @@ class Client:
 
     url: str
     """The URL of the API, without the ``/v1``."""
-    token: str
+    token: str = field(repr=False)
     """The bearer token that each request carries."""
+    timeout: float = TIMEOUT
+    """Seconds that a request may take."""
 
     @classmethod
     def of(cls, settings: Settings) -> Client:
@@ -55,16 +58,32 @@ class Client:
             found[of] += page[of]
         return found
 
-    def put(self, *path: str, body: Mapping[str, Any], only_new: bool = False) -> Any:
+    def get_tagged(self, *path: str) -> tuple[Any, str]:
+        """The resource at ``path``, and its entity tag, by which a later write can demand that it is still the same."""
+        tags: list[str] = []
+        return self._send("GET", path, tags=tags), tags[0]
+
+    def put(
+        self,
+        *path: str,
+        body: Mapping[str, Any],
+        only_new: bool = False,
+        query: Mapping[str, str] | None = None,
+    ) -> Any:
         """Creates the resource at ``path``, or changes it to ``body``; gives the resource.
 
         With ``only_new``, an existing resource stays as it is: `ApiRefused` with the status 412.
         """
-        return self._send("PUT", path, body, only_new=only_new)
+        return self._send("PUT", path, body, query, headers={"If-None-Match": "*"} if only_new else {})
 
-    def post(self, *path: str, body: Mapping[str, Any]) -> Any:
-        """Posts ``body`` to the resource at ``path``; gives the reply."""
-        return self._send("POST", path, body)
+    def post(
+        self, *path: str, body: Mapping[str, Any], query: Mapping[str, str] | None = None, if_match: str = ""
+    ) -> Any:
+        """Posts ``body`` to the resource at ``path``; gives the reply.
+
+        ``if_match``, if given, is the entity tag that its environment must still have: else `ApiRefused`, status 412.
+        """
+        return self._send("POST", path, body, query, headers={"If-Match": if_match} if if_match else {})
 
     def delete(self, *path: str, query: Mapping[str, str] | None = None) -> Any:
         """Deletes the resource at ``path``."""
@@ -77,26 +96,30 @@ class Client:
         body: Mapping[str, Any] | None = None,
         query: Mapping[str, str] | None = None,
         decode: Callable[[bytes], Any] = lambda content: json.loads(content) if content else None,
-        *,
-        only_new: bool = False,
+        headers: Mapping[str, str] | None = None,
+        tags: list[str] | None = None,
     ) -> Any:
+        """Gives what ``decode`` makes of the reply's content; ``tags`` is given the reply's entity tag."""
         url = "/".join((self.url, "v1", *(quote(segment, safe="") for segment in path)))
         request = Request(url + (f"?{urlencode(query)}" if query else ""), method=method)  # noqa: S310 http or https
         request.add_header("Authorization", f"Bearer {self.token}")
         request.add_header("Accept", "application/json")
-        if only_new:
-            request.add_header("If-None-Match", "*")
+        for name, value in (headers or {}).items():
+            request.add_header(name, value)
         if body is not None:
             request.data = json.dumps(body).encode()
             request.add_header("Content-Type", "application/json")
         try:
-            with _opener.open(request, timeout=TIMEOUT) as response:
+            with _opener.open(request, timeout=self.timeout) as response:
+                if tags is not None:
+                    tags.append(response.headers["ETag"] or "")
                 return decode(response.read())
         except HTTPError as error:
             with error:
-                content = error.read()
-                message = _explain(error.code, error.reason, content)
-                raise ApiRefused(message, error.code, _kind(content)) from None
+                problem = _problem(error.read())
+                message = explain(error.code, error.reason, problem)
+                field_ = str(problem.get("field", "")) if isinstance(problem, dict) else ""
+                raise ApiRefused(message, error.code, _kind(problem), field_) from None
         except ValueError:
             raise ApiUnreachable(f"{self.url} does not answer as an API: name another with --api") from None
         except (OSError, http.client.HTTPException) as error:
@@ -129,21 +152,14 @@ def _read_token(path: Path) -> str:
     return token
 
 
-def _kind(content: bytes) -> str:
-    """The end of the type of the problem details (RFC 9457) in ``content``; empty where it has none."""
+def _problem(content: bytes) -> Any:
+    """The problem details (RFC 9457) in ``content``; None where that is no JSON."""
     try:
-        return str(json.loads(content)["type"]).rpartition(":")[2]
-    except (ValueError, KeyError, TypeError):
-        return ""
-
-
-def _explain(status: int, reason: str, content: bytes) -> str:
-    """One line for an error status: from problem details (RFC 9457) where the reply has them."""
-    try:
-        problem = json.loads(content)
+        return json.loads(content)
     except ValueError:
-        problem = None
-    if not isinstance(problem, dict):
-        return f"{status} {reason}"
-    title, detail = problem.get("title"), problem.get("detail")
-    return ": ".join(str(part) for part in (title, detail) if part) or f"{status} {reason}"
+        return None
+
+
+def _kind(problem: Any) -> str:
+    """The end of the type of ``problem``; empty where it has none."""
+    return str(problem.get("type", "")).rpartition(":")[2] if isinstance(problem, dict) else ""

@@ -36,13 +36,15 @@ class ApiUnreachable(InterlockError):
 class ApiRefused(InterlockError):
     """The admin API refused a request.
 
-    ``status`` is the HTTP status code, ``kind`` the end of the problem's type (RFC 9457), as ``conflict``.
+    ``status`` is the HTTP status code, ``kind`` the end of the problem's type (RFC 9457), as ``conflict``. ``field`` is
+    the part of the request that is at fault. Both are empty where the API names none.
     """
 
-    def __init__(self, message: str, status: int, kind: str = "") -> None:
+    def __init__(self, message: str, status: int, kind: str = "", field: str = "") -> None:
         super().__init__(message)
         self.status = status
         self.kind = kind
+        self.field = field
 
 
 class AgentSilent(InterlockError):
@@ -59,6 +61,10 @@ class CannotWrite(InterlockError):
 
 class Unfinished(InterlockError):
     """A command has done its first step and failed in the second; the message says how to make up for that."""
+
+
+class TookTooLong(InterlockError):
+    """What a command waits for has not come in time; what it did before stays done."""
 
 
 class ServerSilent(InterlockError):

@@ -8,6 +8,7 @@ from typing import Any
 import click
 from click.shell_completion import get_completion_class
 
+from interlock.commands.groups import print_help
 from interlock.commands.options import takes
 from interlock.commands.output import json_option, show, table
 from interlock.settings.table import PROGRAMS, TABLE, UP, Settings
@@ -31,6 +32,16 @@ def config(program: str, settings: Settings, as_json: bool) -> None:
 def version(as_json: bool) -> None:
     """Show the version."""
     show({"version": installed_version("interlock")}, as_json, _print_version)
+
+
+@click.command("help")
+@click.argument("words", metavar="COMMAND", nargs=-1)
+@click.pass_context
+def help_(context: click.Context, words: tuple[str, ...]) -> None:
+    """Show the help of a command: interlock help env create."""
+    root = context.find_root()
+    assert isinstance(root.command, click.Group)
+    print_help(root.command, root, words)
 
 
 @click.command()

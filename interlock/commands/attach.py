@@ -11,6 +11,7 @@ from interlock.commands.host_agent import ask_agent
 from interlock.commands.options import takes
 from interlock.commands.output import json_option, show, table
 from interlock.commands.target import environment_of
+from interlock.commands.waiting import progress
 from interlock.settings.table import Settings
 
 PEERS = ("host", "endpoint", "addresses", "handshake_age", "received", "sent", "hosts_revision", "live")
@@ -61,20 +62,22 @@ def attach(
     as_json: bool,
 ) -> None:
     """Connect a workload of this host: link, address, names. Returns once all hosts reach it by name."""
-    done = ask_agent(
-        settings,
-        "attach",
-        until_ready=True,
-        environment=environment_of(settings),
-        service=service,
-        instance=instance,
-        netns=netns if "/" in netns else str(_NETNS / netns),
-        resolv_conf=str(Path(resolv_conf).absolute()) if resolv_conf else None,
-        interface=interface,
-        region=settings.region,
-        replace=replace,
-        build=build,
-    )
+    environment = environment_of(settings)
+    with progress(f"attaching {instance!r} of {service!r}"):
+        done = ask_agent(
+            settings,
+            "attach",
+            until_ready=True,
+            environment=environment,
+            service=service,
+            instance=instance,
+            netns=netns if "/" in netns else str(_NETNS / netns),
+            resolv_conf=str(Path(resolv_conf).absolute()) if resolv_conf else None,
+            interface=interface,
+            region=settings.region,
+            replace=replace,
+            build=build,
+        )
     show(done, as_json, _print_attached)
 
 

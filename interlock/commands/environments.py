@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from interlock.client import Client
+from interlock.commands.deleting import confirm, show_deleted, with_all, yes_option
+from interlock.commands.groups import Noun
+from interlock.commands.names import environments as complete
 from interlock.commands.options import API, takes
-from interlock.commands.output import json_option, show, table
-from interlock.errors import BadSetting
+from interlock.commands.output import counted, json_option, show, table
+from interlock.errors import ApiRefused, BadSetting
 from interlock.settings.table import Settings
 from interlock.settings.values import MAX_DIGITS
 from support.text import shorten
 
 COLUMNS = ("id", "network", "enabled", "isolated", "revision")
 QUOTA_COLUMNS = ("kind", "limit", "used", "is_default")
+DAMAGED = "damaged"  # the kind of problem that an environment is which cannot be read
 NOT_ISOLATED = {"isolated": False}  # the API leaves this field out where it is false
 
+_environment = click.argument("environment", shell_complete=complete)
 
-@click.group()
+
+@click.group(cls=Noun)
 def env() -> None:
     """Environments: list, get, create, enable, disable, isolate, open, quota, delete."""
 
@@ -33,25 +40,27 @@ def list_(settings: Settings, as_json: bool) -> None:
 
 
 @env.command()
-@click.argument("environment")
+@_environment
 @takes(*API)
 @json_option
 def get(environment: str, settings: Settings, as_json: bool) -> None:
-    """Show one environment."""
-    show(Client.of(settings).get("environments", environment), as_json, _print)
+    """Show one environment, and how much is in it."""
+    show(Client.of(settings).get("environments", environment), as_json, _print_whole)
 
 
 @env.command()
 @click.argument("environment")
+@click.option("--replace-damaged", is_flag=True, help="Put an empty one in the place of one that is damaged.")
 @takes(*API)
 @json_option
-def create(environment: str, settings: Settings, as_json: bool) -> None:
+def create(environment: str, replace_damaged: bool, settings: Settings, as_json: bool) -> None:
     """Create an environment, unless it exists."""
-    show(Client.of(settings).put("environments", environment, body={}), as_json, _print)
+    query = {"replace": "damaged"} if replace_damaged else None
+    show(Client.of(settings).put("environments", environment, body={}, query=query), as_json, _print)
 
 
 @env.command()
-@click.argument("environment")
+@_environment
 @takes(*API)
 @json_option
 def enable(environment: str, settings: Settings, as_json: bool) -> None:
@@ -60,7 +69,7 @@ def enable(environment: str, settings: Settings, as_json: bool) -> None:
 
 
 @env.command()
-@click.argument("environment")
+@_environment
 @takes(*API)
 @json_option
 def disable(environment: str, settings: Settings, as_json: bool) -> None:
@@ -69,7 +78,7 @@ def disable(environment: str, settings: Settings, as_json: bool) -> None:
 
 
 @env.command()
-@click.argument("environment")
+@_environment
 @takes(*API)
 @json_option
 def isolate(environment: str, settings: Settings, as_json: bool) -> None:
@@ -78,7 +87,7 @@ def isolate(environment: str, settings: Settings, as_json: bool) -> None:
 
 
 @env.command("open")
-@click.argument("environment")
+@_environment
 @takes(*API)
 @json_option
 def open_(environment: str, settings: Settings, as_json: bool) -> None:
@@ -87,15 +96,21 @@ def open_(environment: str, settings: Settings, as_json: bool) -> None:
 
 
 @env.command()
-@click.argument("environment")
+@_environment
+@yes_option
 @takes(*API)
-def delete(environment: str, settings: Settings) -> None:
-    """Delete an environment with its services and records."""
-    Client.of(settings).delete("environments", environment)
+@json_option
+def delete(environment: str, yes: bool, settings: Settings, as_json: bool) -> None:
+    """Delete an environment with all that is in it, and its tokens."""
+    client, what = Client.of(settings), f"the environment {environment}"
+    goes = _goes(client, environment)
+    confirm(f"Delete {what}{with_all(goes)}, and its tokens?", yes=yes)
+    client.delete("environments", environment)
+    show_deleted(what, goes, as_json, environment=environment)
 
 
 @env.command()
-@click.argument("environment")
+@_environment
 @click.option("--set", "limits", metavar="KIND=N", multiple=True, help="A limit; KIND=default ends it. Repeatable.")
 @takes(*API)
 @json_option
@@ -119,8 +134,33 @@ def _change(environment: str, settings: Settings, as_json: bool, body: dict[str,
     show(client.put("environments", environment, body=body), as_json, _print)
 
 
+def _goes(client: Client, environment: str) -> Mapping[str, int]:
+    """How much is in ``environment``, by kind; nothing that is known of one that is damaged in the store."""
+    try:
+        return amounts(client.get("environments", environment))
+    except ApiRefused as refusal:
+        if refusal.kind != DAMAGED:
+            raise
+        return {}
+
+
+def amounts(environment: Any) -> Mapping[str, int]:
+    """How much is in ``environment``, as the API shows it: kind → number."""
+    return {
+        "service": len(environment["services"]),
+        "instance": sum(len(service["instances"]) for service in environment["services"]),
+        "record": len(environment["records"]),
+        "peer": len(environment["peers"]),
+    }
+
+
 def _print(environment: Any) -> None:
     table([NOT_ISOLATED | environment], COLUMNS)
+
+
+def _print_whole(environment: Any) -> None:
+    _print(environment)
+    click.echo(", ".join(counted(number, kind) for kind, number in amounts(environment).items()))
 
 
 def _print_all(found: Any) -> None:

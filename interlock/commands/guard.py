@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from interlock.client import Client
+from interlock.commands.groups import Noun
 from interlock.commands.options import API, takes
 from interlock.commands.output import json_option, show, table
 from interlock.errors import BadSetting
@@ -20,7 +21,7 @@ MEANING = (
 )
 
 
-@click.group()
+@click.group(cls=Noun, also={"list": "show", "ls": "show"})
 def guard() -> None:
     """What has vanished from the store and is served on: show, confirm."""
 

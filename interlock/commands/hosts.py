@@ -8,7 +8,10 @@ from typing import Any
 import click
 
 from interlock.client import Client
+from interlock.commands.deleting import confirm, show_deleted, yes_option
+from interlock.commands.groups import Noun
 from interlock.commands.host_agent import ask_agent
+from interlock.commands.names import hosts
 from interlock.commands.options import API, takes
 from interlock.commands.output import json_option, show, table
 from interlock.errors import BadSetting
@@ -16,10 +19,12 @@ from interlock.settings.table import Settings
 
 COLUMNS = ("id", "region", "endpoint", "public_key", "draining", "live", "enrolled", "environments")
 
+_host = click.argument("id_", metavar="HOST", shell_complete=hosts)
 
-@click.group()
+
+@click.group(cls=Noun)
 def host() -> None:
-    """Hosts of the platform: enrol, assign, list, drain, undrain, forget. This host: rotate, leave."""
+    """Hosts of the platform: list, get, enrol, assign, drain, undrain, forget. This host: rotate, leave."""
 
 
 @host.command()
@@ -41,7 +46,7 @@ def enrol(id_: str, environments: str | None, valid: str, settings: Settings, as
 
 
 @host.command()
-@click.argument("id_", metavar="HOST")
+@_host
 @click.argument("environments", metavar="ENVIRONMENT,…|all")
 @takes(*API)
 @json_option
@@ -60,7 +65,16 @@ def list_(settings: Settings, as_json: bool) -> None:
 
 
 @host.command()
-@click.argument("id_", metavar="HOST")
+@_host
+@takes(*API)
+@json_option
+def get(id_: str, settings: Settings, as_json: bool) -> None:
+    """Show one host."""
+    show(Client.of(settings).get("hosts", id_), as_json, _print)
+
+
+@host.command()
+@_host
 @takes(*API)
 @json_option
 def drain(id_: str, settings: Settings, as_json: bool) -> None:
@@ -69,7 +83,7 @@ def drain(id_: str, settings: Settings, as_json: bool) -> None:
 
 
 @host.command()
-@click.argument("id_", metavar="HOST")
+@_host
 @takes(*API)
 @json_option
 def undrain(id_: str, settings: Settings, as_json: bool) -> None:
@@ -78,12 +92,16 @@ def undrain(id_: str, settings: Settings, as_json: bool) -> None:
 
 
 @host.command()
-@click.argument("id_", metavar="HOST")
+@_host
 @click.option("--live", is_flag=True, help="Forget it even if it is alive: its workloads are cut off at once.")
+@yes_option
 @takes(*API)
-def forget(id_: str, live: bool, settings: Settings) -> None:
+@json_option
+def forget(id_: str, live: bool, yes: bool, settings: Settings, as_json: bool) -> None:
     """Forget a host, and end its credential; instances that still name it cannot be reached."""
+    confirm(f"Forget the host {id_}? Its credential ends, and it has to enrol again.", yes=yes)
     Client.of(settings).delete("hosts", id_, query={"confirm": "live"} if live else None)
+    show_deleted(f"the host {id_}", {}, as_json, host=id_)
 
 
 # This host, through its agent

@@ -2,63 +2,126 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import click
 
+from interlock.client import Client
+from interlock.commands.deleting import delete_part, show_deleted, yes_option
+from interlock.commands.groups import Noun
+from interlock.commands.names import hosts, instances, services
 from interlock.commands.options import takes
 from interlock.commands.output import json_option, show, table
-from interlock.commands.target import SETTINGS, Target
+from interlock.commands.places import all_option, columns, whole_environments
+from interlock.commands.target import SETTINGS, Target, environment_of
+from interlock.commands.waiting import LONGEST, committed, wait_option, wait_until_ready
 from interlock.settings.table import Settings
 from zones.model import State
 
 COLUMNS = ("id", "address", "state", "region", "host")
 
+_states = click.Choice([state.value for state in State])
+_service = click.argument("service", shell_complete=services)
+_id = click.argument("id_", metavar="ID", shell_complete=instances)
 
-@click.group()
+
+@click.group(cls=Noun)
 def instance() -> None:
-    """Instances of a service: list, put, delete."""
+    """Instances of a service: list, get, put, wait, delete."""
 
 
 @instance.command("list")
-@click.argument("service")
+@click.argument("service", required=False, shell_complete=services)
+@all_option
 @takes(*SETTINGS)
 @json_option
-def list_(service: str, settings: Settings, as_json: bool) -> None:
-    """List the instances of a service."""
-    client, environment = Target.of(settings)
-    found = client.get_all("environments", environment, "services", service, "instances", of="instances")
-    show(found, as_json, lambda value: table(value["instances"], COLUMNS))
+def list_(service: str | None, everywhere: bool, settings: Settings, as_json: bool) -> None:
+    """List the instances of SERVICE, or those of all services."""
+    client = Client.of(settings)
+    if service is not None and not everywhere:
+        path = ("environments", environment_of(settings), "services", service, "instances")
+        show(client.get_all(*path, of="instances"), as_json, lambda value: table(value["instances"], COLUMNS))
+        return
+    found = (
+        whole_environments(client)
+        if everywhere
+        else [client.get("environments", environment_of(settings, or_all=True))]
+    )
+    wide = columns(("service", *COLUMNS), everywhere=everywhere)
+    rows = {"instances": list(_rows(found, service))}
+    show(rows, as_json, lambda value: table(value["instances"], wide))
 
 
 @instance.command()
-@click.argument("service")
-@click.argument("id_", metavar="ID")
-@click.option(
-    "--state",
-    type=click.Choice([state.value for state in State]),
-    help="Only ready instances are answered under the name of their service.",
-)
-@click.option("--host", help="The host that it runs on.")
-@click.option("--region", help="The region that it runs in.")
+@_service
+@_id
 @takes(*SETTINGS)
 @json_option
-def put(service: str, id_: str, settings: Settings, as_json: bool, **given: str | None) -> None:
+def get(service: str, id_: str, settings: Settings, as_json: bool) -> None:
+    """Show one instance."""
+    client, path = _place(settings, service, id_)
+    show(client.get(*path), as_json, _print)
+
+
+@instance.command()
+@_service
+@click.argument("id_", metavar="ID")
+@click.option("--state", type=_states, help="Only ready instances are answered under the name of their service.")
+@click.option("--host", help="The host that it runs on.", shell_complete=hosts)
+@click.option("--region", help="The region that it runs in.")
+@wait_option
+@takes(*SETTINGS)
+@json_option
+def put(service: str, id_: str, wait: bool, settings: Settings, as_json: bool, **given: str | None) -> None:
     """Create an instance, or change the fields that are given; print its address."""
-    client, environment = Target.of(settings)
+    client, path = _place(settings, service, id_)
     body = {field: value for field, value in given.items() if value is not None}
-    made = client.put("environments", environment, "services", service, "instances", id_, body=body)
+    made = committed(client, path[1], client.put(*path, body=body), wait=wait)
     show(made, as_json, _print)
 
 
 @instance.command()
-@click.argument("service")
-@click.argument("id_", metavar="ID")
+@_service
+@_id
+@click.option("--state", type=_states, default=State.READY.value, show_default=True, help="The state to wait for.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0), default=LONGEST, show_default=True, metavar="SECONDS", help="At most."
+)
 @takes(*SETTINGS)
-def delete(service: str, id_: str, settings: Settings) -> None:
+@json_option
+def wait(service: str, id_: str, state: str, timeout: float, settings: Settings, as_json: bool) -> None:
+    """Wait until an instance is ready and all live hosts of its environment know that."""
+    client, path = _place(settings, service, id_)
+    show(wait_until_ready(client, path, state, timeout), as_json, _print)
+
+
+@instance.command()
+@_service
+@_id
+@yes_option
+@takes(*SETTINGS)
+@json_option
+def delete(service: str, id_: str, yes: bool, settings: Settings, as_json: bool) -> None:
     """Delete an instance; its address is never given to another."""
+    client, path = _place(settings, service, id_)
+    what = f"the instance {id_} of {service} in {path[1]}"
+    client.get(*path)  # so that nobody is asked about one that there is not
+    delete_part(client, path, what, {}, yes=yes)
+    show_deleted(what, {}, as_json, environment=path[1], service=service, instance=id_)
+
+
+def _place(settings: Settings, service: str, id_: str) -> tuple[Client, tuple[str, ...]]:
     client, environment = Target.of(settings)
-    client.delete("environments", environment, "services", service, "instances", id_)
+    return client, ("environments", environment, "services", service, "instances", id_)
+
+
+def _rows(environments: Iterable[Any], service: str | None) -> Iterable[dict[str, Any]]:
+    for environment in environments:
+        for one in environment["services"]:
+            if service in (None, one["name"]):
+                for found in one["instances"]:
+                    yield {"environment": environment["id"], "service": one["name"], **found}
 
 
 def _print(instance_: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from interlock.commands.names import environments
 from interlock.settings.setting import Setting
 from interlock.settings.sources import read_settings
 from interlock.settings.table import TABLE, settings_of
@@ -61,7 +62,9 @@ def _option(setting: Setting) -> Callable[[Callable[..., Any]], Callable[..., An
         setting.name,
         metavar="|".join(setting.choices) or setting.metavar,
         multiple=setting.collect is not None,
-        shell_complete=lambda _context, _parameter, begun: _complete(setting, begun),
+        shell_complete=environments
+        if setting.name == "environment"
+        else lambda _context, _parameter, begun: _complete(setting, begun),
         help=text,
     )
 

@@ -11,8 +11,12 @@ import click
 
 from admin.wgquick import Form, with_private_key
 from interlock.client import Client
+from interlock.commands.deleting import delete_part, show_deleted, yes_option
+from interlock.commands.groups import Noun
+from interlock.commands.names import hosts, peers
 from interlock.commands.options import takes
 from interlock.commands.output import json_option, show, table
+from interlock.commands.places import all_option, columns, lists
 from interlock.commands.target import SETTINGS, Target
 from interlock.errors import ApiRefused, ApiUnreachable, InterlockError, Unfinished
 from interlock.process.private_file import private_file
@@ -27,14 +31,22 @@ PRECONDITION_FAILED = 412  # RFC 9110 §15.5.13
 FORMS: tuple[str, ...] = get_args(Form)
 
 
-@click.group()
+_id = click.argument("id_", metavar="PEER", shell_complete=peers)
+
+
+@click.group(cls=Noun)
 def peer() -> None:
-    """External peers of an environment: add, list, config, remove."""
+    """External peers of an environment: list, get, create, config, delete."""
 
 
 @peer.command()
 @click.argument("id_", metavar="PEER")
-@click.option("--gateway", metavar="HOST", help="The host that its tunnel ends at; by default one is chosen.")
+@click.option(
+    "--gateway",
+    metavar="HOST",
+    shell_complete=hosts,
+    help="The host that its tunnel ends at; by default one is chosen.",
+)
 @click.option(
     "--public-key",
     metavar="KEY",
@@ -52,7 +64,7 @@ def peer() -> None:
 @click.option("--force", is_flag=True, help="Give an existing peer a new key pair, and overwrite FILE.")
 @takes(*SETTINGS)
 @json_option
-def add(
+def create(
     id_: str,
     gateway: str | None,
     public_key: str | None,
@@ -85,17 +97,28 @@ def add(
 
 
 @peer.command("list")
+@all_option
 @takes(*SETTINGS)
 @json_option
-def list_(settings: Settings, as_json: bool) -> None:
+def list_(everywhere: bool, settings: Settings, as_json: bool) -> None:
     """List the peers."""
-    client, environment = Target.of(settings)
-    found = client.get_all("environments", environment, "peers", of="peers")
-    show(found, as_json, lambda value: table(value["peers"], COLUMNS))
+    found = lists(settings, "peers", everywhere=everywhere)
+    show(found, as_json, lambda value: table(value["peers"], columns(COLUMNS, everywhere=everywhere)))
 
 
 @peer.command()
-@click.argument("id_", metavar="PEER")
+@_id
+@takes(*SETTINGS)
+@json_option
+def get(id_: str, settings: Settings, as_json: bool) -> None:
+    """Show one peer."""
+    client, environment = Target.of(settings)
+    found = client.get("environments", environment, "peers", id_)
+    show(found, as_json, lambda value: table([value], COLUMNS))
+
+
+@peer.command()
+@_id
 @click.option(
     "--form",
     type=click.Choice(FORMS),
@@ -104,20 +127,27 @@ def list_(settings: Settings, as_json: bool) -> None:
     help="The reader of the file: wg-quick, or the WireGuard app.",
 )
 @takes(*SETTINGS)
-def config(id_: str, form: str, settings: Settings) -> None:
+@json_option
+def config(id_: str, form: str, settings: Settings, as_json: bool) -> None:
     """Print a peer's file, with its present gateway, and with a placeholder for the private key."""
     client, environment = Target.of(settings)
     text = client.get_text("environments", environment, "peers", id_, "config", query={"form": form})
-    click.echo(text, nl=False)
+    show({"id": id_, "config": text}, as_json, lambda _: click.echo(text, nl=False))
 
 
 @peer.command()
-@click.argument("id_", metavar="PEER")
+@_id
+@yes_option
 @takes(*SETTINGS)
-def remove(id_: str, settings: Settings) -> None:
-    """Remove a machine from its environment at once; its address is never given to another."""
+@json_option
+def delete(id_: str, yes: bool, settings: Settings, as_json: bool) -> None:
+    """Delete a peer, which cuts its machine off at once; its address is never given to another."""
     client, environment = Target.of(settings)
-    client.delete("environments", environment, "peers", id_)
+    path = ("environments", environment, "peers", id_)
+    what = f"the peer {id_} of {environment}"
+    client.get(*path)  # so that nobody is asked about one that there is not
+    delete_part(client, path, what, {}, yes=yes)
+    show_deleted(what, {}, as_json, environment=environment, peer=id_)
 
 
 def _put(client: Client, path: tuple[str, ...], body: dict[str, Any], *, only_new: bool) -> Any:
@@ -141,7 +171,9 @@ def _errors_say_that_it_was_added(id_: str, key: PrivateKey | None) -> Iterator[
         yield
     except (InterlockError, OSError) as error:
         reason = error if isinstance(error, InterlockError) else error.strerror
-        remedy = "add it again with --force, which gives it a new key pair" if key else f"'interlock peer config {id_}'"
+        remedy = (
+            "create it again with --force, which gives it a new key pair" if key else f"'interlock peer config {id_}'"
+        )
         raise Unfinished(f"{id_!r} is a peer now, but its file cannot be made: {reason}: {remedy}") from None
 
 

@@ -3,41 +3,48 @@
 from __future__ import annotations
 
 import re
-import sys
 from typing import Any
 
 import click
 
+from interlock.commands.deleting import delete_part, show_deleted, yes_option
+from interlock.commands.groups import Noun
+from interlock.commands.names import services
 from interlock.commands.options import takes
 from interlock.commands.output import json_option, show, table
+from interlock.commands.places import all_option, columns, lists
 from interlock.commands.target import SETTINGS, Target
-from interlock.errors import ApiRefused
+from interlock.commands.waiting import committed, wait_option
 from interlock.settings.table import Settings
 
 Port = dict[str, str | int]
 
 COLUMNS = ("name", "subnet", "ports", "instances")
-MASS_WITHDRAWAL = "mass-withdrawal"  # the kind of problem that asks for a confirmation
-CONFIRMED = {"confirm": "withdrawal"}
+
+_name = click.argument("name", shell_complete=services)
 
 
-@click.group()
+@click.group(cls=Noun)
 def service() -> None:
     """Services of an environment: list, get, put, rename, delete."""
 
 
 @service.command("list")
+@all_option
 @takes(*SETTINGS)
 @json_option
-def list_(settings: Settings, as_json: bool) -> None:
+def list_(everywhere: bool, settings: Settings, as_json: bool) -> None:
     """List the services."""
-    client, environment = Target.of(settings)
-    found = client.get_all("environments", environment, "services", of="services")
-    show(found, as_json, lambda value: table(map(_row, value["services"]), COLUMNS))
+    found = lists(settings, "services", everywhere=everywhere)
+    show(
+        found,
+        as_json,
+        lambda value: table(map(_row, value["services"]), columns(COLUMNS, everywhere=everywhere)),
+    )
 
 
 @service.command()
-@click.argument("name")
+@_name
 @takes(*SETTINGS)
 @json_option
 def get(name: str, settings: Settings, as_json: bool) -> None:
@@ -57,17 +64,19 @@ def get(name: str, settings: Settings, as_json: bool) -> None:
     help="A named port, as in http:8080/tcp. Repeatable.",
 )
 @click.option("--no-ports", is_flag=True, help="The service has no named ports.")
+@wait_option
 @takes(*SETTINGS)
 @json_option
-def put(name: str, ports: list[Port], no_ports: bool, settings: Settings, as_json: bool) -> None:
+def put(name: str, ports: list[Port], no_ports: bool, wait: bool, settings: Settings, as_json: bool) -> None:
     """Create a service, or change its ports if any are given."""
     client, environment = Target.of(settings)
     body = {"ports": ports} if ports or no_ports else {}
-    show(client.put("environments", environment, "services", name, body=body), as_json, _print)
+    made = client.put("environments", environment, "services", name, body=body)
+    show(committed(client, environment, made, wait=wait), as_json, _print)
 
 
 @service.command()
-@click.argument("name")
+@_name
 @click.argument("new_name")
 @click.option(
     "--overlap", type=click.IntRange(min=0), metavar="SECONDS", help="How long the old name is still answered."
@@ -82,22 +91,17 @@ def rename(name: str, new_name: str, overlap: int | None, settings: Settings, as
 
 
 @service.command()
-@click.argument("name")
-@click.option("--yes", is_flag=True, help="Do not ask, even if that deletes most names of the environment.")
+@_name
+@yes_option
 @takes(*SETTINGS)
-def delete(name: str, yes: bool, settings: Settings) -> None:
+@json_option
+def delete(name: str, yes: bool, settings: Settings, as_json: bool) -> None:
     """Delete a service with its instances and names."""
     client, environment = Target.of(settings)
     path = ("environments", environment, "services", name)
-    try:
-        client.delete(*path, query=CONFIRMED if yes else None)
-    except ApiRefused as refusal:
-        if refusal.kind != MASS_WITHDRAWAL:
-            raise
-        if not sys.stdin.isatty():
-            raise ApiRefused(f"{refusal}, or give --yes", refusal.status, refusal.kind) from None
-        click.confirm(f"{refusal}\nDelete it?", abort=True, err=True)
-        client.delete(*path, query=CONFIRMED)
+    what, goes = f"the service {name} of {environment}", {"instance": len(client.get(*path)["instances"])}
+    delete_part(client, path, what, goes, yes=yes)
+    show_deleted(what, goes, as_json, environment=environment, service=name)
 
 
 def parse_port(text: str) -> Port:

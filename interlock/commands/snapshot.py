@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from interlock.commands.groups import Noun
 from interlock.commands.options import takes
 from interlock.commands.output import json_option, show, table
 from interlock.errors import NoSnapshot
@@ -19,7 +20,7 @@ from support.clock import in_words
 COLUMNS = ("file", "problem", "environments", "hosts", "age", "octets", "release", "source")
 
 
-@click.group()
+@click.group(cls=Noun, also={"list": "show", "ls": "show"})
 def snapshot() -> None:
     """Show the snapshots in the state directory, from which names are answered while a store is away."""
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import click
 
+from interlock.commands.groups import Noun
 from interlock.commands.options import takes
 from interlock.commands.output import json_option, show, table
 from interlock.errors import StoreDamaged, StoreUnreachable
@@ -15,7 +16,7 @@ from interlock.settings.table import Settings
 COLUMNS = ("what", "problem", "outcome")
 
 
-@click.group()
+@click.group(cls=Noun)
 def store() -> None:
     """Look after the store itself; other commands go through the admin API."""
 

@@ -26,8 +26,9 @@ class Target(NamedTuple):
         return cls(Client.of(settings), environment_of(settings))
 
 
-def environment_of(settings: Settings) -> EnvironmentId:
-    """The environment that ``settings`` name. Raises `BadSetting`."""
+def environment_of(settings: Settings, *, or_all: bool = False) -> EnvironmentId:
+    """The environment that ``settings`` name. ``or_all`` says that the command has ``--all``. Raises `BadSetting`."""
     if settings.environment is None:
-        raise BadSetting("which environment? give --environment or set INTERLOCK_ENVIRONMENT")
+        others = ", or give --all for all of them" if or_all else ""
+        raise BadSetting(f"which environment? give --environment or set INTERLOCK_ENVIRONMENT{others}")
     return settings.environment

@@ -7,9 +7,13 @@ from typing import Any
 import click
 
 from interlock.client import Client
+from interlock.commands.deleting import confirm, show_deleted, yes_option
+from interlock.commands.groups import Noun
+from interlock.commands.names import tokens
 from interlock.commands.options import takes
 from interlock.commands.output import json_option, show, table
 from interlock.commands.target import SETTINGS, Target
+from interlock.errors import ApiRefused
 from interlock.settings.table import Settings
 
 COLUMNS = ("id", "name", "created", "expires", "read_only", "used")
@@ -17,9 +21,12 @@ COLUMNS = ("id", "name", "created", "expires", "read_only", "used")
 _admin = click.option("--admin", is_flag=True, help="Admin tokens, which are for all environments and hosts.")
 
 
-@click.group()
+_id = click.argument("id_", metavar="ID", shell_complete=tokens)
+
+
+@click.group(cls=Noun)
 def token() -> None:
-    """Tokens for an environment, or admin tokens: create, list, delete."""
+    """Tokens for an environment, or admin tokens: list, get, create, delete."""
 
 
 @token.command("list")
@@ -30,6 +37,17 @@ def list_(admin: bool, settings: Settings, as_json: bool) -> None:
     """List the tokens, without their secrets, which are shown only once."""
     client, path = _place(admin, settings)
     show(client.get(*path), as_json, lambda value: table([_row(found) for found in value["tokens"]], COLUMNS))
+
+
+@token.command()
+@_id
+@_admin
+@takes(*SETTINGS)
+@json_option
+def get(id_: str, admin: bool, settings: Settings, as_json: bool) -> None:
+    """Show one token, without its secret."""
+    client, path = _place(admin, settings)
+    show(_find(client, path, id_), as_json, lambda found: table([_row(found)], COLUMNS))
 
 
 @token.command()
@@ -47,13 +65,19 @@ def create(name: str, admin: bool, expires: int | None, read_only: bool, setting
 
 
 @token.command()
-@click.argument("id_", metavar="ID")
+@_id
 @_admin
+@yes_option
 @takes(*SETTINGS)
-def delete(id_: str, admin: bool, settings: Settings) -> None:
+@json_option
+def delete(id_: str, admin: bool, yes: bool, settings: Settings, as_json: bool) -> None:
     """Delete a token, which ends its validity."""
     client, path = _place(admin, settings)
+    found = _find(client, path, id_)
+    what = f"the token {id_} ({found['name']})"
+    confirm(f"Delete {what}? Who uses it is refused from then on.", yes=yes)
     client.delete(*path, id_)
+    show_deleted(what, {}, as_json, token=id_)
 
 
 def _place(admin: bool, settings: Settings) -> tuple[Client, tuple[str, ...]]:
@@ -62,6 +86,14 @@ def _place(admin: bool, settings: Settings) -> tuple[Client, tuple[str, ...]]:
         return Client.of(settings), ("tokens",)
     client, environment = Target.of(settings)
     return client, ("environments", environment, "tokens")
+
+
+def _find(client: Client, path: tuple[str, ...], id_: str) -> dict[str, Any]:
+    found: list[dict[str, Any]] = client.get(*path)["tokens"]
+    for one in found:
+        if one["id"] == id_:
+            return one
+    raise ApiRefused(f"there is no token {id_!r} here: 'interlock token list' shows the ids", 404)
 
 
 def _row(found: dict[str, Any]) -> dict[str, Any]:

@@ -73,7 +73,9 @@ def started(*command: str, environ: Mapping[str, str] | None = None) -> Iterator
     """``command`` while the block runs; killed at the end of the block if it still runs."""
     with (
         tempfile.TemporaryFile() as errors,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, cwd=ROOT, env=_clean(environ)) as process,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, cwd=ROOT, env=clean_environ(environ)
+        ) as process,
     ):
         try:
             yield Running(process, errors)
@@ -84,7 +86,7 @@ def started(*command: str, environ: Mapping[str, str] | None = None) -> Iterator
 def run(*command: str, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """``command``, run to its end."""
     return subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=ROOT, env=_clean(environ), timeout=DEADLINE
+        command, capture_output=True, text=True, check=False, cwd=ROOT, env=clean_environ(environ), timeout=DEADLINE
     )
 
 
@@ -146,6 +148,7 @@ def stores_in(directory: Path) -> list[int]:
     return found
 
 
-def _clean(environ: Mapping[str, str] | None) -> dict[str, str]:
+def clean_environ(environ: Mapping[str, str] | None) -> dict[str, str]:
+    """This process's variables without the product's, and ``environ``."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("INTERLOCK_")}
     return clean | dict(environ or {})

@@ -22,7 +22,11 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 MISTAKES: Sequence[tuple[list[str], int, str]] = [
     (["up", "--foo"], 78, "No such option '--foo'"),
-    (["upp"], 78, "No such command 'upp'"),
+    (["upp"], 78, "No such command 'upp'. Did you mean 'up'?"),
+    (["env", "crate", "x"], 78, "No such command 'crate'. Did you mean 'create'?"),
+    (["help", "env", "nothing"], 78, "No such command 'nothing'"),
+    (["help", "up", "extra"], 78, "has no commands below it"),
+    (["instances", "ls", "--token", "x"], 78, "which environment? give --environment or set INTERLOCK_ENVIRONMENT, or"),
     (["up", "extra"], 78, "unexpected extra argument"),
     (["up", "--dns-listen", "53"], 78, "flag --dns-listen: '53' is not ADDRESS:PORT"),
     (["up", "--dns-listen"], 78, "requires an argument"),
@@ -106,11 +110,14 @@ def test_a_program_has_the_flags_that_the_table_gives_it(program: str) -> None:
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["version"]) == 0
     assert cli.run(["version", "--json"]) == 0
-    human, *as_json = capsys.readouterr().out.splitlines()
-    assert human == f"interlock {json.loads(''.join(as_json))['version']}"
+    assert cli.run(["--version"]) == 0
+    human, *as_json, short = capsys.readouterr().out.splitlines()
+    assert short == human == f"interlock {json.loads(''.join(as_json))['version']}"
 
 
-@pytest.mark.parametrize("arguments", [[], ["--help"], ["env"], ["up", "-h"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["--help"], ["env"], ["up", "-h"], ["help"], ["help", "envs", "rm"], ["env", "help"]]
+)
 def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(arguments) == 0
     assert capsys.readouterr().out.startswith("Usage: interlock")

@@ -1,4 +1,4 @@
-"""An external peer: a machine without the product, but with the file that `interlock peer add` printed.
+"""An external peer: a machine without the product, but with the file that `interlock peer create` printed.
 
 It has WireGuard, its wg-quick(8), and openresolv, as Debian has them.
 """
@@ -48,7 +48,7 @@ def others(mesh: Mesh, programs: dict[str, Build]) -> Iterator[PopulatedEnvironm
 
 @pytest.fixture
 def laptop(mesh: Mesh, environment: PopulatedEnvironment) -> Iterator[Host]:
-    """A machine on the underlay that runs wg-quick with the file of `interlock peer add`."""
+    """A machine on the underlay that runs wg-quick with the file of `interlock peer create`."""
     if shutil.which("wg-quick") is None:
         pytest.skip("no wg-quick: install the package wireguard-tools")
     try:

@@ -68,5 +68,6 @@ async def test_a_service_with_most_names_is_deleted_when_that_is_meant(store: St
         assert (status, err.count("\n")) == (1, 1)
         assert "it deletes 21 of the 21 names of 'production'" in err
         assert "give --yes" in err
-        assert await run(api, "service", "delete", "api", "-e", "production", "--yes") == (0, "", "")
+        done = (0, "deleted the service api of production with 20 instances\n", "")
+        assert await run(api, "service", "delete", "api", "-e", "production", "--yes") == done
         assert (await api.get(f"{E}/services")).body["services"] == []

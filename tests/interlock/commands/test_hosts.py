@@ -53,9 +53,9 @@ async def test_a_session(store: Store) -> None:
 
         status, _, err = await run(api, "forget", "h1")
         assert (status, "'h1' is alive" in err, err.count("\n")) == (1, True, 1)
-        assert await run(api, "forget", "h2") == (0, "", "")
+        assert await run(api, "forget", "h2") == (0, "deleted the host h2\n", "")
         assert set((await store.hosts.read()).hosts) == {"h1"}
-        assert await run(api, "forget", "h1", "--live") == (0, "", "")
+        assert await run(api, "rm", "h1", "--live") == (0, "deleted the host h1\n", "")
         assert (await store.hosts.read()).hosts == {}
 
 

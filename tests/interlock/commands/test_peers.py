@@ -178,7 +178,7 @@ async def test_listed_shown_again_and_removed(peer: Commands) -> None:
     assert row.endswith(key)
     assert "PrivateKey = <the private key" in await peer.done("config", "laptop")
     assert "DNS = fd12:" in await peer.done("config", "laptop", "--form", "app")
-    assert await peer.done("remove", "laptop") == ""
+    assert await peer.done("remove", "laptop") == "deleted the peer laptop of production\n"
     assert await peer.key() is None
     for command in ("config", "remove"):
         assert "has no peer 'laptop'" in await peer.refused(command, "laptop")
@@ -227,7 +227,7 @@ async def test_the_store_goes_once_the_peer_is_added(
     with store_that_goes_after(1, monkeypatch):
         said = await peer.refused("add", "laptop", "--force", "--output", str(path))
     assert "'laptop' is a peer now, but its file cannot be made" in said
-    assert "add it again with --force" in said
+    assert "create it again with --force" in said
     assert (path.read_text(), os.listdir(tmp_path)) == ("what was there", ["laptop.conf"])
     await peer.done("add", "laptop", "--force", "--output", str(path))
     assert private_key(path.read_text()).public == await peer.key()
