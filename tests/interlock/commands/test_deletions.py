@@ -165,7 +165,6 @@ async def test_names_complete(run: Commands) -> None:
 async def test_wait_returns_once_all_hosts_have_it(run: Commands, store: Store) -> None:
     waiting = asyncio.create_task(run("service", "put", "web", "--port", "http:80", *IN, "--wait"))
 
-
     async def is_written() -> bool:
         return (await run.api.get(f"{E}/services/web")).body["ports"] != []
 
