@@ -166,7 +166,7 @@ async def test_wait_returns_once_all_hosts_have_it(run: Commands, store: Store) 
     waiting = asyncio.create_task(run("service", "put", "web", "--port", "http:80", *IN, "--wait"))
 
     async def is_written() -> bool:
-        return (await run.api.get(f"{E}/services/web")).body["ports"] != []
+        return bool((await run.api.get(f"{E}/services/web")).body["ports"])
 
     await until_true(is_written)
     revision = (await run.api.get(E)).body["revision"]
