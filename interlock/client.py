@@ -29,7 +29,7 @@ class Client:
     """The URL of the API, without the ``/v1``."""
     token: str = field(repr=False)
     """The bearer token that each request carries."""
-    timeout: float = TIMEOUT
+    timeout: float = field(default=TIMEOUT, kw_only=True)
     """Seconds that a request may take."""
 
     @classmethod
