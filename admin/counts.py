@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+
+from support.histogram import Histogram
 
 
 @dataclass(slots=True)
@@ -16,6 +18,8 @@ class ApiCounts:
     A method that HTTP does not know is counted as ``other``, and a path that the API does not have as ``unmatched``,
     so that a client cannot create time series at will.
     """
+    seconds: defaultdict[str, Histogram] = field(default_factory=lambda: defaultdict(Histogram))
+    """Answered requests by the seconds that they took, by method; the methods are those of ``requests``."""
     commits: int = 0
     """Writes that changed something."""
     conflicts: int = 0

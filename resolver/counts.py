@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from resolver.wire.messages import Rcode, Transport
+from support.histogram import Histogram
 from zones.records import RRType
 
-LATENCY_BUCKETS = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 1.5)
+LATENCY_BUCKETS = (
+    *(0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
+    *(0.1, 0.25, 0.5, 1.0, 1.5),
+)
 """Upper bounds in seconds: from one hit of the packet cache to the longest time that a query is held."""
 
 _OTHER_TYPES = {15: "MX", 35: "NAPTR", 43: "DS", 48: "DNSKEY", 64: "SVCB", 65: "HTTPS", 257: "CAA"}
@@ -47,11 +50,11 @@ class ReplyCounter:
 class QueryCounts:
     """What became of the queries of one server."""
 
-    latency: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BUCKETS) + 1))
-    """Queries by the time that they took: one number for each of `LATENCY_BUCKETS`, and one for all slower ones."""
+    latency: Histogram = field(default_factory=lambda: Histogram(LATENCY_BUCKETS))
+    """Queries that were answered here, by the seconds that they took."""
 
-    latency_sum: float = 0.0
-    """The sum of these times, in seconds."""
+    forwarded_latency: Histogram = field(default_factory=lambda: Histogram(LATENCY_BUCKETS))
+    """Queries for forwarded names, by the seconds that they took. Nobody here decides how long an upstream takes."""
 
     packet_cache_hits: int = 0
     """Queries whose reply was in the packet cache."""
@@ -88,10 +91,12 @@ class QueryCounts:
         """How many replies of each kind were given."""
         return {key: counter.count for key, counter in self._counters.items()}
 
-    def observe(self, seconds: float, queries: int = 1) -> None:
-        """Adds ``queries`` queries that took ``seconds`` each."""
-        self.latency[bisect_left(LATENCY_BUCKETS, seconds)] += queries
-        self.latency_sum += seconds * queries
+    def observe(self, seconds: float, queries: int = 1, forwarded: int = 0) -> None:
+        """Adds ``queries`` queries that took ``seconds`` each, of which ``forwarded`` were for forwarded names."""
+        if own := queries - forwarded:
+            self.latency.observe(seconds, own)
+        if forwarded:
+            self.forwarded_latency.observe(seconds, forwarded)
 
 
 def _type_name(qtype: int | None) -> str:

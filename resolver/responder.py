@@ -80,6 +80,8 @@ class Responder:
         self._counts = counts
         self._forwarder = forwarder
         self._packed = PackedReplies()
+        self.forwarded = 0
+        """How many replies to forwarded names were made, also from the forwarder's cache."""
         self.reasons = Reasons()
         """Why replies that were made lately have no good answer, as far as the client's zone does not say it."""
 
@@ -223,6 +225,7 @@ class Responder:
 
     def _pack_forwarded(self, forwarded: ForwardedQuery, reply: Reply) -> bytes:
         query = forwarded.forward.query
+        self.forwarded += 1
         self._counts.counter(reply.rcode, query.qtype, EXTERNAL, forwarded.transport).count += 1
         self.reasons.note(forwarded.environment, query.header.question, reply.error.text if reply.error else "")
         meaning = _meaning(query.header), forwarded.transport

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from support.clock import unix_milliseconds
 from support.text import shorten
+from watcher.starting import Starting
 from zones import document
 from zones.addresses import Platform
 from zones.errors import ZonesError
@@ -101,6 +102,8 @@ class ServedZones:
     """Shared with the `Watcher` or `Follower`."""
     quarantined: dict[EnvironmentId, str] = field(default_factory=dict)
     """What is wrong with the newest document, of each environment whose newest document is bad."""
+    starting: Starting = field(default_factory=Starting)
+    """The instances in them that are not ready yet."""
     _served: dict[EnvironmentId, _ServedZone] = field(default_factory=dict)
     _owners: dict[IPv6Network, EnvironmentId] = field(default_factory=dict)  # of the networks that are served
     _renamed: set[EnvironmentId] = field(default_factory=set)  # those with a service that has former names
@@ -186,6 +189,7 @@ class ServedZones:
         self.quarantined.pop(id_, None)
         if not self._forget(id_):
             return False
+        self.starting.forget(id_)
         self.publisher.withdraw(id_)
         self.counts.withdrawn += 1
         return True
@@ -207,6 +211,7 @@ class ServedZones:
         self._served[zone.id] = _ServedZone(digest, zone)
         if any(service.former_names for service in zone.environment.services.values()):
             self._renamed.add(zone.id)
+        self.starting.note(zone.environment, time.monotonic())
         self.publisher.publish(zone)
         self.counts.published += 1
 

@@ -153,6 +153,11 @@ class Watcher:
         """What is wrong with the newest document, of each environment whose newest document is bad."""
         return self._served.quarantined
 
+    @property
+    def stuck_starting(self) -> dict[EnvironmentId, int]:
+        """How many instances do not become ready, of each environment that has such."""
+        return self._served.starting.stuck(time.monotonic())
+
     async def _begin(self) -> None:
         """Serves what the snapshot holds, if the store does not answer soon, or has lost some of it."""
         asked = asyncio.create_task(self._look())

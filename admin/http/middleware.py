@@ -34,7 +34,7 @@ audit_log = logging.getLogger("interlock.audit")
 @web.middleware
 async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turns an error into a reply; the only place that does."""
-    connection = connection_of(request)
+    connection, began = connection_of(request), time.monotonic()
     if connection:
         connection.begin()
     try:
@@ -46,7 +46,9 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
             connection.end()
     if context := request.app.get(CONTEXT):
         context.counts.rate_limited += response.status == web.HTTPTooManyRequests.status_code
-        context.counts.requests[_series(request, response.status)] += 1
+        series = _series(request, response.status)
+        context.counts.requests[series] += 1
+        context.counts.seconds[series[0]].observe(time.monotonic() - began)
     return response
 
 

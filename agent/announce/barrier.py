@@ -8,10 +8,12 @@ cannot reach.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent.control_plane.connection import ControlPlane
+from support.histogram import Histogram
 from watcher.session.protocol import Wait, Waited
 
 DEADLINE = 10.0  # seconds; twice a host's lease, so that a dead host's lease has ended before it
@@ -29,6 +31,8 @@ class Barrier:
     """How many waits ended with all acknowledgements."""
     overdue: int = 0
     """How many waits ended at the deadline."""
+    seconds: Histogram = field(default_factory=Histogram)
+    """Waits by the seconds that they took, also those that ended at the deadline."""
 
     async def wait(
         self, id_: str, revision: int, hosts: Iterable[str] = (), deadline: float = DEADLINE
@@ -38,8 +42,9 @@ class Barrier:
         With ``hosts``, these alone are waited for. After ``deadline`` seconds it returns the live hosts that do not
         have it. Raises `ControlPlaneError`.
         """
-        wait = Wait(0, id_, revision, deadline, tuple(hosts))
+        wait, began = Wait(0, id_, revision, deadline, tuple(hosts)), time.monotonic()
         lagging = frozenset((await self.control_plane.ask(wait, Waited, takes=deadline)).lagging)
+        self.seconds.observe(time.monotonic() - began)
         if lagging:
             self.overdue += 1
             log.warning("barrier_overdue", extra={"id": id_, "revision": revision, "hosts": sorted(lagging)})

@@ -37,11 +37,13 @@ from agent.errors import AgentError, BadRequest, Failed, NotNow, NotThere, Refus
 from agent.mesh.mesh import Mesh
 from agent.system.namespaces import identify, is_own, opened
 from agent.system.veth import find_workload_end, link_names, may_use
+from support.histogram import Histogram
 from watcher.session.protocol import Committed
 from zones.addresses import Address
 from zones.model import State
 from zones.names import EnvironmentId
 
+ATTACH_SECONDS = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0)  # bounds: two barriers of 10 s each
 LEAVE_DEADLINE = 2.0  # seconds for the other hosts to stop answering a name; then its workload is detached all the same
 
 log = logging.getLogger(__name__)
@@ -57,8 +59,8 @@ class AttachCounts:
     """Detaches that were completed, with their records."""
     failed: int = 0
     """Attaches that failed."""
-    seconds: float = 0.0
-    """The time that all successful attaches took together, in seconds."""
+    seconds: Histogram = field(default_factory=lambda: Histogram(ATTACH_SECONDS))
+    """Successful attaches by the seconds that they took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ class Attacher:
                     del self._under_way[wanted.key]
         taken = times.with_total()
         self.counts.attached += 1
-        self.counts.seconds += taken["total"] / 1000
+        self.counts.seconds.observe(taken["total"] / 1000)
         log.info("attached", extra={"instance": str(attached), "address": str(attached.address), "ms": taken})
         return AttachResult(attached, times, was_attached=False)
 

@@ -13,7 +13,10 @@ from typing import Literal
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
+from support.histogram import Histogram
+
 Type = Literal["counter", "gauge", "histogram"]
+Severity = Literal["page", "ticket"]
 
 MOST_ENVIRONMENTS = 1000  # environments with a series of their own; more would make a scrape too large
 
@@ -22,6 +25,10 @@ MOST_ENVIRONMENTS = 1000  # environments with a series of their own; more would 
 class Alert:
     """A condition that an operator should be alerted to."""
 
+    name: str
+    """What it is called, in Prometheus' way: ``StoreAway``."""
+    severity: Severity
+    """Whether somebody should be woken (``page``), or look at it in working hours (``ticket``)."""
     condition: str
     """When the alert is raised, in PromQL."""
     lasting: str
@@ -57,10 +64,11 @@ class Description:
             family.add_metric(labels, value)
         return family
 
-    def histogram(self, buckets: Sequence[tuple[str, float]], total: float) -> Metric:
-        """The family with one histogram: cumulative ``buckets`` by upper bound, and the sum of all observations."""
+    def histograms(self, samples: Iterable[tuple[Sequence[str], Histogram]]) -> Metric:
+        """The family with a histogram for each pair of label values and what was observed."""
         family = HistogramMetricFamily(self.name, self.help, labels=self.labels)
-        family.add_metric([], buckets, total)
+        for labels, histogram in samples:
+            family.add_metric(labels, histogram.buckets, histogram.total)
         return family
 
 
@@ -99,13 +107,21 @@ PART_UP = PROCESS.gauge(
     "interlock_part_up",
     "Whether a part of the process serves (1), or has crashed and waits for its restart (0).",
     "part",
-    alert=Alert("interlock_part_up == 0", "1m", "A part does not come back; its `part_failed` log lines say why"),
+    alert=Alert(
+        "PartDown",
+        "page",
+        "interlock_part_up == 0",
+        "1m",
+        "A part does not come back; its `part_failed` log lines say why",
+    ),
 )
 PART_RESTARTS = PROCESS.counter(
     "interlock_part_restarts_total",
     "Crashes of a part of the process, each followed by a restart of that part alone.",
     "part",
     alert=Alert(
+        "PartCrashes",
+        "ticket",
         "increase(interlock_part_restarts_total[15m]) > 3",
         "0m",
         "A part crashes again and again; its `part_failed` log lines say why",
@@ -120,6 +136,8 @@ PROCESS.gauge(
     "process_open_fds",
     "Number of open file descriptors.",
     alert=Alert(
+        "FileDescriptorsLow",
+        "ticket",
         "process_open_fds / process_max_fds > 0.8",
         "10m",
         "The process is about to run out of file descriptors; raise `LimitNOFILE`, or find out what keeps them open",
@@ -137,7 +155,10 @@ QUERIES = RESOLVER.counter(
     "scope",
     "transport",
     alert=Alert(
-        'sum(rate(interlock_queries_total{rcode="SERVFAIL"}[5m])) / sum(rate(interlock_queries_total[5m])) > 0.05',
+        "LookupsFail",
+        "page",
+        'sum by (instance, scope) (rate(interlock_queries_total{rcode="SERVFAIL"}[5m]))'
+        " / sum by (instance, scope) (rate(interlock_queries_total[5m])) > 0.05",
         "5m",
         "Look-ups fail; `interlock tail --failed` shows which, `/readyz?verbose` whether the zones are loaded, and"
         " `interlock_upstream_failures_total` whether it is an upstream",
@@ -145,12 +166,17 @@ QUERIES = RESOLVER.counter(
 )
 QUERY_SECONDS = RESOLVER.histogram(
     "interlock_query_seconds",
-    "Seconds from receiving a DNS query to sending its reply.",
+    "Seconds from receiving a DNS query to sending its reply. The scope is 'environment' for what this process answers "
+    "itself, and 'external' for forwarded names, which take as long as the upstream resolvers do.",
+    "scope",
     alert=Alert(
-        "histogram_quantile(0.99, rate(interlock_query_seconds_bucket[5m])) > 0.5",
+        "LookupsSlow",
+        "page",
+        "histogram_quantile(0.99, sum by (instance, le)"
+        ' (rate(interlock_query_seconds_bucket{scope="environment"}[5m]))) > 0.1',
         "10m",
-        "Clients wait; compare with `interlock_queries_held_loading_total`, `interlock_queries_held_pending_total` and"
-        " the upstreams' figures",
+        "Clients wait for the platform's own names; compare with `interlock_queries_held_loading_total` and"
+        " `interlock_queries_held_pending_total`, and look at the processor's load",
     ),
 )
 QUERIES_DROPPED = RESOLVER.counter(
@@ -162,6 +188,8 @@ QUERIES_DROPPED = RESOLVER.counter(
     "complete. The others: not a query, too short, or held too long.",
     "reason",
     alert=Alert(
+        "SourceFloodsResolver",
+        "ticket",
         'rate(interlock_queries_dropped_total{reason=~"source_rate|socket"}[5m]) > 0',
         "5m",
         "A workload floods the resolver; the log's `source_limited` names its address, and others are answered",
@@ -185,6 +213,8 @@ QUERIES_PENDING_TIMEOUTS = RESOLVER.counter(
     "interlock_queries_pending_timeouts_total",
     "DNS queries that waited for the route to a committed name in vain, and were answered with SERVFAIL.",
     alert=Alert(
+        "NamesWaitForRoutes",
+        "page",
         "increase(interlock_queries_pending_timeouts_total[10m]) > 0",
         "0m",
         "The agent of this host does not program what is committed; `interlock mesh` there says what is wrong",
@@ -194,6 +224,8 @@ QUERY_ERRORS = RESOLVER.counter(
     "interlock_query_errors_total",
     "DNS queries answered with SERVFAIL because of a fault in Interlock itself.",
     alert=Alert(
+        "ResolverFault",
+        "page",
         "increase(interlock_query_errors_total[15m]) > 0",
         "0m",
         "A fault in Interlock; the log has its traceback: please report it",
@@ -214,9 +246,23 @@ UPSTREAM_FAILURES = FORWARDER.counter(
     "DNS queries that an upstream resolver gave no usable answer to.",
     "upstream",
     alert=Alert(
+        "UpstreamDown",
+        "ticket",
         "rate(interlock_upstream_failures_total[5m]) / rate(interlock_upstream_queries_total[5m]) > 0.5",
         "5m",
         "An upstream resolver is down or cannot be reached; the others are used meanwhile",
+    ),
+)
+UPSTREAM_SECONDS = FORWARDER.histogram(
+    "interlock_upstream_seconds",
+    "Seconds from sending a DNS query to an upstream resolver to its answer, where it gave a usable one.",
+    "upstream",
+    alert=Alert(
+        "UpstreamSlow",
+        "ticket",
+        "histogram_quantile(0.95, sum by (instance, upstream, le) (rate(interlock_upstream_seconds_bucket[5m]))) > 0.5",
+        "10m",
+        "An upstream resolver is slow; clients of names outside the platform wait for it where no other one is faster",
     ),
 )
 FORWARD_CACHE_HITS = FORWARDER.counter(
@@ -237,6 +283,8 @@ FORWARD_STALE = FORWARDER.counter(
     "interlock_forward_stale_total",
     "DNS queries answered with a cached answer past its TTL, because no upstream resolver answered (RFC 8767).",
     alert=Alert(
+        "UpstreamsAllDown",
+        "page",
         "rate(interlock_forward_stale_total[5m]) > 0",
         "10m",
         "No upstream resolver answers; names outside the platform resolve only while the cache has them",
@@ -250,6 +298,8 @@ FORWARD_REFUSED = FORWARDER.counter(
     "interlock_forward_refused_total",
     "DNS queries for forwarded names that were turned away, because too many were waiting for an upstream resolver.",
     alert=Alert(
+        "ForwardingOverloaded",
+        "ticket",
         "rate(interlock_forward_refused_total[5m]) > 0",
         "5m",
         "A client asks for more names than the upstream resolvers answer, or they are slow; `interlock tail` shows who",
@@ -259,6 +309,8 @@ FORWARD_FORGED = FORWARDER.counter(
     "interlock_forward_forged_total",
     "UDP packets that came in place of an upstream resolver's answer: the id, the question or the sender differs.",
     alert=Alert(
+        "AnswersForged",
+        "ticket",
         "rate(interlock_forward_forged_total[5m]) > 10",
         "5m",
         "Somebody may be trying to forge answers (RFC 5452); use an upstream resolver over TLS: `tls://ADDRESS#NAME`",
@@ -268,6 +320,24 @@ FORWARD_CACHE_ENTRIES = FORWARDER.gauge(
     "interlock_forward_cache_entries", "Answers from upstream resolvers that are in the cache."
 )
 
+CONTACT = Group("The source of what a process knows", "all of them")
+
+CONTACT_AGE = CONTACT.gauge(
+    "interlock_store_contact_age_seconds",
+    "Seconds since the source of what this process knows last answered; before it ever did, since the process started. "
+    "The source is 'store' for control planes and for resolvers that read it, 'control_plane' for agents, and 'agent' "
+    "for the resolvers of their hosts.",
+    "source",
+    alert=Alert(
+        "SourceSilent",
+        "page",
+        "interlock_store_contact_age_seconds > 60",
+        "0m",
+        "This process goes on with what it knows, and hears of no change. Look at the process that it learns from, and"
+        " at the network between",
+    ),
+)
+
 WATCHER = Group("Environments", "`up`, `resolver`, `agent`, `admin` with `--hosts-listen`")
 
 ZONE_AGE = WATCHER.gauge(
@@ -275,6 +345,8 @@ ZONE_AGE = WATCHER.gauge(
     "Seconds since the source of the zones, which is the store or the agent of this host, last confirmed that they are "
     "current. Left out before it has done so for the first time.",
     alert=Alert(
+        "ZonesOld",
+        "page",
         "interlock_zone_age_seconds > 120",
         "0m",
         "The zones may be out of date; answers go on. See `interlock_store_connected` and `interlock_agent_connected`",
@@ -284,6 +356,8 @@ ENVIRONMENTS = WATCHER.gauge(
     "interlock_environments",
     "Environments that this process knows the zone of.",
     alert=Alert(
+        "EnvironmentsGone",
+        "page",
         "interlock_environments < 0.7 * interlock_environments offset 10m",
         "0m",
         "Many environments are gone at once; if nobody deleted them, restore the store from its backup",
@@ -299,9 +373,25 @@ ENVIRONMENTS_QUARANTINED = WATCHER.gauge(
     "interlock_environments_quarantined",
     "Environments whose newest document cannot be read, so that their last good one stays in use.",
     alert=Alert(
+        "DocumentBroken",
+        "page",
         "interlock_environments_quarantined > 0",
         "0m",
         "A document in the store is broken; the log names the environment. Write it anew by the admin API",
+    ),
+)
+INSTANCES_STUCK = WATCHER.gauge(
+    "interlock_instances_stuck_starting",
+    "Instances of an environment that have been in state 'starting' for more than a minute, so that their service's "
+    f"name is answered without them. Left out altogether where there are more than {MOST_ENVIRONMENTS} environments.",
+    "environment",
+    alert=Alert(
+        "InstancesStuckStarting",
+        "ticket",
+        "max by (environment) (interlock_instances_stuck_starting) > 0",
+        "2m",
+        "A deploy does not finish; `interlock instance list -e ENVIRONMENT` shows which instances, and `interlock mesh`"
+        " on their hosts what they wait for. What never became ready can be deleted",
     ),
 )
 CHANGES = WATCHER.counter(
@@ -321,6 +411,8 @@ GUARD_HELD = WATCHER.gauge(
     "environments that lack most of their names, 'hosts' that are gone.",
     "kind",
     alert=Alert(
+        "WithdrawalHeld",
+        "page",
         "interlock_guard_held > 0",
         "0m",
         "Data has vanished from the store, or a mass deletion waits for its confirmation; answers go on. Bring the data"
@@ -338,6 +430,8 @@ SNAPSHOT_SERVED = SNAPSHOT.gauge(
     "Whether what is served is from the snapshot (1), because the store, or the agent of this host, has not answered "
     "since the start, or has lost data; or from the source itself (0).",
     alert=Alert(
+        "SnapshotServed",
+        "page",
         "interlock_snapshot_served == 1",
         "5m",
         "The process was started in an outage; answers are as old as `interlock_snapshot_age_seconds`. Bring the store,"
@@ -348,6 +442,8 @@ SNAPSHOT_AGE = SNAPSHOT.gauge(
     "interlock_snapshot_age_seconds",
     "Seconds since the contents of the snapshot on disk were last known to be current. Left out before the first one.",
     alert=Alert(
+        "SnapshotOld",
+        "ticket",
         "interlock_snapshot_age_seconds > 600",
         "10m",
         "If the process is started anew now, and the store does not answer, names are as old as this; the log says why"
@@ -359,6 +455,8 @@ SNAPSHOT_FAILURES = SNAPSHOT.counter(
     "interlock_snapshot_failures_total",
     "Attempts to write or to read the snapshot that have failed.",
     alert=Alert(
+        "SnapshotFails",
+        "ticket",
         "increase(interlock_snapshot_failures_total[15m]) > 0",
         "0m",
         "The state directory cannot be written, is full, or the snapshot is too large (`--snapshot-limit`) or was"
@@ -366,12 +464,14 @@ SNAPSHOT_FAILURES = SNAPSHOT.counter(
     ),
 )
 
-STORE = Group("The connection to the store", "`up`, `agent`, and `resolver` without an agent")
+STORE = Group("The connection to the store", "`up`, `admin`, and `resolver` without an agent")
 
 STORE_CONNECTED = STORE.gauge(
     "interlock_store_connected",
     "Whether the store answers this process (1) or not (0).",
     alert=Alert(
+        "StoreAway",
+        "page",
         "interlock_store_connected == 0",
         "1m",
         "The store is down or cannot be reached; answers go on unchanged, but no change arrives. Bring it back",
@@ -381,6 +481,8 @@ STORE_DISCONNECTS = STORE.counter(
     "interlock_store_disconnects_total",
     "Times that the store stopped answering this process.",
     alert=Alert(
+        "StoreFlaps",
+        "ticket",
         "increase(interlock_store_disconnects_total[1h]) > 5",
         "0m",
         "The connection to the store breaks again and again; look at the network between, and at the store's log",
@@ -390,6 +492,8 @@ CHANGE_GAPS = STORE.counter(
     "interlock_change_gaps_total",
     "Gaps in the store's stream of changes, after each of which this process compared everything with the store.",
     alert=Alert(
+        "ChangesMissed",
+        "ticket",
         "increase(interlock_change_gaps_total[1h]) > 5",
         "0m",
         "Changes arrive faster than they are read, or another program trims the stream",
@@ -399,6 +503,8 @@ INDEX_COMPARISONS = STORE.counter(
     "interlock_index_comparisons_total",
     "Comparisons of the environments in the store's index with those that this process has published.",
     alert=Alert(
+        "NotCompared",
+        "ticket",
         "increase(interlock_index_comparisons_total[10m]) == 0",
         "0m",
         "The regular comparison does not run, so a lost change would go unnoticed; see `interlock_store_connected`",
@@ -408,6 +514,8 @@ INDEX_REPAIRS = STORE.counter(
     "interlock_index_repairs_total",
     "Environments that a regular comparison with the store's index found to differ, and that were loaded anew.",
     alert=Alert(
+        "ChangesLost",
+        "ticket",
         "increase(interlock_index_repairs_total[1h]) > 0",
         "0m",
         "A change was lost, or somebody wrote to the store without the admin API; the difference is repaired already",
@@ -417,6 +525,8 @@ STORE_ROLLBACKS = STORE.counter(
     "interlock_store_rollbacks_total",
     "Times that the store was found to have gone back behind changes that were served here: commits were lost.",
     alert=Alert(
+        "CommitsLost",
+        "page",
         "increase(interlock_store_rollbacks_total[1h]) > 0",
         "0m",
         "A failover or a restore lost commits that were acknowledged: `/readyz?verbose` and the log event"
@@ -435,6 +545,8 @@ CLOCK_SKEW = CLOCK.gauge(
     "By how many seconds the clock of this machine is ahead of the store's; negative where it is behind. Left out "
     "before the store has told its time.",
     alert=Alert(
+        "ClockWrong",
+        "ticket",
         "abs(interlock_clock_skew_seconds) > 5",
         "1m",
         "One of the two clocks is wrong; names go by the store's until it is set. Keep both machines by NTP",
@@ -447,6 +559,8 @@ AGENT_CONNECTED = FOLLOWER.gauge(
     "interlock_agent_connected",
     "Whether the agent of this host answers this resolver (1) or not (0).",
     alert=Alert(
+        "AgentAway",
+        "page",
         "interlock_agent_connected == 0",
         "1m",
         "The agent of this host is down; answers go on unchanged, but no change arrives. Start `interlock agent`",
@@ -462,6 +576,8 @@ CONTROL_PLANE_CONNECTED = SESSION.gauge(
     "interlock_control_plane_connected",
     "Whether a control plane confirms that what this agent has is current (1) or not (0).",
     alert=Alert(
+        "ControlPlaneAway",
+        "page",
         "interlock_control_plane_connected == 0",
         "1m",
         "This host goes on as it is, but no change arrives and nothing can be attached. `interlock mesh` on the host"
@@ -481,10 +597,24 @@ API_REQUESTS = ADMIN.counter(
     "route",
     "status",
     alert=Alert(
+        "ApiFails",
+        "page",
         'sum(rate(interlock_api_requests_total{status=~"5.."}[5m]))'
         " / sum(rate(interlock_api_requests_total[5m])) > 0.05",
         "5m",
         "The admin API fails; 503 means that the store does not answer, 500 a fault whose traceback is in the log",
+    ),
+)
+API_SECONDS = ADMIN.histogram(
+    "interlock_api_request_seconds",
+    "Seconds from an HTTP request to the admin API to its response, by method.",
+    "method",
+    alert=Alert(
+        "ApiSlow",
+        "ticket",
+        "histogram_quantile(0.99, sum by (instance, method, le) (rate(interlock_api_request_seconds_bucket[5m]))) > 2",
+        "10m",
+        "The store is slow or far away, or a client sends very large requests; the log's `write` lines have each time",
     ),
 )
 COMMITS = ADMIN.counter(
@@ -497,6 +627,13 @@ COMMIT_CONFLICTS = ADMIN.counter(
 API_RATE_LIMITED = ADMIN.counter(
     "interlock_api_rate_limited_total",
     "HTTP requests that the admin API refused because its client sent too many of them.",
+    alert=Alert(
+        "ApiClientsLimited",
+        "ticket",
+        "rate(interlock_api_rate_limited_total[5m]) > 1",
+        "5m",
+        "A client of the API asks in a loop and gets 429; the API's log names it. Have it use batches",
+    ),
 )
 
 API_CLOSED = ADMIN.counter(
@@ -505,6 +642,8 @@ API_CLOSED = ADMIN.counter(
     "were too many in all, 'slow' for a header that did not end in time.",
     "reason",
     alert=Alert(
+        "ApiConnectionsFull",
+        "ticket",
         'rate(interlock_api_connections_closed_total{reason="most"}[5m]) > 0',
         "5m",
         "More clients are connected than the API serves; if they are strangers, keep them out by a firewall",
@@ -517,6 +656,8 @@ SESSIONS = HOSTS.gauge(
     "interlock_sessions",
     "Agents of hosts that have a session with this control plane.",
     alert=Alert(
+        "AgentsGone",
+        "page",
         "interlock_sessions < 0.5 * interlock_sessions offset 10m and interlock_sessions offset 10m > 2",
         "5m",
         "Agents have gone and not come back here; if no other control plane has them, look at the network between, and"
@@ -530,6 +671,8 @@ SESSIONS_ENDED = HOSTS.counter(
     "a later one, 'crowded' for too many of one host, 'broken' messages, 'idle', 'slow' readers, 'going' at its end.",
     "reason",
     alert=Alert(
+        "AgentsMisbehave",
+        "ticket",
         'increase(interlock_sessions_ended_total{reason=~"crowded|broken|slow"}[15m]) > 5',
         "0m",
         "An agent does not behave as one; the log event `session_ended` names its host",
@@ -542,6 +685,8 @@ SESSIONS_REFUSED = HOSTS.counter(
     "'strangers_of_one' network, or too high a 'rate'.",
     "reason",
     alert=Alert(
+        "StrangersAtHosts",
+        "ticket",
         "rate(interlock_sessions_refused_total[5m]) > 10",
         "5m",
         "Somebody without a credential keeps coming, or a host was forgotten whose agent still runs; the log names it",
@@ -554,6 +699,8 @@ SESSION_REQUESTS = HOSTS.counter(
     "request",
     "outcome",
     alert=Alert(
+        "HostRefused",
+        "ticket",
         'increase(interlock_session_requests_total{outcome="refused"}[15m]) > 5',
         "0m",
         "A host asks for what it may not do: its agent is not in order, or the host was taken over; the log names it",
@@ -564,6 +711,14 @@ SESSION_UPDATE_BYTES = HOSTS.counter("interlock_session_update_bytes_total", "By
 SESSION_THROTTLED = HOSTS.counter(
     "interlock_session_throttled_total",
     "Times that an agent was listened to more slowly, because it asks too much.",
+    alert=Alert(
+        "AgentLimited",
+        "ticket",
+        "rate(interlock_session_throttled_total[5m]) > 1",
+        "10m",
+        "An agent asks more than its share, so its deploys are slow; others are served. Is something attached and"
+        " detached in a loop on its host?",
+    ),
 )
 
 MESH = Group("The mesh of a host", "`agent`")
@@ -573,6 +728,8 @@ MESH_OK = MESH.gauge(
     "Whether the last pass of the agent brought this host's WireGuard device, routes and firewall to their planned "
     "state (1) or failed (0).",
     alert=Alert(
+        "HostNotProgrammed",
+        "page",
         "interlock_mesh_ok == 0",
         "1m",
         "The agent cannot program this host, so names wait for their routes; `interlock mesh` says why",
@@ -583,6 +740,8 @@ MESH_REJECTED = MESH.gauge(
     "Entries in the store, such as an address outside its environment or a key that two hosts have, that the agent "
     "refuses to program.",
     alert=Alert(
+        "EntriesRejected",
+        "ticket",
         "interlock_mesh_rejected > 0",
         "0m",
         "The store holds something that cannot be right; `interlock mesh` lists it. Correct it by the admin API",
@@ -602,6 +761,8 @@ MESH_REPAIRS = MESH.counter(
     "interlock_mesh_repairs_total",
     "Times that the agent found this host changed by somebody else, and restored its planned state.",
     alert=Alert(
+        "HostChangedByOthers",
+        "ticket",
         "increase(interlock_mesh_repairs_total[1h]) > 3",
         "0m",
         "Another program on this host changes its routes, nftables rules or WireGuard device; the log shows when",
@@ -619,9 +780,11 @@ MESH_DROPPED_PACKETS = MESH.counter(
     "'between' for another environment, 'to_host' and 'from_host' for traffic with the host itself.",
     "chain",
     alert=Alert(
-        'rate(interlock_mesh_dropped_packets_total{chain="link"}[5m]) > 1',
+        "PacketsDropped",
+        "ticket",
+        "rate(interlock_mesh_dropped_packets_total[5m]) > 1",
         "5m",
-        "A workload sends packets from addresses that are not its own, or to addresses that it may not reach",
+        "Somebody sends what may not pass; `interlock mesh` on the host says for each label `chain` who that is",
     ),
 )
 ACKNOWLEDGED_REVISION = MESH.gauge(
@@ -630,6 +793,8 @@ ACKNOWLEDGED_REVISION = MESH.gauge(
     f"where there are more than {MOST_ENVIRONMENTS} environments.",
     "environment",
     alert=Alert(
+        "HostLags",
+        "page",
         "interlock_environment_revision > interlock_acknowledged_revision",
         "1m",
         "This host lags behind, so deploys wait for it; `interlock mesh` says why",
@@ -638,7 +803,7 @@ ACKNOWLEDGED_REVISION = MESH.gauge(
 
 PEERS = Group(
     "The peers of a host",
-    "`agent`; external peers have no series, since users make them and nothing bounds their number",
+    "`agent`; single external peers have no series, since users make them and there may be thousands",
 )
 
 PEER_SILENT = PEERS.gauge(
@@ -646,6 +811,8 @@ PEER_SILENT = PEERS.gauge(
     "Whether another host has stopped answering what this host sends to it by WireGuard (1) or not (0).",
     "host",
     alert=Alert(
+        "HostsCannotTalk",
+        "page",
         "interlock_peer_silent == 1",
         "2m",
         "The two hosts cannot reach each other; check the other host, and that UDP gets through to its endpoint",
@@ -660,6 +827,30 @@ PEER_RECEIVED_BYTES = PEERS.counter(
     "interlock_peer_received_bytes_total", "Bytes received from another host by WireGuard.", "host"
 )
 PEER_SENT_BYTES = PEERS.counter("interlock_peer_sent_bytes_total", "Bytes sent to another host by WireGuard.", "host")
+EXTERNAL_PEERS = PEERS.gauge(
+    "interlock_external_peers",
+    "External peers of an environment, such as laptops, whose gateway this host is.",
+    "environment",
+)
+EXTERNAL_PEERS_CONNECTED = PEERS.gauge(
+    "interlock_external_peers_connected",
+    "External peers of an environment whose gateway this host is, and whose last WireGuard handshake with it was in "
+    "the last three minutes. One that has nothing to send may not count.",
+    "environment",
+    alert=Alert(
+        "ExternalPeersGone",
+        "ticket",
+        "interlock_external_peers_connected == 0 and max_over_time(interlock_external_peers_connected[30m]) > 2",
+        "10m",
+        "All external peers of an environment have gone at once; does UDP still get through to this host's endpoint?",
+    ),
+)
+EXTERNAL_PEER_HANDSHAKE_AGE = PEERS.gauge(
+    "interlock_external_peer_handshake_age_seconds",
+    "Seconds since the newest WireGuard handshake of an external peer of an environment with this host. Left out where "
+    "there was none.",
+    "environment",
+)
 
 FEED = Group("The feed to the resolvers of a host", "`agent`")
 
@@ -667,6 +858,8 @@ FEED_RESOLVERS = FEED.gauge(
     "interlock_feed_resolvers",
     "Resolvers of this host that are connected to its agent.",
     alert=Alert(
+        "HostWithoutResolver",
+        "page",
         "interlock_feed_resolvers == 0",
         "1m",
         "No resolver serves this host, so no workload can be attached; start `interlock resolver --agent-dir …`",
@@ -676,6 +869,8 @@ FEED_UNCONFIRMED = FEED.counter(
     "interlock_feed_unconfirmed_total",
     "Zones that a resolver of this host refused, or did not confirm in time.",
     alert=Alert(
+        "ResolverHangs",
+        "ticket",
         "increase(interlock_feed_unconfirmed_total[15m]) > 0",
         "0m",
         "A resolver of this host hangs or cannot read a zone; its log says why",
@@ -695,22 +890,45 @@ ATTACH_FAILURES = ATTACHMENTS_GROUP.counter(
     "interlock_attach_failures_total",
     "Workloads that could not be attached to this host.",
     alert=Alert(
+        "AttachFails",
+        "page",
         "increase(interlock_attach_failures_total[10m]) > 0",
         "0m",
         "Workloads start without their network; the runtime that attached them, and `interlock mesh`, say why",
     ),
 )
-ATTACH_SECONDS = ATTACHMENTS_GROUP.counter(
-    "interlock_attach_seconds_total", "Seconds that all successful attachments of workloads to this host took together."
+ATTACH_SECONDS = ATTACHMENTS_GROUP.histogram(
+    "interlock_attach_seconds",
+    "Seconds that an attachment of a workload to this host took, from the request until all hosts answered its name.",
+    alert=Alert(
+        "AttachSlow",
+        "ticket",
+        "histogram_quantile(0.9, sum by (instance, le) (rate(interlock_attach_seconds_bucket[15m]))) > 5",
+        "5m",
+        "Deploys take long; compare with `interlock_barrier_seconds`, and the log's `attached` lines have each step",
+    ),
 )
 BARRIERS_PASSED = ATTACHMENTS_GROUP.counter(
     "interlock_barriers_passed_total",
     "Waits for all live hosts to acknowledge a revision that ended because all of them had done so.",
 )
+BARRIER_SECONDS = ATTACHMENTS_GROUP.histogram(
+    "interlock_barrier_seconds",
+    "Seconds that this host waited for all live hosts to acknowledge a revision, also where some of them did not.",
+    alert=Alert(
+        "BarrierSlow",
+        "ticket",
+        "histogram_quantile(0.9, sum by (instance, le) (rate(interlock_barrier_seconds_bucket[15m]))) > 2",
+        "10m",
+        "Some hosts take long to program a change, so all deploys wait for them; look at their load",
+    ),
+)
 BARRIERS_OVERDUE = ATTACHMENTS_GROUP.counter(
     "interlock_barriers_overdue_total",
     "Waits for all live hosts to acknowledge a revision that ended at their deadline, without some of them.",
     alert=Alert(
+        "DeploysWait",
+        "ticket",
         "increase(interlock_barriers_overdue_total[15m]) > 0",
         "0m",
         "A live host is slow to program a change; the `barrier_overdue` log line names it. Run `interlock mesh` there",
@@ -721,9 +939,11 @@ GROUPS = (
     PROCESS,
     RESOLVER,
     FORWARDER,
+    CONTACT,
     WATCHER,
     SNAPSHOT,
     STORE,
+    CLOCK,
     FOLLOWER,
     SESSION,
     ADMIN,

@@ -44,7 +44,7 @@ def _metric(metric: Description) -> Iterator[str]:
     yield _prose(f"{metric.type.capitalize()}{', by ' + labels if labels else ''}. {metric.help}")
     if alert := metric.alert:
         lasting = "" if alert.lasting == "0m" else f", for {alert.lasting}"
-        yield _prose(f"**Alert**{lasting}: {alert.remedy}.")
+        yield _prose(f"**Alert** `{alert.name}` ({alert.severity}){lasting}: {alert.remedy}.")
         yield f"    {alert.condition}\n"
 
 

@@ -1,7 +1,7 @@
 """Metrics of a host's agent: its mesh and its peers, its feed, its waits for other hosts, and its workloads.
 
-Apart from `metrics`, for only the agent's process loads the agent's packages. No series is made for an external peer:
-users make those, and nothing bounds their number.
+Apart from `metrics`, for only the agent's process loads the agent's packages. No series is made for a single external
+peer: users make those, and there may be thousands.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from agent.mesh.mesh import Mesh
 from interlock.observe import catalogue
 from interlock.observe.metrics import Source, by_environment
 
+SESSION = 180.0  # seconds; after them WireGuard sends and takes no packet without another handshake (its paper, §6.1)
+
 
 def mesh_metrics(mesh: Mesh, operations: Operations, acknowledger: Acknowledger) -> Source:
     """All metrics of an agent but those of its watcher."""
@@ -27,6 +29,7 @@ def mesh_metrics(mesh: Mesh, operations: Operations, acknowledger: Acknowledger)
             catalogue.ACKNOWLEDGED_REVISION, acknowledger.acknowledged.items(), len(acknowledger.acknowledged)
         )
         yield from _peers(mesh)
+        yield from _external_peers(mesh)
         yield from _feed(mesh)
         yield from _attachments(mesh, operations)
 
@@ -57,6 +60,29 @@ def _peers(mesh: Mesh) -> Iterator[Metric]:
     yield catalogue.PEER_SENT_BYTES.each(((host.id,), peer.sent) for host, peer in known)
 
 
+def _external_peers(mesh: Mesh) -> Iterator[Metric]:
+    peers = mesh.status.actual.tunnel.peers if mesh.status.actual else {}
+    now, environments = time.time(), mesh.published.environments
+    members = {
+        id_: [peer.public_key for peer in environment.peers.values() if peer.gateway == mesh.identity.id]
+        for id_, environment in environments.items()
+    }
+    ages = {
+        id_: [now - peers[key].handshake for key in keys if key in peers and peers[key].handshake]
+        for id_, keys in members.items()
+    }
+    number = len(environments)
+    yield by_environment(catalogue.EXTERNAL_PEERS, ((id_, len(keys)) for id_, keys in members.items()), number)
+    yield by_environment(
+        catalogue.EXTERNAL_PEERS_CONNECTED,
+        ((id_, sum(age < SESSION for age in found)) for id_, found in ages.items()),
+        number,
+    )
+    yield by_environment(
+        catalogue.EXTERNAL_PEER_HANDSHAKE_AGE, ((id_, min(found)) for id_, found in ages.items() if found), number
+    )
+
+
 def _feed(mesh: Mesh) -> Iterator[Metric]:
     feed = mesh.notifier.feed
     yield catalogue.FEED_RESOLVERS.one(feed.resolvers)
@@ -70,6 +96,7 @@ def _attachments(mesh: Mesh, operations: Operations) -> Iterator[Metric]:
     yield catalogue.ATTACHED.one(counts.attached)
     yield catalogue.DETACHED.one(counts.detached)
     yield catalogue.ATTACH_FAILURES.one(counts.failed)
-    yield catalogue.ATTACH_SECONDS.one(counts.seconds)
+    yield catalogue.ATTACH_SECONDS.histograms([((), counts.seconds)])
     yield catalogue.BARRIERS_PASSED.one(barrier.passed)
+    yield catalogue.BARRIER_SECONDS.histograms([((), barrier.seconds)])
     yield catalogue.BARRIERS_OVERDUE.one(barrier.overdue)

@@ -6,9 +6,9 @@ The number of series is bounded, since no label holds a name that a client could
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import version
-from itertools import accumulate
+from typing import Protocol
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import Metric
@@ -19,8 +19,9 @@ from admin.hosts.counts import HostCounts
 from admin.hosts.service import HostsService
 from interlock.observe import catalogue
 from interlock.process.supervise import Supervisor
-from resolver.counts import LATENCY_BUCKETS, QueryCounts
+from resolver.counts import QueryCounts
 from resolver.forward.forwarder import Forwarder
+from resolver.scope import EXTERNAL, INTERNAL
 from resolver.server import Resolver
 from support.clock import SharedClock
 from watcher.feed.follower import Follower
@@ -32,6 +33,17 @@ Follows = Watcher | Follower | SessionFollower
 """What learns the environments of a process."""
 Source = Callable[[], Iterator[Metric]]
 """Gives the metrics of one part of the process, as they are now."""
+
+
+class AsksTheStore(Protocol):
+    """Something that asks the store now and then whether it answers."""
+
+    reason: str
+    """Why it does not; empty while it does."""
+    last_contact: float | None
+    """When it answered last, in monotonic seconds; None if it never did."""
+    disconnects: int
+    """Times that it stopped answering."""
 
 
 class Metrics:
@@ -78,7 +90,25 @@ def resolver_metrics(resolver: Resolver) -> Source:
 
 def watcher_metrics(watcher: Follows) -> Source:
     """The environments that are served, and the connection to the source that they are learned from."""
-    return lambda: _watcher(watcher)
+    contact = _contact(_SOURCES[type(watcher)], lambda: watcher.last_contact)
+
+    def collect() -> Iterator[Metric]:
+        yield contact()
+        yield from _watcher(watcher)
+
+    return collect
+
+
+def probe_metrics(probe: AsksTheStore) -> Source:
+    """The connection to the store of a process that has no watcher."""
+    contact = _contact("store", lambda: probe.last_contact)
+
+    def collect() -> Iterator[Metric]:
+        yield contact()
+        yield catalogue.STORE_CONNECTED.one(not probe.reason)
+        yield catalogue.STORE_DISCONNECTS.one(probe.disconnects)
+
+    return collect
 
 
 def snapshot_metrics(watcher: Follows, stale_since: Callable[[], float | None]) -> Source:
@@ -111,10 +141,25 @@ def hosts_metrics(service: HostsService) -> Source:
     return lambda: _hosts(service.counts)
 
 
-def by_environment(description: catalogue.Description, revisions: Iterable[tuple[str, int]], number: int) -> Metric:
-    """The ``number`` revisions, by environment; none of them where there are too many environments."""
+def by_environment(description: catalogue.Description, values: Iterable[tuple[str, float]], number: int) -> Metric:
+    """The values of ``number`` environments, by environment; none of them where there are too many."""
     few = number <= catalogue.MOST_ENVIRONMENTS
-    return description.each(((environment,), revision) for environment, revision in (revisions if few else ()))
+    return description.each(((environment,), value) for environment, value in (values if few else ()))
+
+
+_SOURCES: Mapping[type[Follows], str] = {Watcher: "store", Follower: "agent", SessionFollower: "control_plane"}
+
+
+def _contact(source: str, last: Callable[[], float | None]) -> Callable[[], Metric]:
+    """The seconds since ``source`` answered last; before it has, since now."""
+    began = time.monotonic()
+
+    def collect() -> Metric:
+        contact = last()
+        age = time.monotonic() - (began if contact is None else contact)
+        return catalogue.CONTACT_AGE.each([((source,), max(0.0, age))])
+
+    return collect
 
 
 def _supervisor(supervisor: Supervisor) -> Iterator[Metric]:
@@ -123,11 +168,9 @@ def _supervisor(supervisor: Supervisor) -> Iterator[Metric]:
 
 
 def _resolver(counts: QueryCounts) -> Iterator[Metric]:
-    bounds = [*map(str, LATENCY_BUCKETS), "+Inf"]
     yield catalogue.QUERIES.each(counts.snapshot().items())
-    yield catalogue.QUERY_SECONDS.histogram(
-        list(zip(bounds, accumulate(counts.latency), strict=True)), counts.latency_sum
-    )
+    latencies = {INTERNAL: counts.latency, EXTERNAL: counts.forwarded_latency}
+    yield catalogue.QUERY_SECONDS.histograms(((scope,), latency) for scope, latency in latencies.items())
     yield catalogue.QUERIES_DROPPED.each(((reason,), count) for reason, count in counts.dropped.items())
     yield catalogue.PACKET_CACHE_HITS.one(counts.packet_cache_hits)
     yield catalogue.PACKET_CACHE_MISSES.one(counts.packet_cache_misses)
@@ -143,6 +186,7 @@ def _forwarder(forwarder: Forwarder) -> Iterator[Metric]:
     upstreams = [str(upstream) for upstream in pool.health]
     yield catalogue.UPSTREAM_QUERIES.each(((upstream,), pool.queries[upstream]) for upstream in upstreams)
     yield catalogue.UPSTREAM_FAILURES.each(((upstream,), pool.failures[upstream]) for upstream in upstreams)
+    yield catalogue.UPSTREAM_SECONDS.histograms(((upstream,), pool.seconds[upstream]) for upstream in upstreams)
     yield catalogue.FORWARD_CACHE_HITS.one(counts.hits)
     yield catalogue.FORWARD_CACHE_MISSES.one(counts.misses)
     yield catalogue.FORWARD_JOINED.one(counts.joined)
@@ -161,6 +205,8 @@ def _watcher(watcher: Follows) -> Iterator[Metric]:
     yield catalogue.ENVIRONMENTS.one(len(revisions))
     yield by_environment(catalogue.ENVIRONMENT_REVISION, revisions.items(), len(revisions))
     yield catalogue.ENVIRONMENTS_QUARANTINED.one(len(watcher.quarantined))
+    stuck = watcher.stuck_starting
+    yield by_environment(catalogue.INSTANCES_STUCK, ((id_, stuck.get(id_, 0)) for id_ in revisions), len(revisions))
     yield catalogue.CHANGES.one(counts.changes)
     yield catalogue.ZONES_PUBLISHED.one(counts.published)
     yield catalogue.ZONES_WITHDRAWN.one(counts.withdrawn)
@@ -210,6 +256,7 @@ def _admin(counts: ApiCounts) -> Iterator[Metric]:
     yield catalogue.API_REQUESTS.each(
         ((method, route, str(status)), count) for (method, route, status), count in counts.requests.items()
     )
+    yield catalogue.API_SECONDS.histograms(((method,), seconds) for method, seconds in counts.seconds.items())
     yield catalogue.COMMITS.one(counts.commits)
     yield catalogue.COMMIT_CONFLICTS.one(counts.conflicts)
     yield catalogue.API_RATE_LIMITED.one(counts.rate_limited)

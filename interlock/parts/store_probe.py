@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,6 +25,10 @@ class StoreProbe:
     """The store that is pinged."""
     reason: str = "the store has not been asked yet"
     """Why the store does not answer; empty while it answers."""
+    last_contact: float | None = None
+    """When it answered last, in monotonic seconds; None if it never did."""
+    disconnects: int = 0
+    """Times that it stopped answering."""
 
     @property
     def part(self) -> Part:
@@ -37,10 +42,11 @@ class StoreProbe:
             except Unavailable as error:
                 if self.reason != str(error):
                     log.warning("store_unavailable", extra={"reason": str(error)})
+                self.disconnects += not self.reason
                 self.reason = str(error)
             else:
                 if self.reason:
                     log.info("store_connected", extra={"store": self.store.url})
-                self.reason = ""
+                self.reason, self.last_contact = "", time.monotonic()
             ready()
             await asyncio.sleep(PING_EVERY)

@@ -11,6 +11,7 @@ from interlock.observe.metrics import (
     admin_metrics,
     clock_metrics,
     hosts_metrics,
+    probe_metrics,
     snapshot_metrics,
     supervisor_metrics,
     watcher_metrics,
@@ -59,7 +60,9 @@ async def _serve(settings: Settings, url: str) -> None:
     checks = [store_answers(probe), writes_taken(writes), clock_agrees(store.clock), store_is_durable(durability)]
     sources = [supervisor_metrics(supervisor), admin_metrics(counts), clock_metrics(store.clock)]
     watcher = None
-    if settings.hosts_listen:
+    if not settings.hosts_listen:
+        sources.append(probe_metrics(probe))  # a watcher would say the same
+    else:
         hosts = HostsParts.of(settings, store, counts)
         watcher = hosts.watch(settings.platform, Guard(settings.guard))
         watcher.snapshots = snapshot_keeper(ADMIN, settings)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -20,6 +20,7 @@ from resolver.forward.scrubber import MAX_CHAIN, Outcome, Unfinished, Useless, s
 from resolver.forward.stepwise import Stepwise
 from resolver.forward.upstream import Health, Routes, Upstream
 from resolver.wire.messages import ErrorCode, ExtendedError, Rcode, Reply
+from support.histogram import Histogram
 from zones.addresses import Platform
 from zones.names import Name
 
@@ -42,6 +43,8 @@ class UpstreamPool:
         self.health = {upstream: Health() for upstream in routes.all}
         self.queries: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
+        self.seconds: defaultdict[str, Histogram] = defaultdict(Histogram)
+        """How long useful answers took, by upstream."""
         self.boundary = Boundary(platform, routes)
         self.between_steps: Callable[[], None] = lambda: None
         """Called before each step of asking an upstream, for work that must not wait."""
@@ -143,7 +146,9 @@ class UpstreamPool:
         if isinstance(outcome, Useless):
             self._failed(upstream, outcome.reason)
             return outcome
-        health.succeeded(loop.time() - started)
+        taken = loop.time() - started
+        health.succeeded(taken)
+        self.seconds[str(upstream)].observe(taken)
         return outcome
 
     def _health(self, upstream: Upstream) -> Health:

@@ -155,7 +155,7 @@ class TcpConnection(asyncio.Protocol):
 
     def _respond(self, packet: bytes, started: float, is_last: bool) -> Hold | None:
         responder = self._context.responder
-        respond = responder.respond_now if is_last else responder.respond
+        respond, forwarded = responder.respond_now if is_last else responder.respond, responder.forwarded
         outcome = respond(packet, self._state(), Transport.TCP)
         match outcome:
             case Hold():
@@ -163,7 +163,7 @@ class TcpConnection(asyncio.Protocol):
             case ForwardedQuery():
                 self._forward(packet, outcome, started)
             case _:
-                self._finish(packet, outcome, started)
+                self._finish(packet, outcome, started, responder.forwarded - forwarded)
         return None
 
     def _state(self) -> ScopeState:
@@ -172,16 +172,16 @@ class TcpConnection(asyncio.Protocol):
     def _forward(self, packet: bytes, forwarded: ForwardedQuery, started: float) -> None:
         def send(task: asyncio.Task[bytes]) -> None:
             if not task.cancelled():
-                self._finish(packet, task.result(), started)
+                self._finish(packet, task.result(), started, 1)
 
         if refusal := self._context.responder.refuse(packet, forwarded, self.source):
-            self._finish(packet, refusal, started)
+            self._finish(packet, refusal, started, 1)
             return
         self._context.reply_tasks.start(self._context.responder.finish(packet, forwarded, self.source), send)
 
-    def _finish(self, packet: bytes, reply: bytes | None, started: float) -> None:
+    def _finish(self, packet: bytes, reply: bytes | None, started: float, forwarded: int) -> None:
         self._send(reply)
-        self._context.counts.observe(perf_counter() - started)
+        self._context.counts.observe(perf_counter() - started, 1, forwarded)
         if reply and self._context.querylog.is_on:
             self._context.querylog.note(self._state(), self.source, Transport.TCP, packet, reply, started)
 

@@ -44,6 +44,7 @@ class UdpListener:
         self._shield = Shield(sock)
         self._may_make = 0  # replies of this batch that are made at once; the others wait for their turn
         self._late = 0  # queries of this batch whose reply is sent later
+        self._forwarded = 0  # queries of this batch for forwarded names that were answered from the forwarder's cache
         self._destination = socket.inet_pton(sock.family, sock.getsockname()[0])
         asyncio.get_running_loop().add_reader(sock, self.read)
 
@@ -79,7 +80,7 @@ class UdpListener:
         is_wildcard = inbox.is_wildcard
         querylog = context.querylog if context.querylog.is_on else None
         self._may_make = 0 if context.turns else SLICE
-        self._late = 0
+        self._late = self._forwarded = 0
         hits = 0
         unsent_from = 0
         noted: list[tuple[ScopeState, bytes, bytes, bytes]] = []
@@ -109,7 +110,7 @@ class UdpListener:
                 self._late += self._defer(self._late_query(slot, packet, source, destination, started), reply)
         context.counts.unsent += outbox.send(unsent_from, count)
         context.counts.packet_cache_hits += hits
-        context.counts.observe(perf_counter() - started, count - self._late)
+        context.counts.observe(perf_counter() - started, count - self._late, self._forwarded)
         if querylog:
             for state, source, packet, sent in noted:
                 querylog.note(state, source, Transport.UDP, packet, sent, started)
@@ -122,7 +123,10 @@ class UdpListener:
         elif self._may_make:
             self._may_make -= 1
             state = context.scopes.scope_of(source, destination).state
-            return context.responder.respond(packet, state, Transport.UDP)
+            forwarded = context.responder.forwarded
+            outcome = context.responder.respond(packet, state, Transport.UDP)
+            self._forwarded += context.responder.forwarded - forwarded
+            return outcome
         else:
             query = self._late_query(slot, packet, source, destination, started)
             if context.turns.put(source, partial(self._take_turn, query)):
@@ -150,32 +154,32 @@ class UdpListener:
 
     def _answer_held(self, query: _LateQuery, is_last: bool) -> Hold | None:
         scopes, responder = self._context.scopes, self._context.responder
-        respond = responder.respond_now if is_last else responder.respond
+        respond, forwarded = responder.respond_now if is_last else responder.respond, responder.forwarded
         outcome = respond(query.packet, scopes.scope_of(query.source, query.destination).state, Transport.UDP)
         if isinstance(outcome, Hold):
             return outcome
         if isinstance(outcome, ForwardedQuery):
             self._forward(query, outcome)
         elif outcome:
-            self._send_late(query, outcome)
+            self._send_late(query, outcome, responder.forwarded - forwarded)
         return None
 
     def _forward(self, query: _LateQuery, forwarded: ForwardedQuery) -> None:
         def send(task: asyncio.Task[bytes]) -> None:
             if not task.cancelled():
-                self._send_late(query, task.result())
+                self._send_late(query, task.result(), 1)
 
         if refusal := self._context.responder.refuse(query.packet, forwarded, query.source):
-            self._send_late(query, refusal)
+            self._send_late(query, refusal, 1)
             return
         finish = self._context.responder.finish(query.packet, forwarded, query.source)
         self._context.reply_tasks.start(finish, send)
 
-    def _send_late(self, query: _LateQuery, reply: bytes) -> None:
+    def _send_late(self, query: _LateQuery, reply: bytes, forwarded: int) -> None:
         context = self._context
         if not self._outbox.send_one(query.origin, reply):
             context.counts.unsent += 1
-        context.counts.observe(perf_counter() - query.started)
+        context.counts.observe(perf_counter() - query.started, 1, forwarded)
         if context.querylog.is_on:
             state = context.scopes.scope_of(query.source, query.destination).state
             context.querylog.note(state, query.source, Transport.UDP, query.packet, reply, query.started)

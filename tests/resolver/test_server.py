@@ -139,11 +139,12 @@ class TestLatency:
     DELAY = 0.05  # seconds
 
     @staticmethod
-    async def counted(resolver: Resolver) -> float:
-        """The seconds of the one query that was counted."""
-        await until(lambda: sum(resolver.counts.latency) > 0)
-        assert sum(resolver.counts.latency) == 1
-        return resolver.counts.latency_sum
+    async def counted(resolver: Resolver, *, forwarded: bool = False) -> float:
+        """The seconds of the one query that was counted, with the forwarded ones or with the others."""
+        both = resolver.counts.latency, resolver.counts.forwarded_latency
+        await until(lambda: any(each.count for each in both))
+        assert [each.count for each in both] == [not forwarded, forwarded]
+        return both[forwarded].total
 
     @pytest.mark.parametrize("ask", [ask_udp, ask_tcp])
     async def test_of_an_answer(self, ask: Callable[..., Awaitable[bytes]]) -> None:
@@ -167,7 +168,7 @@ class TestLatency:
             asked = asyncio.ensure_future(ask(resolver.addresses[0], query("single"), SOURCE))
             await until(lambda: resolver.counts.held_loading == 1)
             await asyncio.sleep(self.DELAY)
-            assert sum(resolver.counts.latency) == 0
+            assert resolver.counts.latency.count == 0
             resolver.publish(PRODUCTION)
             resolver.loaded()
             await asked
@@ -178,7 +179,15 @@ class TestLatency:
         async with lying() as upstream, forwarding(upstream) as client:
             started = perf_counter()
             await client.ask("late", transport=transport)
-            assert self.DELAY <= await self.counted(client.resolver) < perf_counter() - started
+            assert self.DELAY <= await self.counted(client.resolver, forwarded=True) < perf_counter() - started
+
+    @pytest.mark.parametrize("transport", Transport)
+    async def test_of_a_forwarded_query_that_is_cached(self, transport: Transport) -> None:
+        async with lying() as upstream, forwarding(upstream) as client:
+            for number in (1, 2, 3):
+                await client.ask("late", transport=transport)
+                await until(lambda: client.resolver.counts.forwarded_latency.count == number)  # noqa: B023 awaited here
+            assert client.resolver.counts.latency.count == 0
 
     @pytest.mark.parametrize("transport", Transport)
     async def test_of_a_query_that_was_held_and_then_forwarded(self, transport: Transport) -> None:
@@ -193,7 +202,7 @@ class TestLatency:
                 resolver.publish(PRODUCTION)
                 resolver.loaded()
                 await asked
-                assert await self.counted(resolver) >= self.DELAY
+                assert await self.counted(resolver, forwarded=True) >= self.DELAY
 
     async def test_of_a_query_that_is_one_too_many_to_be_held(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(held, "MOST_HELD", 0)

@@ -121,6 +121,11 @@ class Follower:
         return self._served.quarantined
 
     @property
+    def stuck_starting(self) -> dict[EnvironmentId, int]:
+        """How many instances do not become ready, of each environment that has such."""
+        return self._served.starting.stuck(time.monotonic())
+
+    @property
     def reason(self) -> str:
         """Why the agent does not answer; empty while it does."""
         return self._reason

@@ -113,6 +113,11 @@ class SessionFollower:
         return self._served.quarantined
 
     @property
+    def stuck_starting(self) -> dict[EnvironmentId, int]:
+        """How many instances do not become ready, of each environment that has such."""
+        return self._served.starting.stuck(time.monotonic())
+
+    @property
     def held(self) -> tuple[str, ...]:
         """What has vanished and stays here, or at the control plane, a sentence each."""
         return (*self.guard.texts, *self.view.held)

@@ -27,6 +27,7 @@ from interlock.observe.mesh_metrics import mesh_metrics
 from interlock.observe.metrics import (
     Metrics,
     admin_metrics,
+    clock_metrics,
     hosts_metrics,
     resolver_metrics,
     snapshot_metrics,
@@ -40,6 +41,7 @@ from resolver.counts import QueryCounts
 from resolver.forward.forwarder import ForwardCounts
 from resolver.wire.messages import Rcode, Transport
 from store.store import Store
+from support.clock import SharedClock
 from tests.interlock.prometheus import promtool
 from tests.watcher.harness import Recorder
 from watcher.feed.connection import FeedCounts
@@ -107,6 +109,8 @@ def everything() -> list[str]:
     supervisor = Supervisor([], restarts={"watcher": 2}, down={"watcher"})
     hosts = HostCounts(refused=Counter(rate=1), ended=Counter(idle=1), requests=Counter({("Wait", "done"): 1}))
     counts = numbered(ApiCounts(requests=Counter({("GET", "/v1/environments", 200): 3}), closed=Counter(slow=1)))
+    counts.seconds["GET"].observe(0.1)
+    clock = cast("SharedClock", SimpleNamespace(skew=1.5))
     processes = [
         Metrics(
             supervisor_metrics(supervisor),
@@ -115,6 +119,7 @@ def everything() -> list[str]:
             snapshot_metrics(fed_by_store.watcher, lambda: fed_by_store.stale_since),
             admin_metrics(counts),
             hosts_metrics(cast("HostsService", SimpleNamespace(counts=hosts))),
+            clock_metrics(clock),
         ),
         Metrics(resolver_metrics(fed_by_agent.resolver), watcher_metrics(fed_by_agent.watcher)),
         Metrics(mesh_metrics(*an_agent()), watcher_metrics(follower)),
@@ -130,8 +135,9 @@ def an_agent() -> tuple[Any, Any, Any]:
     """What `mesh_metrics` reads of an agent with one peer. A real one would need root and a WireGuard device."""
     peer = SimpleNamespace(received=1, sent=2, handshake=3.0)
     actual = SimpleNamespace(
-        firewall=SimpleNamespace(drops={"source": 1}), tunnel=SimpleNamespace(peers={"a key": peer})
+        firewall=SimpleNamespace(drops={"source": 1}), tunnel=SimpleNamespace(peers={"a key": peer, "laptop": peer})
     )
+    laptop = SimpleNamespace(public_key="laptop", gateway="h1")
     feed = SimpleNamespace(resolvers=1, counts=numbered(FeedCounts()))
     status = SimpleNamespace(
         counts=numbered(MeshCounts()),
@@ -141,7 +147,9 @@ def an_agent() -> tuple[Any, Any, Any]:
         health=SimpleNamespace(silent=lambda _now: {}),
     )
     hosts = SimpleNamespace(hosts={"h2": SimpleNamespace(id="h2", public_key="a key")})
-    mesh = SimpleNamespace(status=status, published=SimpleNamespace(hosts=hosts), notifier=SimpleNamespace(feed=feed))
+    published = SimpleNamespace(hosts=hosts, environments={SHOP: SimpleNamespace(peers={"l1": laptop})})
+    identity, notifier = SimpleNamespace(id="h1"), SimpleNamespace(feed=feed)
+    mesh = SimpleNamespace(status=status, published=published, identity=identity, notifier=notifier)
     barrier = Barrier(cast("ControlPlane", None))
     attacher = SimpleNamespace(counts=numbered(AttachCounts()), barrier=barrier, attachments={})
     return mesh, SimpleNamespace(attacher=attacher), SimpleNamespace(acknowledged={SHOP: 3})
@@ -161,7 +169,7 @@ def read(exposition: str) -> dict[str, tuple[str, str, set[str]]]:
 def test_what_is_exposed_is_what_the_catalogue_says() -> None:
     found = {name: metric for exposition in everything() for name, metric in read(exposition).items()}
     # Without a sample for every label, as here for environments, a family has a name and no labels.
-    without_samples = {"interlock_environment_revision"}
+    without_samples = {"interlock_environment_revision", "interlock_instances_stuck_starting"}
     assert found == {
         name: (metric.type, metric.help, set(metric.labels))
         for name, metric in CATALOGUE.items()
@@ -235,7 +243,7 @@ def test_promtool_takes_the_alerts(tmp_path: Path) -> None:
     checked = promtool("check", "rules", str(path))
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert f"{len(ALERTS)} rules found" in checked.stdout
-    path.write_text(rules([Alert("rate(interlock_changes_total[5m]", "1m", "a bracket is missing")]))
+    path.write_text(rules([Alert("Bad", "page", "rate(interlock_changes_total[5m]", "1m", "a bracket is missing")]))
     assert promtool("check", "rules", str(path)).returncode != 0
 
 

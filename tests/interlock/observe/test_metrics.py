@@ -56,18 +56,21 @@ def test_queries_and_their_latency() -> None:
     counts.dropped["short"] += 1
     counts.observe(0.00002, queries=4)
     counts.observe(100.0)
+    counts.observe(0.3, queries=2, forwarded=2)
     found = scrape(*sources_of(names))
     assert (
         found[key("interlock_queries_total", rcode="NOERROR", type="AAAA", scope="environment", transport="udp")] == 5
     )
     assert found[key("interlock_queries_dropped_total", reason="short")] == 1
     assert found[key("interlock_packet_cache_hits_total")] == 3
-    assert found[key("interlock_query_seconds_bucket", le="1e-05")] == 0
-    assert found[key("interlock_query_seconds_bucket", le="2.5e-05")] == 4
-    assert found[key("interlock_query_seconds_bucket", le="1.5")] == 4
-    assert found[key("interlock_query_seconds_bucket", le="+Inf")] == 5
-    assert found[key("interlock_query_seconds_count")] == 5
-    assert found[key("interlock_query_seconds_sum")] == pytest.approx(100.00008)
+    assert found[key("interlock_query_seconds_bucket", scope="environment", le="1e-05")] == 0
+    assert found[key("interlock_query_seconds_bucket", scope="environment", le="2.5e-05")] == 4
+    assert found[key("interlock_query_seconds_bucket", scope="environment", le="1.5")] == 4
+    assert found[key("interlock_query_seconds_bucket", scope="environment", le="+Inf")] == 5
+    assert found[key("interlock_query_seconds_count", scope="environment")] == 5
+    assert found[key("interlock_query_seconds_bucket", scope="external", le="0.25")] == 0
+    assert found[key("interlock_query_seconds_bucket", scope="external", le="0.5")] == 2
+    assert found[key("interlock_query_seconds_sum", scope="environment")] == pytest.approx(100.00008)
 
 
 def test_queries_that_wait_for_a_pending_zone() -> None:
@@ -82,7 +85,9 @@ def test_queries_that_wait_for_a_pending_zone() -> None:
 def test_a_resolver_that_follows_an_agent() -> None:
     names = ResolverParts.of("resolver", read_settings({"agent_dir": "/nowhere", "upstream": ["none"]}, {}), None, [])
     sources = sources_of(names)
-    assert not any("store" in name or name == "interlock_zone_age_seconds" for name, _ in scrape(*sources))
+    found = scrape(*sources)
+    assert not any("store_conn" in name or name == "interlock_zone_age_seconds" for name, _ in found)
+    assert 0 <= found[key("interlock_store_contact_age_seconds", source="agent")] < 60
     assert scrape(*sources)[key("interlock_agent_connected")] == 0
     names.watcher.connected = True
     names.watcher.counts.lost_connections = 3

@@ -34,6 +34,8 @@ async def test_it_knows_whether_the_store_answers(
     finally:
         await supervisor.stop()
         await store.close()
+    assert probe.disconnects == 2
+    assert probe.last_contact is not None
     events = [record.getMessage() for record in caplog.records if record.name == store_probe.__name__]
     assert events[0] == "store_unavailable"
     assert events.count("store_connected") == 2
