@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from agent.errors import CannotStart
-from support.files import write_whole
+from support.files import remove_partial, write_whole
 
 HOST, AUTHORITY = "host.pem", "authority.pem"
 NEXT = "host.next.pem"  # has the room for what will be HOST
@@ -59,6 +59,11 @@ class CredentialFiles:
     def exist(self) -> bool:
         """Whether this host is enrolled."""
         return (self.directory / HOST).exists() and (self.directory / AUTHORITY).exists()
+
+    def remove_partials(self) -> None:
+        """Removes what a killed agent was writing: a private key may be in it, and nobody would ever remove it."""
+        for name in (HOST, NEXT, AUTHORITY):
+            remove_partial(self.directory / name)
 
     def make_room(self, authority: str | None = None) -> None:
         """Takes the room on the disk that `keep` needs, and keeps ``authority`` there. Raises ``OSError``.

@@ -68,6 +68,7 @@ async def connect(settings: Settings, host: HostSettings, view: SessionView) -> 
     """
     incarnation, is_admitted = await load_incarnation(settings.state_dir)
     files = CredentialFiles(settings.state_dir)
+    await asyncio.to_thread(files.remove_partials)
     is_enrolled = files.exist
     if not is_enrolled:
         if host.enrol is None:

@@ -59,3 +59,11 @@ async def test_the_others_are_tried_and_then_it_is_said_why(
     monkeypatch.setattr(enrolment, "ATTEMPTS_EVERY", 0.01)
     with pytest.raises(CannotStart, match=r"no control plane could be asked to enrol this host: .*127\.0\.0\.1:9"):
         await enrol([NOBODY], "h1", plane.authority.token, new)
+
+
+def test_what_a_killed_agent_was_writing_is_removed(new: CredentialFiles) -> None:
+    new.make_room("authority")
+    partial = new.directory / ".host.next.pem.b67f32b524d2"
+    partial.write_bytes(b"a private key")
+    new.remove_partials()
+    assert {path.name for path in new.directory.iterdir()} == {"host.next.pem", "authority.pem"}
