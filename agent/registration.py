@@ -123,6 +123,14 @@ class Registrar:
         finally:
             self.is_rotating = False
 
+    async def check_reachable(self) -> None:
+        """Returns if a control plane answers this host, and takes it for the one that it is. Raises `NotNow`."""
+        try:
+            async with self._lock:
+                await self._renew_lease()
+        except ControlPlaneError as error:
+            raise NotNow(f"{error}: nothing was changed; try again") from error
+
     async def leave(self) -> None:
         """Removes this host from the platform, and its keys from the disk. Raises `NotNow`."""
         try:

@@ -252,14 +252,20 @@ class Attacher:
         with contextlib.suppress(AgentError):
             await asyncio.shield(self._detach(known))
 
-    async def detach(self, attachment: Attachment) -> None:
-        """Detaches ``attachment``. If the control plane is away, `Upkeep` removes its record once it is back."""
+    async def detach(self, attachment: Attachment, *, offline: bool = False) -> bool:
+        """Detaches ``attachment``; False if its record is there still, which `Upkeep` removes later.
+
+        That may be only with ``offline``, which cuts the workload off even if no control plane answers. Else it raises
+        `NotNow` then, and the workload stays attached.
+        """
         async with self._lock(attachment.key):
             with as_agent_errors():
-                if known := self.attachments.get(attachment.key):
-                    await self._detach(known)
+                known = self.attachments.get(attachment.key)
+                if known and not offline:
+                    await self.records.fate(known)  # asked before anything is cut: does a control plane answer?
+                return await self._detach(known, offline=offline) if known else True
 
-    async def _detach(self, known: Attachment) -> None:
+    async def _detach(self, known: Attachment, *, offline: bool = True) -> bool:
         try:
             leaving = await self.attachments.change(known, phase=Phase.DETACHING)
         except Failed as error:
@@ -271,6 +277,9 @@ class Attacher:
             await self._remove_record(leaving)
             is_recorded = False
         except (Unavailable, LeaseLost) as error:
+            if not offline:
+                await self.attachments.change(leaving, phase=known.phase)
+                raise
             log.warning("detach_unfinished", extra={"instance": str(leaving), "reason": str(error)})
             is_recorded = True
         await self.connections.remove(leaving)
@@ -278,6 +287,7 @@ class Attacher:
             await self.attachments.remove(leaving)
             self.counts.detached += 1
             log.info("detached", extra={"instance": str(leaving)})
+        return not is_recorded
 
     async def _remove_record(self, leaving: Attachment) -> None:
         """Removes the record, and waits until the other hosts have stopped answering its names."""
@@ -302,7 +312,7 @@ class Attacher:
     async def resume(self, attachment: Attachment) -> None:
         """Finishes ``attachment`` from whatever state it was left in, or detaches it if its workload is gone."""
         if attachment.phase is Phase.DETACHING:
-            await self.detach(attachment)
+            await self.detach(attachment, offline=True)
             return
         if await self._lives(attachment):
             await self.attach(attachment)

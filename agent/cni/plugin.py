@@ -93,8 +93,8 @@ def check(call: Call) -> None:
 
 
 def delete(call: Call) -> None:
-    """DEL: detaches the container, if it is attached."""
-    _ask(call, {"op": "detach", "container": call.attachment})
+    """DEL: detaches the container, if it is attached; it ends, whether a control plane answers or not."""
+    _ask(call, {"op": "detach", "container": call.attachment, "offline": True})
 
 
 def collect(call: Call) -> None:

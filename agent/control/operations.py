@@ -14,7 +14,7 @@ from agent.attach.upkeep import Upkeep
 from agent.control.requests import Attach, Check, Collect, Detach, Leave, Request, Rotate, ShowMesh, Status
 from agent.control_plane.connection import ControlPlane
 from agent.control_plane.errors import ControlPlaneError
-from agent.errors import BadRequest, NotNow, Refused
+from agent.errors import AgentError, BadRequest, NotNow, Refused
 from agent.mesh.mesh import Mesh
 from agent.registration import Registrar
 from agent.report import AllHosts, describe
@@ -97,9 +97,8 @@ class Operations:
             attachment = self.attacher.attachments.of_container(request.container)
         else:
             attachment = self.attacher.attachments.get(request.key)
-        if attachment:
-            await self.attacher.detach(attachment)
-        return {"gone": attachment is not None}
+        is_recorded = attachment is not None and not await self.attacher.detach(attachment, offline=request.offline)
+        return {"gone": attachment is not None, "recorded": is_recorded}
 
     async def _collect(self, request: Collect) -> dict[str, Any]:
         keep = set(request.keep)
@@ -108,11 +107,8 @@ class Operations:
             for one in self.attacher.attachments
             if one.container is not None and one.container.startswith(request.within) and one.container not in keep
         ]
-        await self._detach_all(gone)
+        await asyncio.gather(*(self.attacher.detach(one, offline=True) for one in gone))
         return {"removed": [one.container for one in gone]}
-
-    async def _detach_all(self, attachments: Iterable[Attachment]) -> None:
-        await asyncio.gather(*(self.attacher.detach(attachment) for attachment in attachments))
 
     @property
     def obstacles(self) -> str:
@@ -183,9 +179,15 @@ class Operations:
         mesh, attached = self.mesh, list(self.attacher.attachments)
         if peers := self._external_peers:
             raise Refused(f"this host is the gateway of {', '.join(peers)}: give those peers another gateway first")
-        await self._detach_all(attached)
-        if len(self.attacher.attachments):
-            raise NotNow("the control plane did not take all detachments: is it reachable? try again")
+        await self.registrar.check_reachable()  # before any workload is cut off
+        done = await asyncio.gather(*map(self.attacher.detach, attached), return_exceptions=True)
+        if failed := [error for error in done if isinstance(error, BaseException)]:
+            for error in failed:
+                if not isinstance(error, AgentError):
+                    raise error
+            raise NotNow(
+                f"{len(failed)} of {len(attached)} workloads stay attached, and this host in the mesh: {failed[0]}"
+            ) from failed[0]
         await self.registrar.leave()
         await mesh.remove()
         self.end()

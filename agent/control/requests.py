@@ -55,6 +55,8 @@ class Detach(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", ta
     """The id of its instance; None where ``container`` is given."""
     container: str | None = None
     """The name that the CNI plugin gave it; None where the three names are given."""
+    offline: bool = False
+    """Whether to cut it off even if no control plane answers, and have its names withdrawn once one does."""
 
     def __post_init__(self) -> None:
         named = (self.environment, self.service, self.instance)

@@ -84,18 +84,19 @@ def attach(
 @click.command()
 @_service
 @_instance
+@click.option(
+    "--offline",
+    is_flag=True,
+    help="Cut it off even if no control plane answers: hosts elsewhere answer its names until one does.",
+)
 @takes("environment", "agent_dir")
 @json_option
-def detach(service: str, instance: str, settings: Settings, as_json: bool) -> None:
+def detach(service: str, instance: str, offline: bool, settings: Settings, as_json: bool) -> None:
     """Disconnect a workload of this host: first its names are withdrawn, then its link is removed."""
     environment = environment_of(settings)
     named = {"environment": environment, "service": service, "instance": instance}
-    done = ask_agent(settings, "detach", until_ready=True, **named)
-    show(
-        done,
-        as_json,
-        lambda answer: click.echo("detached" if answer["gone"] else "the workload was not attached to this host"),
-    )
+    done = ask_agent(settings, "detach", until_ready=True, offline=offline or None, **named)
+    show(done, as_json, _print_detached)
 
 
 @click.command()
@@ -111,6 +112,15 @@ def _print_attached(done: Any) -> None:
     click.echo(f"{done['address']} {again}, on {done['interface']} (MTU {done['mtu']})")
     click.echo(f"resolv.conf: {done['resolv_conf'] or 'not written: name it with --resolv-conf'}")
     click.echo("milliseconds: " + ", ".join(f"{name} {taken:g}" for name, taken in done["steps"].items()))
+
+
+def _print_detached(done: Any) -> None:
+    if not done["gone"]:
+        click.echo("the workload was not attached to this host")
+    elif done.get("recorded"):  # an agent of an earlier release does not say
+        click.echo("cut off; its names are answered elsewhere until a control plane answers this host")
+    else:
+        click.echo("detached")
 
 
 def _print_mesh(view: Any) -> None:

@@ -1,7 +1,9 @@
-"""An agent that starts while the control plane, or its store, is away: all stays as it was."""
+"""An agent that starts, detaches or leaves while the control plane, or its store, is away: all stays as it was."""
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 from urllib.error import URLError
 
@@ -119,3 +121,48 @@ def test_an_agent_and_its_resolver_restart_in_an_outage(hosts: Mesh, outage: str
         node.detach(ENVIRONMENT, "api", "near")
         other.detach(ENVIRONMENT, "api", "far")
         hosts.client.delete("environments", ENVIRONMENT)
+
+
+@pytest.mark.parametrize("outage", ["store", "control plane", "control plane hangs"])
+def test_nothing_is_cut_off_before_the_control_plane_has_agreed(hosts: Mesh, outage: str) -> None:
+    hosts.environment(ENVIRONMENT, "api")
+    node, other = hosts.nodes["h1"], hosts.nodes["h2"]
+    near, far = node.attach(ENVIRONMENT, "api", "near"), other.attach(ENVIRONMENT, "api", "far")
+    detach = ("detach", "--environment", ENVIRONMENT, "--service", "api", "--instance", "near")
+    plane = hosts.plane.program
+    try:
+        before = programmed(node)
+        match outage:
+            case "store":
+                hosts.kill_store()
+            case "control plane":
+                plane.kill()
+            case _:
+                os.kill(plane.pid, signal.SIGSTOP)
+        for command in (("host", "leave"), detach):
+            refused = node.interlock(*command, check=False)
+            assert (refused.returncode, refused.stdout) == (1, ""), refused
+            assert "try again" in refused.stderr
+        assert is_reached(far, near.address)
+        assert programmed(node) == before
+        assert [one["phase"] for one in node.ask("mesh")["attachments"]] == ["attached"]
+        if outage == "control plane":
+            cut_off = node.interlock(*detach, "--offline")
+            assert cut_off.stdout.startswith("cut off; "), cut_off
+            assert not is_reached(far, near.address)
+    finally:
+        if outage == "control plane hangs":
+            os.kill(plane.pid, signal.SIGCONT)
+        if not hosts.store.is_running:
+            hosts.start_store()
+        if not plane.is_running:
+            hosts.plane.start()
+        hosts.until_healthy()
+        if outage == "control plane":
+            until(lambda: answered(far, "near.api") == set(), "what was cut off is answered still")
+            until(lambda: not node.ask("mesh")["attachments"], "its record is not removed")
+        node.detach(ENVIRONMENT, "api", "near")
+        other.detach(ENVIRONMENT, "api", "far")
+        hosts.client.delete("environments", ENVIRONMENT)
+        near.remove()
+        far.remove()

@@ -93,12 +93,20 @@ def test_a_refusal_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gone", "said"), [(True, "detached\n"), (False, "the workload was not attached to this host\n")]
+    ("gone", "recorded", "said"),
+    [(True, False, "detached"), (True, True, "cut off; its names"), (False, False, "the workload was not attached")],
 )
-def test_detach_says_whether_the_workload_was_attached(gone: bool, said: str, tmp_path: Path) -> None:
-    with agent(tmp_path, {"ok": True, "gone": gone}) as requests:
-        assert run_here("detach", *WORKLOAD, "--agent-dir", str(tmp_path))[:2] == (0, said)
+def test_detach_says_what_became_of_the_workload(gone: bool, recorded: bool, said: str, tmp_path: Path) -> None:
+    with agent(tmp_path, {"ok": True, "gone": gone, "recorded": recorded}) as requests:
+        status, out, _ = run_here("detach", *WORKLOAD, "--agent-dir", str(tmp_path))
+    assert (status, out.startswith(said)) == (0, True), out
     assert requests == [{"op": "detach", "environment": "e1", "service": "api", "instance": "a1"}]
+
+
+def test_detach_may_cut_off(tmp_path: Path) -> None:
+    with agent(tmp_path, {"ok": True, "gone": True, "recorded": True}) as requests:
+        assert run_here("detach", *WORKLOAD, "--offline", "--agent-dir", str(tmp_path))[0] == 0
+    assert requests[0]["offline"] is True
 
 
 def test_an_answer_that_is_not_an_agents_is_one_line(tmp_path: Path) -> None:
