@@ -37,12 +37,14 @@ def make_app(
     quota: Quota = Quota(),  # noqa: B008 frozen
     name_share: float = 1.0,
     held: HeldNow | None = None,
+    keep_deleted: int = 0,
 ) -> web.Application:
     """The API on ``store``, with the operations endpoints beside it.
 
     ``root_token_digest`` is the digest of the root token, by `admin.auth.tokens.digest`. The API counts what it does in
     ``counts``, if given. ``quota`` is that of environments for which none was set. A write that deletes more than
     ``name_share`` of an environment's names needs a confirmation.
+    A deleted environment is kept for ``keep_deleted`` seconds.
     ``held`` gives what the watcher of this process holds back, None where it has no watcher.
     """
     counts = counts or ApiCounts()
@@ -50,7 +52,7 @@ def make_app(
     strangers = Buckets(limits.anonymous_rate, limits.anonymous_burst, limits.tracked_clients)
     app[CONTEXT] = Context(
         store=store,
-        writer=Writer(store, counts, quota=quota),
+        writer=Writer(store, counts, quota=quota, keep=keep_deleted),
         platform=platform,
         identifier=Identifier(store, root_token_digest, strangers),
         uses=TokenUses(store),

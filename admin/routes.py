@@ -14,6 +14,7 @@ from admin.http.route import Route
 from admin.openapi import get_openapi
 from admin.resources import (
     batch,
+    deleted,
     enrolments,
     environments,
     explain,
@@ -46,6 +47,7 @@ ADMIN_TOKENS = "/v1/tokens"
 HOSTS = "/v1/hosts"
 HOST = HOSTS + "/{host}"
 GUARD = "/v1/guard"
+DELETED = "/v1/deleted"
 
 INSIDE, ROOT = Access.INSIDE, Access.ROOT
 # The statuses with which routes refuse.
@@ -107,6 +109,14 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "DELETE", ENVIRONMENT, environments.delete_environment, "Delete an environment", ROOT,
         {204: None}, refusals=WRITE,
+    ),
+    Route(
+        "GET", DELETED, deleted.list_deleted, "List deleted environments that can be brought back", ROOT,
+        {200: deleted.DeletedPage}, query=PageQuery, refusals=frozenset({409}),
+    ),
+    Route(
+        "POST", ENVIRONMENT + "/undelete", deleted.post_undelete, "Bring a deleted environment back", ROOT,
+        {201: environments.EnvironmentSummary}, body=deleted.UndeleteBody, refusals=CONFLICT,
     ),
     Route(
         "GET", SERVICES, services.list_services, "List services", INSIDE,

@@ -19,7 +19,7 @@ from store.leases import Lease, not_held
 from store.scripts import read_script
 from store.stored import MAX_DOCUMENT, Stored
 from zones import document
-from zones.errors import Conflict
+from zones.errors import Conflict, Missing
 from zones.hosts import hosts_of
 from zones.model import Environment
 from zones.names import EnvironmentId
@@ -27,7 +27,8 @@ from zones.quota import QuotaExceeded
 
 COMMIT_SCRIPT = Script(
     read_script(
-        "commit_environment", shared=("wrong_type", "holds_lease", "split_hosts", "append_change", "drop_wrong_acks")
+        "commit_environment",
+        shared=("wrong_type", "holds_lease", "split_hosts", "append_change", "drop_wrong_acks", "note_deleted"),
     )
 )
 READ_SCRIPT = Script(read_script("read_environments"), only_reads=True)
@@ -118,14 +119,24 @@ class EnvironmentStore:
         await self._write(environment.id, str(environment.network), expected, entry, written, leases)
         document.remember_digest(environment, entry.digest or "")
 
-    async def delete(self, environment: Environment) -> int:
+    async def delete(self, environment: Environment, keep: int = 0) -> int:
         """Deletes ``environment``, if it is still at its revision, and returns the revision of the deletion.
 
-        Raises `RevisionConflict`.
+        Its document is kept for ``keep`` seconds, in which `undelete` can bring it back. Raises `RevisionConflict`.
         """
         entry = IndexEntry(environment.revision + 1, None)
-        await self._write(environment.id, str(environment.network), environment.revision, entry, b"")
+        await self._write(environment.id, str(environment.network), environment.revision, entry, b"", keep=keep)
         return entry.revision
+
+    async def undelete(self, environment: Environment, expected: int, kept: int) -> None:
+        """Makes ``environment`` the newest revision, in the network that it had before the deletion ``kept``.
+
+        ``kept`` is the revision of that deletion, which must be kept still, and ``expected`` the newest revision so
+        far. Raises `RevisionConflict`, and `Missing` if it is kept no more.
+        """
+        written = _encode(environment)
+        entry = IndexEntry(environment.revision, document.digest(written), hosts_of(environment))
+        await self._write(environment.id, str(environment.network), expected, entry, written, kept=kept)
 
     async def overwrite(self, found: Stored, environment: Environment | None, revision: int) -> None:
         """Makes ``environment`` what ``found`` is to be, which is damaged; None deletes it, with ``revision``.
@@ -148,6 +159,8 @@ class EnvironmentStore:
         written: bytes,
         leases: Sequence[Lease] = (),
         found: Stored | None = None,
+        keep: int = 0,
+        kept: int | None = None,
     ) -> None:
         keys, digest, hosts = self._keys, entry.digest or DELETED, join_hosts(entry.hosts or ())
         epoch = secrets.token_hex(8)
@@ -162,6 +175,8 @@ class EnvironmentStore:
                     keys.changes,
                     keys.acks(id_),
                     keys.aside(id_),
+                    keys.deleted,
+                    keys.deleted_document(id_, entry.revision if kept is None else kept),
                     *(keys.lease(lease.host) for lease in leases),
                 ],
                 [
@@ -176,6 +191,8 @@ class EnvironmentStore:
                     CHANGES_KEPT,
                     b"" if found is None else b"=" + (found.line or b""),
                     KEPT_ASIDE,
+                    keep,
+                    b"" if kept is None else b"1",
                     *(lease.incarnation for lease in leases),
                 ],
             )
@@ -191,6 +208,8 @@ class EnvironmentStore:
                 raise not_held(leases[int(detail) - 1])
             case b"revision":
                 raise RevisionConflict(id_, expected, read_number(detail) or 0)
+            case b"gone":
+                raise Missing(f"the environment {id_!r} that was deleted by revision {kept} is kept no more")
             case b"network":
                 raise NetworkTaken(f"the network {network} belongs or belonged to {detail.decode()!r}")
 

@@ -31,6 +31,7 @@ class Keys:
             self.authority: "string",
             self.credentials: "hash",
             self.enrolments: "hash",
+            self.deleted: "hash",
         }
 
     @property
@@ -84,6 +85,13 @@ class Keys:
     @property
     def enrolments(self) -> str:
         return self.prefix + "enrolments"
+
+    @property
+    def deleted(self) -> str:
+        return self.prefix + "deleted"
+
+    def deleted_document(self, id_: str, revision: int) -> str:
+        return f"{self.prefix}deleted:{id_}:{revision}"
 
     def lease(self, host: str) -> str:
         return f"{self.prefix}lease:{host}"

@@ -11,6 +11,7 @@ from store.changes import ChangeStream
 from store.clock import StoreClock
 from store.connection import Connection
 from store.credentials import CredentialStore
+from store.deleted import DeletedStore
 from store.environments import EnvironmentStore
 from store.guard import GuardStore
 from store.hosts import HostStore
@@ -55,6 +56,7 @@ class Store:
         self.credentials = CredentialStore(self.connection)
         self.tokens = TokenStore(self.connection)
         self.quotas = QuotaStore(self.connection)
+        self.deleted = DeletedStore(self.connection, self.clock)
         self.guard = GuardStore(self.connection)
 
     async def close(self) -> None:

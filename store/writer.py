@@ -21,6 +21,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from msgspec.structs import replace
+
 from store import mending
 from store.errors import Corrupt, LeaseNotHeld, NetworkLost, NetworkTaken, RevisionConflict, TooManyWaiting
 from store.leases import Lease
@@ -29,6 +31,7 @@ from store.quotas import merged
 from store.store import Store
 from zones import document, edits
 from zones.edits import Edit, must_exist
+from zones.errors import Conflict, Missing
 from zones.model import Environment
 from zones.names import EnvironmentId
 from zones.quota import Quota, check_quota, grows
@@ -108,11 +111,13 @@ class Writer:
         counts: WriteCounter | None = None,
         lease: Lease | None = None,
         quota: Quota = Quota(),  # noqa: B008 frozen
+        keep: int = 0,
     ) -> None:
         """An agent writes with its ``lease``, unless a change has one of its own.
 
-        ``quota`` is that of environments for which none was set.
+        ``quota`` is that of environments for which none was set. A deleted environment is kept for ``keep`` seconds.
         """
+        self.keep = keep
         self.counts = counts or WriterCounts()
         self.quota = quota
         self._store = store
@@ -148,6 +153,29 @@ class Writer:
         waiting = _Deletion(check)
         self._wait(id_, waiting)
         return await waiting.outcome
+
+    async def undelete(self, id_: EnvironmentId, revision: int | None) -> Environment:
+        """Brings the environment ``id_`` back as it was before the deletion ``revision``, or before the last one.
+
+        Its tokens and its quota do not come back. Raises `Missing` if it is not kept, and `Conflict` if there is an
+        environment of this id.
+        """
+
+        async def attempt() -> Environment:
+            newest, present = await self._store.environments.read(id_)
+            if present is not None:
+                raise Conflict(f"there is an environment {id_!r}: delete it first, if the other one is to come back")
+            kept = [one for one in await self._store.deleted.of(id_) if revision in (None, one.revision)]
+            before = await self._store.deleted.document(kept[-1]) if kept else None
+            if before is None:
+                raise Missing(f"no deleted environment {id_!r} is kept{_by(revision)}: 'interlock env list --deleted'")
+            environment = replace(before, revision=newest + 1)
+            await self._remove_tokens(id_)
+            await self._store.environments.undelete(environment, newest, kept[-1].revision)
+            self.counts.commits += 1
+            return environment
+
+        return await self._attempt(attempt)
 
     async def replace_damaged(self, id_: EnvironmentId, make: NewEnvironment) -> Environment | None:
         """Replaces the environment ``id_``, which is damaged in the store; None if it is not any more.
@@ -264,7 +292,7 @@ class Writer:
             else:
                 environment = must_exist(id_, before, advice="it was deleted before, or never created")
                 deletion.check(environment)
-                revision = await self._store.environments.delete(environment)
+                revision = await self._store.environments.delete(environment, self.keep)
             self.counts.commits += 1
             await self._remove_tokens(id_)
             return revision
@@ -293,6 +321,10 @@ class Writer:
         tokens = await self._store.tokens.read()
         await self._store.quotas.set(id_, {})
         await self._store.tokens.remove({one: token for one, token in tokens.items() if token.environment == id_})
+
+
+def _by(revision: int | None) -> str:
+    return "" if revision is None else f" that was deleted by revision {revision}"
 
 
 class _LeaseLost(Exception):

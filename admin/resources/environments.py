@@ -95,7 +95,7 @@ async def put_environment(request: web.Request) -> web.Response:
     query, body = read_query(request, ReplaceQuery), await read_body(request, EnvironmentBody)
     committed = await commit_environment(request, body.edits(), replace_damaged=query.replace is not None)
     environment = committed.environment
-    return show(request, _summarize(environment), environment, created=committed.created)
+    return show(request, summarize(environment), environment, created=committed.created)
 
 
 async def get_environment(request: web.Request) -> web.Response:
@@ -104,7 +104,7 @@ async def get_environment(request: web.Request) -> web.Response:
 
     def view() -> EnvironmentView:
         return EnvironmentView(
-            **asdict(_summarize(environment)),
+            **asdict(summarize(environment)),
             services=view_services(environment),
             records=view_records(environment),
             peers=view_peers(environment),
@@ -135,13 +135,14 @@ async def list_environments(request: web.Request) -> web.Response:
             try:
                 # None: the environment was deleted after the index was read, so the list leaves it out.
                 if environment := stored.decode():
-                    summaries.append(_summarize(environment))
+                    summaries.append(summarize(environment))
             except Corrupt:
                 unreadable.append(id_)
     return show(request, EnvironmentPage(tuple(summaries), tuple(unreadable), following))
 
 
-def _summarize(environment: Environment) -> EnvironmentSummary:
+def summarize(environment: Environment) -> EnvironmentSummary:
+    """``environment`` without what is in it."""
     return EnvironmentSummary(
         id=environment.id,
         network=environment.network,

@@ -10,6 +10,7 @@ import click
 from interlock.client import Client
 from interlock.commands.deleting import confirm, show_deleted, with_all, yes_option
 from interlock.commands.groups import Noun
+from interlock.commands.names import deleted_environments
 from interlock.commands.names import environments as complete
 from interlock.commands.options import API, takes
 from interlock.commands.output import counted, json_option, show, table
@@ -19,6 +20,7 @@ from interlock.settings.values import MAX_DIGITS
 from support.text import shorten
 
 COLUMNS = ("id", "network", "enabled", "isolated", "revision")
+DELETED_COLUMNS = ("id", "revision", "network", "until", "services", "instances")
 QUOTA_COLUMNS = ("kind", "limit", "used", "is_default")
 DAMAGED = "damaged"  # the kind of problem that an environment is which cannot be read
 NOT_ISOLATED = {"isolated": False}  # the API leaves this field out where it is false
@@ -28,14 +30,19 @@ _environment = click.argument("environment", shell_complete=complete)
 
 @click.group(cls=Noun)
 def env() -> None:
-    """Environments: list, get, create, enable, disable, isolate, open, quota, delete."""
+    """Environments: list, get, create, enable, disable, isolate, open, quota, delete, undelete."""
 
 
 @env.command("list")
+@click.option("--deleted", is_flag=True, help="List those that were deleted lately, and can be brought back.")
 @takes(*API)
 @json_option
-def list_(settings: Settings, as_json: bool) -> None:
+def list_(deleted: bool, settings: Settings, as_json: bool) -> None:
     """List all environments."""
+    if deleted:
+        found = Client.of(settings).get_all("deleted", of="environments")
+        show(found, as_json, lambda value: table(value["environments"], DELETED_COLUMNS))
+        return
     show(Client.of(settings).get_all("environments", of="environments"), as_json, _print_all)
 
 
@@ -106,7 +113,20 @@ def delete(environment: str, yes: bool, settings: Settings, as_json: bool) -> No
     goes = _goes(client, environment)
     confirm(f"Delete {what}{with_all(goes)}, and its tokens?", yes=yes)
     client.delete("environments", environment)
-    show_deleted(what, goes, as_json, environment=environment)
+    kept = [one for one in client.get_all("deleted", of="environments")["environments"] if one["id"] == environment]
+    back = f"'interlock env undelete {environment}' brings it back, until {kept[-1]['until']}" if kept else ""
+    show_deleted(what, goes, as_json, back, environment=environment)
+
+
+@env.command()
+@click.argument("environment", shell_complete=deleted_environments)
+@click.option("--revision", type=click.IntRange(min=1), help="Which one, where several of this id were deleted.")
+@takes(*API)
+@json_option
+def undelete(environment: str, revision: int | None, settings: Settings, as_json: bool) -> None:
+    """Bring a deleted environment back: network, addresses and names, but not its tokens and its quota."""
+    made = Client.of(settings).post("environments", environment, "undelete", body={"revision": revision})
+    show(made, as_json, _print)
 
 
 @env.command()

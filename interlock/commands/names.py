@@ -58,6 +58,9 @@ def _tokens(client: Client, settings: Settings, context: click.Context) -> list[
 
 
 environments = _completes(lambda client, _settings, _context: _ids(client, "environments"))
+deleted_environments = _completes(
+    lambda client, _settings, _context: {one["id"] for one in client.get("deleted")["environments"]}
+)
 hosts = _completes(lambda client, _settings, _context: _ids(client, "hosts"))
 services = _part("services", key="name")
 records = _part("records", key="name")

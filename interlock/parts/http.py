@@ -113,6 +113,7 @@ def admin_part(
             counts=counts,
             quota=settings.default_quota,
             name_share=1.0 if settings.guard.is_off else settings.guard.name_share,
+            keep_deleted=int(settings.undelete_within),
             held=(lambda: _view(guard)) if guard else None,
         )
 

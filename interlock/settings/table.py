@@ -339,6 +339,16 @@ class Settings:
             collect=values.collect_quotas,
         )
     )
+    undelete_within: float = field(
+        metadata=_setting(
+            "SECONDS",
+            values.parse_seconds,
+            "86400",
+            "For how long a deleted environment is kept, so that 'interlock env undelete' can bring it back; 0 keeps"
+            " none.",
+            programs=(UP, ADMIN),
+        )
+    )
     platform_prefix: IPv6Network = field(
         metadata=_setting(
             "PREFIX",

@@ -1,22 +1,27 @@
 -- Writes one revision of one environment, or its deletion: all of it or nothing. Nothing else changes an environment.
 --
 -- KEYS  1 epoch  2 environments  3 environment:<id>  4 networks  5 changes  6 acks:<id>  7 damaged:<id>
+--       8 deleted  9 deleted:<id>:<revision>, where a deleted document is kept
 --       then lease:<host> of each host in whose name it is written
 -- ARGV  1 id  2 expected revision (0: never existed)  3 new revision  4 digest  5 network  6 document ('' deletes)
 --       7 hosts with a member of it ('h1,h2', '-' for none)  8 epoch to set if there is none
 --       9 number of changes to keep
 --       10 for an environment that is damaged, '=' and the line that must be in the index; then 2 does not count
 --       11 seconds for which the damaged document is kept
+--       12 seconds for which the document of a deleted environment is kept (0: not at all)
+--       13 '1' if the document is that of 9, which is brought back into the network that it had
 --       then the incarnation that must hold each of the leases
 -- Returns {'ok', stream id} | {'lease', the number of the first lease that is not held} | {'revision', actual}
---       | {'network', owner}
+--       | {'network', owner} | {'gone', ''}: there is nothing at 9 to bring back
 
-for i = 8, #KEYS do
+for i = 10, #KEYS do
   if not holds_lease(KEYS[i], ARGV[i + 4]) then
-    return {'lease', tostring(i - 7)}
+    return {'lease', tostring(i - 9)}
   end
 end
-local wrong = wrong_type(KEYS[1], 'string', KEYS[2], 'hash', KEYS[4], 'hash', KEYS[5], 'stream')
+local kept_for, is_undeleted = tonumber(ARGV[12] or '0'), ARGV[13] == '1'
+local wrong = wrong_type(KEYS[1], 'string', KEYS[2], 'hash', KEYS[4], 'hash', KEYS[5], 'stream',
+  KEYS[8] or KEYS[4], 'hash')
 if wrong then
   return wrong
 end
@@ -27,11 +32,15 @@ if is_damaged and ARGV[10] ~= '=' .. (entry or '') or not is_damaged and actual 
   return {'revision', actual}
 end
 
+if is_undeleted and redis.call('EXISTS', KEYS[9]) == 0 then
+  return {'gone', ''}
+end
+
 -- A network belongs to its first owner for ever, even after that environment is deleted, so that no stale packet,
 -- route or cached answer can reach another environment. A deletion takes none, so no owner is in its way.
 local owner = ARGV[6] ~= '' and redis.call('HGET', KEYS[4], ARGV[5])
 local created = not entry or string.find(entry, ' deleted$')
-if owner and (owner ~= ARGV[1] or created and not is_damaged) then
+if owner and (owner ~= ARGV[1] or created and not is_damaged and not is_undeleted) then
   return {'network', owner}
 end
 
@@ -63,6 +72,13 @@ local written = ARGV[3] .. ' ' .. ARGV[4]
 if is_damaged and redis.call('EXISTS', KEYS[3]) == 1 then
   redis.call('RENAME', KEYS[3], KEYS[7])
   redis.call('EXPIRE', KEYS[7], ARGV[11])
+end
+if ARGV[6] == '' and kept_for > 0 and redis.call('EXISTS', KEYS[3]) == 1 then
+  redis.call('RENAME', KEYS[3], KEYS[9])
+  redis.call('EXPIRE', KEYS[9], kept_for)
+  note_deleted(KEYS[8], ARGV[1], ARGV[3], kept_for)
+elseif is_undeleted then
+  redis.call('DEL', KEYS[9])
 end
 if ARGV[6] == '' then
   redis.call('DEL', KEYS[3], KEYS[6])

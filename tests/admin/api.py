@@ -84,6 +84,7 @@ class Api:
         held: HeldNow | None = None,
         connections: Connections | None = None,
         quota: Quota = Quota(),  # noqa: B008 frozen
+        keep_deleted: int = 0,
     ) -> None:
         self.store = store
         self.counts = ApiCounts()
@@ -101,6 +102,7 @@ class Api:
             quota=quota,
             name_share=0.5,
             held=held,
+            keep_deleted=keep_deleted,
         )
         self.context = app[CONTEXT]
         self.connections = Connections() if connections is None else connections

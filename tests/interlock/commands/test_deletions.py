@@ -46,7 +46,7 @@ class Commands:
 @pytest_asyncio.fixture
 async def run(store: Store) -> AsyncIterator[Commands]:
     """The commands against an API with two environments; `production` has two services, a record and a peer."""
-    async with Api(store) as api:
+    async with Api(store, keep_deleted=3600) as api:
         await store.hosts.register(make_host(1))
         await store.leases.renew(lease_of("h1"), LEASE)
         await api.put(E, {})
@@ -69,6 +69,17 @@ async def test_a_person_is_told_what_goes_and_asked(run: Commands) -> None:
     assert (yes.status, question in yes.text) == (0, True)
     assert "deleted the environment production with 2 services, 2 instances, 1 record and 1 peer" in yes.text
     assert (await run.api.get(E)).status == 404
+
+
+async def test_an_environment_comes_back(run: Commands) -> None:
+    network = (await run.api.get(E)).body["network"]
+    out = await run.done("env", "rm", "production")
+    assert "; 'interlock env undelete production' brings it back, until 20" in out
+    assert (await run.done("env", "ls", "--deleted")).splitlines()[1].split()[0] == "production"
+    assert network in await run.done("env", "undelete", "production")
+    assert (await run.done("instance", "ls", *IN)).count("\n") == 3
+    status, _, err = await run("env", "undelete", "production")
+    assert (status, "delete it first" in err) == (1, True)
 
 
 async def test_nobody_is_asked_with_yes_or_without_a_terminal(run: Commands) -> None:
