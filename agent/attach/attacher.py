@@ -311,18 +311,20 @@ class Attacher:
 
     async def resume(self, attachment: Attachment) -> None:
         """Finishes ``attachment`` from whatever state it was left in, or detaches it if its workload is gone."""
-        if attachment.phase is Phase.DETACHING:
-            await self.detach(attachment, offline=True)
-            return
-        if await self._lives(attachment):
+        is_leaving = attachment.phase is Phase.DETACHING
+        if not is_leaving and await self._lives(attachment):
             await self.attach(attachment)
             return
         async with self._lock(attachment.key):
             known = self.attachments.get(attachment.key)
-            if known and known.namespace == attachment.namespace:  # else it was attached anew meanwhile
+            if known is None or known.namespace != attachment.namespace:
+                return  # it was attached anew meanwhile, in another namespace
+            if is_leaving and known.phase is not Phase.DETACHING:
+                return  # or in the same one
+            if not is_leaving:
                 log.warning("workload_gone", extra={"instance": str(attachment), "netns": attachment.netns})
-                with as_agent_errors():
-                    await self._detach(known)
+            with as_agent_errors():
+                await self._detach(known)
 
     async def _lives(self, attachment: Attachment) -> bool:
         """Whether the namespace at the path of ``attachment`` is the one that it was attached in."""

@@ -76,7 +76,10 @@ class Connections:
         """What is not as `make` made it, in words; empty if all is."""
         mesh = self.mesh
         system, status = mesh.system, mesh.status
-        faults = await find_faults(system.links, attachment.veth, namespace, *self._settings(attachment.veth))
+        try:
+            faults = await find_faults(system.links, attachment.veth, namespace, *self._settings(attachment.veth))
+        except LinkGone as error:
+            faults = [str(error)]
         if status.actual and status.actual.routes.workloads.get(attachment.link) != attachment.address:
             faults.append(f"the host has no route to {attachment.address}")
         if attachment.resolv_conf:

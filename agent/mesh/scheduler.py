@@ -19,7 +19,8 @@ from agent.errors import AgentError, Failed
 from agent.mesh.status import Status
 
 READ_BACK_EVERY = 5.0  # seconds; how long a manual change that the kernel does not announce can last
-READ_BACK_SHARE = 20  # reading back takes at most one twentieth of the time, however large the mesh
+READ_BACK_SHARE = 20  # reading back takes at most one twentieth of the time where the mesh is large, but see the next
+READ_BACK_LATEST = 20.0  # seconds; reading is slow where processors are busy, and that is no large mesh
 READ_BACK_DELAY = 0.5  # seconds after the agent's own last change: several changes are read back together
 MANUAL_CHANGE_DELAY = 0.02  # seconds after the kernel announced a manual change: a flush is announced in several parts
 RETRY_FIRST, RETRY_LAST = 0.2, 5.0  # seconds until a pass that failed is tried again
@@ -46,7 +47,8 @@ class ReadBackTimer:
 
     def was_read(self, started: float, now: float) -> None:
         """A read-back that began at ``started`` ended at ``now``."""
-        self.at = self._latest = now + max(READ_BACK_EVERY, READ_BACK_SHARE * (now - started))
+        share = min(READ_BACK_LATEST, READ_BACK_SHARE * (now - started))
+        self.at = self._latest = now + max(READ_BACK_EVERY, share)
 
     def was_changed(self, now: float) -> None:
         """The agent changed the system at ``now``."""

@@ -381,7 +381,8 @@ async def _as_failed(what: str, forgiving: tuple[int, ...] = ()) -> AsyncIterato
         if error.code == EADDRINUSE:
             raise PortInUse(f"{what}: the port is in use") from error
         if error.code not in forgiving:
-            raise Failed(f"{what}: the kernel says: {error.args[1] if len(error.args) > 1 else error}") from error
+            kind = LinkGone if error.code == ENODEV else Failed
+            raise kind(f"{what}: the kernel says: {error.args[1] if len(error.args) > 1 else error}") from error
 
 
 @contextmanager
@@ -391,4 +392,5 @@ def _tc_as_failed(what: str) -> Iterator[None]:
     except TimeoutError:
         raise stuck("netlink") from None
     except OSError as error:
-        raise Failed(f"{what}: the kernel says: {error.strerror}") from error
+        kind = LinkGone if error.errno == ENODEV else Failed
+        raise kind(f"{what}: the kernel says: {error.strerror}") from error

@@ -18,7 +18,7 @@ from ipaddress import IPv6Network
 from itertools import count
 from pathlib import Path
 
-from agent.errors import BadRequest, Failed, NotThere, Refused
+from agent.errors import BadRequest, Failed, LinkGone, NotThere, Refused
 from agent.plan.link_filter import LinkFilter
 from agent.system.link_filters import guard_link, is_guarded
 from agent.system.namespaces import call_inside, find_namespaces, is_own, opened
@@ -190,9 +190,10 @@ async def _workload_end(host: Links, link: str, links: Links, namespace: int) ->
 
     It is the kernel that says so. What a link says of itself, such as its MAC address, a workload can make up.
     """
-    if not host.exists(link):
+    try:
+        number, index = await host.peer_namespace(link), await host.peer_index(link)
+    except LinkGone:
         return None
-    number, index = await host.peer_namespace(link), await host.peer_index(link)
     if number is None or index is None or await host.namespace_number(namespace) != number:
         return None
     return await links.name(index)

@@ -1,13 +1,19 @@
-"""Steps that run at the same time. tests/mesh attaches real workloads."""
+"""Steps that run at the same time, and what is attached anew meanwhile. tests/mesh attaches real workloads."""
 
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from agent.attach.attacher import _at_once
+from agent.attach.attacher import Attacher, _at_once
+from agent.attach.attachment import Phase
+from agent.attach.attachments import Attachments
 from agent.errors import Failed
+from tests.agent.worlds import ATTACHMENT
 
 
 async def test_if_a_step_fails_its_own_error_is_raised_and_the_other_step_is_cancelled() -> None:
@@ -26,3 +32,14 @@ async def test_if_a_step_fails_its_own_error_is_raised_and_the_other_step_is_can
     with pytest.raises(Failed, match="the link cannot be made"):
         await _at_once(wait(), fail())
     assert ended == ["cancelled"]
+
+
+async def test_what_was_attached_anew_is_not_detached_by_who_saw_it_leave(tmp_path: Path) -> None:
+    """The look at all attachments takes a while: one of them may have been detached and attached again meanwhile."""
+    attachments = Attachments(tmp_path / "attachments")
+    attachments.load()
+    anew = await attachments.put(ATTACHMENT)
+    nothing: Any = None  # a detach would need all of it
+    attacher = Attacher(nothing, attachments, nothing, nothing, nothing)
+    await attacher.resume(replace(anew, phase=Phase.DETACHING))
+    assert list(attachments) == [anew]

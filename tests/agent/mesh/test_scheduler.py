@@ -11,7 +11,14 @@ import pytest
 
 from agent.errors import Failed
 from agent.mesh import scheduler as module
-from agent.mesh.scheduler import READ_BACK_DELAY, READ_BACK_EVERY, READ_BACK_SHARE, ReadBackTimer, Scheduler
+from agent.mesh.scheduler import (
+    READ_BACK_DELAY,
+    READ_BACK_EVERY,
+    READ_BACK_LATEST,
+    READ_BACK_SHARE,
+    ReadBackTimer,
+    Scheduler,
+)
 from agent.mesh.status import Status
 from tests.waiting import until
 
@@ -120,8 +127,10 @@ def test_the_system_is_read_back_regularly_and_seldomer_where_that_takes_long() 
     assert timer.is_due(0.0)
     timer.was_read(100.0, 100.1)
     assert timer.at == 100.1 + READ_BACK_EVERY
-    timer.was_read(200.0, 201.0)
-    assert timer.at == 201.0 + READ_BACK_SHARE * 1.0
+    timer.was_read(200.0, 200.5)
+    assert timer.at == 200.5 + READ_BACK_SHARE * 0.5
+    timer.was_read(300.0, 307.0)  # as on a machine whose processors are busy
+    assert timer.at == 307.0 + READ_BACK_LATEST
 
 
 def test_changes_put_the_read_back_off_but_not_beyond_the_regular_one() -> None:

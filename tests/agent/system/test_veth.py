@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
-from collections.abc import AsyncIterator, Iterator
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 
-from agent.errors import BadRequest, NotThere, Refused
+from agent.errors import BadRequest, LinkGone, NotThere, Refused
 from agent.plan.link_filter import workload_filter
 from agent.plan.routes import Routes
 from agent.system.namespaces import is_own, opened
 from agent.system.netlink import Links
-from agent.system.veth import Veth, create_veth, find_faults, link_names, mac_addresses, remove_veth
+from agent.system.veth import (
+    Veth,
+    create_veth,
+    find_faults,
+    find_workload_end,
+    link_names,
+    mac_addresses,
+    remove_veth,
+)
 from tests import namespaces
 from tests.agent.inside import PREFIX, run
 from tests.agent.worlds import PLATFORM, address
@@ -130,6 +140,61 @@ def test_a_manual_change_is_found_and_corrected(space: Namespace, workload: Name
     assert fault in "; ".join(run(space, faults(wanted)))
     run(space, made(wanted))
     assert run(space, faults(wanted)) == []
+
+
+class VanishingLinks(Links):
+    """Links of which the workload's goes right after the look ``after``, as the kernel removes one at any moment."""
+
+    def __init__(self, name: str, after: int) -> None:
+        super().__init__()
+        self.vanishing, self.after = name, after
+
+    def _ask(self, request: int, name: str) -> int | None:
+        answer = super()._ask(request, name)
+        self.after -= name == self.vanishing
+        if self.after == 0:
+            subprocess.run(["ip", "link", "delete", name], check=True)
+            self.after = -1
+        return answer
+
+
+async def looked_for(links: Links, wanted: Veth, _namespace: int) -> None:
+    assert await find_workload_end(links, wanted.link) in (None, (wanted.netns, wanted.interface))
+
+
+async def inspected(links: Links, wanted: Veth, namespace: int) -> None:
+    with contextlib.suppress(LinkGone):
+        await find_faults(links, wanted, namespace, PLATFORM.prefix, MTU, workload_filter(wanted.address, PLATFORM))
+
+
+async def corrected(links: Links, wanted: Veth, namespace: int) -> None:
+    with contextlib.suppress(LinkGone):
+        await create_veth(links, wanted, namespace, PLATFORM.prefix, MTU, workload_filter(wanted.address, PLATFORM))
+
+
+@pytest.mark.parametrize("work", [looked_for, inspected, corrected])
+def test_a_link_that_goes_meanwhile_is_gone_and_no_other_fault(
+    space: Namespace, workload: Namespace, work: Callable[[Links, Veth, int], Awaitable[None]]
+) -> None:
+    """At whichever step: it goes some time after its namespace has ended, while the next workload is attached."""
+    wanted = veth(workload)
+
+    async def at(step: int) -> bool:
+        links = VanishingLinks(wanted.link, step)
+        try:
+            with opened(wanted.netns) as namespace:
+                await work(links, wanted, namespace)
+        finally:
+            links.close()
+        return links.after < 0
+
+    steps = 0
+    while True:
+        run(space, made(wanted))
+        if not run(space, at(steps + 1)):
+            break
+        steps += 1
+    assert steps
 
 
 def test_a_link_of_another_is_left_alone(space: Namespace, workload: Namespace) -> None:
