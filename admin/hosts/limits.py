@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from support.descriptors import share_of_files
+
+MOST_CONNECTIONS = 5_000
+SHARE_OF_FILES = 0.5  # the API has an eighth
 
 
 @dataclass(frozen=True, slots=True)
 class HostLimits:
     """The limits of the listener for agents, each with what it protects. Rates are a second."""
 
-    connections: int = 5_000
+    connections: int = field(default_factory=lambda: share_of_files(MOST_CONNECTIONS, SHARE_OF_FILES))
     """Connections in all. Protects descriptors and memory; one takes about 100 KiB, and 1,000 hosts are the design
-    figure."""
+    figure. Fewer where the process may open few files: the others are for the API, DNS, upstreams and the store."""
     strangers: int = 500
     """Connections without a session. Protects those of the hosts: whoever has no certificate fills only these."""
     strangers_of_one: int = 50

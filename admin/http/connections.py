@@ -11,7 +11,6 @@ request begins and ends.
 from __future__ import annotations
 
 import asyncio
-import resource
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
@@ -19,6 +18,7 @@ from aiohttp import web
 
 from admin.http.limits import source_network
 from admin.http.wrapping import WrappingProtocol
+from support.descriptors import share_of_files
 
 MOST = 1024  # in all; one takes about 30 KiB
 MOST_OF_ONE_CLIENT = 256  # of one source network; a proxy of a busy platform has fewer
@@ -31,8 +31,7 @@ class Connections:
     """The open connections of one server; ``closed`` counts those that were ended here, by reason."""
 
     def __init__(self, closed: Counter[str] | None = None) -> None:
-        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._most = MOST if files == resource.RLIM_INFINITY else max(1, min(MOST, int(files * SHARE_OF_FILES)))
+        self._most = share_of_files(MOST, SHARE_OF_FILES)
         self.closed: Counter[str] = Counter() if closed is None else closed
         self._all: dict[Connection, None] = {}  # the order is that in which they began to be as they are
         self._by_client: dict[str, dict[Connection, None]] = {}

@@ -14,6 +14,7 @@ from admin.http.context import CONTEXT
 from admin.http.fields import EnvironmentName, time_of
 from admin.http.inputs import read_body
 from admin.http.replies import show
+from admin.resources.hosts import unknown_environments
 from store.credentials import Enrolment
 from watcher.session.token import SECRET_OCTETS, EnrolmentToken
 from zones.errors import Invalid
@@ -47,6 +48,8 @@ class EnrolmentReply(Struct, frozen=True):
     """Until when it is valid."""
     environments: tuple[str, ...] | None
     """The environments in which it may place instances. None: all of them."""
+    unknown: tuple[str, ...]
+    """Those of the environments that do not exist, or not yet."""
 
 
 async def post_enrolment(request: web.Request) -> web.Response:
@@ -60,4 +63,5 @@ async def post_enrolment(request: web.Request) -> web.Response:
     token = EnrolmentToken(secrets.token_bytes(SECRET_OCTETS), (await load_authority(store)).digest)
     until = await store.clock.milliseconds() + body.seconds * 1000
     await store.credentials.invite(host, Enrolment(token.digest, until, environments))
-    return show(request, EnrolmentReply(host, str(token), time_of(until), environments), created=True)
+    unknown = await unknown_environments(store, environments or ())
+    return show(request, EnrolmentReply(host, str(token), time_of(until), environments, unknown), created=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Literal, TypeVar
 
@@ -14,11 +15,12 @@ from admin.http.fields import EnvironmentName, time_of
 from admin.http.inputs import read_body, read_query
 from admin.http.pages import PageQuery, cut_page
 from admin.http.replies import show, show_nothing
-from store.credentials import Credential
+from store.credentials import Credential, Enrolment
+from store.store import Store
 from zones.errors import Conflict, Missing
 from zones.hosts import Host
 from zones.keys import PublicKey
-from zones.names import check_environment_id
+from zones.names import EnvironmentId, check_environment_id
 
 T = TypeVar("T")
 
@@ -52,12 +54,16 @@ class HostView(Struct, frozen=True):
     """When it got its credential. None: it has none."""
     environments: tuple[str, ...] | None
     """The environments in which it may place instances. None: all of them."""
+    enrolment_until: datetime | None
+    """Until when a token is valid by which the host may enrol anew. None: there is no such token."""
 
 
 class HostReply(HostView, frozen=True):
-    """A host, at a revision of all hosts."""
+    """A host, at a revision of all hosts. ``unknown`` is empty unless the request names environments."""
 
     revision: HostsRevision
+    unknown: tuple[str, ...] = ()
+    """The environments that the request names and that do not exist, or not yet."""
 
 
 class HostPage(Struct, frozen=True):
@@ -109,8 +115,8 @@ async def list_hosts(request: web.Request) -> web.Response:
     found = await store.hosts.read()
     page, following = cut_page(found.hosts.values(), lambda host: host.id, query)
     live = await store.leases.live(host.id for host in page)
-    credentials, invited = await store.credentials.read(), await store.credentials.enrolments()
-    hosts = tuple(_view(host, credentials.get(host.id), live=host.id in live) for host in page)
+    credentials, invited = await store.credentials.read(), await _open_enrolments(store)
+    hosts = tuple(_view(host, credentials.get(host.id), invited.get(host.id), live=host.id in live) for host in page)
     unregistered = (credentials.keys() | invited.keys()) - found.hosts.keys() - found.unreadable.keys()
     unreadable = tuple(sorted(found.unreadable))
     return show(request, HostPage(hosts, unreadable, tuple(sorted(unregistered)), following, found.revision))
@@ -127,14 +133,16 @@ async def put_host(request: web.Request) -> web.Response:
     """Drain a host, so that it takes nothing new, or end the drain."""
     id_, store = request.match_info["host"], request.app[CONTEXT].store
     body = await read_body(request, HostBody)
+    unknown: tuple[str, ...] = ()
     if body.environments is not UNSET:
+        unknown = await unknown_environments(store, body.environments or ())
         _require(id_, await store.hosts.find(id_))
         if not await store.credentials.assign(id_, body.environments):
             raise Conflict(
                 f"the host {id_!r} has no credential: enrol it first, for these environments", field="environments"
             )
     revision, host = _require(id_, await store.hosts.change(id_, body.change))
-    return await _show(request, revision, host)
+    return await _show(request, revision, host, unknown)
 
 
 async def delete_host(request: web.Request) -> web.Response:
@@ -154,14 +162,26 @@ async def delete_host(request: web.Request) -> web.Response:
     return show_nothing(request)
 
 
-async def _show(request: web.Request, revision: int, host: Host) -> web.Response:
+async def unknown_environments(store: Store, ids: Iterable[str]) -> tuple[str, ...]:
+    """Those of ``ids`` that are no environment, or not yet."""
+    found = await store.environments.stored([EnvironmentId(id_) for id_ in ids], most=0)
+    return tuple(id_ for id_, one in found.items() if one.entry is None or one.entry.digest is None)
+
+
+async def _open_enrolments(store: Store) -> dict[str, Enrolment]:
+    now = await store.clock.milliseconds()
+    return {host: one for host, one in (await store.credentials.enrolments()).items() if one.until > now}
+
+
+async def _show(request: web.Request, revision: int, host: Host, unknown: tuple[str, ...] = ()) -> web.Response:
     store = request.app[CONTEXT].store
     live = await store.leases.live([host.id])
     credential = (await store.credentials.find([host.id])).get(host.id)
-    return show(request, HostReply(**asdict(_view(host, credential, live=host.id in live)), revision=revision))
+    view = _view(host, credential, (await _open_enrolments(store)).get(host.id), live=host.id in live)
+    return show(request, HostReply(**asdict(view), revision=revision, unknown=unknown))
 
 
-def _view(host: Host, credential: Credential | None, *, live: bool) -> HostView:
+def _view(host: Host, credential: Credential | None, enrolment: Enrolment | None, *, live: bool) -> HostView:
     enrolled = time_of(credential.enrolled) if credential else None
     environments = credential.environments if credential else None
     return HostView(
@@ -174,6 +194,7 @@ def _view(host: Host, credential: Credential | None, *, live: bool) -> HostView:
         live=live,
         enrolled=enrolled,
         environments=environments,
+        enrolment_until=time_of(enrolment.until) if enrolment else None,
     )
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import string
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from agent.attach.attachment import key_of
 from agent.errors import BadRequest
 
 INTERFACE = "railnet0"  # the workload's link, unless the request names another
 
-AbsolutePath = Annotated[str, Meta(pattern="^/[^\0]*$", max_length=4096)]
-InterfaceName = Annotated[str, Meta(pattern="^[^/:\\s\0]{1,15}$")]  # IFNAMSIZ, and no character that Linux refuses
+LONGEST_PATH, LONGEST_INTERFACE = 4095, 15  # PATH_MAX and IFNAMSIZ of Linux, each without the octet 0 at its end
+
+_NOT_IN_INTERFACE = frozenset("/:\0" + string.whitespace)
 
 
 class _Workload(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -22,13 +23,26 @@ class _Workload(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     environment: str
     service: str
     instance: str
-    netns: AbsolutePath
-    resolv_conf: AbsolutePath | None = None
-    interface: InterfaceName = INTERFACE
+    netns: str
+    resolv_conf: str | None = None
+    interface: str = INTERFACE
     region: str | None = None
     build: bool = False
     """Whether the workload builds its service and does not run it. Such a workload is refused."""
     container: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, path in (("netns", self.netns), ("resolv_conf", self.resolv_conf or "/")):
+            if not path.startswith("/") or "\0" in path or len(path.encode("utf-8", "surrogatepass")) > LONGEST_PATH:
+                raise BadRequest(
+                    f"{name}: {path!r} is no absolute path of at most {LONGEST_PATH} octets: name the file as in"
+                    " /run/netns/w1"
+                )
+        if not 1 <= len(self.interface) <= LONGEST_INTERFACE or set(self.interface) & _NOT_IN_INTERFACE:
+            raise BadRequest(
+                f"interface: {self.interface!r} cannot be the name of an interface: use 1 to {LONGEST_INTERFACE}"
+                " characters, none of them a space, a slash or a colon, as in railnet0"
+            )
 
 
 class Attach(_Workload, frozen=True, tag_field="op", tag="attach"):

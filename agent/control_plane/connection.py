@@ -26,6 +26,7 @@ import aiohttp
 
 from agent.control_plane.credential import CredentialFiles
 from agent.control_plane.errors import ControlPlaneError, NotAllowed, SessionLost, Unavailable
+from agent.control_plane.reasons import reason_of
 from agent.control_plane.session import Hears, Session
 from agent.errors import CannotStart
 from support.clock import SharedClock
@@ -299,7 +300,7 @@ class ControlPlane:
                 ) from None
             raise Unavailable(f"it answered with status {error.status}") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise Unavailable(str(error)) from None
+            raise Unavailable(reason_of(error)) from None
 
     async def _read_credential(self) -> None:
         self._context = await asyncio.to_thread(self.files.context)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import ssl
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 from cryptography import x509
@@ -90,26 +91,50 @@ class CredentialFiles:
         path = self.directory / HOST
         try:
             if path.stat().st_mode & 0o077:
-                raise CannotStart(
-                    f"the key in {path} can be read by others: enrol this host anew, and remove this file"
-                )
+                raise CannotStart(f"others may have read the key in {path}: {self.remedy}")
             context = trusting((self.directory / AUTHORITY).read_text("ascii"))
             context.load_cert_chain(path)
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-            reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
-            raise CannotStart(
-                f"the credential in {self.directory} cannot be used: {reason}: enrol this host anew"
-            ) from None
+            reason = "a file of it is damaged"
+            if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
+                reason = os.strerror(error.errno or 0)
+            raise CannotStart(f"the credential in {self.directory} cannot be used: {reason}: {self.remedy}") from None
         return context
+
+    @property
+    def remedy(self) -> str:
+        """What to do where the credential is good for nothing any more."""
+        return (
+            f"run 'interlock host enrol' for this host where the admin token is, remove {HOST} and {AUTHORITY} from"
+            f" {self.directory}, and start the agent with --enrol TOKEN"
+        )
 
     def owner(self) -> str:
         """The host that the certificate is of. Raises `CannotStart`."""
         try:
             certificate = x509.load_pem_x509_certificate((self.directory / HOST).read_bytes())
             (name,) = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-        except (OSError, ValueError) as error:
-            raise CannotStart(f"the certificate in {self.directory / HOST} cannot be read: {error}") from None
+        except OSError as error:
+            raise CannotStart(f"{self.directory / HOST} cannot be read: {error.strerror}: correct that") from None
+        except ValueError:
+            raise CannotStart(f"{self.directory / HOST} is damaged: {self.remedy}") from None
         return str(name.value)
+
+    def check_authority(self, digest: bytes) -> None:
+        """Raises `CannotStart` if the credential is not of the authority whose certificate has the SHA-256 ``digest``.
+
+        One that cannot be read is left to `context`.
+        """
+        try:
+            known = ssl.PEM_cert_to_DER_cert((self.directory / AUTHORITY).read_text("ascii"))
+        except (OSError, ValueError):
+            return
+        if sha256(known).digest() != digest:
+            raise CannotStart(
+                f"the token of --enrol is of another platform than the credential in {self.directory}, or of the same"
+                f" one after its data were lost: to enrol this host there, remove {HOST} and {AUTHORITY} from that"
+                " directory and start the agent again; to stay, start it without --enrol"
+            )
 
     def remove(self) -> None:
         """Removes the credential from the disk."""

@@ -17,6 +17,7 @@ import msgspec
 
 from agent.control_plane.credential import CredentialFiles, HostKey, trusting
 from agent.control_plane.errors import ControlPlaneError, NotAllowed, Unavailable
+from agent.control_plane.reasons import reason_of
 from agent.errors import CannotStart
 from watcher.session.protocol import (
     AUTHORITY_PATH,
@@ -94,9 +95,13 @@ async def _enrol_at(url: str, host: str, token: EnrolmentToken, key: HostKey, fi
                     raise _refusal(reply.status, read)
                 return msgspec.json.decode(read, type=Enrolled).certificate
     except aiohttp.ClientConnectorCertificateError as error:
-        raise NotAllowed(f"it is no control plane of the platform that made the token: {error}") from None
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise Unavailable(str(error) or f"no answer within {DEADLINE:g} s") from None
+        raise NotAllowed(
+            f"it is no control plane of the platform that made the token: {reason_of(error)}: is --api right?"
+        ) from None
+    except TimeoutError:
+        raise Unavailable(f"no answer within {DEADLINE:g} s") from None
+    except (aiohttp.ClientError, OSError) as error:
+        raise Unavailable(reason_of(error)) from None
     except ValueError as error:  # msgspec's errors are
         raise NotAllowed(f"it sent what is no reply: {error}") from None
 

@@ -19,6 +19,8 @@ from interlock.settings.table import Settings
 
 COLUMNS = ("id", "region", "endpoint", "public_key", "draining", "live", "enrolled", "environments")
 
+LONGEST_VALID = 7 * 86_400  # seconds; the API refuses more
+
 _host = click.argument("id_", metavar="HOST", shell_complete=hosts)
 
 
@@ -53,7 +55,7 @@ def enrol(id_: str, environments: str | None, valid: str, settings: Settings, as
 def assign(id_: str, environments: str, settings: Settings, as_json: bool) -> None:
     """Change in which environments an enrolled host may place instances; those that are there stay."""
     wanted = None if environments == "all" else [one.strip() for one in environments.split(",") if one.strip()]
-    show(Client.of(settings).put("hosts", id_, body={"environments": wanted}), as_json, _print)
+    show(Client.of(settings).put("hosts", id_, body={"environments": wanted}), as_json, _print_assigned)
 
 
 @host.command("list")
@@ -141,11 +143,14 @@ def _print(host_: Any) -> None:
 
 
 def _seconds(text: str) -> int:
-    """The seconds of a time such as ``30m``. Raises `BadSetting`."""
+    """The seconds of a time such as ``30m``, for which a token can be valid. Raises `BadSetting`."""
     found = re.fullmatch("([0-9]{1,9})([smhd]?)", text)
     if not found:
         raise BadSetting(f"{text!r} is not a time: write a number and s, m, h or d, as in 12h")
-    return int(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}[found[2]]
+    seconds = int(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}[found[2]]
+    if not 1 <= seconds <= LONGEST_VALID:
+        raise BadSetting(f"--valid: a token is valid for 1s to {LONGEST_VALID // 86_400}d, not for {text}")
+    return seconds
 
 
 def _print_enrolment(made: Any) -> None:
@@ -157,10 +162,24 @@ def _print_enrolment(made: Any) -> None:
         f"it may place instances in {where}",
         err=True,
     )
+    _print_unknown(made)
+
+
+def _print_assigned(changed: Any) -> None:
+    _print(changed)
+    _print_unknown(changed)
+
+
+def _print_unknown(reply: Any) -> None:
+    for id_ in reply.get("unknown", ()):  # a control plane of an earlier release does not say
+        click.echo(f"there is no environment {id_!r} yet: is the name right? 'interlock env list' shows them", err=True)
 
 
 def _print_all(found: Any) -> None:
     table(found["hosts"], COLUMNS)
+    for one in found["hosts"]:
+        if until := one.get("enrolment_until"):
+            click.echo(f"{one['id']}: a token by which it may enrol anew is valid until {until}", err=True)
     for id_ in found["unregistered"]:
         click.echo(f"{id_}: may come, and its agent has not registered it yet", err=True)
     for id_ in found["unreadable"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from interlock.client import Client
 from interlock.commands.deleting import confirm, show_deleted, yes_option
@@ -13,7 +14,7 @@ from interlock.commands.names import tokens
 from interlock.commands.options import takes
 from interlock.commands.output import json_option, show, table
 from interlock.commands.target import SETTINGS, Target
-from interlock.errors import ApiRefused
+from interlock.errors import ApiRefused, BadSetting
 from interlock.settings.table import Settings
 
 COLUMNS = ("id", "name", "created", "expires", "read_only", "used")
@@ -83,6 +84,11 @@ def delete(id_: str, admin: bool, yes: bool, settings: Settings, as_json: bool) 
 def _place(admin: bool, settings: Settings) -> tuple[Client, tuple[str, ...]]:
     """A client of the API, and the path of the tokens that a command is about."""
     if admin:
+        if click.get_current_context().get_parameter_source("environment") is ParameterSource.COMMANDLINE:
+            raise BadSetting(
+                f"an admin token is for all environments: leave out --admin for one of {settings.environment!r}, or"
+                " leave out --environment"
+            )
         return Client.of(settings), ("tokens",)
     client, environment = Target.of(settings)
     return client, ("environments", environment, "tokens")

@@ -82,6 +82,8 @@ async def connect(settings: Settings, host: HostSettings, view: SessionView) -> 
             f"the credential in {settings.state_dir} is that of host {owner!r}, and not of {host.host!r}: is --host"
             " right? to make this another host, remove the state directory, and enrol it"
         )
+    elif host.enrol is not None and (token := await asyncio.to_thread(_token_if_there, host.enrol)):
+        await asyncio.to_thread(files.check_authority, token.authority)
     control_plane = ControlPlane(host.urls, files, incarnation, place(str(host.endpoint)), view)
     await control_plane.start()
     if is_enrolled and host.enrol and control_plane.is_refused:
@@ -95,6 +97,22 @@ def _token(given: str) -> EnrolmentToken:
     """The token that ``given`` is, or that is in the file that it names after an @. Raises `BadSetting`."""
     try:
         return EnrolmentToken.parse(Path(given[1:]).read_text("ascii") if given.startswith("@") else given)
-    except (OSError, ValueError, BadToken) as error:
-        reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
-        raise BadSetting(f"--enrol: {reason}") from None
+    except BadToken as error:
+        raise BadSetting(f"--enrol: {error}") from None
+    except OSError as error:
+        raise BadSetting(
+            f"--enrol: the file {given[1:]} cannot be read: {error.strerror}: write the token to it that 'interlock"
+            " host enrol' prints, or give the token itself"
+        ) from None
+    except UnicodeDecodeError:
+        raise BadSetting(
+            f"--enrol: the file {given[1:]} is no text: write the token to it that 'interlock host enrol' prints"
+        ) from None
+
+
+def _token_if_there(given: str) -> EnrolmentToken | None:
+    """The token that ``given`` is or names; None where it is not there or no token: it was used, and may be gone."""
+    try:
+        return _token(given)
+    except BadSetting:
+        return None

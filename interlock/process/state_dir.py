@@ -18,6 +18,7 @@ STATE_DIRECTORIES = tuple(map(Path, ("/var/lib/interlock-resolver", "/var/lib/in
 ATTACHMENTS = "attachments"
 TOKEN_FILE = "admin.token"  # noqa: S105 the name of a file
 PRIVATE = 0o700
+HOLD_DEADLINE = 2.0  # seconds to wait for an agent that is just ending
 LOCK_DEADLINE = 10.0  # seconds to wait for a store whose parent was killed; it ends long before
 
 
@@ -45,6 +46,36 @@ def locked(path: Path) -> Iterator[int]:
     try:
         _take_lock(descriptor, path)
         yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def held_alone(path: Path) -> Iterator[None]:
+    """Holds the state directory ``path`` itself, so that no second process does; it leaves no file there.
+
+    Raises `StateDirectoryUnusable`.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _unusable(path, error) from None
+    try:
+        deadline = time.monotonic() + HOLD_DEADLINE
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise StateDirectoryUnusable(
+                        f"another agent runs with the state directory {path}, and is this host: stop that one, or give"
+                        " this one another --state-dir and another --host"
+                    ) from None
+                time.sleep(0.02)
+            except OSError as error:
+                raise _unusable(path, error) from None
+        yield
     finally:
         os.close(descriptor)
 

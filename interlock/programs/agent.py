@@ -18,7 +18,7 @@ from interlock.parts.http import operations_part
 from interlock.parts.snapshot import remove_snapshot
 from interlock.parts.this_host import HostSettings
 from interlock.process.lifecycle import run_until_signal, serve
-from interlock.process.state_dir import make_state_directory
+from interlock.process.state_dir import held_alone, make_state_directory
 from interlock.process.supervise import Supervisor
 from interlock.settings.table import AGENT, Settings
 
@@ -31,7 +31,8 @@ def run_agent(settings: Settings) -> None:
     host = HostSettings.of(settings)
     logs.configure(settings.log_level, settings.log_format)
     make_state_directory(settings.state_dir)
-    run_until_signal(_serve(settings, host))
+    with held_alone(settings.state_dir):  # two agents would be one host, and undo each other's work
+        run_until_signal(_serve(settings, host))
 
 
 async def _serve(settings: Settings, host: HostSettings) -> None:

@@ -46,7 +46,9 @@ async def test_shown(hosted: Api) -> None:
         "live": True,
         "enrolled": "1970-01-01T00:00:00Z",
         "environments": None,
+        "enrolment_until": None,
         "revision": 4,
+        "unknown": [],
     }
     assert "ETag" not in shown.headers
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ssl
 import stat
+from hashlib import sha256
 
 import pytest
 
@@ -20,7 +22,7 @@ def test_it_is_kept_for_root_alone(files: CredentialFiles) -> None:
 
 def test_a_key_that_others_can_read_is_refused(files: CredentialFiles) -> None:
     (files.directory / HOST).chmod(0o640)
-    with pytest.raises(CannotStart, match="can be read by others"):
+    with pytest.raises(CannotStart, match=r"others may have read the key in .*: run 'interlock host enrol'"):
         files.context()
 
 
@@ -28,8 +30,16 @@ def test_a_key_that_others_can_read_is_refused(files: CredentialFiles) -> None:
 @pytest.mark.parametrize("content", [b"", b"-----BEGIN CERTIFICATE-----\nno\n-----END CERTIFICATE-----\n", b"\xff"])
 def test_a_damaged_file_is_refused(files: CredentialFiles, name: str, content: bytes) -> None:
     (files.directory / name).write_bytes(content)
-    with pytest.raises(CannotStart, match="enrol this host anew"):
-        files.context()
+    for read in (files.context, files.owner) if name == HOST else (files.context,):
+        with pytest.raises(CannotStart, match=r"damaged: run 'interlock host enrol' for this host.*--enrol TOKEN"):
+            read()
+
+
+def test_a_token_of_another_authority_is_told(files: CredentialFiles) -> None:
+    der = ssl.PEM_cert_to_DER_cert((files.directory / AUTHORITY).read_text("ascii"))
+    files.check_authority(sha256(der).digest())
+    with pytest.raises(CannotStart, match=r"remove host\.pem and authority\.pem from that directory"):
+        files.check_authority(b"d" * 32)
 
 
 def test_a_removed_credential_is_gone(files: CredentialFiles) -> None:

@@ -61,6 +61,17 @@ async def test_the_others_are_tried_and_then_it_is_said_why(
         await enrol([NOBODY], "h1", plane.authority.token, new)
 
 
+async def test_no_object_of_the_program_is_shown(
+    authority: Signer, tmp_path: Path, new: CredentialFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enrolment, "ATTEMPTS", 1)
+    async with running(Plane(authority), tmp_path, name="h9.example") as plane:
+        for url in (NOBODY, plane.url, "https://nosuch.invalid", plane.url.replace("https", "http")):
+            with pytest.raises(CannotStart) as error:
+                await enrol([url], "h1", authority.token, new)
+            assert not [word for word in ("ssl:", "SSLContext", "object at", "_ssl.c") if word in str(error.value)]
+
+
 def test_what_a_killed_agent_was_writing_is_removed(new: CredentialFiles) -> None:
     new.make_room("authority")
     partial = new.directory / ".host.next.pem.b67f32b524d2"

@@ -73,8 +73,36 @@ async def test_an_enrolment(store: Store) -> None:
         assert (status, json.loads(out)["environments"]) == (0, None)
         status, _, err = await run(api, "list")
         assert (status, err) == (0, "h7: may come, and its agent has not registered it yet\n")
-        for time in ("x", "", "1w", "-1"):
-            assert (await run(api, "enrol", "h7", "--valid", time))[0] == 78
+        for time in ("x", "", "1w", "-1", "0", "0d", "8d"):
+            status, _, err = await run(api, "enrol", "h7", "--valid", time)
+            assert (status, "time" in err or "a token is valid for 1s to 7d, not for" in err) == (78, True), err
+
+
+async def test_a_token_that_is_open_is_shown_for_a_host_that_is_registered(store: Store) -> None:
+    async with Api(store) as api:
+        await store.hosts.register(H1)
+        assert (await run(api, "enrol", "h1"))[0] == 0
+        _, out, err = await run(api, "list")
+        assert (len(out.splitlines()), err.startswith("h1: a token by which it may enrol anew is valid until 2")) == (
+            2,
+            True,
+        )
+        over = Enrolment("d", await store.clock.milliseconds() - 1)
+        await store.credentials.invite("h1", over)
+        assert (await run(api, "list"))[2] == ""
+
+
+async def test_an_environment_that_there_is_not_is_named(store: Store) -> None:
+    async with Api(store) as api:
+        assert (await api.put("/v1/environments/production", {})).status == 201
+        await store.hosts.register(H1)
+        status, _, err = await run(api, "enrol", "h1", "--environments", "production,nosuch")
+        assert (status, err.splitlines()[-1][:35]) == (0, "there is no environment 'nosuch' ye")
+        enrolment = (await store.credentials.enrolments())["h1"]
+        await store.credentials.enrol("h1", enrolment.digest, "f" * 64, 0)
+        status, _, err = await run(api, "assign", "h1", "production,nosuch")
+        assert (status, err.count("\n"), "'nosuch'" in err) == (0, 1, True)
+        assert await run(api, "assign", "h1", "all") == (0, (await run(api, "get", "h1"))[1], "")
 
 
 async def test_one_that_there_is_not(store: Store) -> None:

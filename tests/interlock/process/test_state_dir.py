@@ -1,29 +1,30 @@
-"""The state directory: what keeps it from being used is one line. `test_embedded` tests its lock."""
+"""Whose a state directory is."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from interlock.errors import StateDirectoryUnusable
-from interlock.process.state_dir import make_state_directory
-from tests.interlock.keeper import keeper
-from tests.interlock.processes import NOBODY, run, unprivileged
+from interlock.process import state_dir
+from interlock.process.state_dir import held_alone, locked
 
 
-def test_a_file_in_its_place_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "state").write_text("")
-    with pytest.raises(StateDirectoryUnusable, match="cannot be used: File exists: correct that, or choose another"):
-        make_state_directory(tmp_path / "state")
+def test_two_agents_do_not_have_one_state_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_dir, "HOLD_DEADLINE", 0.05)
+    with (
+        held_alone(tmp_path),
+        locked(tmp_path),  # a store may be there beside it
+        pytest.raises(StateDirectoryUnusable, match="another agent runs with the state directory"),
+        held_alone(tmp_path),
+    ):
+        pass
+    with held_alone(tmp_path):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]  # it leaves no file of its own
 
 
-def test_another_users_directory_is_refused(tmp_path: Path) -> None:
-    command = unprivileged(*keeper(Path("/usr")))
-    refused = run(*command)
-    user = os.getuid() or NOBODY
-    assert refused.stderr == (
-        f"StateDirectoryUnusable: state directory /usr cannot be used: user {user} may not write to it:"
-        " correct that, or choose another with --state-dir\n"
-    )
+def test_one_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(StateDirectoryUnusable, match="No such file"), held_alone(tmp_path / "missing"):
+        pass

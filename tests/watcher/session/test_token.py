@@ -22,5 +22,19 @@ def test_any_other_text_is_none_and_is_not_repeated(text: str) -> None:
     assert text == "" or text[4:] == "" or text not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "one begins with ile_"),
+        (f"{TOKEN}x", "it has 69 characters, and one has 68"),
+        (str(TOKEN)[:-1], "it has 67 characters"),
+        (str(TOKEN)[:-1] + "!", "a character in it is not one of"),
+    ],
+)
+def test_what_is_wrong_with_it_is_said(text: str, said: str) -> None:
+    with pytest.raises(BadToken, match=said):
+        EnrolmentToken.parse(text)
+
+
 def test_a_token_shows_no_secret_where_it_is_logged() -> None:
     assert repr(TOKEN.secret) not in repr(TOKEN)
