@@ -15,6 +15,7 @@ from interlock.commands.groups import Root
 from interlock.commands.guard import guard
 from interlock.commands.hosts import host
 from interlock.commands.instances import instance
+from interlock.commands.manifests import apply, export
 from interlock.commands.output import paint
 from interlock.commands.peers import peer
 from interlock.commands.records import record
@@ -32,6 +33,7 @@ INTERRUPTED = 130  # what a shell reports for a command that SIGINT ended
 SECTIONS: Mapping[str, Sequence[click.Command]] = {
     "Run": (up, resolver, admin, agent),
     "What runs where": (env, service, instance, record, peer, host, token),
+    "All of it at once": (apply, export),
     "This host": (attach, detach, mesh),
     "What is answered, and why": (query, explain, tail, snapshot),
     "Look after it": (guard, store),

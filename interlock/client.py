@@ -69,21 +69,31 @@ class Client:
         body: Mapping[str, Any],
         only_new: bool = False,
         query: Mapping[str, str] | None = None,
+        if_match: str = "",
+        tags: list[str] | None = None,
     ) -> Any:
         """Creates the resource at ``path``, or changes it to ``body``; gives the resource.
 
-        With ``only_new``, an existing resource stays as it is: `ApiRefused` with the status 412.
+        With ``only_new``, an existing resource stays as it is: `ApiRefused` with the status 412. ``if_match`` and
+        ``tags`` are as those of `post`.
         """
-        return self._send("PUT", path, body, query, headers={"If-None-Match": "*"} if only_new else {})
+        conditions = {"If-None-Match": "*" if only_new else "", "If-Match": if_match}
+        return self._send("PUT", path, body, query, headers=conditions, tags=tags)
 
     def post(
-        self, *path: str, body: Mapping[str, Any], query: Mapping[str, str] | None = None, if_match: str = ""
+        self,
+        *path: str,
+        body: Mapping[str, Any],
+        query: Mapping[str, str] | None = None,
+        if_match: str = "",
+        tags: list[str] | None = None,
     ) -> Any:
         """Posts ``body`` to the resource at ``path``; gives the reply.
 
         ``if_match``, if given, is the entity tag that its environment must still have: else `ApiRefused`, status 412.
+        ``tags`` is given the entity tag that the environment has then.
         """
-        return self._send("POST", path, body, query, headers={"If-Match": if_match} if if_match else {})
+        return self._send("POST", path, body, query, headers={"If-Match": if_match}, tags=tags)
 
     def delete(self, *path: str, query: Mapping[str, str] | None = None) -> Any:
         """Deletes the resource at ``path``."""
@@ -105,7 +115,8 @@ class Client:
         request.add_header("Authorization", f"Bearer {self.token}")
         request.add_header("Accept", "application/json")
         for name, value in (headers or {}).items():
-            request.add_header(name, value)
+            if value:
+                request.add_header(name, value)
         if body is not None:
             request.data = json.dumps(body).encode()
             request.add_header("Content-Type", "application/json")

@@ -67,6 +67,12 @@ class TookTooLong(InterlockError):
     """What a command waits for has not come in time; what it did before stays done."""
 
 
+class BadManifest(InterlockError):
+    """A document of environments breaks a rule; the message names its line."""
+
+    exit_status = EX_CONFIG
+
+
 class ServerSilent(InterlockError):
     """A DNS server gave no usable answer, or a resolver has no query log."""
 

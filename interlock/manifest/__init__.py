@@ -1,0 +1,1 @@
+"""Manifests: environments as a YAML document says that they should be, read, compared and written."""
