@@ -6,8 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agent.attach.attachment import Attachment
+from agent.attach.attachment import Attachment, Phase
+from agent.attach.differences import Unrecorded
 from agent.mesh.mesh import Mesh
+from agent.plan.drops import MEANINGS
 from agent.plan.peers import ActualPeer
 from watcher.session.protocol import ALL_HOSTS
 from zones.hosts import Host, hosts_of
@@ -74,7 +76,17 @@ def describe(
             for one in attachments
         ],
         "drops": mesh.status.actual.firewall.drops if mesh.status.actual else {},
-        "problems": [*others, *_problems(mesh, silent, by_key, all_hosts, quarantined)],
+        "drop_meanings": MEANINGS,
+        "problems": list(
+            dict.fromkeys(
+                (
+                    *others,
+                    *_problems(mesh, silent, by_key, all_hosts, quarantined),
+                    *_unrecorded(mesh, attachments),
+                    *_dropped(mesh),
+                )
+            )
+        ),
     }
 
 
@@ -132,6 +144,25 @@ def _problems(
     for id_ in sorted(mesh.published.environments):
         if lagging := _lagging(mesh, id_, all_hosts):
             yield f"{id_}: revision {mesh.published.environments[id_].revision} is not yet on {', '.join(lagging)}"
+
+
+def _unrecorded(mesh: Mesh, attachments: Iterable[Attachment]) -> Iterator[str]:
+    """The workloads that are attached though their instance, service or environment is gone."""
+    recorded = {
+        (environment.id, instance.address)
+        for environment in mesh.published.environments.values()
+        for service in environment.services.values()
+        for instance in service.instances.values()
+        if instance.host == mesh.identity.id
+    }
+    for one in attachments:
+        if one.phase is Phase.ATTACHED and (one.environment, one.address) not in recorded:
+            yield str(Unrecorded(one))
+
+
+def _dropped(mesh: Mesh) -> Iterator[str]:
+    for name, number, seconds in mesh.status.drops.many():
+        yield f"{number} packets were dropped in the last {seconds:.0f} s ({name}): {MEANINGS.get(name, 'see the log')}"
 
 
 def _why_silent(mesh: Mesh, host: Host) -> str:

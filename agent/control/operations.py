@@ -10,6 +10,7 @@ from typing import Any
 
 from agent.attach.attacher import Attacher
 from agent.attach.attachment import Attachment, Phase, ip_netns_resolv_conf
+from agent.attach.resolver_probe import probe_resolver
 from agent.attach.upkeep import Upkeep
 from agent.control.requests import Attach, Check, Collect, Detach, Leave, Request, Rotate, ShowMesh, Status
 from agent.control_plane.connection import ControlPlane
@@ -24,6 +25,7 @@ from support.clock import in_words
 from watcher.session.protocol import AskState, MeshState
 from zones.names import EnvironmentId
 
+NO_RESOLVER = "no resolver is connected: start 'interlock resolver --agent-dir …' here"
 STATE_DEADLINE = 1.0  # seconds for what the control plane knows of the other hosts; then the report goes without it
 
 
@@ -117,7 +119,7 @@ class Operations:
         reasons = [
             mesh.status.problem,
             "" if mesh.published.is_loaded else "the environments are not loaded yet",
-            "" if mesh.has_resolver else "no resolver is connected: start 'interlock resolver --agent-dir …' here",
+            "" if mesh.has_resolver else NO_RESOLVER,
             self.registrar.problem,
             "the host is being drained" if mesh.identity.host.draining else "",
         ]
@@ -126,10 +128,18 @@ class Operations:
     @property
     def notes(self) -> str:
         """What is wrong though workloads can be attached; empty if nothing is."""
+        return "; ".join([*self.registrar.problems, *self._stale])
+
+    @property
+    def _stale(self) -> list[str]:
+        """That what this host knows is old, as a sentence; empty where the control plane has confirmed it."""
         since = self.mesh.published.stale_since
-        age = "" if since is None else in_words(time.time() - since)
-        stale = f"the environments are those of a snapshot that is {age} old: the control plane has not answered since"
-        return "; ".join([*self.registrar.problems, *([stale] if age else [])])
+        if since is not None:
+            age = in_words(time.time() - since)
+            return [
+                f"the environments are those of a snapshot that is {age} old: the control plane has not answered since"
+            ]
+        return [] if self.mesh.published.is_loaded else ["the environments are not loaded yet, so nothing is attached"]
 
     def _status(self) -> dict[str, Any]:
         mesh, reason = self.mesh, self.obstacles
@@ -138,17 +148,40 @@ class Operations:
         return {"host": mesh.identity.id, "ready": not reason, "reason": reason, "limited": is_limited}
 
     async def _show_mesh(self) -> dict[str, Any]:
-        mesh, others = self.mesh, [*self.registrar.problems, *self.upkeep.problems, *self.held()]
-        all_hosts = None
+        mesh, all_hosts = self.mesh, None
+        unknown = self._stale
+        answering = asyncio.create_task(self._examine_resolver())
         try:
             all_hosts = await self._ask_all_hosts()
         except (ControlPlaneError, TimeoutError) as error:
-            reason = str(error) or "the control plane does not answer"
-            others.insert(0, f"which hosts are live, and which revisions they have, is not known: {reason}")
+            unknown.insert(0, f"which hosts are live, and which revisions they have, is not known: {self._why(error)}")
+        others = [*unknown, *await answering, *self.registrar.problems, *self.upkeep.problems, *self.held()]
         if mesh.status.actual:
             mesh.read_back_soon()
         attachments, quarantined = self.attacher.attachments, self.quarantined()
         return describe(mesh, attachments, all_hosts, quarantined, others, time.monotonic(), time.time())
+
+    def _why(self, error: Exception) -> str:
+        """Why the control plane has not said what it was asked."""
+        if str(error):
+            return str(error)
+        if self.control_plane.connected:
+            return (
+                f"the control plane has not answered in {STATE_DEADLINE:g} s, though there is a session: does its"
+                " store hang?"
+            )
+        return self.control_plane.reason or "no control plane can be reached"
+
+    async def _examine_resolver(self) -> list[str]:
+        """What is wrong with the resolver of this host, as sentences."""
+        mesh, resolver = self.mesh, self.mesh.platform.resolver
+        problems = [] if mesh.has_resolver else [f"{NO_RESOLVER}; names that it knew are answered while it runs"]
+        if mesh.status.actual and (reason := await probe_resolver(resolver)):
+            problems.append(
+                f"nothing answers DNS at {resolver}, so no name resolves in the workloads of this host: {reason}:"
+                " does the resolver run here, and listen on this address (--dns-listen)?"
+            )
+        return problems
 
     async def _ask_all_hosts(self) -> AllHosts:
         async with asyncio.timeout(STATE_DEADLINE):

@@ -132,6 +132,7 @@ class Reconciler:
         self.status.actual = Actual(replace(ruleset, drops=drops), routes, tunnel)
         now = time.monotonic()
         self.status.health.note(tunnel.peers, now)
+        self.status.drops.note(drops, now)
         self.endpoints.note(tunnel.peers, self.status.health)
         self.status.counts.read_backs += 1
         self.read_back.was_read(started, now)

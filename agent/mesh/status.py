@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from agent.plan.drops import RecentDrops
 from agent.plan.health import Health
 from agent.plan.steps import Actual
 from agent.plan.wanted import Rejection
@@ -37,5 +38,7 @@ class Status:
     """The system as it is; None before it was first read and after a pass that failed, so the next pass reads it."""
     health: Health = field(default_factory=Health)
     """Which peers answer."""
+    drops: RecentDrops = field(default_factory=RecentDrops)
+    """Which packets were dropped lately."""
     rejected: tuple[Rejection, ...] = ()
     """What the last plan left out."""

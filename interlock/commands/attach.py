@@ -131,8 +131,10 @@ def _print_mesh(view: Any) -> None:
     table([{**one, "lagging": _known(one["lagging"])} for one in view["environments"]], ENVIRONMENTS)
     click.echo()
     table(view["attachments"], ATTACHMENTS)
-    dropped = ", ".join(f"{chain} {count}" for chain, count in view["drops"].items() if count)
-    click.echo(f"\npackets dropped: {dropped or 'none'}")
+    dropped = {chain: count for chain, count in view["drops"].items() if count}
+    click.echo(f"\npackets dropped since the firewall was made: {'' if dropped else 'none'}")
+    for chain, count in dropped.items():
+        click.echo(f"  {count} {chain}: {view['drop_meanings'].get(chain, '')}")
     for problem in view["problems"]:
         click.echo(f"! {problem}")
     if not view["problems"]:

@@ -323,7 +323,8 @@ class Mesh:
         """Returns when every host is ready and reports no problem."""
         for node in self.nodes.values():
             node.until_ready()
-        until(lambda: not self.problems(), lambda: f"something is wrong: {self.problems()}")
+        # Dropped packets are a problem for a while after the last one.
+        until(lambda: not self.problems(), lambda: f"something is wrong: {self.problems()}", 2 * DEADLINE)
 
     def problems(self) -> list[str]:
         """The problems that the hosts report."""
