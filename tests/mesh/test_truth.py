@@ -75,7 +75,6 @@ def test_idle_peers_and_traffic_that_nobody_answers_are_no_problem(mesh: Mesh, p
             assert "no problems" in printed(mesh.nodes["h1"])
     finally:
         mesh.remove(behind_nat)
-        mesh.client.delete("hosts", "h5")
 
 
 def test_a_dead_resolver_is_named(mesh: Mesh) -> None:
