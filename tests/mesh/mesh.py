@@ -202,10 +202,13 @@ class Node:
         """What the agent's /readyz says, part by part."""
         return self.host.call(lambda: _get(f"http://127.0.0.1:{_AGENT_OPS}/readyz?verbose"))
 
+    def exposition(self) -> str:
+        """The agent's metrics, as Prometheus reads them."""
+        return self.host.call(lambda: _get(f"http://127.0.0.1:{_AGENT_OPS}/metrics"))
+
     def metrics(self) -> dict[str, float]:
         """The agent's metrics, by name with labels."""
-        text = self.host.call(lambda: _get(f"http://127.0.0.1:{_AGENT_OPS}/metrics"))
-        lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
+        lines = (line.rpartition(" ") for line in self.exposition().splitlines() if not line.startswith("#"))
         return {name: float(value) for name, _, value in lines}
 
 

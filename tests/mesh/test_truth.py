@@ -68,7 +68,7 @@ def test_idle_peers_and_traffic_that_nobody_answers_are_no_problem(mesh: Mesh, p
                     assert silent.recv(100) == b"one way"
                     assert mesh.problems() == []
                     time.sleep(PACE)
-            for node in (*mesh.nodes.values(), behind_nat):
+            for node in (member.node for member in environment.members):
                 shown = {name: value for name, value in node.metrics().items() if "interlock_peer_silent" in name}
                 assert shown
                 assert not any(shown.values()), node.name
