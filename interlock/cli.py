@@ -10,6 +10,7 @@ import click
 from interlock.commands.about import completion, config, help_, version
 from interlock.commands.ask import explain, query
 from interlock.commands.attach import attach, detach, mesh
+from interlock.commands.backups import backup, restore
 from interlock.commands.environments import env
 from interlock.commands.groups import Root
 from interlock.commands.guard import guard
@@ -36,7 +37,7 @@ SECTIONS: Mapping[str, Sequence[click.Command]] = {
     "All of it at once": (apply, export),
     "This host": (attach, detach, mesh),
     "What is answered, and why": (query, explain, tail, snapshot),
-    "Look after it": (guard, store),
+    "Look after it": (backup, restore, guard, store),
     "This command": (config, version, completion, help_),
 }
 

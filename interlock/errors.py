@@ -91,5 +91,9 @@ class StoreUnreachable(InterlockError):
     """The store did not answer, or refused the command."""
 
 
+class BackupUnusable(InterlockError):
+    """A file is no backup, or a damaged one."""
+
+
 class StoreDamaged(InterlockError):
     """Something that the store holds is damaged, and a person must decide what is to count."""

@@ -48,10 +48,14 @@ class EnvironmentStore:
 
     async def index(self) -> dict[EnvironmentId, IndexEntry]:
         """The index entry of every environment that exists or existed."""
+        return {id_: decode_entry(line) for id_, line in (await self.lines()).items()}
+
+    async def lines(self) -> dict[EnvironmentId, bytes]:
+        """The line of the index of every environment that exists or existed."""
         async with self._connection.client() as redis:
             fields = await redis.hgetall(self._keys.environments)
         # An id that is no text is none of ours. Its replacement here names no document, so nothing is served for it.
-        return {EnvironmentId(id_.decode(errors="replace")): decode_entry(value) for id_, value in fields.items()}
+        return {EnvironmentId(id_.decode(errors="replace")): line for id_, line in fields.items()}
 
     async def stored(self, ids: Iterable[EnvironmentId], most: int = MAX_DOCUMENT) -> dict[EnvironmentId, Stored]:
         """What the store holds of each of ``ids``, all as of one moment; of a document above ``most`` octets its size.

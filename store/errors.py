@@ -25,6 +25,14 @@ class TooManyWaiting(Unavailable):
     """More wait than may wait: send it again later."""
 
 
+class BadBackup(StoreError):
+    """A file is no backup, or a damaged one; or no backup could be made of the store."""
+
+
+class NotEmpty(StoreError):
+    """Something is in the store that a backup would be mixed with."""
+
+
 class RevisionConflict(StoreError):
     """Another writer has committed first: read the environment again and decide again.
 

@@ -93,6 +93,9 @@ class Keys:
     def deleted_document(self, id_: str, revision: int) -> str:
         return f"{self.prefix}deleted:{id_}:{revision}"
 
+    def restoring(self, key: str) -> str:
+        return f"{self.prefix}restoring:{key.removeprefix(self.prefix)}"
+
     def lease(self, host: str) -> str:
         return f"{self.prefix}lease:{host}"
 

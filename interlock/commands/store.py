@@ -32,15 +32,11 @@ def check(repair: bool, settings: Settings, as_json: bool) -> None:
     """
     # Imported here, as in `serve`: other client commands do without the store's client.
     from interlock.parts.store import open_store
-    from interlock.process.embedded import SOCKET
-    from interlock.programs.required import require_store
+    from interlock.programs.required import require_any_store
     from store import check as checking
     from store.errors import StoreError
 
-    embedded = settings.state_dir / SOCKET
-    url = (
-        f"unix://{embedded}" if settings.redis is None and embedded.exists() else require_store(settings, "store check")
-    )
+    url = require_any_store(settings, "store check")
 
     async def run() -> tuple[list[checking.Finding], int]:
         opened = open_store(settings, url)
