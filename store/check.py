@@ -21,6 +21,7 @@ from typing import Any
 from store import mending
 from store.errors import Corrupt, NetworkTaken, RevisionConflict
 from store.keys import Keys
+from store.mending import document_names
 from store.networks import WrongOwner, find_wrong_owners
 from store.store import Store
 from store.stored import find_damage
@@ -32,7 +33,6 @@ from zones.names import EnvironmentId, check_environment_id
 
 AT_ONCE = 100  # environments read in one round trip
 LAST_POSITION = b"18446744073709551615-18446744073709551615"  # after it a stream takes nothing
-SCAN = 1_000  # keys looked at in one step of a scan, which holds up the server's other clients for that long
 ENVIRONMENT = "environment "  # before the id of an environment, in what a finding is about
 ELSEWHERE = "somebody else has mended it"
 REPLACE_OR_DELETE = "replace it with PUT …?replace=damaged, or delete it"
@@ -117,7 +117,8 @@ async def _check_ids(store: Store, *, repair: bool) -> AsyncIterator[Finding]:
                 await redis.hdel(keys.environments, field)
             yield Finding(f"{keys.environments} {_shown(field)}", "no environment can have this id", outcome)
         prefix = keys.environment("").encode()
-        for number, key in enumerate(key for key in await _document_keys(store) if _is_no_id(key.removeprefix(prefix))):
+        bad = [prefix + name for name in await document_names(store) if _is_no_id(name)]
+        for number, key in enumerate(bad):
             aside = keys.aside(f"environment:{now}:{number}")
             if repair:
                 await redis.rename(key, aside)
@@ -127,9 +128,7 @@ async def _check_ids(store: Store, *, repair: bool) -> AsyncIterator[Finding]:
 
 async def _check_environments(store: Store, homes: dict[EnvironmentId, str], *, repair: bool) -> AsyncIterator[Finding]:
     """Puts the network of each environment that is well, or is mended, into ``homes``."""
-    prefix = store.connection.keys.environment("").encode()
-    documents = {key.removeprefix(prefix) for key in await _document_keys(store)}
-    with_document = {EnvironmentId(name.decode()) for name in documents if not _is_no_id(name)}
+    with_document = {EnvironmentId(name.decode()) for name in await document_names(store) if not _is_no_id(name)}
     indexed = {id_ for id_ in await store.environments.index() if not _is_no_id(id_.encode())}
     ids = iter(sorted(indexed | with_document))
     while some := list(islice(ids, AT_ONCE)):
@@ -169,13 +168,6 @@ async def _give(store: Store, wrong: WrongOwner, *, repair: bool) -> str:
     return f"it belongs to {wrong.environment!r} now" if given else ELSEWHERE
 
 
-async def _document_keys(store: Store) -> list[bytes]:
-    """The keys of all documents, whether the index has a line of them or not."""
-    prefix = store.connection.keys.environment("")
-    async with store.connection.client() as redis:
-        return [key async for key in redis.scan_iter(match=f"{_escaped(prefix)}*", count=SCAN)]
-
-
 def _is_no_id(name: bytes) -> bool:
     try:
         check_environment_id(name.decode())
@@ -191,8 +183,3 @@ def _said(id_: EnvironmentId) -> str:
 
 def _shown(name: bytes) -> str:
     return shorten(name.decode(errors="backslashreplace"))
-
-
-def _escaped(text: str) -> str:
-    """``text`` with what SCAN would take for a pattern taken literally."""
-    return "".join(f"\\{character}" if character in "*?[]\\" else character for character in text)

@@ -10,17 +10,21 @@ What is replaced or removed is kept aside for some days. All functions raise `st
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import IPv6Network
 
 import msgspec
 
-from store.errors import Corrupt
+from store.errors import Corrupt, RevisionConflict
 from store.store import Store
 from store.stored import Stored, find_damage
+from zones.errors import Invalid
 from zones.model import MAX_REVISION, Environment
-from zones.names import EnvironmentId
+from zones.names import EnvironmentId, check_environment_id
+
+SCAN = 1_000  # keys looked at in one step of a scan, which holds up the server's other clients for that long
 
 NewEnvironment = Callable[[int, IPv6Network | None], Environment]
 """Makes an environment of a revision, in a network, or in one of its choice where none is given."""
@@ -47,6 +51,38 @@ async def remove(store: Store, id_: EnvironmentId) -> int | None:
     revision = await _next_revision(store, found)
     await store.environments.overwrite(found, None, revision)
     return revision
+
+
+async def finish_deletions(store: Store, seconds: float) -> list[EnvironmentId]:
+    """Removes the environments that have a document and no line in the index, which somebody has just confirmed.
+
+    Else `adopt` would bring them back later. It ends after so many ``seconds``; what is left is found again. Returns
+    which were removed.
+    """
+    indexed, clock = await store.environments.index(), asyncio.get_running_loop().time
+    until, removed = clock() + seconds, []
+    for id_ in filter(None, map(_id_of, await document_names(store))):
+        if id_ not in indexed and clock() < until:
+            with suppress(RevisionConflict):  # somebody makes it anew just now
+                if await remove(store, id_):
+                    removed.append(id_)
+    return removed
+
+
+async def document_names(store: Store) -> list[bytes]:
+    """What follows the prefix in the keys of all documents, whether the index has a line of them or not."""
+    prefix = store.connection.keys.environment("")
+    pattern = "".join(f"\\{character}" if character in "*?[]\\" else character for character in prefix)
+    async with store.connection.client() as redis:
+        found = [key async for key in redis.scan_iter(match=f"{pattern}*", count=SCAN)]
+    return [key.removeprefix(prefix.encode()) for key in found]
+
+
+def _id_of(name: bytes) -> EnvironmentId | None:
+    try:
+        return check_environment_id(name.decode())
+    except (UnicodeDecodeError, Invalid):
+        return None
 
 
 async def adopt(store: Store, id_: EnvironmentId) -> Environment | None:

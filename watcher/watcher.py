@@ -194,18 +194,15 @@ class Watcher:
         shown = {"environments": len(self.revisions), "age_seconds": int(time.time() - snapshot.confirmed)}
         log.warning("restored_from_snapshot", extra=shown)
 
-    async def _synchronize(self, *, is_confirmed: bool = False) -> int:
-        """Compares the index with what is served, and repairs what differs; returns how much that was.
-
-        If it ``is_confirmed``, nothing is held back.
-        """
+    async def _synchronize(self) -> int:
+        """Compares the index with what is served, and repairs what differs; returns how much that was."""
         comparison, hosts = self._comparison, self._hosts
         self._environments.must_compare = False
         await self.store.clock.read()
         # The position is read first: a commit that is made while we read comes again, as a change after it.
         position = await self.store.changes.position()
         confirmation = await self._confirmation()
-        is_confirmed |= self.guard.is_confirmed(confirmation)
+        is_confirmed = self.guard.is_confirmed(confirmation)
         index = await self.store.environments.index()
         opened = self._opened(is_confirmed)
         self.counts.compared += 1
@@ -297,7 +294,7 @@ class Watcher:
         if named and self.on_named:
             self.on_named(named)
         if any(self.guard.is_confirmed(confirmation_of(change)) for change in changes):
-            await self._synchronize(is_confirmed=True)
+            await self._synchronize()  # which asks the store for it: the change alone is no word of anybody's
         elif self.guard.holds_back(Kind.DATA_SET):
             self._position = position
         else:

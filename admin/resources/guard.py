@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated
 
 from aiohttp import web
@@ -9,6 +10,12 @@ from msgspec import Meta, Struct
 
 from admin.http.context import CONTEXT, HeldView
 from admin.http.replies import show
+from store.mending import finish_deletions
+
+FINISH_SECONDS = 5.0  # of the ten that a request may take; what is left then is removed by the next confirmation
+SHOWN = 5  # environments that a log line names
+
+log = logging.getLogger(__name__)
 
 
 class GuardReply(Struct, frozen=True):
@@ -31,6 +38,8 @@ async def post_confirm(request: web.Request) -> web.Response:
     """Confirm that all that the store lacks is deleted. The reply shows what this process held until now."""
     store, held = request.app[CONTEXT].store, _held(request)
     confirmation = await store.guard.confirm()
+    if removed := await finish_deletions(store, FINISH_SECONDS):
+        log.warning("documents_removed", extra={"number": len(removed), "of": removed[:SHOWN]})
     position = await store.changes.position()
     return show(request, GuardReply(position.epoch, confirmation.change, held))
 

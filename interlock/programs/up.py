@@ -37,9 +37,11 @@ from interlock.observe.readiness import (
     zones_loaded,
 )
 from interlock.parts.durability import DurabilityCheck
+from interlock.parts.embedded_store import EmbeddedStorePart
 from interlock.parts.hosts import HostsParts
 from interlock.parts.http import RootToken, admin_part
 from interlock.parts.resolver import ResolverParts
+from interlock.parts.snapshot import snapshot_path
 from interlock.parts.store import open_store
 from interlock.parts.write_probe import WriteProbe
 from interlock.process.embedded import EmbeddedStore
@@ -66,7 +68,8 @@ def run_up(settings: Settings) -> None:
         return
     with locked(settings.state_dir) as lock:
         embedded = EmbeddedStore(settings.state_dir, lock, settings.store_server)
-        run_until_signal(_serve(settings, embedded.url, [Part("store", embedded.run)]))
+        part = EmbeddedStorePart(embedded, snapshot_path(UP, settings.state_dir))
+        run_until_signal(_serve(settings, embedded.url, [Part("store", part.run)]))
 
 
 async def _serve(settings: Settings, url: str, first: Sequence[Part]) -> None:

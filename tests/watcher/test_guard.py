@@ -452,6 +452,24 @@ async def test_a_confirmation_that_was_followed_confirms_nothing_that_vanishes_l
         assert recorder.holds(*environments)
 
 
+async def test_a_change_that_somebody_has_appended_by_hand_confirms_nothing(
+    store: Store, store_url: str, quick: None
+) -> None:
+    environments = await fill(store)
+    async with following(store) as (watcher, recorder), inside(store, store_url) as (redis, keys):
+        await redis.delete(keys.environments)
+        await held(watcher, Kind.ENVIRONMENTS)
+        position = await store.changes.position()
+        fields = {"environment": "", "revision": 0, "digest": "", "hosts": "-"}
+        confirms = {"guard": f"{position.epoch} {position.change}", "previous": position.change}
+        await redis.xadd(keys.changes, fields | confirms)
+        await one_more_comparison(watcher)
+        assert watcher.guard.holds_back(Kind.ENVIRONMENTS)
+        assert recorder.holds(*environments)
+        await store.guard.confirm()
+        await until(lambda: not recorder.zones)
+
+
 @pytest.mark.parametrize("seed", range(3))
 async def test_whatever_is_lost_and_comes_back_nothing_is_withdrawn_that_was_not_deleted(
     start_server: StartServer, quick: None, seed: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from admin.http.context import HeldView
+from store.check import check
 from tests.admin.api import Api, E
 from tests.waiting import until
 from tests.watcher.harness import following
@@ -32,6 +33,21 @@ async def test_what_the_watcher_of_the_process_holds_is_shown(production: Api) -
             assert shown == {
                 "kind": "environments", "names": ["a", "b"], "reason": "they have vanished", "seconds": 60.5,
             }  # fmt: skip
+
+
+async def test_what_is_confirmed_is_not_brought_back_by_a_repair(production: Api) -> None:
+    store, keys = production.store, production.store.connection.keys
+    assert (await production.put("/v1/environments/staging", {})).status == 201
+    async with store.connection.client() as redis:
+        await redis.hdel(keys.environments, "production")
+        assert [finding.what for finding in await check(store)] == ["environment production"]
+        assert (await production.post(f"{GUARD}/confirm", {})).status == 200
+        assert await check(store, repair=True) == []
+        assert (await production.get(E)).status == 404
+        assert (await production.get("/v1/environments/staging")).status == 200
+        assert await redis.exists(keys.aside("production")), "what was removed is kept for a week"
+    again = await production.put(E, {})
+    assert (again.status, again.revision) == (201, 6)
 
 
 async def test_the_token_of_an_environment_confirms_nothing(production: Api) -> None:

@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import stat
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -335,3 +336,36 @@ def test_without_the_demo_clients_are_refused(tmp_path: Path) -> None:
         _host, port = json.loads(listening)["addresses"][0].split(":")
         answer = ask(("127.0.0.1", int(port)), Name.parse("api.railway.internal"), RRType.AAAA)
         assert answer.rcode == "REFUSED"
+
+
+def test_names_are_answered_from_the_snapshot_while_the_store_is_damaged(tmp_path: Path) -> None:
+    snapshot = tmp_path / "up.snapshot"
+    with up(tmp_path) as running:
+        records = sorted(running.ask("api").records)
+        address = records[0].split()[-1]
+        wait_until(lambda: snapshot.exists() and address in snapshot.read_text(errors="replace"))
+        assert running.process.end(signal.SIGTERM) == 0
+    (file,) = (tmp_path / "store" / "appendonlydir").glob("*.incr.aof")
+    file.write_bytes(file.read_bytes()[:60] + b"x" * 30 + file.read_bytes()[90:])
+    command = interlock("up", *LISTEN, "--state-dir", str(tmp_path), "--demo", "--log-format", "json")
+    with started(*command) as process:
+        wait_until(lambda: "http_listening" in process.errors)
+
+        def log(event: str) -> list[dict[str, Any]]:
+            return [line for line in map(json.loads, process.errors.splitlines()) if line["event"] == event]
+
+        host, _, port = log("dns_listening")[0]["addresses"][0].rpartition(":")
+
+        def served() -> list[str]:
+            return sorted(ask((host, int(port)), Name.parse("api.railway.internal"), RRType.AAAA).records)
+
+        wait_until(lambda: [one.split()[-1] for one in served()] == [one.split()[-1] for one in records])
+        wait_until(lambda: bool(log("part_failed")))
+        reason = log("part_failed")[0]["reason"]
+        assert f"{file} is damaged" in reason
+        # Mended while the process runs: the store is started again, and as it has lost its data nothing is withdrawn.
+        mended = subprocess.run(reason.partition(" with: ")[2], shell=True, input="y\n", capture_output=True, text=True)
+        assert "Successfully truncated" in mended.stdout, mended
+        wait_until(lambda: bool(log("store_started") and log("withdrawal_held")))
+        assert [one.split()[-1] for one in served()] == [one.split()[-1] for one in records]
+        assert process.end(signal.SIGTERM) == 0
