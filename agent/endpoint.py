@@ -26,12 +26,15 @@ def find_endpoint(port: int, others: Iterable[Host], current: str = "", control_
     """Where the other hosts can reach ``port`` of this one; empty if this host has a route to none of them.
 
     It is at the source address of packets to most of ``others``; where none is known, to the ``control_planes``.
-    ``current`` stays as long as it is one of them; else one of its family takes its place, if there is one.
+    ``current`` stays as long as it is one of them, or where no other host is known as long as this host has its
+    address; else one of its family takes its place, if there is one.
     """
     known = sorted(others, key=lambda host: host.id)
     # An address behind NAT means something else elsewhere; it is better than nothing.
     known = ([host for host in known if not host.behind_nat] or known)[:ENOUGH]
     counted = Counter(filter(None, (source_of(Endpoint.parse(host.endpoint)) for host in known)))
+    if not counted and current and has_address(address := Endpoint.parse(current).host):
+        return str(Endpoint(address, port))  # that the last shared environment has gone is no reason to move
     for destinations in (control_planes, ANYWHERE):
         if not counted:
             counted = Counter(filter(None, map(source_of, destinations)))
@@ -39,6 +42,16 @@ def find_endpoint(port: int, others: Iterable[Host], current: str = "", control_
         return ""
     found = {str(Endpoint(source, port)): count for source, count in counted.items()}
     return max(found, key=lambda one: (one == current, ("[" in one) == ("[" in current), found[one]))
+
+
+def has_address(address: str) -> bool:
+    """Whether this host has ``address``, of IPv4 or IPv6."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.bind((address, 0))
+        except OSError:
+            return False
+    return True
 
 
 def source_of(destination: Endpoint) -> str | None:

@@ -25,12 +25,13 @@ from agent.announce.barrier import Barrier
 from agent.control_plane.connection import ControlPlane
 from agent.control_plane.credential import HostKey
 from agent.control_plane.errors import ControlPlaneError, LeaseLost
-from agent.endpoint import find_endpoint
+from agent.endpoint import find_endpoint, has_address
 from agent.errors import Failed, NotNow, Refused
 from agent.identity import RENEW_EVERY, Identity, refused, register
 from agent.incarnation import remove_incarnation
 from agent.keys import Keyring
 from agent.mesh.mesh import Mesh
+from support.endpoints import Endpoint
 from watcher.session.protocol import ALL_HOSTS, Certified, Certify, Done, Leave, Renew, Renewed
 from zones.hosts import Host, Hosts
 
@@ -161,10 +162,11 @@ class Registrar:
         found = find_endpoint(identity.port, self._others, before, self.control_plane.addresses)
         if found and found != before:
             identity.host, self.is_registered = replace(identity.host, endpoint=found), False
-            self.mesh.address_changed()
             log.warning("endpoint_changed", extra={"host": identity.id, "endpoint": found, "before": before})
-            # Its replies go to the address that this host had: for 15 s nobody would notice that none come.
-            await self.control_plane.reconnect("this host has another address")
+            if not has_address(Endpoint.parse(before).host):
+                self.mesh.address_changed()
+                # Its replies go to the address that this host had: for 15 s nobody would notice that none come.
+                await self.control_plane.reconnect("this host has another address")
 
     async def _renew_lease(self) -> None:
         identity = self.identity

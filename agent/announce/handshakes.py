@@ -60,8 +60,8 @@ class Handshakes:
         return due
 
     def begin(self, keys: Iterable[PublicKey]) -> None:
-        """A handshake with each of the peers ``keys`` is due now."""
-        self._due.update(keys)
+        """A handshake with each of the peers ``keys`` is due now, but for those that may not have this host yet."""
+        self._due.update(key for key in keys if key not in self._waiting)
 
     @property
     def waiting(self) -> Collection[PublicKey]:

@@ -3,6 +3,7 @@
 WireGuard replies to the endpoint that a peer's newest packet came from (the WireGuard paper, §2.1). So a peer that
 answers is not moved back to the endpoint that it registered, unless it registers another one. And where the device has
 lost the peer, as when its process died, the peer is looked for where it was last: a host behind NAT is nowhere else.
+What a host behind NAT registers is good on its own site alone: it moves nothing, for that host sends the next packet.
 """
 
 from __future__ import annotations
@@ -59,25 +60,24 @@ class Endpoints:
         """``peers`` are those of the device now."""
         self._is_forgotten = False
         self._behind_nat = frozenset(key for key, peer in peers.items() if peer.is_behind_nat)
-        before, self._registered = self._registered or {}, {key: peer.endpoint for key, peer in peers.items()}
         self._roamed = {
             key: endpoint
             for key, endpoint in self._roamed.items()
-            if key in peers and before.get(key, peers[key].endpoint) == peers[key].endpoint
+            if key in peers and not self._registers_elsewhere(key, peers[key])
         }
+        self._registered = {key: peer.endpoint for key, peer in peers.items()}
 
     def stable(
         self, peers: Mapping[PublicKey, Peer], actual: Mapping[PublicKey, ActualPeer], health: Health
     ) -> set[PublicKey]:
         """Those of ``peers`` whose endpoint is left alone: they answer, or did, where the device sends to them now.
 
-        A peer that has registered another endpoint than before is none of them.
+        A peer that has registered another endpoint than before is none of them, unless it is behind NAT.
         """
-        before = self._registered or {}
         return {
             key
             for key, peer in peers.items()
-            if before.get(key, peer.endpoint) == peer.endpoint
+            if not self._registers_elsewhere(key, peer)
             and (peer.is_behind_nat or not self._is_forgotten)
             and (health.answers(key) or (key in actual and actual[key].endpoint == self._roamed.get(key)))
         }
@@ -86,10 +86,14 @@ class Endpoints:
         self, peers: Mapping[PublicKey, Peer], actual: Mapping[PublicKey, ActualPeer]
     ) -> Mapping[PublicKey, Peer]:
         """``peers``, of which those that the device has lost have the endpoints that they were at last."""
-        before = self._registered or {}
         lost = {
             key: replace(peers[key], endpoint=endpoint)
             for key, endpoint in self._roamed.items()
-            if key in peers and key not in actual and before.get(key) == peers[key].endpoint
+            if key in peers and key not in actual and not self._registers_elsewhere(key, peers[key])
         }
         return {**peers, **lost} if lost else peers
+
+    def _registers_elsewhere(self, key: PublicKey, peer: Peer) -> bool:
+        """Whether ``peer`` is to be looked for at an endpoint that it has registered since the last pass."""
+        before = self._registered or {}
+        return not peer.is_behind_nat and before.get(key, peer.endpoint) != peer.endpoint

@@ -202,9 +202,10 @@ class Reconciler:
         new = wanted.peers.keys() - earlier
         located = replace(wanted, peers=self._locate(wanted.peers, actual, new))
         stable = self.endpoints.stable(wanted.peers, actual.tunnel.peers, self.status.health)
-        due = self.handshakes.take_due()
         if self.identity.host.behind_nat:
-            due |= self.endpoints.moved(wanted.peers)  # the NAT passes nothing from there before something was sent
+            # The NAT passes nothing from there before something was sent.
+            self.handshakes.begin(self.endpoints.moved(wanted.peers))
+        due = self.handshakes.take_due()
         steps = diff(located, actual, stable, earlier, due)
         try:
             await self.system.apply(steps, {workload.link: workload.mac for workload in self.workloads()})

@@ -63,6 +63,16 @@ def test_a_peer_that_registers_elsewhere_is_moved_there() -> None:
     assert endpoints.locate(moved, {}) == moved
 
 
+def test_a_peer_behind_nat_stays_where_its_packets_came_from_whatever_it_registers() -> None:
+    """What it registers is an address on its own site, where nobody else can send to."""
+    before, now = ({key(1): Peer(at, frozenset(), is_behind_nat=True)} for at in (REGISTERED, "[fd00::1]:51820"))
+    endpoints, health = after((0, ROAMED), wanted=before)
+    for _ in range(2):
+        assert endpoints.stable(now, device(ROAMED), health) == {key(1)}
+        assert endpoints.locate(now, {})[key(1)].endpoint == ROAMED
+        endpoints.applied(now)
+
+
 def test_after_a_change_of_our_own_address_all_are_where_they_registered() -> None:
     endpoints, health = after((0, ROAMED))
     endpoints.forget()
