@@ -71,6 +71,10 @@ class PlatformState:
     """Whether all that exists is known, be it from a snapshot."""
     epoch_now: Callable[[], str | None] = lambda: None
     """Gives the epoch of the data set that all of it is of."""
+    has_confirmed: bool = False
+    """Whether somebody has confirmed, since this control plane follows the store, that what has vanished is deleted.
+
+    Hosts that come back later are told it too. From then on this control plane itself holds on to what vanishes."""
     held: tuple[str, ...] = ()
     """What is held on to though it has vanished from the store, for people."""
     stale_since: float | None = None
@@ -162,6 +166,7 @@ class PlatformState:
 
     def confirmed(self) -> None:
         """Somebody has confirmed that what has vanished is deleted."""
+        self.has_confirmed = True
         for listeners in self._listeners.values():
             for listener in listeners:
                 listener.mark_confirmed()

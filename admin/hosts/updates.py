@@ -56,6 +56,7 @@ class HostUpdates:
         self._needed[self.host] = 1
         self._hosts[self.host] = None
         self._environments = dict.fromkeys(sorted(self.state.environments_on(self.host)))
+        self._has_confirmed = self.state.has_confirmed  # which the host may have missed
         self.woken.set()
 
     def had(self, id_: str) -> bool:
@@ -164,7 +165,7 @@ class HostUpdates:
         if state.is_loaded and self._sent_epoch != (epoch,):
             self._sent_epoch = (epoch,)
             messages.append(encode(Loaded(epoch)))
-        if self._has_confirmed:
+        if self._has_confirmed and self._sent_epoch is not None:  # after `Loaded`: what is not named by then may go
             self._has_confirmed = False
             messages.append(encode(Confirmed()))
         if state.held != self._sent_held:

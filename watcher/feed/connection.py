@@ -69,6 +69,9 @@ class FeedState:
     """The state of each environment."""
     is_loaded: bool = False
     """Whether all environments that exist have been named."""
+    has_confirmed: bool = False
+    """Whether somebody has confirmed, since the agent started, that what has vanished is deleted. Resolvers that come
+    later are told it too."""
     ahead: int = 0
     """By how many milliseconds this host's clock is ahead of the store's, as far as the resolvers should know."""
     counts: FeedCounts = field(default_factory=FeedCounts)
@@ -119,7 +122,7 @@ class ResolverConnection:
 
     async def run(self) -> None:
         """Sends and receives until either side ends the connection."""
-        environments = self.state.environments
+        environments, self._has_confirmed = self.state.environments, self.state.has_confirmed
         self._changed = dict.fromkeys(sorted(environments, key=lambda id_: environments[id_].ready is None))
         self.wake()
         try:
@@ -173,7 +176,7 @@ class ResolverConnection:
             if self.state.is_loaded and not is_loaded_sent:
                 is_loaded_sent = True
                 self.writer.write(encode(Loaded()))
-            if self._has_confirmed:
+            if self._has_confirmed and is_loaded_sent:
                 self._has_confirmed = False
                 self.writer.write(encode(Confirmed()))
 

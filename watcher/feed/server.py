@@ -115,7 +115,8 @@ class FeedServer:
             connection.wake()
 
     def confirm(self) -> None:
-        """Has the resolvers withdraw what they hold on to although it was not named any more."""
+        """Has the resolvers, also those that come later, withdraw what they hold on to and was not named."""
+        self.state.has_confirmed = True
         for connection in self._connections:
             connection.confirm()
 

@@ -11,7 +11,7 @@ from tests.admin.hosts.agents import ControlPlane, Files, LightAgent, Refused, n
 from tests.admin.hosts.conftest import Enrol
 from tests.store.servers import redis_of
 from tests.waiting import until, until_true
-from watcher.session.protocol import Acknowledge, Certify, Close, Leave, PutInstance, Renew
+from watcher.session.protocol import Acknowledge, Certify, Close, Confirmed, Leave, Loaded, PutInstance, Renew
 from zones.model import State
 from zones.names import EnvironmentId
 
@@ -106,6 +106,31 @@ async def test_what_a_host_may_place_can_be_changed(plane: ControlPlane, product
                 return False
 
         await until_true(is_placed)
+
+
+async def test_a_host_that_was_away_during_a_confirmation_is_told_when_it_comes_back(
+    plane: ControlPlane, production: Api, enrolled: Enrol
+) -> None:
+    files, keys = await enrolled("h1"), production.store.connection.keys
+    assert (await production.put("/v1/environments/other", {})).status == 201
+    async with LightAgent(plane.url, files) as agent:
+        await agent.join("192.0.2.1:51820")
+        await agent.do(PutInstance, PRODUCTION, "api", "b1", State.READY)
+        await agent.wait_until(lambda heard: heard.environments)
+        assert not [one for one in agent.heard if isinstance(one, Confirmed)]
+    async with production.store.connection.client() as redis:
+        await redis.hdel(keys.environments, PRODUCTION)
+        await redis.delete(keys.environment(PRODUCTION))
+    assert (await production.delete("/v1/environments/other")).status == 204
+    plane.watcher._environments.must_compare = True  # else it looks within 30 s
+    await until(lambda: plane.watcher.guard.held, "held")
+    assert (await production.post("/v1/guard/confirm", {})).status == 200
+    await until(lambda: not plane.watcher.guard.held, "let go")
+    async with LightAgent(plane.url, files) as agent:
+        await agent.wait_until(lambda heard: any(isinstance(one, Confirmed) for one in heard.heard))
+        kinds = [type(one) for one in agent.heard]
+        assert kinds.index(Loaded) < kinds.index(Confirmed)
+        assert agent.environments == {}
 
 
 async def test_a_store_that_has_lost_its_data_ends_no_session(

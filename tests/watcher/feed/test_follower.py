@@ -103,6 +103,18 @@ async def test_an_agent_that_comes_back_with_an_empty_view_takes_nothing_away(pa
         assert follower.guard.holds == {Kind.ENVIRONMENTS: 1}
 
 
+async def test_a_resolver_that_was_away_during_a_confirmation_follows_it_when_it_comes_back(path: Path) -> None:
+    elsewhere = path.with_name("later.sock")
+    async with resolver(path) as (follower, recorder):
+        async with agent(path, production(), staging(), build("third", 3)):
+            await until(lambda: recorder.is_loaded)
+        async with agent(elsewhere, production()) as server:
+            server.confirm()
+            elsewhere.rename(path)  # from now on the resolver finds it
+            await until(lambda: recorder.holds(production()))
+            assert not follower.guard.held
+
+
 async def test_what_an_agent_does_not_name_goes_after_the_time_that_is_set(path: Path) -> None:
     async with resolver(path) as (follower, recorder):
         follower.guard.policy = GuardPolicy(release_after=0.001)
