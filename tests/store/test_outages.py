@@ -31,6 +31,7 @@ from zones.edits import (
     apply,
 )
 from zones.hosts import Host
+from zones.model import Environment
 from zones.names import EnvironmentId
 
 SECRET = "s3cr3t"
@@ -253,13 +254,7 @@ async def test_a_write_waits_for_replicas(start_server: StartServer, monkeypatch
         opened(primary.url, options=StoreOptions(wait=1)) as store,
         opened(replica.url, options=StoreOptions(replicas=True)) as reader,
     ):
-        deadline = time.monotonic() + DEADLINE
-        while True:  # until the replica is linked, nothing confirms
-            with suppress(Unreplicated):
-                await store.environments.commit(environment, environment.revision - 1)
-                break
-            environment = toggled(environment)
-            assert time.monotonic() < deadline
+        environment = await confirmed_commit(store, environment)
         assert await reader.environments.read(PRODUCTION) == (environment.revision, environment)
         replica.signal(signal.SIGSTOP)
         environment = toggled(environment)
@@ -269,6 +264,17 @@ async def test_a_write_waits_for_replicas(start_server: StartServer, monkeypatch
         with pytest.raises(Unreplicated):
             await store.hosts.register(Host("h1", "192.0.2.1:1", worlds.public_key(1)))
         replica.signal(signal.SIGCONT)
+
+
+async def confirmed_commit(store: Store, environment: Environment) -> Environment:
+    """Commits ``environment``, or a later revision: until the replica is linked and has a processor, none confirms."""
+    deadline = time.monotonic() + DEADLINE
+    while True:
+        with suppress(Unreplicated):
+            await store.environments.commit(environment, environment.revision - 1)
+            return environment
+        environment = toggled(environment)
+        assert time.monotonic() < deadline
 
 
 # Memory, and many requests at once
@@ -475,22 +481,23 @@ async def test_a_write_waits_for_all_replicas_that_are_up(
     start_server: StartServer, sentinel_binary: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection_module, "REPLICATION_TIMEOUT", 0.2)
-    async with watched_pair(start_server, sentinel_binary, tmp_path) as (_, replica, sentinel):
+    # A machine that stands still for a moment must not make the Sentinel believe that a server is down.
+    pair = watched_pair(start_server, sentinel_binary, tmp_path, "sentinel down-after-milliseconds main 2000")
+    async with pair as (_, replica, sentinel):
         await sentinel_knows(sentinel, replicas=1)
         async with opened(f"sentinel://127.0.0.1:{sentinel.port}/main", options=StoreOptions(wait=ALL)) as store:
-            environment = build("production", 1)
-            await store.environments.commit(environment, 0)
+            environment = await confirmed_commit(store, build("production", 1))
             # As when Sentinel has promoted it: it is a replica no more, though nobody has told of another primary.
             async with redis_of(replica.url) as redis:
                 await redis.execute_command("REPLICAOF", "NO", "ONE")
             with pytest.raises(Unreplicated, match="0 of 1 replicas"):
-                await store.environments.commit(toggled(environment), 1)
+                await store.environments.commit(toggled(environment), environment.revision)
             replica.kill()
             await sentinel_knows(sentinel, replicas=0)
             await asyncio.sleep(connection_module.VERIFY_EVERY)  # it asks the Sentinels once in this time
             await store.ping()
             with pytest.raises(Unreplicated, match="0 of 1 replicas"):  # one at least
-                await store.environments.commit(toggled(toggled(environment)), 2)
+                await store.environments.commit(toggled(toggled(environment)), environment.revision + 1)
 
 
 async def test_only_sentinels_know_all_replicas() -> None:

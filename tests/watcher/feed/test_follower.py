@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.waiting import until
+from tests.waiting import DEADLINE, until
 from tests.watcher.feed.ends import agent, production, publish, resolver, staging
 from tests.worlds import NOW, PRODUCTION, STAGING, build
 from watcher.feed import connection as connection_module
@@ -23,6 +23,12 @@ from watcher.guard import GuardPolicy, Kind
 from zones import document
 from zones.edits import PutService, apply
 from zones.names import EnvironmentId, Name
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resolver that works is waited for, however slow the machine is."""
+    monkeypatch.setattr(server_module, "CONFIRM_DEADLINE", DEADLINE)
 
 
 def server_revisions(server: FeedServer) -> dict[EnvironmentId, int]:
@@ -156,9 +162,12 @@ async def test_a_connection_that_is_cut_is_made_again(server: FeedServer, path: 
         await publish(server, production())
         server.announce(staging())
         await until(lambda: recorder.pending)
-        for connection in server._connections:
+        cut = set(server._connections)
+        for connection in cut:
             connection.writer.transport.abort()
-        await until(lambda: follower.counts.lost_connections and follower.connected)
+        # The follower is connected before the agent has taken the connection: until then nobody is waited for.
+        await until(lambda: follower.counts.lost_connections and server._connections - cut)
+        await until(lambda: not server._connections & cut)
         await publish(server, staging())
         assert recorder.holds(production(), staging())
         assert not recorder.pending
