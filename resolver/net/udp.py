@@ -67,6 +67,8 @@ class UdpListener:
             count = self._inbox.receive()
             if count:
                 self._answer(count)
+                if self._shield.is_probing:
+                    self._shield.note(self._inbox.sources[:count])
             if count < SLOTS:
                 return
             if self._context.scopes.has_several_clients:  # there may be more, and too much for the others
