@@ -24,6 +24,7 @@ class Stepwise(Coroutine[Any, Any, T_co]):
         return self._coroutine.send(value)
 
     def throw(self, *error: Any) -> Any:
+        self._before()
         return self._coroutine.throw(*error)
 
     def close(self) -> None:

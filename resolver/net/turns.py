@@ -2,8 +2,8 @@
 
 A reply from the packet cache costs some microseconds, one that must be made a hundred, and one that is forwarded more
 than that. So what must be made waits here, by source: a source with ten thousand queries and one with a single query
-get their next replies one after the other. A few are made at a time; between two such slices, and between two steps of
-forwarding, the sockets are read, so that replies from the packet cache wait for neither.
+get their next replies one after the other. Between two of them, and between two steps of forwarding, the sockets are
+read, so that replies from the packet cache wait for neither.
 
     admit      may this source have one more made?     a rate for each source, `SourceRate`
     put        it waits for its turn                   bounded for each source, and in all
@@ -20,7 +20,7 @@ from collections.abc import Callable
 from time import perf_counter
 
 DEFAULT_RATE = 1000.0  # a second for one source: a tenth of a core, and more than a program looks up that is well
-SLICE = 4  # turns without a look at the sockets: half a millisecond
+SLICE = 4  # turns without a break for other work: half a millisecond
 MOST_WAITING = 10_000  # in all; some megabytes
 MOST_OF_ONE_SOURCE = 512  # a burst that is worked off before its client gives up
 TRACKED = 65_536  # sources whose rate is known; some 15 MB. Beyond that all begin anew, as if they had been idle
@@ -90,15 +90,19 @@ class Turns:
         return True
 
     def take_some(self) -> None:
-        """Makes the next few."""
+        """Makes the next few, and reads the sockets after each of them."""
         for _ in range(min(SLICE, self._number)):
-            source, waiting = next(iter(self._waiting.items()))
-            del self._waiting[source]
-            turn = waiting.popleft()
-            self._number -= 1
-            if waiting:
-                self._waiting[source] = waiting
-            turn()
+            self._take_one()
+            self.read_sockets()
+
+    def _take_one(self) -> None:
+        source, waiting = next(iter(self._waiting.items()))
+        del self._waiting[source]
+        turn = waiting.popleft()
+        self._number -= 1
+        if waiting:
+            self._waiting[source] = waiting
+        turn()
 
     def between_steps(self) -> None:
         """Reads the sockets and makes the next few replies, if that is due. To be called from long work."""

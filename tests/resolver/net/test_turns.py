@@ -34,6 +34,15 @@ class TestTurns:
             await asyncio.sleep(0)
         assert len(seen) == 10
 
+    async def test_the_sockets_are_read_after_each(self) -> None:
+        """So what is in the packet cache waits for one reply that is made, and not for several."""
+        queue, order = Turns(), list[str]()
+        queue.read_sockets = lambda: order.append("read")
+        for _ in range(SLICE):
+            queue.put(ONE, lambda: order.append("made"))
+        queue.take_some()
+        assert order == ["made", "read"] * SLICE
+
     async def test_one_source_and_all_of_them_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(turns, "MOST_OF_ONE_SOURCE", 2)
         monkeypatch.setattr(turns, "MOST_WAITING", 3)
@@ -54,6 +63,16 @@ class TestTurns:
         queue.read_sockets = lambda: reads.append(1)
         assert await asyncio.create_task(Stepwise(work(), queue.between_steps)) == steps
         assert 0 < len(reads) < steps
+
+
+    async def test_a_task_that_is_cancelled_lets_others_in_too(self) -> None:
+        """The look-ups of a flood end together, when their clients have given up."""
+        reads = list[int]()
+        task = asyncio.create_task(Stepwise(asyncio.sleep(60), lambda: reads.append(1)))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        assert len(reads) == 2
 
 
 class TestSourceRate:
