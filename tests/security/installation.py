@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from interlock.client import Client
-from tests.interlock.processes import Running, get, interlock, started
+from tests.interlock.processes import Running, get, python, started
 
 NOISY, NEIGHBOUR = "127.0.1.{}", "127.0.2.{}"
 """Addresses of the clients of two environments; each stands for a workload."""
@@ -47,17 +47,19 @@ class Installation:
 
 
 @contextmanager
-def installation(directory: Path, *flags: str, files: int | None = None) -> Iterator[Installation]:
+def installation(
+    directory: Path, *flags: str, files: int | None = None, module: str = "interlock"
+) -> Iterator[Installation]:
     """An `interlock up` with the environments ``noisy`` and ``neighbour``, and an upstream that never answers.
 
-    It can open ``files`` descriptors, if that is given.
+    It can open ``files`` descriptors, if that is given. Another ``module`` than the product's runs it otherwise.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:  # takes queries, and never reads them
         silent.bind(("127.0.0.1", 0))
-        command = interlock(
-            "up", "--state-dir", str(directory), "--dns-listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0",
-            "--upstream", f"127.0.0.1:{silent.getsockname()[1]}", "--bind", f"{NOISY.format(0)}/24=noisy",
-            "--bind", f"{NEIGHBOUR.format(0)}/24=neighbour", *flags,
+        command = python(
+            "-m", module, "up", "--state-dir", str(directory), "--dns-listen", "127.0.0.1:0",
+            "--api-listen", "127.0.0.1:0", "--upstream", f"127.0.0.1:{silent.getsockname()[1]}",
+            "--bind", f"{NOISY.format(0)}/24=noisy", "--bind", f"{NEIGHBOUR.format(0)}/24=neighbour", *flags,
         )  # fmt: skip
         if files:
             command = ("prlimit", f"--nofile={files}:{files}", *command)
