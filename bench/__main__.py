@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from bench import barriers, changes, followers, fuzz_cost, load, mesh, path, propagation, queries
+from bench import barriers, changes, flood, followers, fuzz_cost, load, mesh, path, propagation, queries
 from bench.options import Options
 from bench.peers import PEERS
 from bench.processes import BenchError
@@ -21,6 +21,7 @@ BENCHMARKS: Mapping[str, Callable[[Options], Iterator[Table]]] = {
     "load": load.run,
     "changes": changes.run,
     "fuzz-cost": fuzz_cost.run,
+    "flood": flood.run,
     "mesh": mesh.run,
     "barriers": barriers.run,
     "path": path.run,

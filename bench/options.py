@@ -19,9 +19,9 @@ class Options:
     names: tuple[int, ...]
     """`queries`: how many names, for each table."""
     rounds: int
-    """`queries`: how many times each server is measured."""
+    """`queries`, `flood`: how many times each server is measured."""
     seconds: float
-    """`queries`, `fuzz-cost`: the length of one load."""
+    """`queries`, `fuzz-cost`, `changes`, `flood`: the length of one load."""
     writes: int
     """`propagation`: how many writes."""
     instances: tuple[int, ...]

@@ -21,7 +21,8 @@ LISTENING: Mapping[str, Sequence[str]] = {NAME: [LOOPBACK], "interlock on [::]":
 """Interlock's names in tables, with the addresses that it listens on. On ``::`` it must set each reply's source."""
 
 BINDINGS = {"::1/128": ENVIRONMENT}
-CLOSED = ("--upstream", "none")
+NO_UPSTREAM = "none"
+CLOSED = ("--upstream", NO_UPSTREAM)
 """No upstream: only Interlock is measured, and malformed packets must not reach other servers."""
 
 
@@ -57,13 +58,14 @@ def running_resolver(
     core: int | None = None,
     listen: Sequence[str] = (LOOPBACK,),
     bindings: Mapping[str, str] = BINDINGS,
+    upstream: str = NO_UPSTREAM,
 ) -> Iterator[tuple[Process, int]]:
     """`interlock resolver` on the store at ``url``; gives it and the port where it serves DNS. Not yet ready."""
     port = free_port()
     # A state directory of its own: the snapshot of another run would be served in place of this one's data.
     state = directory / f"resolver-{port}"
     command = [_program(), "resolver", "--redis", url, "--state-dir", str(state)]
-    command += ["--ops-listen", f"[{LOOPBACK}]:{free_port()}", *CLOSED]
+    command += ["--ops-listen", f"[{LOOPBACK}]:{free_port()}", "--upstream", upstream]
     for address in listen:
         command += ["--dns-listen", str(Endpoint(address, port))]
     with running("resolver", [*command, *_flags("--bind", bindings)], directory, core) as process:
