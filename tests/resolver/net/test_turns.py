@@ -64,7 +64,6 @@ class TestTurns:
         assert await asyncio.create_task(Stepwise(work(), queue.between_steps)) == steps
         assert 0 < len(reads) < steps
 
-
     async def test_a_task_that_is_cancelled_lets_others_in_too(self) -> None:
         """The look-ups of a flood end together, when their clients have given up."""
         reads = list[int]()
