@@ -25,6 +25,7 @@ from support.clock import in_words
 from watcher.session.protocol import AskState, MeshState
 from zones.names import EnvironmentId
 
+NOT_LOADED = "the environments are not loaded yet"
 NO_RESOLVER = "no resolver is connected: start 'interlock resolver --agent-dir …' here"
 STATE_DEADLINE = 1.0  # seconds for what the control plane knows of the other hosts; then the report goes without it
 
@@ -118,7 +119,7 @@ class Operations:
         mesh = self.mesh
         reasons = [
             mesh.status.problem,
-            "" if mesh.published.is_loaded else "the environments are not loaded yet",
+            "" if mesh.published.is_loaded else NOT_LOADED,
             "" if mesh.has_resolver else NO_RESOLVER,
             self.registrar.problem,
             "the host is being drained" if mesh.identity.host.draining else "",
@@ -139,7 +140,7 @@ class Operations:
             return [
                 f"the environments are those of a snapshot that is {age} old: the control plane has not answered since"
             ]
-        return [] if self.mesh.published.is_loaded else ["the environments are not loaded yet, so nothing is attached"]
+        return []
 
     def _status(self) -> dict[str, Any]:
         mesh, reason = self.mesh, self.obstacles
@@ -149,7 +150,7 @@ class Operations:
 
     async def _show_mesh(self) -> dict[str, Any]:
         mesh, all_hosts = self.mesh, None
-        unknown = self._stale
+        unknown = self._stale or ([] if mesh.published.is_loaded else [f"{NOT_LOADED}: only what is attached goes on"])
         answering = asyncio.create_task(self._examine_resolver())
         try:
             all_hosts = await self._ask_all_hosts()

@@ -22,7 +22,8 @@ This page is written from `interlock/observe/catalogue.py`, and a test holds the
     python -m interlock.observe.describe > docs/metrics.md
 
 An alert is a condition in PromQL, how long it must hold (`for` in an alerting rule), and what to do. A metric without
-one explains another, or is for graphs. Every counter starts at 0 with its process.
+one explains another, or is for graphs. Every counter starts at 0 with its process. The alerts as rules for Prometheus,
+a scrape configuration and a dashboard are in [deploy/monitoring](../deploy/monitoring/README.md).
 """
 
 

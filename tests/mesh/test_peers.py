@@ -87,6 +87,9 @@ def test_an_external_peer_reaches_its_environment_by_name_and_nothing_else(
     programs: dict[str, Build],
 ) -> None:
     until(lambda: talk_once(laptop, programs["musl"], "lookup", "web").ok, "no name is known there")
+    count = f'interlock_external_peers_connected{{environment="{environment.id}"}}'
+    until(lambda: mesh.nodes[GATEWAY].metrics().get(count) == 1, "the gateway does not count its handshake")
+    assert mesh.nodes[GATEWAY].metrics()[count.replace("_connected", "")] == 1
     with ExitStack() as stack:
         underlay = stack.enter_context(Capture(mesh.underlay.namespace, ignored=EXPECTED))
         for program in programs.values():

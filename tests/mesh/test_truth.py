@@ -19,7 +19,7 @@ from zones.addresses import Platform
 KEEPALIVE = 25.0  # seconds between two of a host behind NAT, which WireGuard never answers
 QUIET = KEEPALIVE + SILENCE + 5.0  # seconds after which a keepalive that counted as unanswered would have been named
 PACE = 1.0  # seconds between two packets of traffic that nobody answers
-AT_ONCE = scaled(4.0)  # seconds for `interlock mesh`, whatever is wrong: 1 s of waiting, and the start of Python
+AT_ONCE = scaled(15.0)  # seconds for `interlock mesh`, whatever is wrong: 1 s of waiting, and the start of Python
 RESOLVER = str(Platform().resolver)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from ipaddress import IPv6Network
 
@@ -14,16 +15,19 @@ from interlock.observe.metrics import (
     Metrics,
     Source,
     admin_metrics,
+    probe_metrics,
     resolver_metrics,
     supervisor_metrics,
     watcher_metrics,
 )
 from interlock.parts.resolver import ResolverParts
+from interlock.parts.store_probe import StoreProbe
 from interlock.process.supervise import Supervisor
 from interlock.settings.sources import read_settings
 from resolver.wire.messages import Rcode, Transport
 from store.store import Store
 from tests import worlds
+from watcher import starting
 from watcher.watcher import Watcher
 from zones.model import Environment
 from zones.names import EnvironmentId
@@ -111,6 +115,24 @@ def test_parts_and_process() -> None:
     assert key("process_open_fds") in found
 
 
+def test_a_process_that_only_asks_the_store_says_since_when_it_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    probe = StoreProbe(Store("unix:///nowhere"))
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    source = probe_metrics(probe)
+    now += 7.0
+    found = scrape(source)  # it has never answered, so the age counts from the start
+    assert found[key("interlock_store_contact_age_seconds", source="store")] == 7
+    assert found[key("interlock_store_connected")] == 0
+    probe.reason, probe.last_contact, probe.disconnects = "", now - 3.0, 2
+    found = scrape(source)
+    assert found[key("interlock_store_contact_age_seconds", source="store")] == 3
+    assert found[key("interlock_store_connected")] == 1
+    assert found[key("interlock_store_disconnects_total")] == 2
+
+
 async def test_the_watcher_and_its_environments(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     names = names_of(store)
     sources = sources_of(names)
@@ -123,6 +145,12 @@ async def test_the_watcher_and_its_environments(store: Store, monkeypatch: pytes
     assert found[key("interlock_environments")] == 2
     assert found[key("interlock_environment_revision", environment="production")] == worlds.production().revision
     assert found[key("interlock_store_connected")] == 1
+    assert found[key("interlock_instances_stuck_starting", environment="production")] == 0
+    assert 0 <= found[key("interlock_store_contact_age_seconds", source="store")] < 60
+    monkeypatch.setattr(starting, "STUCK", -1.0)
+    stuck = scrape(*sources)
+    assert stuck[key("interlock_instances_stuck_starting", environment="production")] == 1
+    assert stuck[key("interlock_instances_stuck_starting", environment="second")] == 0
     assert found[key("interlock_upstream_queries_total", upstream="192.0.2.53:53")] == 0
     assert 0 <= found[key("interlock_zone_age_seconds")] < 60
     monkeypatch.setattr(catalogue, "MOST_ENVIRONMENTS", 1)
