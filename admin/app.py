@@ -8,7 +8,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from admin.counts import ApiCounts
-from admin.http.context import CONTEXT, Context, Explain, HeldNow
+from admin.http.context import CONTEXT, Context, Diagnose, Explain, HeldNow
 from admin.http.identity import Identifier
 from admin.http.limits import Buckets, Limits
 from admin.http.middleware import ORDER
@@ -30,6 +30,7 @@ def make_app(
     platform: Platform,
     root_token_digest: str,
     explain: Explain,
+    diagnose: Diagnose,
     readiness: Readiness,
     metrics: Metrics,
     limits: Limits = Limits(),  # noqa: B008 frozen
@@ -57,6 +58,7 @@ def make_app(
         identifier=Identifier(store, root_token_digest, strangers),
         uses=TokenUses(store),
         explain=explain,
+        diagnose=diagnose,
         limits=limits,
         counts=counts,
         name_share=name_share,

@@ -15,6 +15,7 @@ from admin.openapi import get_openapi
 from admin.resources import (
     batch,
     deleted,
+    doctor,
     enrolments,
     environments,
     explain,
@@ -257,5 +258,9 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "GET", "/v1/explain", explain.get_explanation, "Explain what a name is answered with", Access.ANY,
         {200: explain.Explanation}, query=explain.ExplainQuery, refusals=CONFLICT,
+    ),
+    Route(
+        "GET", "/v1/doctor", doctor.get_report, "Say what is wrong, and what to mend first", Access.ANY,
+        {200: doctor.Report}, query=doctor.DoctorQuery,
     ),
 )  # fmt: skip

@@ -24,7 +24,7 @@ from agent.announce.acknowledger import Acknowledger
 from agent.announce.barrier import Barrier
 from agent.control_plane.connection import ControlPlane
 from agent.control_plane.credential import HostKey
-from agent.control_plane.errors import ControlPlaneError, LeaseLost
+from agent.control_plane.errors import ControlPlaneError, LeaseLost, Taken
 from agent.endpoint import find_endpoint, has_address
 from agent.errors import Failed, NotNow, Refused
 from agent.identity import RENEW_EVERY, Identity, refused, register
@@ -68,6 +68,8 @@ class Registrar:
     """Where another agent runs that has claimed to be this host lately, and was refused; empty if there is none."""
     name_conflict: str = ""
     """That another host has registered under this host's id, and what to do; empty if none has."""
+    _is_claimed: bool = False
+    """Whether ``problem`` says that somebody else is this host, or has its name, its key or its endpoint."""
     _registered_endpoint: str = ""
     """The endpoint at which this host is registered; empty where it is not registered."""
     _others: list[Host] = field(default_factory=list)
@@ -83,9 +85,11 @@ class Registrar:
             try:
                 async with self._lock:
                     await self._renew()
-                self._set_problem(self.name_conflict)
+                self._set_problem(self.name_conflict, is_claim=bool(self.name_conflict))
             except LeaseLost as error:
                 self._lose_lease(error)
+            except Taken as error:
+                self._set_problem(str(error), is_claim=True)
             except ControlPlaneError as error:
                 self._set_problem(str(error))
             ready()
@@ -183,7 +187,7 @@ class Registrar:
     def _lose_lease(self, error: LeaseLost) -> None:
         """Another agent is this host."""
         self.is_registered = False  # what the other has registered is corrected when this agent has the lease again
-        self._set_problem(refused(self.identity, error, self._registered_endpoint))
+        self._set_problem(refused(self.identity, error, self._registered_endpoint), is_claim=True)
 
     async def _register(self) -> None:
         await register(self.control_plane, self.identity)
@@ -253,7 +257,13 @@ class Registrar:
         )
         return [text for text in (self.problem, rival) if text]
 
-    def _set_problem(self, problem: str) -> None:
+    @property
+    def claims(self) -> list[str]:
+        """Those of `problems` that say that somebody else is this host, or has its name, its key or its endpoint."""
+        return self.problems if self._is_claimed else self.problems[1 if self.problem else 0 :]
+
+    def _set_problem(self, problem: str, *, is_claim: bool = False) -> None:
+        self._is_claimed = is_claim
         if problem and problem != self.problem:
             log.warning("not_renewed", extra={"reason": problem})
         self.problem = problem

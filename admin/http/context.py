@@ -21,14 +21,28 @@ from zones.addresses import Platform
 from zones.names import EnvironmentId, Name
 
 
+class Diagnose(Protocol):
+    """Says what is wrong with the platform, an environment or a name, and what to mend first.
+
+    ``is_whole`` says whether whoever asks may hear of the store and of all hosts. The composition root passes it in.
+    Raises `zones.errors.Invalid` for what is no name.
+    """
+
+    def __call__(
+        self, environment: EnvironmentId | None, name: str | None, source: str | None, *, is_whole: bool
+    ) -> Awaitable[Mapping[str, Any]]: ...
+
+
 class Explain(Protocol):
-    """Explains, stage by stage, what the resolver answers to a name and type in an environment.
+    """Explains, stage by stage, what the resolver answers to a name and type in an environment, or to one client.
 
     The resolver has this knowledge, and ``admin`` does not import it, so the composition root passes the function in.
     Raises `zones.errors.Missing` if the environment does not exist, and `zones.errors.Invalid` for an unknown type.
     """
 
-    def __call__(self, environment: EnvironmentId, qname: Name, qtype: str) -> Awaitable[Mapping[str, Any]]: ...
+    def __call__(
+        self, environment: EnvironmentId | None, qname: Name, qtype: str, source: str | None = None, *, is_whole: bool
+    ) -> Awaitable[Mapping[str, Any]]: ...
 
 
 class HeldView(Struct, frozen=True):
@@ -66,6 +80,8 @@ class Context:
     """Notes when each token was used last."""
     explain: Explain
     """Answers ``GET /v1/explain``."""
+    diagnose: Diagnose
+    """Answers ``GET /v1/doctor``."""
     limits: Limits
     """Sizes and times that one request may take."""
     counts: ApiCounts

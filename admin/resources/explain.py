@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
 from admin.auth.access import authorize_environment
+from admin.auth.actors import Tenant
+from admin.errors import Malformed
 from admin.http.context import ACTOR, CONTEXT
 from admin.http.fields import ENVIRONMENT_ID, at_field
 from admin.http.inputs import read_query
@@ -20,20 +23,34 @@ Explanation = dict[str, Any]
 class ExplainQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """The question: ``name`` as a client would send it to the resolver, with the zone at its end."""
 
-    environment: Annotated[str, Meta(extra_json_schema={"pattern": ENVIRONMENT_ID})]
-    """The environment whose client asks."""
     name: Annotated[str, Meta(examples=["api.railway.internal"])]
     """The name that is asked for."""
+    environment: Annotated[str, Meta(extra_json_schema={"pattern": ENVIRONMENT_ID})] | None = None
+    """The environment whose client asks. None: the one that the address of the client belongs to."""
     type: Annotated[str, Meta(pattern="^[A-Za-z0-9]{1,16}$", examples=["AAAA", "SRV"])] = "AAAA"
     """The type of record that is asked for."""
+    source: Annotated[str, Meta(max_length=255, examples=["a1.api"])] | None = msgspec.field(default=None, name="from")
+    """The client that asks: its address, or INSTANCE.SERVICE. None: any."""
 
 
 async def get_explanation(request: web.Request) -> web.Response:
     """Explain what the resolver answers to a name, and why."""
-    query = read_query(request, ExplainQuery)
-    authorize_environment(request[ACTOR], query.environment)
-    environment = check_environment_id(query.environment)
+    query, actor = read_query(request, ExplainQuery), request[ACTOR]
+    environment = None
+    if query.environment is not None:
+        authorize_environment(actor, query.environment)
+        environment = check_environment_id(query.environment)
+    elif query.source is None:
+        raise Malformed(
+            "name the environment whose client asks, or the client: environment or from", field="environment"
+        )
+    elif isinstance(actor, Tenant):
+        environment = check_environment_id(actor.environment)
     with at_field("name"):
         qname = Name.parse(query.name)
-    explanation: Explanation = {**await request.app[CONTEXT].explain(environment, qname, query.type.upper())}
+    is_whole = not isinstance(actor, Tenant)
+    explain = request.app[CONTEXT].explain
+    explanation: Explanation = {
+        **await explain(environment, qname, query.type.upper(), query.source, is_whole=is_whole)
+    }
     return show(request, explanation)

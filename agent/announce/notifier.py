@@ -9,7 +9,7 @@ withdraw   the environment is gone                     the resolvers stop answer
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from agent.announce.acknowledger import Acknowledger
@@ -37,6 +37,11 @@ class Notifier:
     """Whether the first set of ready environments has been passed on, after which the resolvers count as loaded."""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     """The notifications under way."""
+
+    @property
+    def answered(self) -> Mapping[EnvironmentId, int]:
+        """The revision of each environment that the resolvers of this host answer from."""
+        return dict(self._answered)
 
     def announce(self, environment: Environment) -> None:
         """Takes in that ``environment`` is known, and that this host is about to apply it."""

@@ -12,10 +12,11 @@ from agent.attach.attacher import Attacher
 from agent.attach.attachment import Attachment, Phase, ip_netns_resolv_conf
 from agent.attach.resolver_probe import probe_resolver
 from agent.attach.upkeep import Upkeep
-from agent.control.requests import Attach, Check, Collect, Detach, Leave, Request, Rotate, ShowMesh, Status
+from agent.control.requests import Attach, Check, Collect, Detach, Examine, Leave, Request, Rotate, ShowMesh, Status
 from agent.control_plane.connection import ControlPlane
 from agent.control_plane.errors import ControlPlaneError
 from agent.errors import AgentError, BadRequest, NotNow, Refused
+from agent.examine.examiner import Examiner, Question
 from agent.mesh.mesh import Mesh
 from agent.registration import Registrar
 from agent.report import AllHosts, describe
@@ -48,6 +49,8 @@ class Operations:
     """Gives the environments whose newest document cannot be used, and why."""
     held: Callable[[], Iterable[str]]
     """Gives what has vanished and stays here, a sentence each."""
+    examiner: Examiner
+    """Gathers the facts for `interlock doctor`."""
     end: Callable[[], None]
     """Is called when this host has left the mesh, and ends the agent."""
 
@@ -66,6 +69,8 @@ class Operations:
                 return self._status()
             case ShowMesh():
                 return await self._show_mesh()
+            case Examine():
+                return {"facts": await self.examiner.examine(question_of(request))}
             case Rotate():
                 return await self._rotate(request)
             case Leave():
@@ -226,6 +231,20 @@ class Operations:
         await mesh.remove()
         self.end()
         return {"detached": len(attached)}
+
+
+def question_of(request: Examine) -> Question:
+    """What ``request`` asks about."""
+    environment = EnvironmentId(request.environment) if request.environment is not None else None
+    return Question(
+        environment,
+        request.service,
+        request.instance,
+        request.netns,
+        request.source,
+        request.target,
+        request.port,
+    )
 
 
 def attachment_of(request: Attach | Check) -> Attachment:

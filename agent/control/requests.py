@@ -100,6 +100,21 @@ class ShowMesh(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", 
     """Describe the mesh as this host sees it."""
 
 
+class Examine(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="examine"):
+    """Give the facts about this host, or about what the fields name, with probes through the tunnel.
+
+    The fields are those of `agent.examine.examiner.Question`.
+    """
+
+    environment: str | None = None
+    service: str | None = None
+    instance: str | None = None
+    netns: AbsolutePath | None = None
+    source: str | None = None
+    target: str | None = None
+    port: Annotated[int, Meta(ge=1, le=65535)] | None = None
+
+
 class Rotate(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="rotate"):
     """Take a new WireGuard key."""
 
@@ -111,7 +126,7 @@ class Leave(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag
     """Detach all workloads, remove everything that the agent made on this host, and end the agent."""
 
 
-Request = Attach | Check | Detach | Collect | Status | ShowMesh | Rotate | Leave
+Request = Attach | Check | Detach | Collect | Status | ShowMesh | Examine | Rotate | Leave
 
 
 def parse(line: bytes) -> Request:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import click
 
+from interlock.client import Client
 from interlock.commands.options import takes
 from interlock.commands.output import cell, json_option, show
-from interlock.commands.target import SETTINGS, Target
+from interlock.commands.target import SETTINGS, environment_of
+from interlock.doctor.gather import marks_from_here
+from interlock.doctor.marks import as_stage
 from interlock.errors import BadSetting, ServerSilent
 from interlock.settings.table import Settings
 from interlock.settings.values import parse_qname, parse_type
@@ -46,16 +50,25 @@ def query(name: str, qtype: str, server: str | None, tcp: bool, settings: Settin
 @click.command()
 @click.argument("name")
 @click.argument("qtype", metavar="TYPE", default="AAAA")
-@takes(*SETTINGS, "zone")
+@click.option(
+    "--from", "source", metavar="CLIENT", help="Explain it for this client: its address, or INSTANCE.SERVICE."
+)
+@takes(*SETTINGS, "agent_dir", "dns_listen", "ops_listen", "zone")
 @json_option
-def explain(name: str, qtype: str, settings: Settings, as_json: bool) -> None:
+def explain(name: str, qtype: str, source: str | None, settings: Settings, as_json: bool) -> None:
     """Show stage by stage how the answer comes about that clients of the environment get for NAME.
 
-    A NAME of a single label is below the zone.
+    On a host of the mesh it shows also whether what is answered can be reached from there, with the marks of
+    'interlock doctor'. A NAME of a single label is below the zone.
     """
-    client, environment = Target.of(settings)
-    whole = str(_qname(name, settings))
-    explanation = client.get("explain", query={"environment": environment, "name": whole, "type": qtype.upper()})
+    client, whole = Client.of(settings), str(_qname(name, settings))
+    wanted = {"name": whole, "type": qtype.upper(), "from": source, "environment": settings.environment}
+    if source is None:
+        environment_of(settings)
+    explanation = client.get("explain", query={field: value for field, value in wanted.items() if value is not None})
+    if explanation["environment"] is not None:
+        found = replace(settings, environment=explanation["environment"])
+        explanation["stages"] += [as_stage(mark) for mark in marks_from_here(found, whole)]
     show(explanation, as_json, _print_explanation)
 
 
@@ -67,10 +80,13 @@ def _qname(text: str, settings: Settings) -> Name:
 
 
 def _print_explanation(explanation: Any) -> None:
-    click.echo(f"{explanation['name']} {explanation['type']} in {explanation['environment']}: {explanation['rcode']}")
+    where = explanation["environment"] or "no environment"
+    click.echo(f"{explanation['name']} {explanation['type']} in {where}: {explanation['rcode']}")
     for line in explanation["answer"]:
         click.echo(f"  {cell(line)}")
     width = max((len(stage["stage"]) for stage in explanation["stages"]), default=0)
     for stage in explanation["stages"]:
         mark = "✓" if stage["ok"] else "✗"
         click.echo(f"{mark} {stage['stage']:<{width}}  {cell(stage['detail'])}")
+        if stage.get("fix"):
+            click.echo(f"  {'':<{width}}  fix: {cell(stage['fix'])}")

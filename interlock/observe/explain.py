@@ -6,25 +6,19 @@ resolver's `answer` took. Names of other environments are never looked at, not e
 
 from __future__ import annotations
 
-import asyncio
 import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, assert_never
 
-from interlock.settings.values import parse_type
 from resolver.answer import MAX_CHAIN, Found, Step, trace_answer
 from resolver.wire.messages import Forward, Query, QueryHeader, Rcode, Reply
-from store.store import Store
-from zones.addresses import Platform
-from zones.edits import must_exist
-from zones.errors import Invalid
 from zones.model import Service, State
-from zones.names import EnvironmentId, Name
+from zones.names import Name
 from zones.nodes import Node, Origin
 from zones.records import RRType, type_name
-from zones.zone import Zone, compile_zone
+from zones.zone import Zone
 
 FORWARDED = "FORWARDED"  # in the place of an rcode: what an upstream will answer cannot be explained here
 MOST_CANDIDATES = 2000  # names compared with a misspelt one: a few milliseconds of work
@@ -46,32 +40,28 @@ class Stage:
     """What was decided, as a sentence for a person."""
 
 
-class Explainer:
-    """Explains answers from what ``store`` holds now."""
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """An answer, and how it comes about."""
 
-    def __init__(self, store: Store, platform: Platform) -> None:
-        self._store = store
-        self._platform = platform
-
-    async def explain(self, environment: EnvironmentId, qname: Name, qtype: str) -> dict[str, Any]:
-        """What clients of ``environment`` are told about ``qname`` and why, fit for JSON.
-
-        Raises `Missing` where there is no such environment, `Invalid` for what is no type, and `Unavailable`.
-        """
-        try:
-            number = parse_type(qtype)
-        except ValueError as error:
-            raise Invalid(str(error), field="type") from None
-        _revision, found = await self._store.environments.read(environment)
-        found = must_exist(environment, found, advice="'interlock env list' has those that there are")
-        # In a thread, for a large environment takes long enough to compile that queries would notice.
-        now = await self._store.clock.milliseconds()
-        zone = await asyncio.to_thread(compile_zone, self._platform, found, now)
-        return await asyncio.to_thread(explain_answer, zone, qname, number)
+    name: str
+    """The name that was asked for."""
+    type: str
+    """The type that was asked for."""
+    rcode: str
+    """The rcode of the answer, or `FORWARDED`."""
+    answer: tuple[str, ...]
+    """The records of the answer, a line each."""
+    stages: tuple[Stage, ...]
+    """How it comes about."""
+    service: str | None
+    """The service whose instances the answer is about; None where it is about none."""
+    instance: str | None
+    """The one instance that it is about; None where it is about all of the service."""
 
 
-def explain_answer(zone: Zone, qname: Name, qtype: int) -> dict[str, Any]:
-    """The answer from ``zone`` and its stages, ready to be written as JSON."""
+def explain_stages(zone: Zone, qname: Name, qtype: int) -> Explained:
+    """What a client of the environment of ``zone`` is told about ``qname``, and why."""
     trace = trace_answer(Query(QueryHeader(id=0, opcode=0, recursion_desired=True), qname, qtype), zone)
     outcome = trace.outcome
     found = outcome.chain if isinstance(outcome, Forward) else outcome.answer
@@ -79,14 +69,30 @@ def explain_answer(zone: Zone, qname: Name, qtype: int) -> dict[str, Any]:
     for step in trace.steps:
         stages += _explain_step(step, zone, qtype)
     stages.append(_explain_outcome(outcome))
+    node = trace.steps[-1].node if trace.steps else None
+    is_one = node is not None and node.origin is Origin.INSTANCE
+    return Explained(
+        name=str(qname),
+        type=type_name(qtype),
+        rcode=FORWARDED if isinstance(outcome, Forward) else outcome.rcode.name,
+        answer=tuple(line for rrset in found for line in str(rrset).split("\n")),
+        stages=tuple(stages),
+        service=node.service if node else None,
+        instance=trace.steps[-1].name.labels[0].decode("latin-1") if is_one else None,
+    )
+
+
+def explain_answer(zone: Zone, qname: Name, qtype: int) -> dict[str, Any]:
+    """The answer from ``zone`` and its stages, ready to be written as JSON."""
+    explained = explain_stages(zone, qname, qtype)
     return {
         "environment": zone.id,
-        "name": str(qname),
-        "type": type_name(qtype),
+        "name": explained.name,
+        "type": explained.type,
         "revision": zone.revision,
-        "rcode": FORWARDED if isinstance(outcome, Forward) else outcome.rcode.name,
-        "answer": [line for rrset in found for line in str(rrset).split("\n")],
-        "stages": [{"stage": stage.stage, "ok": stage.ok, "detail": stage.detail} for stage in stages],
+        "rcode": explained.rcode,
+        "answer": list(explained.answer),
+        "stages": [{"stage": stage.stage, "ok": stage.ok, "detail": stage.detail} for stage in explained.stages],
     }
 
 

@@ -30,6 +30,7 @@ from agent.control.server import ControlServer
 from agent.control_plane.connection import ControlPlane
 from agent.control_plane.errors import ControlPlaneError
 from agent.errors import AgentError
+from agent.examine.examiner import Examiner
 from agent.identity import load_identity
 from agent.keys import Keyring
 from agent.mesh.mesh import Mesh
@@ -170,6 +171,15 @@ class AgentParts:
             control_plane,
             lambda: follower.quarantined,
             lambda: follower.held,
+            Examiner(
+                mesh,
+                attacher,
+                registrar,
+                upkeep,
+                control_plane,
+                lambda: follower.quarantined,
+                lambda: follower.held,
+            ),
             left.set,
         )
         local = ControlServer(host.directory / CONTROL_SOCKET, operations.handle)

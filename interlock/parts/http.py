@@ -17,8 +17,8 @@ from admin.http.connections import Connections
 from admin.http.context import HeldView
 from admin.http.server import Application, serve
 from admin.resources.operations import Metrics, Readiness, operations_app
+from interlock.doctor.service import DoctorService
 from interlock.errors import PartFailed, StateDirectoryUnusable
-from interlock.observe.explain import Explainer
 from interlock.process.state_dir import TOKEN_FILE
 from interlock.process.supervise import Part
 from interlock.settings.table import Settings
@@ -101,13 +101,15 @@ def admin_part(
 
     ``guard`` is that of the watcher of this process; None where the process has no watcher.
     """
+    service = DoctorService(store, settings.platform, readiness)
 
     def make() -> Application:
         return make_app(
             store=store,
             platform=settings.platform,
             root_token_digest=digest(token.text),
-            explain=Explainer(store, settings.platform).explain,
+            explain=service.explain,
+            diagnose=service.diagnose,
             readiness=readiness,
             metrics=metrics,
             counts=counts,

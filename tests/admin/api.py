@@ -95,6 +95,7 @@ class Api:
             platform=Platform(),
             root_token_digest=digest(ROOT),
             explain=self._explain,
+            diagnose=self._diagnose,
             readiness=lambda: self.probes,
             metrics=lambda: (b"up 1\n", "text/plain; version=0.0.4; charset=utf-8"),
             limits=limits or Limits(),
@@ -161,8 +162,17 @@ class Api:
         token: str = made.body["token"]
         return token
 
-    async def _explain(self, environment: EnvironmentId, qname: Name, qtype: str) -> Mapping[str, Any]:
+    async def _explain(
+        self, environment: EnvironmentId | None, qname: Name, qtype: str, source: str | None = None, *, is_whole: bool
+    ) -> Mapping[str, Any]:
+        if environment is None:
+            return {"rcode": "REFUSED", "stages": [], "source": source, "is_whole": is_whole}
         if (await self.store.environments.read(environment))[1] is None:
             raise Missing(f"there is no environment {environment!r}", field="environment")
         self.asked.append((environment, str(qname), qtype))
         return {"rcode": "NOERROR", "stages": []}
+
+    async def _diagnose(
+        self, environment: EnvironmentId | None, name: str | None, source: str | None, *, is_whole: bool
+    ) -> Mapping[str, Any]:
+        return {"environment": environment, "name": name, "source": source, "is_whole": is_whole}

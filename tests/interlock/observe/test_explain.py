@@ -8,16 +8,14 @@ import dns.rdatatype
 import pytest
 from msgspec.structs import replace
 
-from interlock.observe.explain import Explainer, explain_answer
+from interlock.observe.explain import explain_answer
 from resolver.answer import MAX_CHAIN, answer
 from resolver.wire.messages import Forward, Query, QueryHeader, Rcode, Reply
-from store.store import Store
 from tests import worlds
 from tests.resolver.cases import CASES as ALL_CASES
 from tests.resolver.cases import Case
 from tests.resolver.messages import absolute
 from zones.edits import PutRecord, apply
-from zones.errors import Invalid, Missing
 from zones.model import RecordSet
 from zones.names import Name
 from zones.nodes import Node
@@ -173,14 +171,3 @@ def test_in_a_disabled_environment_no_name_is_looked_up() -> None:
 def test_no_explanation_names_what_only_another_environment_has() -> None:
     explained = explain_answer(ZONE, Name.parse(f"only-her.{HERE}"), RRType.AAAA)
     assert "only-here" not in str(explained)
-
-
-async def test_explanations_come_from_the_store(store: Store) -> None:
-    explainer = Explainer(store, worlds.PLATFORM)
-    qname = Name.parse(f"api.{HERE}")
-    with pytest.raises(Missing, match="there is no environment 'production'"):
-        await explainer.explain(worlds.PRODUCTION, qname, "AAAA")
-    await store.environments.commit(worlds.production(), 0)
-    assert (await explainer.explain(worlds.PRODUCTION, qname, "aaaa"))["rcode"] == "NOERROR"
-    with pytest.raises(Invalid, match="'NONSENSE' is not a record type"):
-        await explainer.explain(worlds.PRODUCTION, qname, "NONSENSE")
