@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
@@ -27,7 +26,7 @@ class DoctorQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """The environment to examine. None: the platform alone."""
     name: Annotated[str, Meta(max_length=255, examples=["api"])] | None = None
     """The name to examine, as a client asks for it, or below the zone."""
-    source: Annotated[str, Meta(max_length=255, examples=["a1.api"])] | None = msgspec.field(default=None, name="from")
+    source: Annotated[str, Meta(max_length=255, examples=["a1.api"])] | None = None
     """The client that asks: its address, or INSTANCE.SERVICE. None: any."""
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
@@ -29,7 +28,7 @@ class ExplainQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """The environment whose client asks. None: the one that the address of the client belongs to."""
     type: Annotated[str, Meta(pattern="^[A-Za-z0-9]{1,16}$", examples=["AAAA", "SRV"])] = "AAAA"
     """The type of record that is asked for."""
-    source: Annotated[str, Meta(max_length=255, examples=["a1.api"])] | None = msgspec.field(default=None, name="from")
+    source: Annotated[str, Meta(max_length=255, examples=["a1.api"])] | None = None
     """The client that asks: its address, or INSTANCE.SERVICE. None: any."""
 
 
@@ -42,7 +41,7 @@ async def get_explanation(request: web.Request) -> web.Response:
         environment = check_environment_id(query.environment)
     elif query.source is None:
         raise Malformed(
-            "name the environment whose client asks, or the client: environment or from", field="environment"
+            "name the environment whose client asks, or the client: environment or source", field="environment"
         )
     elif isinstance(actor, Tenant):
         environment = check_environment_id(actor.environment)

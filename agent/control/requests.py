@@ -109,10 +109,10 @@ class Examine(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", t
     environment: str | None = None
     service: str | None = None
     instance: str | None = None
-    netns: AbsolutePath | None = None
+    netns: str | None = None
     source: str | None = None
     target: str | None = None
-    port: Annotated[int, Meta(ge=1, le=65535)] | None = None
+    port: int | None = None
 
 
 class Rotate(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="rotate"):

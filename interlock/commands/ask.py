@@ -62,7 +62,7 @@ def explain(name: str, qtype: str, source: str | None, settings: Settings, as_js
     'interlock doctor'. A NAME of a single label is below the zone.
     """
     client, whole = Client.of(settings), str(_qname(name, settings))
-    wanted = {"name": whole, "type": qtype.upper(), "from": source, "environment": settings.environment}
+    wanted = {"name": whole, "type": qtype.upper(), "source": source, "environment": settings.environment}
     if source is None:
         environment_of(settings)
     explanation = client.get("explain", query={field: value for field, value in wanted.items() if value is not None})

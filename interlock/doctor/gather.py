@@ -191,7 +191,7 @@ def _judge_environment(settings: Settings, subject: Subject, found: _Found) -> I
         )
         return
     live = None if facts.live is None else frozenset({*facts.live, facts.host})
-    known = HostsKnown(frozenset(), live, facts.lagging)
+    known = HostsKnown(None, live, facts.lagging)
     zone = compile_zone(settings.platform, environment, unix_milliseconds())
     if subject.source:
         yield judge_client(subject.source, environment, find_client(environment, subject.source), None)
@@ -260,7 +260,7 @@ def _ask_api(client: Client, settings: Settings, subject: Subject, found: _Found
     wanted = {
         "environment": settings.environment,
         "name": subject.name or _named(subject.target),
-        "from": subject.source,
+        "source": subject.source,
     }
     query = {name: value for name, value in wanted.items() if value is not None}
     try:

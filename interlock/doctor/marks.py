@@ -7,10 +7,9 @@ lost: of all that is broken, the first in `ORDER` is what to mend first.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
-
-from msgspec import Struct, structs
 
 ORDER = (
     "agent",  # of this host: it runs, and answers
@@ -54,7 +53,8 @@ class Standing(Enum):
     """Something does not work."""
 
 
-class Mark(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Mark:
     """What one check says."""
 
     check: str
@@ -67,7 +67,8 @@ class Mark(Struct, frozen=True):
     """What to do about it: a command where there is one. Empty where nothing is to be done."""
 
 
-class Report(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Report:
     """All marks of one look, and which of them is the cause."""
 
     standing: Standing
@@ -121,7 +122,7 @@ def broken(check: str, detail: str, fix: str) -> Mark:
 
 def show(mark: Mark) -> dict[str, Any]:
     """``mark``, ready for JSON."""
-    return {**structs.asdict(mark), "standing": mark.standing.value}
+    return {**asdict(mark), "standing": mark.standing.value}
 
 
 def as_stage(mark: Mark) -> dict[str, Any]:

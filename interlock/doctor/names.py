@@ -23,8 +23,8 @@ SHOWN = 5  # instances that a sentence names
 class HostsKnown:
     """What is known of the hosts, by whoever judges."""
 
-    registered: Collection[str] = frozenset()
-    """The hosts that are registered."""
+    registered: Collection[str] | None = None
+    """The hosts that are registered; None where that is not known."""
     live: Collection[str] | None = None
     """Those whose lease is renewed; None where that is not known."""
     lagging: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -168,7 +168,7 @@ def _judge_none_ready(
 
 
 def _judge_its_host(name: str, host: str, hosts: HostsKnown) -> Iterator[Mark]:
-    if hosts.registered and host not in hosts.registered:
+    if hosts.registered is not None and host not in hosts.registered:
         yield broken(
             "host",
             f"{name} names host {host}, which is not registered, so nothing can reach it",

@@ -64,7 +64,7 @@ class PlaneFacts:
             hosts = hosts_of(self.environment) & self.live
             late = sorted(one for one in hosts if self.acknowledged.get(one, 0) < self.environment.revision)
             lagging = {self.environment.id: tuple(late)} if late else {}
-        return HostsKnown(frozenset(self.hosts or {}), self.live, lagging)
+        return HostsKnown(None if self.hosts is None else frozenset(self.hosts), self.live, lagging)
 
 
 async def examine_plane(

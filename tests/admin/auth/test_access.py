@@ -29,7 +29,10 @@ BODIES: dict[str, Any] = {
 PARTS = {
     "service": "api", "instance": "a1", "name": "db", "type": "CNAME", "revision": "1", "peer": "laptop", "host": "h1",
 }  # fmt: skip
-QUERIES = {"get_explanation": "?environment={environment}&name=api.railway.internal"}
+QUERIES = {
+    "get_report": "?environment={environment}",
+    "get_explanation": "?environment={environment}&name=api.railway.internal",
+}
 
 
 def status_of(route: Route) -> int:
