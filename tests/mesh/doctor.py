@@ -12,6 +12,7 @@ from typing import Any
 from tests.interlock.processes import run_here
 from tests.mesh.mesh import Mesh, Node, until
 from tests.mesh.topology import Workload
+from tests.namespaces import CLONE_NEWPID, call_inside
 from tests.waiting import scaled
 
 PROMPT = 2.0  # seconds in which a cause is to be named
@@ -52,7 +53,9 @@ class Examined:
 def examine(node: Node, *arguments: str) -> Examined:
     """The doctor, run on ``node``."""
     # In this process, inside the host's namespaces: a new one takes seconds to start where many tests run.
-    status, out, errors = node.host.call(lambda: run_here("doctor", "--json", *arguments))
+    # Not in its process ids: a thread that has other ones for its children can start no thread.
+    places = [(path, kind) for path, kind in node.host.namespace_paths() if kind != CLONE_NEWPID]
+    status, out, errors = call_inside(places, lambda: run_here("doctor", "--json", *arguments))
     assert out, errors
     assert not errors, errors
     return Examined(status, json.loads(out))
