@@ -14,8 +14,9 @@ from bench.options import Options
 from bench.peers import PEERS
 from bench.processes import BenchError
 from bench.report import Table, describe_machine
+from tests import wireguard
 
-BENCHMARKS: Mapping[str, Callable[[Options], Iterator[Table]]] = {
+BENCHMARKS: Mapping[str, Callable[[Options], Iterator[Table | str]]] = {
     "queries": queries.run,
     "propagation": propagation.run,
     "load": load.run,
@@ -70,7 +71,16 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--instances", type=_numbers, default=(100_000,), help="numbers of instances in the store that load measures"
     )
+    parser.add_argument(
+        "--devices",
+        type=lambda text: tuple(text.split(",")),
+        default=wireguard.DEVICES,
+        metavar="NAME,…",
+        help=f"which WireGuard mesh and path measure, of {', '.join(wireguard.DEVICES)}; by default both",
+    )
     arguments = parser.parse_args()
+    if unknown := [name for name in arguments.devices if name not in wireguard.DEVICES]:
+        parser.error(f"no device {unknown[0]!r}: there are {', '.join(wireguard.DEVICES)}")
     if unknown := [name for name in arguments.benchmarks if name not in BENCHMARKS]:
         parser.error(f"no benchmark {unknown[0]!r}: there are {', '.join(BENCHMARKS)}")
     if unknown := [name for name in _peer_names(arguments.peers) if name not in PEERS]:
@@ -93,6 +103,7 @@ def _options(arguments: argparse.Namespace, directory: Path) -> Options:
         seconds=arguments.seconds,
         writes=arguments.writes,
         instances=arguments.instances,
+        devices=arguments.devices,
     )
 
 

@@ -26,3 +26,5 @@ class Options:
     """`propagation`: how many writes."""
     instances: tuple[int, ...]
     """`load`: how many instances are in the store, for each table."""
+    devices: tuple[str, ...]
+    """`mesh`, `path`: which WireGuard is measured, as the agent's setting names them."""

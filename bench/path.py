@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench import guest
 from bench.options import Options
 from bench.processes import BenchError
 from bench.report import Table, median, own_command, progress
@@ -51,14 +52,19 @@ class Joined:
     """What was measured so far, a value for each round."""
 
 
-def run(options: Options) -> Iterator[Table]:
-    """A table for each WireGuard of this machine."""
+def run(options: Options) -> Iterator[Table | str]:
+    """A table for each WireGuard: that of the kernel in a guest, where this machine has none."""
     if not shutil.which("qperf"):
         raise BenchError("path needs qperf: install the package qperf")
     if reason := topology.why_not():
         raise BenchError(f"path needs hosts: {reason}")
-    for device in wireguard.available():
-        yield _measure(device, options)
+    for device in options.devices:
+        if not (reason := wireguard.why_not(device)):
+            yield _measure(device, options)
+        elif device == "kernel" and not guest.why_not():
+            yield guest.measured("path", "--rounds", str(options.rounds), "--seconds", f"{options.seconds:g}")
+        else:
+            progress(f"path: WireGuard of the {device} skipped: {reason}")
 
 
 def _measure(device: str, options: Options) -> Table:
