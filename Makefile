@@ -53,7 +53,7 @@ image: ## build the image with docker, podman or buildah (BASE=… another base 
 	@BASE='$(BASE)' deploy/image $(IMAGE_FLAGS)
 
 lock: $(VENV)/.dev ## update the pinned versions of what the image is made of: requirements*.lock
-	@deploy/venv $(VENV) uv
+	@deploy/venv --own $(VENV) uv
 	PYTHON=$(BIN)/python deploy/lock $(BIN)/uv
 
 clean: ## remove the files that make has made here; the data of `make run` is elsewhere and stays
@@ -63,10 +63,10 @@ clean: ## remove the files that make has made here; the data of `make run` is el
 # A stamp file records an installation, which is repeated when pyproject.toml changes.
 $(VENV)/.run: pyproject.toml
 	@echo "Installing Interlock into $(VENV) …"
-	@PYTHON='$(PYTHON)' deploy/venv $(VENV) --editable .
+	@PYTHON='$(PYTHON)' deploy/venv --own $(VENV) --editable .
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml
 	@echo "Installing Interlock and its tests into $(VENV) …"
-	@PYTHON='$(PYTHON)' deploy/venv $(VENV) --editable '.[check,test]'
+	@PYTHON='$(PYTHON)' deploy/venv --own $(VENV) --editable '.[check,test]'
 	@touch $@ $(VENV)/.run

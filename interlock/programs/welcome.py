@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,12 +21,12 @@ class Welcome:
     """The URL of the admin API, for clients on this machine."""
     token_file: Path
     """The file that holds the admin token."""
-    new_token: str | None
-    """The admin token if this process has just made it; None if it existed before."""
     platform: Platform
     """The platform, whose zone the examples are in."""
     has_demo: bool
     """Whether the demo was loaded, so that there is a name to query."""
+    has_mesh: bool = False
+    """Whether this machine is a host of the mesh, so that workloads can be attached."""
 
     def __str__(self) -> str:
         return "\n".join(["", "Interlock is ready.", "", *self._examples(), "", *self._addresses(), ""])
@@ -39,12 +38,16 @@ class Welcome:
             yield f"  Try    dig @{self.dns.host} -p {self.dns.port} {str(name).rstrip('.')} AAAA +short"
         else:
             yield "  Try    interlock env create hello     (or start with --demo, for an environment with names)"
+        if self.has_mesh:
+            where = "-e demo --service api" if self.has_demo else "-e ENVIRONMENT --service SERVICE"
+            yield f"         interlock attach {where} --instance here --netns NAMESPACE     (as root)"
         yield f"         curl -H {token} {self.api}/v1/environments"
 
     def _addresses(self) -> Iterable[str]:
         yield f"  API    {self.api}     (described at /openapi.json)"
-        yield f"  Token  {self.token_file}"
-        # Under a service manager the output goes to a log, which must not hold the token.
-        if self.new_token and "JOURNAL_STREAM" not in os.environ:
-            yield f"         {self.new_token}     (new, and shown only this once)"
-        yield "  Stop   Ctrl-C; environments and records are kept"
+        # The token itself is never printed: the output may be a log, of a container or of a service manager.
+        yield f"  Token  in {self.token_file}; 'interlock' commands of this user find it there"
+        if self.has_mesh:
+            yield "  Stop   Ctrl-C; workloads stay attached. 'interlock host leave', before that, takes the mesh away"
+        else:
+            yield "  Stop   Ctrl-C; environments and records are kept"

@@ -2,6 +2,9 @@
 
     built-in default  <  settings file (TOML)  <  INTERLOCK_* variable  <  flag
 
+In the settings file, a table of a program's name (``[agent]``) counts for that program alone, and more than what stands
+above the tables: so that the programs of one host can share a file.
+
 Every value that is set is checked, also those that the command at hand does not need, so that a mistake shows at once.
 """
 
@@ -16,7 +19,7 @@ from typing import Any
 
 from interlock.errors import BadSetting
 from interlock.settings.setting import Environ, Raw, Setting
-from interlock.settings.table import DEFAULT, TABLE, Settings
+from interlock.settings.table import DEFAULT, PROGRAMS, TABLE, Settings
 
 CONFIG_VARIABLE = "INTERLOCK_CONFIG"
 
@@ -34,7 +37,7 @@ def read_settings(
     """
     _check_variables(environ)
     config = config or environ.get(CONFIG_VARIABLE) or None
-    file = _read_file(Path(config)) if config else {}
+    file = _of_program(_read_file(Path(config)), program) if config else {}
     found: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for name, setting in TABLE.items():
@@ -87,7 +90,14 @@ def _single(raw: Raw) -> str:
     return raw
 
 
-def _read_file(path: Path) -> Mapping[str, Raw]:
+def _of_program(file: Mapping[str, Any], program: str) -> Mapping[str, Raw]:
+    """What ``file`` sets for ``program``."""
+    shared = {key: value for key, value in file.items() if key not in PROGRAMS}
+    return {**shared, **file.get(program, {})}
+
+
+def _read_file(path: Path) -> Mapping[str, Any]:
+    """The settings in the file at ``path``, those of one program in a table of its own. Raises `BadSetting`."""
     try:
         file = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
@@ -95,9 +105,12 @@ def _read_file(path: Path) -> Mapping[str, Raw]:
     except ValueError as error:  # not UTF-8, or not TOML
         raise BadSetting(f"settings file {path}: {error}") from None
     keys = [setting.key for setting in TABLE.values()]
-    for key in file:
-        if key not in keys:
-            raise BadSetting(f"settings file {path}: there is no setting {key!r}{_suggest(key, keys)}")
+    tables = {program: file[program] for program in PROGRAMS if isinstance(file.get(program), dict)}
+    shared = {key: value for key, value in file.items() if key not in tables}
+    for where, table in (("", shared), *((f" in [{program}]", table) for program, table in tables.items())):
+        for key in table:
+            if key not in keys:
+                raise BadSetting(f"settings file {path}: there is no setting {key!r}{where}{_suggest(key, keys)}")
     return file
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -18,7 +19,7 @@ from ruamel.yaml import YAML
 
 from interlock.cli import interlock
 from interlock.settings.sources import read_settings
-from interlock.settings.table import TABLE
+from interlock.settings.table import AGENT, PROGRAMS, RESOLVER, TABLE
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "deploy").glob("*.service"), key=lambda path: path.name)
@@ -87,13 +88,24 @@ def test_on_a_host_of_the_mesh_the_resolver_learns_from_the_agent_alone() -> Non
     assert set(unset.split()) == set(TABLE["redis"].variables)
 
 
-def test_the_examples_of_settings_are_taken() -> None:
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_examples_of_settings_are_taken(program: str) -> None:
     lines = (ROOT / "deploy/environment.example").read_text().splitlines()
-    environment = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    # Also what stands there as a comment.
+    found = (re.match(r"(?:# )?(INTERLOCK_\w+)=(.*)", line) for line in lines)
+    environment = {match[1]: match[2] for match in found if match}
     environment["INTERLOCK_CONFIG"] = str(ROOT / "deploy/interlock.toml")
-    settings = read_settings({}, environment, program="resolver")
+    settings = read_settings({}, environment, program=program)
     assert settings.redis
+    assert settings.hosts_listen
     assert [binding.environment for binding in settings.bind] == ["production", "production"]
+
+
+def test_the_programs_of_a_host_listen_on_different_ports_which_monitoring_reaches() -> None:
+    environment = {"INTERLOCK_CONFIG": str(ROOT / "deploy/interlock.toml")}
+    settings = {program: read_settings({}, environment, program=program) for program in (RESOLVER, AGENT)}
+    found = {program: str(one.ops_listen) for program, one in settings.items()}
+    assert found == {RESOLVER: "0.0.0.0:8082", AGENT: "0.0.0.0:8083"}
 
 
 def test_the_image_sets_what_are_settings() -> None:
@@ -238,3 +250,20 @@ def _tracked_texts() -> Iterator[tuple[Path, str]]:
         path = ROOT / name
         if path.is_file():
             yield path, path.read_text("utf-8", errors="replace")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="not root, and only what root installs is for other users")
+def test_what_root_installs_is_made_of_a_python_that_other_users_can_read(tmp_path: Path) -> None:
+    system = Path("/usr/bin/python3")
+    if not system.exists() or subprocess.run([system, "-c", "import ensurepip, venv"], capture_output=True).returncode:
+        pytest.skip("not installed: python3-venv")
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    shutil.copy(system.resolve(), private / "python3")
+    environ = {**os.environ, "PATH": f"{private}:/usr/bin:/bin"}
+    made = tmp_path / "made"
+    command = [str(ROOT / "deploy/venv"), str(made), "--no-index", "pip"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, umask=0o077)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^home = /usr/bin$", (made / "pyvenv.cfg").read_text(), re.MULTILINE)
+    assert made.stat().st_mode & 1  # whatever root's umask is

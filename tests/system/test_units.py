@@ -1,28 +1,21 @@
-"""The units of deploy/ under a real systemd: a small Debian boots, and a script in it follows deploy/README.md.
+"""The units of deploy/ under a real systemd: a small Debian boots, and a script in it tries them.
 
-The product in it is copied from the image. The machine is made once and kept in the cache. Files that are written while
-it runs are discarded.
+The product in it is copied from the image.
 """
 
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import textwrap
 from pathlib import Path
 
 import pytest
 
-from tests.system import containers
-from tests.system.containers import CACHE, ROOT, CannotBuild
+from tests.system import containers, machines
+from tests.system.containers import ROOT, CannotBuild
 
-MACHINE = CACHE / f"machine-{containers.SUITE}"
-PACKAGES = "systemd-sysv,dbus,python3,redis-server,bind9-dnsutils,procps,iproute2,nftables,wireguard-go"
 BOOT_DEADLINE = 90.0  # seconds; the script inside takes some ten of them
-
-# Should the machine or this process hang, every process of the machine ends with the first one of this namespace.
-_IN_PID_NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 # A step prints its name, then the output that its test checks. The script goes on after a failure.
 SCRIPT = r"""
@@ -119,13 +112,7 @@ SCRIPT_UNIT = """
 """
 
 
-def why_not() -> str:
-    if reason := containers.why_not():
-        return reason
-    return "" if shutil.which("systemd-nspawn") else "not installed: systemd-nspawn (systemd-container)"
-
-
-pytestmark = pytest.mark.skipif(bool(reason := why_not()), reason=f"no machine can be booted here: {reason}")
+pytestmark = pytest.mark.skipif(bool(reason := machines.why_not()), reason=f"no machine can be booted here: {reason}")
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +122,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     with containers.cache():
         try:
             containers.build_image()
-            _make_machine()
+            machines.make_system()
         except CannotBuild as error:
             pytest.skip(f"no machine can be made here: {error}")
         containers.copy_out("/opt/interlock", results)
@@ -237,17 +224,6 @@ def _status(lines: list[str]) -> dict[str, str]:
     return dict(line.split(":\t", 1) for line in lines)
 
 
-def _make_machine() -> None:
-    if MACHINE.exists():
-        return
-    unfinished = MACHINE.with_suffix(".new")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    containers.make_debian(unfinished, PACKAGES)
-    unit_names = ["redis-server.service", "systemd-networkd.service", "systemd-resolved.service"]
-    subprocess.run(["systemctl", f"--root={unfinished}", "--quiet", "disable", *unit_names], check=False)
-    unfinished.rename(MACHINE)
-
-
 def _boot(results: Path) -> str:
     """Boots the machine, which runs the script and powers off; gives the output of its console."""
     (results / "script").write_text(textwrap.dedent(SCRIPT))
@@ -263,14 +239,11 @@ def _boot(results: Path) -> str:
         results / "script.service": f"{system}/script.service",
         results / "interlock": "/opt/interlock",
     }
-    command = [
-        *_IN_PID_NAMESPACE, "systemd-nspawn", "--quiet", "--boot", f"--directory={MACHINE}", "--volatile=overlay",
-        "--private-network", "--register=no", "--keep-unit", "--console=read-only", f"--machine={MACHINE.name}",
-        "--system-call-filter=bpf",  # a machine of its own has it; a container of systemd's has not
-        *(f"--bind-ro={source}:{target}" for source, target in bound.items()),
-        "--bind=/dev/net/tun", f"--bind={results}:/results", f"--bind={results / 'etc'}:/etc/interlock",
-        "systemd.wants=script.service", "systemd.show_status=0",
+    flags = [
+        "--private-network", f"--bind={results}:/results", f"--bind={results / 'etc'}:/etc/interlock",
+        "systemd.wants=script.service",
     ]  # fmt: skip
+    command = machines.command(machines.SYSTEM.name, bound, *flags)
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=BOOT_DEADLINE

@@ -47,6 +47,22 @@ def test_the_variable_names_the_file(file: Path) -> None:
     assert settings.demo
 
 
+def test_a_table_of_the_file_counts_for_one_program(file: Path) -> None:
+    file.write_text('log-level = "error"\n[agent]\nlog-level = "debug"\nops-listen = "0.0.0.0:1"\n')
+    agent, resolver = (read(file=str(file), program=program) for program in ("agent", "resolver"))
+    assert (agent.log_level, str(agent.ops_listen)) == ("debug", "0.0.0.0:1")
+    assert (resolver.log_level, str(resolver.ops_listen)) == ("error", "127.0.0.1:8082")
+
+
+@pytest.mark.parametrize(
+    "text", ["[agent]\nlog-levle = 'info'\n", "[agnet]\nlog-level = 'info'\n", "[zone]\na = 'b'\n"]
+)
+def test_a_wrong_table_is_named(file: Path, text: str) -> None:
+    file.write_text(text)
+    with pytest.raises(BadSetting, match=r"agent|agnet|zone"):
+        read(file=str(file), program="resolver")
+
+
 @pytest.mark.parametrize(
     ("program", "addresses"),
     [("up", "127.0.0.1:1053 ::1:1053"), ("resolver", "0.0.0.0:53 :::53"), ("", "127.0.0.1:1053 ::1:1053")],
