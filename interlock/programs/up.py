@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import click
@@ -43,6 +44,7 @@ from interlock.parts.http import RootToken, admin_part
 from interlock.parts.resolver import ResolverParts
 from interlock.parts.snapshot import snapshot_path
 from interlock.parts.store import open_store
+from interlock.parts.this_machine import HOSTS_LISTEN, check_mesh, mesh_parts
 from interlock.parts.write_probe import WriteProbe
 from interlock.process.embedded import EmbeddedStore
 from interlock.process.lifecycle import run_until_signal, serve
@@ -61,6 +63,9 @@ log = logging.getLogger(__name__)
 
 def run_up(settings: Settings) -> None:
     """Runs everything on this machine until a signal ends it. Raises `InterlockError` where it cannot start."""
+    check_mesh(settings)
+    if settings.mesh and not settings.hosts_listen:
+        settings = replace(settings, hosts_listen=(HOSTS_LISTEN,))
     logs.configure(settings.log_level, settings.log_format)
     make_state_directory(settings.state_dir)
     if settings.redis:
@@ -107,14 +112,15 @@ async def _serve(settings: Settings, url: str, first: Sequence[Part]) -> None:
     metrics = Metrics(*sources)
     admin = admin_part(settings, store, token, counts, readiness, metrics.render, dns.watcher.guard)
     supervisor.parts.append(admin.part)
+    if settings.mesh:
+        supervisor.parts += mesh_parts(settings, lambda: Client(admin.url, token.text))
 
     async def welcome() -> None:
         await dns.loaded.wait()
         if settings.demo:
             await _load_demo(Client(admin.url, token.text), settings.platform, dns, demo)
         address = reachable(*dns.resolver.addresses[0])
-        new_token = token.text if token.is_new else None
-        click.echo(Welcome(address, admin.url, token.path, new_token, settings.platform, settings.demo))
+        click.echo(Welcome(address, admin.url, token.path, settings.platform, settings.demo, settings.mesh))
 
     await serve(supervisor, store, welcome)
 

@@ -225,13 +225,22 @@ class Settings:
             programs=(UP,),
         )
     )
+    mesh: bool = field(
+        metadata=_setting(
+            "BOOL",
+            values.parse_switch,
+            "false",
+            "Make this machine a host of the mesh too, so that workloads can be attached. Needs root.",
+            programs=(UP,),
+        )
+    )
     host: str | None = field(
         metadata=_setting(
             "ID",
             values.parse_optional_host,
             _host_id,
             "The id of this host, which instances name.",
-            programs=(AGENT,),
+            programs=(UP, AGENT),
         )
     )
     endpoint: Endpoint | AutoEndpoint | None = field(
@@ -241,7 +250,7 @@ class Settings:
             "",
             "The UDP address at which other hosts reach this host's WireGuard; auto, or auto:PORT, for the address by"
             " which this host reaches the others, also when it changes.",
-            programs=(AGENT,),
+            programs=(UP, AGENT),
         )
     )
     behind_nat: bool = field(
@@ -260,7 +269,7 @@ class Settings:
             values.parse_optional_region,
             "",
             "The region of this host and of its instances.",
-            programs=(AGENT,),
+            programs=(UP, AGENT),
         )
     )
     agent_dir: Path | None = field(
@@ -270,7 +279,7 @@ class Settings:
             "/run/interlock",
             "The directory of the sockets of this host's agent. A resolver that is given it learns from the agent which"
             " names it may answer; with an empty one it learns from the store.",
-            programs=(RESOLVER, AGENT),
+            programs=(UP, RESOLVER, AGENT),
             program_defaults={RESOLVER: ""},
         )
     )
@@ -290,7 +299,7 @@ class Settings:
             values.one_of(*WIREGUARD),
             "auto",
             "The WireGuard to use: the kernel's, or wireguard-go in userspace; auto prefers the kernel's.",
-            programs=(AGENT,),
+            programs=(UP, AGENT),
             choices=WIREGUARD,
         )
     )

@@ -122,11 +122,6 @@ def test_a_store_that_is_still_ending_holds_the_lock(tmp_path: Path) -> None:
         assert inode in held
 
 
-def test_a_child_whose_parent_ended_before_prctl_ends_itself() -> None:
-    child = subprocess.run(["true"], preexec_fn=embedded._end_with_parent(parent=-1), check=False)
-    assert child.returncode == 1
-
-
 async def test_a_server_that_does_not_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "END_DEADLINE", 0.2)
     async with running(tmp_path):

@@ -1,0 +1,26 @@
+"""Children that end with this process, also when it is killed (``PR_SET_PDEATHSIG``, prctl(2))."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from collections.abc import Callable
+
+_PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
+
+
+def end_with_parent(number: signal.Signals = signal.SIGKILL, parent: int | None = None) -> Callable[[], None]:
+    """The ``preexec_fn`` of a child to which the kernel sends ``number`` when the thread that made the child ends.
+
+    ``parent`` is the process id of the parent, by default this process.
+    """
+    # Whatever can fail or take a lock is done before the fork: the child makes two system calls and no more.
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid() if parent is None else parent
+
+    def bind() -> None:
+        prctl(_PR_SET_PDEATHSIG, number.value, 0, 0, 0)
+        if os.getppid() != parent:  # the parent ended before prctl took effect
+            os._exit(1)
+
+    return bind
