@@ -11,6 +11,7 @@ from interlock.commands.about import completion, config, help_, version
 from interlock.commands.ask import explain, query
 from interlock.commands.attach import attach, detach, mesh
 from interlock.commands.backups import backup, restore
+from interlock.commands.demo import demo
 from interlock.commands.doctor import doctor
 from interlock.commands.environments import env
 from interlock.commands.groups import Root
@@ -33,7 +34,7 @@ INTERRUPTED = 130  # what a shell reports for a command that SIGINT ended
 
 
 SECTIONS: Mapping[str, Sequence[click.Command]] = {
-    "Run": (up, resolver, admin, agent),
+    "Run": (up, resolver, admin, agent, demo),
     "What runs where": (env, service, instance, record, peer, host, token),
     "All of it at once": (apply, export),
     "This host": (attach, detach, mesh),

@@ -97,3 +97,11 @@ class BackupUnusable(InterlockError):
 
 class StoreDamaged(InterlockError):
     """Something that the store holds is damaged, and a person must decide what is to count."""
+
+
+class SandboxFailed(InterlockError):
+    """A host of the sandbox did not start, or a command on it has failed."""
+
+
+class NoSandbox(InterlockError):
+    """No hosts of a sandbox can be made on this machine; the message says what it lacks."""

@@ -1,130 +1,46 @@
-"""Network namespaces for tests: their names tell whose they are, a thread enters them, what a killed run left goes."""
+"""Network namespaces for tests: those of `interlock.sandbox`, and all packets of one, captured."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import os
 import socket
-import subprocess
-import threading
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from itertools import count
-from pathlib import Path
-from typing import TypeVar
 
-T = TypeVar("T")
+from interlock.sandbox.namespaces import (
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    NETNS,
+    Namespace,
+    call_inside,
+    make,
+    sweep,
+    unshare,
+)
 
-NETNS = Path("/run/netns")
-CLONE_FS, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWNET = 0x200, 0x20000, 0x20000000, 0x40000000
+__all__ = [
+    "CLONE_NEWNET", "CLONE_NEWNS", "CLONE_NEWPID", "ETH_P_ALL", "NETNS", "SO_TIMESTAMPNS", "Namespace", "call_inside",
+    "capture", "make", "sweep", "unshare",
+]  # fmt: skip
+
 ETH_P_ALL = 3  # also what a host sends, which a filter on one protocol would not show
 SO_TIMESTAMPNS = 35  # <asm/socket.h>
 _SO_RCVBUFFORCE = 33
 _CAPTURE_BUFFER = 32 << 20  # octets; 100 look-ups at once, over TCP, are some hundred kB
 
-_numbers = count()
-_libc = ctypes.CDLL(None, use_errno=True)
 
+def capture(space: Namespace, link: str = "", kind: int = socket.SOCK_RAW) -> socket.socket:
+    """A socket that keeps all packets, with their time, that pass ``link`` in ``space``, or any link.
 
-@dataclass(frozen=True, slots=True)
-class Namespace:
-    """A network namespace."""
-
-    name: str
-
-    @property
-    def path(self) -> Path:
-        return NETNS / self.name
-
-    def enter(self) -> list[str]:
-        """What to put before a command that is to run inside."""
-        return ["nsenter", f"--net={self.path}", "--"]
-
-    def call(self, function: Callable[[], T]) -> T:
-        """What ``function`` returns when it is called inside; sockets that it makes stay inside."""
-        return call_inside([(self.path, CLONE_NEWNET)], function)
-
-    def capture(self, link: str = "", kind: int = socket.SOCK_RAW) -> socket.socket:
-        """A socket that keeps all packets, with their time, that pass ``link``, or any link.
-
-        With ``SOCK_DGRAM`` it gives them without their link's header.
-        """
-
-        def open_socket() -> socket.socket:
-            # One for all links hears them from now on, one for a single link nothing before it is bound to it.
-            sock = socket.socket(socket.AF_PACKET, kind, 0 if link else socket.htons(ETH_P_ALL))
-            sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _CAPTURE_BUFFER)
-            sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-            if link:
-                sock.bind((link, ETH_P_ALL))
-            sock.setblocking(False)
-            return sock
-
-        return self.call(open_socket)
-
-    def ip(self, lines: Iterable[str]) -> None:
-        """Runs ``lines`` as one batch of ip(8) inside."""
-        text = "".join(f"{line}\n" for line in lines)
-        command = ["ip", "-n", self.name, "-batch", "-"]
-        result = subprocess.run(command, input=text, capture_output=True, text=True)
-        if result.returncode:
-            raise RuntimeError(f"ip in {self.name}: {result.stderr.strip()}\n{text}")
-
-    def remove(self) -> None:
-        """Removes it, and with it all links in it; what runs inside keeps it until its end."""
-        subprocess.run(["ip", "netns", "delete", self.name], capture_output=True)
-
-
-def make(prefix: str, kind: str) -> Namespace:
-    """A new one, named by ``prefix``, this process, ``kind`` and a number."""
-    space = Namespace(f"{prefix}-{os.getpid()}-{kind}-{next(_numbers)}")
-    subprocess.run(["ip", "netns", "add", space.name], check=True, capture_output=True)
-    return space
-
-
-def sweep(prefix: str) -> None:
-    """Removes what runs left behind whose process is gone. ``prefix`` is of two words."""
-    for path in NETNS.glob(f"{prefix}-*"):
-        if not Path(f"/proc/{path.name.split('-')[2]}").exists():
-            Namespace(path.name).remove()
-
-
-def call_inside(places: Iterable[tuple[Path, int]], function: Callable[[], T]) -> T:
-    """What ``function`` returns when it is called in other namespaces: each a path, and its kind as setns(2) wants it.
-
-    A process that it starts is in all of them.
+    With ``SOCK_DGRAM`` it gives them without their link's header.
     """
-    result: list[T] = []
-    errors: list[BaseException] = []
 
-    def run() -> None:
-        # A thread of its own: a namespace is a thread's, and this one ends with it.
-        try:
-            with contextlib.ExitStack() as stack:
-                # All are opened before the first is entered, for there the paths may lead elsewhere.
-                handles = [(stack.enter_context(path.open()), kind, path) for path, kind in places]
-                if any(kind == CLONE_NEWNS for _, kind, _ in handles):
-                    _check(_libc.unshare(CLONE_FS), "cannot have a working directory of its own")
-                for handle, kind, path in handles:
-                    _check(_libc.setns(handle.fileno(), kind), f"cannot enter {path}")
-            result.append(function())
-        except BaseException as error:  # noqa: BLE001 handed over to the caller's thread
-            errors.append(error)
+    def open_socket() -> socket.socket:
+        # One for all links hears them from now on, one for a single link nothing before it is bound to it.
+        sock = socket.socket(socket.AF_PACKET, kind, 0 if link else socket.htons(ETH_P_ALL))
+        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _CAPTURE_BUFFER)
+        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        if link:
+            sock.bind((link, ETH_P_ALL))
+        sock.setblocking(False)
+        return sock
 
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return result[0]
-
-
-def unshare(kinds: int) -> None:
-    """Gives this thread namespaces of its own, of ``kinds``; of processes and for those that it starts."""
-    _check(_libc.unshare(kinds), "cannot unshare")
-
-
-def _check(status: int, what: str) -> None:
-    if status:
-        raise OSError(ctypes.get_errno(), what)
+    return space.call(open_socket)

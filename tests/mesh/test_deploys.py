@@ -13,10 +13,11 @@ from statistics import quantiles
 
 import pytest
 
+from interlock.sandbox.node import Program
 from tests.clients.builds import Build
 from tests.mesh.deploying import Deploy, deployed
 from tests.mesh.members import Layout, PopulatedEnvironment, populated
-from tests.mesh.mesh import Mesh, Program
+from tests.mesh.mesh import Mesh
 from tests.waiting import scaled
 
 DEPLOYS = 200

@@ -78,7 +78,7 @@ def test_the_first_packet_leaves_at_once_without_neighbour_discovery(space: Name
     """Both ends have a neighbour entry for each other, and the address is usable as soon as it is added."""
     wanted = veth(workload)
     run(space, made(wanted))
-    capture = space.capture(wanted.link)
+    capture = namespaces.capture(space, wanted.link)
 
     def send() -> None:
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
