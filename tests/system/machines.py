@@ -28,6 +28,10 @@ PACKAGES = (
 SYSTEM = CACHE / f"machine-{containers.SUITE}-{hashlib.sha256(PACKAGES.encode()).hexdigest()[:8]}"
 DEADLINE = scaled(240.0)  # seconds for one block of a guide, or a boot; some ten, unless the machine is busy
 PREFIX = "interlock-guide"
+_VARIABLES = (
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8",
+    "DEBIAN_FRONTEND=noninteractive",
+)  # fmt: skip
 
 # Should the machine or this process hang, every process of the machine ends with the first one of this namespace.
 IN_PID_NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
@@ -161,9 +165,9 @@ class Machine:
         out, err = self._directory / "out", self._directory / "err"
         with out.open("w") as output, err.open("w") as errors:
             entering = ["nsenter", f"--target={self._first_process()}", "--all", "env", "-i"]
-            path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+            shell = ["bash", "-c", f"cd /root\n{text}"]
             process = subprocess.Popen(
-                [*entering, path, "HOME=/root", "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive", "bash", "-c", f"cd /root\n{text}"],
+                [*entering, *_VARIABLES, *shell],
                 stdin=subprocess.PIPE, stdout=output, stderr=errors, text=True, start_new_session=True,
             )  # fmt: skip
             assert process.stdin
