@@ -11,13 +11,13 @@ from typing import Any
 
 AGAIN = "run the command again"
 
-# The kind of a problem → the title for people, and what to do besides what the detail says; empty where that is enough.
+# The kind of a problem → the title for people, and what to do; each is empty where the detail says that already.
 KINDS: Mapping[str, tuple[str, str]] = {
-    "malformed": ("The command cannot be carried out", ""),
-    "invalid": ("That breaks a rule", ""),
+    "malformed": ("", ""),
+    "invalid": ("", ""),
     "unauthenticated": ("A valid token is needed", "give --token, set INTERLOCK_TOKEN, or name its --state-dir"),
     "forbidden": ("The token does not allow this", "give another one with --token"),
-    "missing": ("There is no such thing", ""),
+    "missing": ("", ""),
     "no-such-path": ("This API does not know the command", "use an 'interlock' of the API's release"),
     "no-such-method": ("This API does not know the command", "use an 'interlock' of the API's release"),
     "slow-body": ("The API did not receive the command in time", AGAIN),
@@ -25,7 +25,7 @@ KINDS: Mapping[str, tuple[str, str]] = {
         "The quota of the environment is used up",
         "'interlock env quota' shows it, and --set raises it",
     ),
-    "conflict": ("Something that exists is in the way", ""),
+    "conflict": ("", ""),
     "mass-withdrawal": ("This deletes very much at once", ""),
     "precondition-failed": ("Somebody else was first", "look at what is there, and " + AGAIN),
     "too-large": ("That is too much at once", "do it in several parts"),
@@ -90,6 +90,7 @@ def explain(status: int, reason: str, problem: Any) -> str:
     kind = str(problem.get("type", "")).rpartition(":")[2]
     title, advice = KINDS.get(kind, (problem.get("title"), ""))
     detail = problem.get("detail")
+    title = title or (problem.get("title") if not detail else "")
     parts = (title, typed(detail) if isinstance(detail, str) else detail, advice)
     return ": ".join(str(part) for part in parts if part) or f"{status} {reason}"
 

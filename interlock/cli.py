@@ -68,7 +68,8 @@ def run(arguments: list[str] | None = None) -> int:
         return 0
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "interlock"
-        return _fail(f"{error.format_message()} See '{where} --help'.", EX_CONFIG)
+        message = error.format_message()
+        return _fail(f"{message}{'' if message.endswith(('.', '?')) else '.'} See '{where} --help'.", EX_CONFIG)
     except click.ClickException as error:
         return _fail(error.format_message(), error.exit_code)
     except InterlockError as error:

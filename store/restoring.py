@@ -40,8 +40,10 @@ async def find_contents(store: Store) -> str:
     keys = store.connection.keys
     async with store.connection.client() as redis:
         held = [await _length(redis, key) for key in _must_be_empty(keys)]
-    words = ("environments", "networks", "hosts", "credentials of hosts", "tokens")
-    return ", ".join(f"{number} {word}" for number, word in zip(held, words, strict=True) if number)
+    words = ("environment", "network", "host", "host's credential", "token")
+    return ", ".join(
+        f"{number} {word}{'s' * (number != 1)}" for number, word in zip(held, words, strict=True) if number
+    )
 
 
 async def restore(store: Store, backup: Backup) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,6 +23,8 @@ Row = Mapping[str, Any]
 GAP = "  "  # between two columns
 CUT = "…"  # at the end of what was cut
 NARROWEST = 6  # characters of a column that is cut: less says nothing
+TIME = re.compile(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d):[\d.:]+Z$")  # to the minute it fits a table
+LEAST_WANTED = ("public_key",)  # columns that are cut before all others: a person knows a key by its beginning
 COLOURS = {
     "ready": "green",
     "starting": "yellow",
@@ -48,7 +51,7 @@ def table(rows: Iterable[Row], columns: Sequence[str], *, err: bool = False) -> 
     lines = [[column.replace("_", " ").upper() for column in columns]]
     lines += [[cell(row.get(column)) for column in columns] for row in rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    fitting = _fit(widths, [len(heading) for heading in lines[0]], width) if (width := terminal_width(err)) else widths
+    fitting = _fit(widths, columns, width) if (width := terminal_width(err)) else widths
     for number, line in enumerate(lines):
         cells = [_cut(text, room).ljust(room) for text, room in zip(line, fitting, strict=True)]
         painted = [
@@ -92,7 +95,8 @@ def cell(value: Any) -> str:
         case {"name": name, "number": number, "protocol": protocol}:
             return f"{name}:{number}/{protocol}"
         case _:
-            return printable(str(value))  # one row is one line
+            text = printable(str(value))  # one row is one line
+            return TIME.sub(r"\1Z", text)
 
 
 def counted(number: int, noun: str) -> str:
@@ -100,16 +104,15 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _fit(widths: Sequence[int], headings: Sequence[int], width: int) -> list[int]:
-    """``widths`` so that all columns fit into ``width``; the widest are cut first, and no heading is."""
+def _fit(widths: Sequence[int], columns: Sequence[str], width: int) -> list[int]:
+    """``widths`` so that all ``columns`` fit into ``width``; the widest are cut first, and no heading is."""
     fitting = list(widths)
-    least = [min(was, max(NARROWEST, heading)) for was, heading in zip(widths, headings, strict=True)]
+    least = [min(was, max(NARROWEST, len(column))) for was, column in zip(widths, columns, strict=True)]
     while sum(fitting) + len(GAP) * (len(fitting) - 1) > width:
-        spare = [now - low for now, low in zip(fitting, least, strict=True)]
-        if not any(spare):
+        spare = [number for number, now in enumerate(fitting) if now > least[number]]
+        if not spare:
             break  # so narrow a terminal wraps the lines
-        widest = max((room for room, free in zip(fitting, spare, strict=True) if free))
-        fitting[next(n for n, room in enumerate(fitting) if room == widest and spare[n])] -= 1
+        fitting[max(spare, key=lambda number: (columns[number] in LEAST_WANTED, fitting[number]))] -= 1
     return fitting
 
 

@@ -38,7 +38,6 @@ def _texts_in(node: ast.AST) -> list[str]:
 def test_every_kind_of_problem_has_its_words() -> None:
     assert KINDS.keys() == {kind.name for kind in (*PROBLEMS.values(), UNEXPECTED)} | {"refused"}
     for title, advice in KINDS.values():
-        assert title
         assert not HTTP.search(f"{title} {advice}")
 
 
@@ -66,7 +65,7 @@ def test_every_phrase_is_one_that_the_api_says() -> None:
         (
             {"type": "urn:interlock:problem:missing", "title": "There is no such thing",
              "detail": "there is no environment 'p': create it with PUT /v1/environments/p"},
-            "There is no such thing: there is no environment 'p': create it with 'interlock env create p'",
+            "there is no environment 'p': create it with 'interlock env create p'",
         ),
         (
             {"type": "urn:interlock:problem:no-such-path", "title": "The API has no such path",

@@ -118,7 +118,7 @@ async def test_a_watcher_of_the_empty_store_follows_at_once(full: Store, empty: 
 async def test_what_is_not_empty_is_left_alone(full: Store, empty: Store) -> None:
     backup = read_backup(iter(await backup_of(full)))
     await empty.environments.commit(build("other", 9), 0)
-    with pytest.raises(NotEmpty, match="the store holds 1 environments, 1 networks"):
+    with pytest.raises(NotEmpty, match="the store holds 1 environment, 1 network"):
         await restore(empty, backup)
     assert list(await empty.environments.index()) == ["other"]
 

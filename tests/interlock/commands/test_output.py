@@ -16,6 +16,7 @@ COLUMNS = ("id", "network", "state", "note")
     [
         (None, "-"), ([], "-"), ("", "-"), (True, "yes"), (False, "no"), (0, "0"), (["a", "b"], "a b"),
         ({"name": "http", "number": 80, "protocol": "tcp"}, "http:80/tcp"), ("a\x1b[31m\n", "a\\x1b[31m\\n"),
+        ("2026-11-28T10:30:07.123456Z", "2026-11-28T10:30Z"),
     ],
 )  # fmt: skip
 def test_cells(value: object, shown: str) -> None:
