@@ -76,10 +76,11 @@ class Names:
         return f"fd12:{self.networks[bits]}"
 
 
-def make_transcript() -> str:
-    """The page, as it should be."""
+def make_transcript() -> tuple[str, bool]:
+    """The page, as it should be, and whether its columns are straight: a network may be drawn that is written short."""
     with tempfile.TemporaryDirectory() as directory, _platform(Path(directory)) as names:
-        return HEAD + "".join(_section(section, names) for section in SCRIPT)
+        page = HEAD + "".join(_section(section, names) for section in SCRIPT)
+    return page, all(len(bits) == len(NETWORKS[0]) for bits in names.networks)
 
 
 def _section(section: Section, names: Names) -> str:
