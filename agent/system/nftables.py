@@ -40,11 +40,12 @@ table inet interlock {
     set askers { type ifname . ipv6_addr; size 65535; flags dynamic,timeout; timeout 10s; }
 
     # Before anything else looks at a packet, also before conntrack puts fragments together (-400): does its source
-    # belong to where it comes from? And only IPv6 may enter.
+    # belong to where it comes from? And only IPv6 may enter. What members send gets no entry in conntrack's table
+    # (-200), which is the whole host's: these rules need none, and one member could fill it.
     chain arriving {
         type filter hook prerouting priority -450; policy accept;
-        iifname $workloads goto from_workload
-        iifname $tunnel goto from_tunnel
+        iifname $workloads notrack goto from_workload
+        iifname $tunnel notrack goto from_tunnel
         iifname "lo" ip6 saddr $platform ip6 saddr != $infrastructure counter drop
         iifname "lo" accept
         ip6 saddr $platform counter drop
@@ -72,7 +73,6 @@ table inet interlock {
     chain fragment {
         fib daddr type local counter drop
         update @fragments { iifname . ip6 saddr limit rate over 10000/second burst 1000 packets } counter drop
-        notrack
     }
 
     # From a member of an environment to a member of the same one, between the agent's links alone.
@@ -90,6 +90,12 @@ table inet interlock {
         iifname $ours counter drop
     }
 
+    # Its replies to members get no entry either.
+    chain leaving {
+        type filter hook output priority -450; policy accept;
+        oifname $ours notrack
+    }
+
     # The host sends to members only as their resolver, and ICMPv6 errors about their packets (RFC 4443 §3).
     chain from_host {
         type filter hook output priority filter; policy accept;
@@ -103,6 +109,8 @@ table inet interlock {
 }
 """
 CHAINS = ("arriving", "from_workload", "from_tunnel", "asking", "fragment", "between", "to_host", "from_host")
+"""The chains that drop packets, in the order in which a packet meets them."""
+LEAVING = "leaving"
 
 SETS = (NETWORKS, RESOLVERS, PINS)
 
@@ -208,7 +216,7 @@ def _wipe(listed: Iterable[Mapping[str, Any]]) -> str:
     """Empties all chains of the table, and removes those that an earlier release or somebody else has made."""
     found = [entry["chain"]["name"] for entry in listed if "chain" in entry]
     flush = "".join(f"flush chain inet {TABLE} {chain}\n" for chain in found)
-    return flush + "".join(f"delete chain inet {TABLE} {chain}\n" for chain in found if chain not in CHAINS)
+    return flush + "".join(f"delete chain inet {TABLE} {chain}\n" for chain in found if chain not in (*CHAINS, LEAVING))
 
 
 def _quoted(text: str) -> str:
