@@ -1,6 +1,7 @@
 """mesh: the cost of the agent of a host that is in many environments with many hosts.
 
     plan         from documents to the planned state of the host: a pure function
+    messages     what a device of the kernel is told and tells, written and read: the agent's own part of it
     device       of wireguard-go and of the kernel: from no peers to thousands, read back, compared, and changed by one
                  address
 
@@ -30,6 +31,7 @@ from agent.plan.peers import ActualPeer, Tunnel, diff
 from agent.plan.plan import Shares, plan
 from agent.plan.wanted import Peer, Wanted
 from agent.system.netlink import Links
+from agent.system.wireguard import messages
 from agent.system.wireguard.kernel import Kernel
 from agent.system.wireguard.userspace import Userspace
 from bench import guest, worlds
@@ -68,6 +70,11 @@ def run(options: Options) -> Iterator[Table | str]:
         progress(f"mesh: the plan of {HOSTS:,} hosts with {ENVIRONMENTS} environments")
         title = f"The plan of a host: {HOSTS:,} hosts, {ENVIRONMENTS} environments, an instance of each on every host"
         yield _table(title, _plan, f"{HOSTS * ENVIRONMENTS:,} instances. All of it, documents included, takes")
+        progress(f"mesh: the messages of a device with {PEERS:,} peers")
+        title = (
+            f"The messages of a device of the kernel, with {PEERS:,} peers of {ADDRESSES} addresses: written and read"
+        )
+        yield _table(title, _messages, "Without a device: the processor time of the agent alone. It takes")
     for name in options.devices:
         backend = Kernel if name == "kernel" else Userspace
         reason = _why_not(backend)
@@ -164,6 +171,38 @@ def _as_actual(peer: Peer) -> ActualPeer:
 def _describe_wanted(wanted: Wanted) -> str:
     addresses = sum(len(peer.allowed_ips) for peer in wanted.peers.values())
     return f"{len(wanted.peers):,} peers, {addresses:,} addresses"
+
+
+# The messages
+
+
+def _messages() -> list[Stage]:
+    wanted = {PrivateKey.generate().public: _peer(number) for number in range(PEERS)}
+    first, *_ = wanted
+    reader = messages.TunnelReader()
+
+    def write(wanted: Mapping[PublicKey, Peer], actual: Tunnel) -> list[bytes]:
+        return list(messages.write_peers(DEVICE, diff(wanted, actual)))
+
+    def used(what: str, action: Callable[[], T], outcome: str) -> T:
+        started = time.process_time()
+        result = action()
+        stages.append(Stage(what, time.process_time() - started, outcome))
+        return result
+
+    stages: list[Stage] = []
+    nothing = Tunnel(None, PORT, {})
+    # A device tells of its peers in the form in which it was told.
+    told = used("from nothing: compared and written", lambda: write(wanted, nothing), f"{PEERS:,} steps")
+    actual = used("read for the first time", lambda: reader.read(told), f"{PEERS * ADDRESSES:,} addresses")
+    assert not diff(wanted, actual)
+    again = used("read again, with nothing new", lambda: reader.read(told), f"{PEERS * ADDRESSES:,} addresses")
+    used("nothing new: compared", lambda: diff(wanted, again), "0 steps")
+    moved = {**wanted, first: replace_address(wanted[first])}
+    used("one address of one peer: compared and written", lambda: write(moved, again), "2 steps")
+    one = diff(moved, again)
+    used("one address of one peer: written", lambda: list(messages.write_peers(DEVICE, one)), "2 steps")
+    return stages
 
 
 # The device
