@@ -57,14 +57,14 @@ def find_reason(state: ScopeState, query: Query | Rejected | Drop, summary: Summ
         return summary.error
     if isinstance(query, Rejected | Drop):
         return _REJECTED.get(summary.rcode, MALFORMED)
+    environment = state.zone.id if state.zone else state.environment
+    remembered_text = remembered.get(environment, query.header.question)
     if summary.rcode == "NOERROR" and not is_nodata(query, summary):
-        return ""
+        return "" if summary.authoritative else remembered_text  # such as that the answer is stale
     if summary.authoritative and state.zone and (text := _explain(query, state.zone)):
         return text
     if summary.rcode == "SERVFAIL" and not summary.repeats_question:
         return OUR_FAULT
-    environment = state.zone.id if state.zone else state.environment
-    remembered_text = remembered.get(environment, query.header.question)
     return remembered_text or _refusal(query, state) or _of_upstreams(summary)
 
 

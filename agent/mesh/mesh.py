@@ -43,6 +43,7 @@ everything that has come since the one before: a thousand commits during one pas
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterable
 
 from agent.announce.handshakes import Handshakes
@@ -159,6 +160,7 @@ class Mesh:
         if known is None or known.revision < revision:
             self._fresh.add(link, environment, revision)
         self._reconciler.recreated_links.add(link)
+        self.status.drops.link_made(time.monotonic())
         await self.wait_until_applied()
 
     async def wait_until_applied(self) -> None:

@@ -2,7 +2,8 @@
 
 Each counter says that something is wrong when it grows by more than a few packets in a short time: none of them counts
 what a workload or a host does by itself when all is well. A few are nothing, since packets are on their way when an
-address goes, and a program may try something once.
+address goes, and a program may try something once. And when a link comes up, the kernels at both of its ends say to
+which multicast groups they listen (MLD, RFC 3810 §6.1), twice: nobody wants to know, and it is dropped.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from agent.plan.firewall import LINK
 
 WINDOW = 15.0  # seconds; three readings
 FEW = 10  # packets in `WINDOW` that are not worth a word
+OF_A_LINK = 5  # packets at most that the kernels send into a new link by themselves; two or three were counted
+SETTLED = 10.0  # seconds until the last of them (RFC 3810 §9.11, and RFC 2710 §7.10 for older kernels)
 
 MEANINGS: Mapping[str, str] = {
     LINK: "a workload here, or a host of the mesh, sends from an address that is not its own, to another environment,"
@@ -27,9 +30,11 @@ MEANINGS: Mapping[str, str] = {
     "fragment": "a member sends fragments to the resolver, or more than 10,000 a second to others: is its MTU wrong?",
     "between": "a member sends to another environment, or to an address that no member has",
     "to_host": "a workload tries to reach this host itself, of which it may reach the resolver alone",
-    "from_host": "a program on this host itself sends to addresses of the platform: only workloads may, attach it",
+    "from_host": "a program on this host itself sends into the mesh, where only workloads may: attach it",
 }
 """What each counter counts, as a sentence for a person, by the name of the nftables chain, or `LINK`."""
+
+_AT_LINKS = frozenset({LINK, "from_workload", "from_host"})  # what counts the packets of a new link
 
 
 @dataclass(slots=True)
@@ -38,6 +43,12 @@ class RecentDrops:
 
     _readings: deque[tuple[float, Mapping[str, int]]] = field(default_factory=deque)
     """The readings of the last `WINDOW` seconds and one before them, each with its time in monotonic seconds."""
+    _links: deque[float] = field(default_factory=deque)
+    """When links were made that may have something to do with the drops in these readings."""
+
+    def link_made(self, now: float) -> None:
+        """Takes in that a link to a workload was made at ``now``, in monotonic seconds."""
+        self._links.append(now)
 
     def note(self, drops: Mapping[str, int], now: float) -> None:
         """Takes in the counters as they were read at ``now``."""
@@ -46,6 +57,8 @@ class RecentDrops:
         self._readings.append((now, dict(drops)))
         while len(self._readings) > 1 and self._readings[1][0] <= now - WINDOW:
             self._readings.popleft()
+        while self._links and self._links[0] < self._readings[0][0] - SETTLED:
+            self._links.popleft()
 
     def many(self) -> Iterator[tuple[str, int, float]]:
         """Each counter that has grown by more than `FEW` lately: its name, by how much, and in how many seconds."""
@@ -53,5 +66,6 @@ class RecentDrops:
             return
         (began, first), (ended, last) = self._readings[0], self._readings[-1]
         for name, count in last.items():
-            if (grown := count - first.get(name, 0)) > FEW:
+            usual = FEW + (OF_A_LINK * len(self._links) if name in _AT_LINKS else 0)
+            if (grown := count - first.get(name, 0)) > usual:
                 yield name, grown, ended - began

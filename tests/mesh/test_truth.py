@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from agent.plan.drops import WINDOW
 from agent.plan.health import SILENCE
 from tests.clients.builds import Build
 from tests.mesh.members import populated
@@ -127,6 +128,26 @@ def test_packets_that_are_dropped_are_explained(mesh: Mesh, programs: dict[str, 
         text = until_said(liar.node, "packets were dropped in the last")
         assert "(link): a workload here, or a host of the mesh, sends from an address that is not its own" in text
         mesh.until_healthy()
+
+
+def test_many_deploys_are_no_problem(mesh: Mesh) -> None:
+    """When a link comes up, the kernels at both ends send a few packets into it, which are dropped."""
+    node = mesh.nodes["h2"]
+    mesh.environment("many", "api")
+    workloads = [node.attach("many", "api", f"a{number}") for number in range(12)]
+    try:
+        end = time.monotonic() + WINDOW
+        while time.monotonic() < end:
+            view = node.ask("mesh")
+            assert view["problems"] == []
+            time.sleep(PACE)
+        assert view["drops"]["from_host"] > 12  # the control: there was something to be silent about
+    finally:
+        for number, workload in enumerate(workloads):
+            node.detach("many", "api", f"a{number}")
+            workload.remove()
+        mesh.client.delete("environments", "many")
+    mesh.until_healthy()
 
 
 def test_the_mesh_is_shown_while_the_store_hangs(mesh: Mesh) -> None:
