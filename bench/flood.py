@@ -3,8 +3,7 @@
 A client of another environment sends a query every other millisecond, by turns while the flood goes to a socket that
 nobody reads and while it goes to the resolver, so that both meet the same machine. A query counts from the time when it
 was due. The resolver has one core. Flood and client share the other, where the flood gives way to the client: what is
-measured is the resolver, not the scheduler. Its processor time between a query and the answer says the same where the
-machine is busy.
+measured is the resolver, not the scheduler.
 """
 
 from __future__ import annotations
@@ -61,8 +60,6 @@ class Asked:
 
     seconds: list[float] = field(default_factory=list)
     """From when each query was due to its answer."""
-    work: list[float] = field(default_factory=list)
-    """Seconds of the resolver's processor time from each query to its answer."""
     lost: int = 0
     """Queries without an answer."""
 
@@ -87,18 +84,14 @@ def run(options: Options) -> Iterator[Table]:
     yield Table(
         "What neighbours notice of a flood",
         own_command(),
-        (
-            "flood", "idle p50, ms", "p99, ms", "flooded p50, ms", "p99, ms", "most, ms", "p99 ÷ idle", "work p99, ms",
-            "unanswered",
-        ),
+        ("flood", "idle p50, ms", "p99, ms", "flooded p50, ms", "p99, ms", "most, ms", "p99 ÷ idle", "unanswered"),
         rows,
         (
             f"One query each {ASK_EVERY * 1000:.0f} ms, timed from when it was due, of a client of another environment;"
             f" {options.rounds} × {_seconds(options):g} s each.",
-            "'Idle': the same flood goes to a socket that nobody reads. 'Work': the resolver's processor time between a"
-            " query and its answer while it was flooded.",
+            "'Idle': the same flood goes to a socket that nobody reads.",
         ),
-    )  # fmt: skip
+    )
 
 
 def _row(name: str, flood: Flood, process: Process, port: int, sink: int, options: Options) -> tuple[str, ...]:
@@ -114,7 +107,6 @@ def _row(name: str, flood: Flood, process: Process, port: int, sink: int, option
         *(f"{percentile(idle.seconds, percent) * 1000:.2f}" for percent in (50, 99)),
         *(f"{percentile(flooded.seconds, percent) * 1000:.2f}" for percent in (50, 99, 100)),
         f"{ratio:.1f}",
-        f"{percentile(flooded.work, 99) * 1000:.2f}",
         f"{flooded.lost:,} of {flooded.lost + len(flooded.seconds):,}",
     )
 
@@ -124,20 +116,18 @@ def _seconds(options: Options) -> float:
 
 
 def _ask(process: Process, port: int, seconds: float, asked: Asked) -> None:
-    question, due = pack_question(worlds.service_name(1)), dict[int, tuple[float, float]]()
+    question, due = pack_question(worlds.service_name(1)), dict[int, float]()
     next_due = time.monotonic()
     end = next_due + seconds
     with Client(port, server=NEIGHBOUR) as client:
         while (now := time.monotonic()) < end or (due and now < end + LAST_REPLY):
             process.check()
             while next_due <= min(now, end):
-                due[client.send(question)] = next_due, process.worked()
+                due[client.send(question)] = next_due
                 next_due += ASK_EVERY
             readable, _, _ = select([client.sock], [], [], max(0.0, min(next_due, end + LAST_REPLY) - time.monotonic()))
             if readable and has_answer(reply := client.receive()) and reply:
-                was_due, before = due.pop(int.from_bytes(reply[:2], "big"))
-                asked.seconds.append(time.monotonic() - was_due)
-                asked.work.append(process.worked() - before)
+                asked.seconds.append(time.monotonic() - due.pop(int.from_bytes(reply[:2], "big")))
     asked.lost += len(due)
 
 

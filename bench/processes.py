@@ -60,10 +60,6 @@ class Process:
         user, system = (sum(int(fields[at]) + int(fields[at + 2]) for fields in group) for at in (_USER, _SYSTEM))
         return Cpu(user / _TICKS, system / _TICKS)
 
-    def worked(self) -> float:
-        """The processor time that it has used so far, without its children, in seconds; exact, and cheap to read."""
-        return time.clock_gettime(~self.popen.pid << 3 | 2)  # what clock_getcpuclockid(3) gives
-
     def memory(self) -> int:
         """Octets that it and its children have in memory now; memory that several of them share counts once."""
         rollups = (Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in self._group())

@@ -39,12 +39,12 @@ class Api:
 
 
 @contextmanager
-def running_store(directory: Path) -> Iterator[str]:
-    """An empty Valkey, the one that `interlock up` embeds; gives its URL."""
+def running_store(directory: Path, gives_way: int = 0) -> Iterator[str]:
+    """An empty Valkey, the one that `interlock up` embeds, so much nicer than others; gives its URL."""
     socket = directory / "store.sock"
     command = [
-        str(get_binary_path()), "--port", "0", "--unixsocket", str(socket), "--dir", str(directory),
-        "--appendonly", "no", "--save", "",
+        "nice", "-n", str(gives_way), str(get_binary_path()), "--port", "0", "--unixsocket", str(socket),
+        "--dir", str(directory), "--appendonly", "no", "--save", "",
     ]  # fmt: skip
     with running("valkey", command, directory) as process:
         process.wait_until(socket.exists)
