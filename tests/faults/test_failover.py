@@ -16,8 +16,10 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import dns.asyncquery
@@ -28,10 +30,12 @@ import pytest_asyncio
 
 from tests.faults.sentinels import WAYS, SentinelSet
 from tests.interlock.processes import Running, interlock, started
-from tests.waiting import DEADLINE, SLOWNESS, scaled
+from tests.waiting import DEADLINE, scaled, until_true
 
 FAILOVERS = int(os.environ.get("TEST_FAILOVERS") or 3)
-ANSWERED_WITHIN = 5.0  # seconds from the election of a primary until the next commit is answered
+# Seconds from the election of a primary until the next commit is answered. It is one to three, and what went wrong was
+# half a minute, until the next comparison: in between is room for a machine that is busy.
+ANSWERED_WITHIN = scaled(15.0)
 WRITE_PAUSE = 0.05  # seconds between two writes
 REQUEST_DEADLINE = aiohttp.ClientTimeout(total=15)
 
@@ -84,6 +88,14 @@ class Platform:
                 return response.status in {200, 201}
         return False
 
+    async def read(self, url: str) -> Any:
+        """What is at ``url``; None where it cannot be read now."""
+        with suppress(aiohttp.ClientError, TimeoutError):
+            async with self.session.get(url) as response:
+                assert response.status in {200, 503}, await response.text()
+                return await response.json() if response.status == 200 else None
+        return None
+
     async def ask(self, one: Round, number: int) -> str:
         """What a client of the round's environment is answered about write ``number``; empty where nothing came."""
         query = dns.message.make_query(f"w{number}.railway.internal", "TXT")
@@ -126,7 +138,8 @@ async def test_no_acknowledged_write_is_lost_and_the_next_one_is_answered_soon(p
     for number, way in enumerate(islice(cycle(WAYS), FAILOVERS), 1):
         one = Round(number)
         rounds.append(one)
-        assert await platform.write(one.environment, {})
+        # Where the machine is busy, a replica may need longer to confirm it than a write waits.
+        await until_true(partial(platform.write, one.environment, {}), "the environment is not made")
         tasks = [asyncio.create_task(writing(platform, one)), asyncio.create_task(probing(platform, one))]
         try:
             await reached(one, 10)
@@ -147,7 +160,7 @@ async def test_no_acknowledged_write_is_lost_and_the_next_one_is_answered_soon(p
     print(f"rolled back: {platform.resolver.errors.count('store_rolled_back')}; delays: {sorted(delays)}")
     assert not lost
     assert not [wrong for one in rounds for wrong in one.wrong]
-    assert max(delays) < ANSWERED_WITHIN * SLOWNESS
+    assert max(delays) < ANSWERED_WITHIN
     assert "Traceback" not in platform.resolver.errors + platform.admin.errors
 
 
@@ -207,8 +220,7 @@ async def lost_of(platform: Platform, one: Round) -> list[str]:
     held: set[int] = set()
     url: str | None = f"{platform.api}/{one.environment}/records?limit=1000"
     while url:
-        async with platform.session.get(url) as response:
-            body = await response.json()
+        body = await until_true(partial(platform.read, url), "the records cannot be read")
         held |= {int(re.sub(r"\D", "", record["name"])) for record in body["records"]}
         url = f"{platform.api}/{one.environment}/records?limit=1000&after={body['next']}" if body["next"] else None
     return [f"{one.environment}: w{number}" for number in one.acknowledged.keys() - held]
