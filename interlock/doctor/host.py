@@ -81,7 +81,7 @@ def _judge_documents(facts: HostFacts) -> Iterator[Mark]:
             "interlock store check",
         )
     for held in facts.held:
-        yield warning("documents", held, "interlock guard status; then restore the data, or interlock guard confirm")
+        yield warning("documents", held, "interlock guard show; then restore the data, or interlock guard confirm")
 
 
 def _judge_applied(facts: HostFacts) -> Iterator[Mark]:

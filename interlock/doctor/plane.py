@@ -113,7 +113,7 @@ def _judge_parts(facts: PlaneFacts) -> Iterator[Mark]:
         if not probe.ok and not facts.store:
             yield broken(check, f"{name}: {probe.reason or 'not ready'}", "journalctl -u interlock-admin -n 50")
         elif probe.note:
-            fix = "interlock guard status" if name == "guard" else _last_part(probe.note)
+            fix = "interlock guard show" if name == "guard" else _last_part(probe.note)
             yield warning(check, f"{name}: {probe.note}", fix)
 
 
