@@ -16,7 +16,8 @@ from agent.control.requests import Attach, Check, Collect, Detach, Examine, Leav
 from agent.control_plane.connection import ControlPlane
 from agent.control_plane.errors import ControlPlaneError
 from agent.errors import AgentError, BadRequest, NotNow, Refused
-from agent.examine.examiner import Examiner, Question
+from agent.examine.examiner import Examiner
+from agent.examine.question import Question
 from agent.mesh.mesh import Mesh
 from agent.registration import Registrar
 from agent.report import AllHosts, describe

@@ -1,0 +1,27 @@
+"""What somebody asks about a host. A value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zones.names import EnvironmentId
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What somebody asks about; with nothing set, the whole host."""
+
+    environment: EnvironmentId | None = None
+    """The environment whose document is wanted."""
+    service: str | None = None
+    """The service whose instances are looked at."""
+    instance: str | None = None
+    """The one instance that is looked at."""
+    netns: str | None = None
+    """The path of the network namespace whose workload is looked at."""
+    source: str | None = None
+    """The workload of this host that connects: its address, ``INSTANCE.SERVICE``, or its service. None: any."""
+    target: str | None = None
+    """What it connects to, in the same way. None: the service that was asked about."""
+    port: int | None = None
+    """The port to connect to. None: those of the service."""
