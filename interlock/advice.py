@@ -54,6 +54,12 @@ PHRASES: Sequence[tuple[re.Pattern[str], str]] = tuple(
             "'interlock env create ENVIRONMENT --replace-damaged' puts an empty one in its place, and 'interlock env"
             " delete ENVIRONMENT' removes it",
         ),
+        (
+            r"replace it with PUT …\?replace=damaged, or delete it",
+            "'interlock env create ENVIRONMENT --replace-damaged' puts an empty one in its place, 'interlock env"
+            " delete' removes it",
+        ),
+        (r"name it, as in \?environment=production", "name it, as in --environment production"),
         (r"and DELETE removes it", "and 'interlock env delete' removes it"),
         (r"send 'Authorization: Bearer TOKEN'; the root", "the root"),
         (r"(?:send|Send) the request again later, and read before you send a write again", f"{AGAIN} later, and look"

@@ -10,6 +10,7 @@ import click
 
 from interlock.client import Client
 from interlock.commands.output import counted, show
+from interlock.commands.waiting import wait_for_hosts
 from interlock.errors import ApiRefused
 
 MASS_WITHDRAWAL = "mass-withdrawal"  # the kind of problem that asks for a confirmation
@@ -29,8 +30,13 @@ def confirm(question: str, *, yes: bool) -> bool:
     return True
 
 
-def delete_part(client: Client, path: tuple[str, ...], what: str, goes: Mapping[str, int], *, yes: bool) -> None:
-    """Deletes the resource at ``path``, which is called ``what``. ``goes`` says how much of each kind goes with it."""
+def delete_part(
+    client: Client, path: tuple[str, ...], what: str, goes: Mapping[str, int], *, yes: bool, wait: bool
+) -> None:
+    """Deletes the resource at ``path``, which is called ``what``. ``goes`` says how much of each kind goes with it.
+
+    With ``wait``, it returns once all live hosts of the environment know.
+    """
     agreed = confirm(f"Delete {what}{with_all(goes)}?", yes=yes)
     try:
         client.delete(*path, query=CONFIRMED if agreed and takes_confirmation(path) else None)
@@ -39,6 +45,9 @@ def delete_part(client: Client, path: tuple[str, ...], what: str, goes: Mapping[
             raise
         click.confirm(f"{refusal}\nDelete it?", abort=True, err=True)
         client.delete(*path, query=CONFIRMED)
+    if wait:
+        place = path[:2]
+        wait_for_hosts(client, place[1], client.get(*place, "services", query={"limit": "1"})["revision"])
 
 
 def takes_confirmation(path: tuple[str, ...]) -> bool:

@@ -14,7 +14,7 @@ from interlock.commands.names import deleted_environments
 from interlock.commands.names import environments as complete
 from interlock.commands.options import API, takes
 from interlock.commands.output import counted, json_option, show, table
-from interlock.errors import ApiRefused, BadSetting
+from interlock.errors import ApiRefused, BadSetting, InterlockError
 from interlock.settings.table import Settings
 from interlock.settings.values import MAX_DIGITS
 from support.text import shorten
@@ -113,9 +113,7 @@ def delete(environment: str, yes: bool, settings: Settings, as_json: bool) -> No
     goes = _goes(client, environment)
     confirm(f"Delete {what}{with_all(goes)}, and its tokens?", yes=yes)
     client.delete("environments", environment)
-    kept = [one for one in client.get_all("deleted", of="environments")["environments"] if one["id"] == environment]
-    back = f"'interlock env undelete {environment}' brings it back, until {kept[-1]['until']}" if kept else ""
-    show_deleted(what, goes, as_json, back, environment=environment)
+    show_deleted(what, goes, as_json, _way_back(client, environment), environment=environment)
 
 
 @env.command()
@@ -162,6 +160,16 @@ def _goes(client: Client, environment: str) -> Mapping[str, int]:
         if refusal.kind != DAMAGED:
             raise
         return {}
+
+
+def _way_back(client: Client, environment: str) -> str:
+    """How ``environment``, which was deleted just now, is brought back; empty where nobody can."""
+    try:
+        found = client.get_all("deleted", of="environments")["environments"]
+    except InterlockError:
+        return ""  # it is deleted: whatever the API lacks now is no failure of that
+    kept = [one for one in found if one["id"] == environment]
+    return f"'interlock env undelete {environment}' brings it back, until {kept[-1]['until']}" if kept else ""
 
 
 def amounts(environment: Any) -> Mapping[str, int]:

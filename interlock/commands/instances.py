@@ -100,14 +100,15 @@ def wait(service: str, id_: str, state: str, timeout: float, settings: Settings,
 @_service
 @_id
 @yes_option
+@wait_option
 @takes(*SETTINGS)
 @json_option
-def delete(service: str, id_: str, yes: bool, settings: Settings, as_json: bool) -> None:
+def delete(service: str, id_: str, yes: bool, wait: bool, settings: Settings, as_json: bool) -> None:
     """Delete an instance; its address is never given to another."""
     client, path = _place(settings, service, id_)
     what = f"the instance {id_} of {service} in {path[1]}"
     client.get(*path)  # so that nobody is asked about one that there is not
-    delete_part(client, path, what, {}, yes=yes)
+    delete_part(client, path, what, {}, yes=yes, wait=wait)
     show_deleted(what, {}, as_json, environment=path[1], service=service, instance=id_)
 
 

@@ -18,6 +18,7 @@ from interlock.commands.options import takes
 from interlock.commands.output import json_option, show, table
 from interlock.commands.places import all_option, columns, lists
 from interlock.commands.target import SETTINGS, Target
+from interlock.commands.waiting import wait_option
 from interlock.errors import ApiRefused, ApiUnreachable, InterlockError, Unfinished
 from interlock.process.private_file import private_file
 from interlock.settings.table import Settings
@@ -138,15 +139,16 @@ def config(id_: str, form: str, settings: Settings, as_json: bool) -> None:
 @peer.command()
 @_id
 @yes_option
+@wait_option
 @takes(*SETTINGS)
 @json_option
-def delete(id_: str, yes: bool, settings: Settings, as_json: bool) -> None:
+def delete(id_: str, yes: bool, wait: bool, settings: Settings, as_json: bool) -> None:
     """Delete a peer, which cuts its machine off at once; its address is never given to another."""
     client, environment = Target.of(settings)
     path = ("environments", environment, "peers", id_)
     what = f"the peer {id_} of {environment}"
     client.get(*path)  # so that nobody is asked about one that there is not
-    delete_part(client, path, what, {}, yes=yes)
+    delete_part(client, path, what, {}, yes=yes, wait=wait)
     show_deleted(what, {}, as_json, environment=environment, peer=id_)
 
 

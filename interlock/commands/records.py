@@ -78,15 +78,16 @@ def put(
 @_name
 @click.argument("rtype", metavar="TYPE")
 @yes_option
+@wait_option
 @takes(*SETTINGS)
 @json_option
-def delete(name: str, rtype: str, yes: bool, settings: Settings, as_json: bool) -> None:
+def delete(name: str, rtype: str, yes: bool, wait: bool, settings: Settings, as_json: bool) -> None:
     """Delete the values of one name and type."""
     client, environment = Target.of(settings)
     path = ("environments", environment, "records", name, rtype.upper())
     what = f"the record {name} {rtype.upper()} of {environment}"
     client.get(*path)  # so that nobody is asked about one that there is not
-    delete_part(client, path, what, {}, yes=yes)
+    delete_part(client, path, what, {}, yes=yes, wait=wait)
     show_deleted(what, {}, as_json, environment=environment, record=name, type=rtype.upper())
 
 

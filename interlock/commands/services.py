@@ -93,14 +93,15 @@ def rename(name: str, new_name: str, overlap: int | None, settings: Settings, as
 @service.command()
 @_name
 @yes_option
+@wait_option
 @takes(*SETTINGS)
 @json_option
-def delete(name: str, yes: bool, settings: Settings, as_json: bool) -> None:
+def delete(name: str, yes: bool, wait: bool, settings: Settings, as_json: bool) -> None:
     """Delete a service with its instances and names."""
     client, environment = Target.of(settings)
     path = ("environments", environment, "services", name)
     what, goes = f"the service {name} of {environment}", {"instance": len(client.get(*path)["instances"])}
-    delete_part(client, path, what, goes, yes=yes)
+    delete_part(client, path, what, goes, yes=yes, wait=wait)
     show_deleted(what, goes, as_json, environment=environment, service=name)
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import click
 
+from interlock.advice import typed
 from interlock.commands.groups import Noun
 from interlock.commands.options import takes
 from interlock.commands.output import json_option, show, table
@@ -50,6 +51,7 @@ def check(repair: bool, settings: Settings, as_json: bool) -> None:
         found, left = asyncio.run(run())
     except StoreError as error:
         raise StoreUnreachable(str(error)) from None
-    show([asdict(one) for one in found], as_json, lambda rows: table(rows, COLUMNS) if rows else click.echo("all well"))
+    rows = [asdict(one) | {"outcome": typed(one.outcome)} for one in found]
+    show(rows, as_json, lambda rows: table(rows, COLUMNS) if rows else click.echo("all well"))
     if left:
         raise StoreDamaged(f"{left} still damaged: what mends it is in the last column")
