@@ -44,7 +44,7 @@ def every(command: click.Command, *path: str) -> list[tuple[str, click.Command]]
     return [one for name, below in command.commands.items() for one in every(below, *path, name)]
 
 
-SERVING = {"up", "resolver", "admin", "agent"}  # they print no result
+SERVING = {"up", "resolver", "admin", "agent", "demo mesh"}  # they print no result
 TEXTS = {"completion", "help"}  # what they print is for a shell, or is the help
 
 

@@ -129,7 +129,7 @@ def _platform(directory: Path) -> Iterator[Names]:
         asyncio.run(_add_hosts(f"unix://{state}/store.sock"))
         environ = {
             "INTERLOCK_API": api, "INTERLOCK_STATE_DIR": "state", "INTERLOCK_DNS_LISTEN": dns,
-            "INTERLOCK_AGENT_DIR": "agent", "COLUMNS": str(COLUMNS), "NO_COLOR": "1",
+            "COLUMNS": str(COLUMNS), "NO_COLOR": "1",
         }  # fmt: skip
         with _at(directory), mock.patch.dict(os.environ, _without_ours(os.environ) | environ, clear=True):
             yield names
