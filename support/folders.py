@@ -24,8 +24,10 @@ class Untrusted(OSError):
 
 
 @contextlib.contextmanager
-def trusted_folder(path: Path, *, create: int | None = None) -> Iterator[int]:
+def trusted_folder(path: Path, *, create: int | None = None, is_way: bool = False) -> Iterator[int]:
     """A descriptor of the folder ``path``, an absolute one. With ``create``, missing folders are made with that mode.
+
+    If it ``is_way``, nothing is written in it but folders of this user's, so one that is sticky will do, such as /tmp.
 
     Raises `Untrusted`, and ``OSError``.
     """
@@ -38,7 +40,7 @@ def trusted_folder(path: Path, *, create: int | None = None) -> Iterator[int]:
             following = _open(descriptor, part, str(Path(*path.parts[:at])), create)
             os.close(descriptor)
             descriptor = following
-        _check(descriptor, str(path), is_last=True)
+        _check(descriptor, str(path), is_last=not is_way)
         yield descriptor
     finally:
         os.close(descriptor)

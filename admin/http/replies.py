@@ -12,6 +12,7 @@ from msgspec.structs import asdict
 
 from admin.http.context import CONTEXT, REVISION
 from admin.http.preconditions import entity_tag, is_unchanged
+from store.aside import is_large
 from store.index import DELETED
 from zones.document import encode_value
 from zones.model import Environment
@@ -40,8 +41,10 @@ def show(
     return web.json_response(body=_encoder.encode(value), status=201 if created else 200, headers=headers)
 
 
-async def show_large(request: web.Request, make: Callable[[], Any], environment: Environment) -> web.Response:
-    """Replies with what ``make`` returns, all of a large ``environment``, as `show` does; nobody else waits for it."""
+async def show_made(request: web.Request, make: Callable[[], Any], environment: Environment) -> web.Response:
+    """Replies with what ``make`` returns of ``environment``, as `show` does; where that is large nobody else waits."""
+    if not is_large(environment):
+        return show(request, make(), environment)
     headers = _at(request, environment)
     if is_unchanged(request.headers, headers["ETag"]):
         return web.Response(status=304, headers=headers)

@@ -15,11 +15,10 @@ from admin.http.context import ACTOR, CONTEXT
 from admin.http.fields import Revision
 from admin.http.inputs import read_body, read_query
 from admin.http.pages import PageQuery, cut_page
-from admin.http.replies import show, show_deleted, show_large
+from admin.http.replies import show, show_deleted, show_made
 from admin.resources.peers import PeerView, view_peers
 from admin.resources.records import RecordView, view_records
 from admin.resources.services import ServiceView, view_services
-from store.aside import is_large
 from store.errors import Corrupt
 from zones import edits
 from zones.model import Environment
@@ -110,9 +109,7 @@ async def get_environment(request: web.Request) -> web.Response:
             peers=view_peers(environment),
         )
 
-    if is_large(environment):
-        return await show_large(request, view, environment)
-    return show(request, view(), environment)
+    return await show_made(request, view, environment)
 
 
 async def delete_environment(request: web.Request) -> web.Response:

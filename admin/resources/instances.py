@@ -11,7 +11,7 @@ from admin.commits import commit_edits, find_environment
 from admin.http.fields import Label, Revision
 from admin.http.inputs import read_body, read_query
 from admin.http.pages import PageQuery, cut_page
-from admin.http.replies import show, show_nothing, show_part
+from admin.http.replies import show_made, show_nothing, show_part
 from admin.resources.batch import BatchEdit
 from zones import edits
 from zones.addresses import Address
@@ -136,8 +136,13 @@ async def list_instances(request: web.Request) -> web.Response:
     """List the instances of a service."""
     query, environment = read_query(request, PageQuery), await find_environment(request)
     service = edits.get_service(environment, request.match_info["service"])
-    page, following = cut_page(view_instances(service), lambda instance: instance.id, query)
-    return show(request, InstancePage(page, following, environment.revision), environment)
+
+    def make() -> InstancePage:
+        ids, following = cut_page(service.instances, str, query)
+        views = tuple(_view(id_, service.instances[id_]) for id_ in ids)
+        return InstancePage(views, following, environment.revision)
+
+    return await show_made(request, make, environment)
 
 
 def view_instances(service: Service) -> tuple[InstanceView, ...]:

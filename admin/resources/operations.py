@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
@@ -10,6 +11,7 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 from admin.auth.access import Access
+from admin.http.context import CONTEXT
 from admin.http.inputs import read_query
 from admin.http.insiders import is_insider
 from admin.http.middleware import answer_problems
@@ -36,6 +38,10 @@ Metrics = Callable[[], tuple[bytes, str]]
 
 READINESS: web.AppKey[Readiness] = web.AppKey("readiness")
 METRICS: web.AppKey[Metrics] = web.AppKey("metrics")
+
+
+_OF_AN_ENVIRONMENT = re.compile(rb'^[^#\n]*[{,]environment="[^\n]*\n', re.MULTILINE)
+"""A line of the metrics with a label that names an environment."""
 
 
 class ReadyQuery(Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,6 +72,8 @@ async def get_readyz(request: web.Request) -> web.Response:
 async def get_metrics(request: web.Request) -> web.Response:
     """Give the metrics, in the format of Prometheus."""
     exposition, content_type = request.app[METRICS]()
+    if CONTEXT in request.app and not is_insider(request):
+        exposition = _OF_AN_ENVIRONMENT.sub(b"", exposition)  # whoever reaches the API is not told who is there
     return web.Response(body=exposition, headers={"Content-Type": content_type})
 
 

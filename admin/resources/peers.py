@@ -12,7 +12,7 @@ from admin.http.context import CONTEXT
 from admin.http.fields import Label, Revision
 from admin.http.inputs import read_body, read_query
 from admin.http.pages import PageQuery, cut_page
-from admin.http.replies import show, show_nothing, show_part
+from admin.http.replies import show_made, show_nothing, show_part
 from admin.resources.batch import BatchEdit
 from admin.resources.gateways import assign_gateways
 from admin.wgquick import Form, write_config
@@ -147,8 +147,12 @@ async def delete_peer(request: web.Request) -> web.Response:
 async def list_peers(request: web.Request) -> web.Response:
     """List the peers of an environment."""
     query, environment = read_query(request, PageQuery), await find_environment(request)
-    page, following = cut_page(view_peers(environment), lambda peer: peer.id, query)
-    return show(request, PeerPage(page, following, environment.revision), environment)
+
+    def make() -> PeerPage:
+        page, following = cut_page(view_peers(environment), lambda peer: peer.id, query)
+        return PeerPage(page, following, environment.revision)
+
+    return await show_made(request, make, environment)
 
 
 async def get_peer_config(request: web.Request) -> web.Response:

@@ -11,7 +11,7 @@ from admin.commits import commit_edits, find_environment
 from admin.http.fields import Revision, at_field
 from admin.http.inputs import read_body, read_query
 from admin.http.pages import PageQuery, cut_page
-from admin.http.replies import show, show_nothing, show_part
+from admin.http.replies import show_made, show_nothing, show_part
 from admin.resources.batch import BatchEdit
 from zones import edits
 from zones.errors import Invalid
@@ -146,8 +146,12 @@ async def delete_record(request: web.Request) -> web.Response:
 async def list_records(request: web.Request) -> web.Response:
     """List the custom records of an environment."""
     query, environment = read_query(request, PageQuery), await find_environment(request)
-    page, following = cut_page(view_records(environment), lambda record: f"{record.name}/{record.type}", query)
-    return show(request, RecordPage(page, following, environment.revision), environment)
+
+    def make() -> RecordPage:
+        page, following = cut_page(view_records(environment), lambda record: f"{record.name}/{record.type}", query)
+        return RecordPage(page, following, environment.revision)
+
+    return await show_made(request, make, environment)
 
 
 def view_records(environment: Environment) -> tuple[RecordView, ...]:

@@ -10,12 +10,13 @@ from typing import Annotated, ClassVar, Literal
 
 from aiohttp import web
 from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import asdict
 
 from admin.commits import commit_edits, find_environment
 from admin.http.fields import LABEL, Label, Revision, at_field, time_of
 from admin.http.inputs import read_body, read_query
 from admin.http.pages import PageQuery, cut_page
-from admin.http.replies import show, show_nothing, show_part
+from admin.http.replies import show_made, show_nothing, show_part
 from admin.resources.batch import BatchEdit
 from admin.resources.instances import InstanceView, view_instances
 from zones import edits
@@ -197,8 +198,12 @@ async def put_service(request: web.Request) -> web.Response:
 async def get_service(request: web.Request) -> web.Response:
     """Show a service with its instances."""
     name, environment = request.match_info["service"], await find_environment(request)
-    view = _view(name, edits.get_service(environment, name))
-    return show_part(request, ServiceReply, view, environment)
+    service = edits.get_service(environment, name)
+
+    def make() -> ServiceReply:
+        return ServiceReply(**asdict(_view(name, service)), revision=environment.revision)
+
+    return await show_made(request, make, environment)
 
 
 async def delete_service(request: web.Request) -> web.Response:
@@ -212,8 +217,13 @@ async def delete_service(request: web.Request) -> web.Response:
 async def list_services(request: web.Request) -> web.Response:
     """List the services of an environment with their instances."""
     query, environment = read_query(request, PageQuery), await find_environment(request)
-    page, following = cut_page(view_services(environment), lambda service: service.name, query)
-    return show(request, ServicePage(page, following, environment.revision), environment)
+
+    def make() -> ServicePage:
+        names, following = cut_page(environment.services, str, query)
+        views = tuple(_view(name, environment.services[name]) for name in names)
+        return ServicePage(views, following, environment.revision)
+
+    return await show_made(request, make, environment)
 
 
 def view_services(environment: Environment) -> tuple[ServiceView, ...]:

@@ -125,6 +125,8 @@ class Attacher:
                     raise
                 finally:
                     del self._under_way[wanted.key]
+        if known:
+            await self._give_back_path(known, attached)
         taken = times.with_total()
         self.counts.attached += 1
         self.counts.seconds.observe(taken["total"] / 1000)
@@ -191,6 +193,15 @@ class Attacher:
                 wanted = replace(wanted, resolv_conf_before=other.resolv_conf_before)
                 await self.attachments.change(other, resolv_conf=None, resolv_conf_before=None)
         return wanted
+
+    async def _give_back_path(self, known: Attachment, attached: Attachment) -> None:
+        """Restores the ``resolv.conf`` of ``known``, whose place ``attached`` has taken, unless another has it now."""
+        if any(one.resolv_conf == known.resolv_conf for one in self.attachments):
+            return
+        try:
+            await self.connections.restore_resolv_conf(known)
+        except Failed as error:
+            log.warning("resolv_conf_left", extra={"instance": str(attached), "reason": str(error)})
 
     async def _run_steps(
         self, wanted: Attachment, known: Attachment | None, namespace: int, times: StepTimes, *, wait: bool

@@ -63,6 +63,10 @@ class Connections:
         with contextlib.suppress(Failed):  # the mesh tries again in its next pass
             await self.mesh.wait_until_applied()
         await remove_veth(self.mesh.system.links, attachment.link)
+        await self.restore_resolv_conf(attachment)
+
+    async def restore_resolv_conf(self, attachment: Attachment) -> None:
+        """Puts back what the ``resolv.conf`` of ``attachment`` held before."""
         if attachment.resolv_conf:
             text = resolv_conf.render(self.mesh.platform)
             path, before = Path(attachment.resolv_conf), attachment.resolv_conf_before

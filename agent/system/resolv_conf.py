@@ -71,7 +71,7 @@ def restore(path: Path, written: str, before: str | None) -> None:
                 return
             os.unlink(path.name, dir_fd=folder)
         if path.parent.parent == _IP_NETNS:
-            with trusted_folder(_IP_NETNS) as folder, suppress(OSError):
+            with trusted_folder(_IP_NETNS, is_way=True) as folder, suppress(OSError):
                 os.rmdir(path.parent.name, dir_fd=folder)  # fails where other files are in it
     except FileNotFoundError:
         return  # it has gone, or a folder on its way

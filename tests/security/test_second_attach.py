@@ -26,7 +26,9 @@ def test_it_is_refused_and_the_first_is_named_and_works_on(mesh: Mesh, red: Memb
 def test_it_takes_the_place_of_the_first_where_that_is_asked_for(mesh: Mesh, red: Members) -> None:
     h1 = mesh.nodes["h1"]
     first, second = h1.workload(), h1.workload()
+    before = first.resolv_conf.read_text()
     h1.attach("red", "api", "moving", first)
+    assert first.resolv_conf.read_text() != before
     done = h1.interlock(
         "attach", "--environment", "red", "--service", "api", "--instance", "moving",
         "--netns", second.path, "--resolv-conf", str(second.resolv_conf), "--replace",
@@ -34,6 +36,8 @@ def test_it_takes_the_place_of_the_first_where_that_is_asked_for(mesh: Mesh, red
     assert first.address in done.stdout  # the instance keeps its address
     assert first.address in second.run(["ip", "-6", "address", "show", "dev", "railnet0"]).stdout
     assert "railnet0" not in first.run(["ip", "-oneline", "link", "show"]).stdout
+    assert first.resolv_conf.read_text() == before, "the first one asks a resolver that it does not reach any more"
+    assert second.resolv_conf.read_text() != before
     h1.detach("red", "api", "moving")
     for one in (first, second):
         one.remove()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from store.aside import LARGE_INSTANCES
 from store.store import Store
 from support.clock import MOST_SKEW
 from tests.admin.api import PORT, Api, E
@@ -109,3 +110,31 @@ async def test_listed_by_page(production: Api) -> None:
     assert (first.body["next"], first.body["revision"]) == ("api", 5)
     last = await production.get(f"{E}/services?limit=1&after=api")
     assert ([service["name"] for service in last.body["services"]], last.body["next"]) == (["web"], None)
+
+
+async def test_what_is_large_is_shown_aside_from_the_event_loop(
+    production: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = (f"{E}/services", f"{E}/services/api", f"{E}/services/api/instances", f"{E}/records", f"{E}/peers", E)
+    aside, called = production.store.environments.aside, list[str]()
+    call = aside.call
+
+    async def noting(id_: str, function: Any) -> Any:
+        called.append(id_)
+        return await call(id_, function)
+
+    monkeypatch.setattr(aside, "call", noting)
+    for path in paths:
+        assert (await production.get(path)).status == 200
+    assert called == []
+    edits = [{"op": "put-instance", "service": "api", "id": f"i{number:03}"} for number in range(LARGE_INSTANCES)]
+    assert (await production.post(f"{E}/batch", {"edits": edits})).status == 200
+    before = len(called)
+    for path in paths:
+        called.clear()
+        shown = await production.get(path)
+        assert (shown.status, called[-1:]) == (200, ["production"]), path
+    assert before
+    called.clear()
+    page = (await production.get(f"{E}/services/api/instances?limit=2&after=i000")).body
+    assert ([one["id"] for one in page["instances"]], page["next"]) == (["i001", "i002"], "i002")

@@ -59,3 +59,14 @@ def test_where_nothing_can_be_written_the_error_says_what_to_do(tmp_path: Path) 
     (tmp_path / "file").write_text("")
     with pytest.raises(Failed, match="--resolv-conf"):
         resolv_conf.write(tmp_path / "file" / "resolv.conf", TEXT)
+
+
+def test_a_folder_of_ip_netns_that_is_sticky_does_for_writing_and_for_restoring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolv_conf, "_IP_NETNS", tmp_path)
+    tmp_path.chmod(0o1777)
+    path = tmp_path / "web" / "resolv.conf"
+    resolv_conf.write(path, TEXT)
+    resolv_conf.restore(path, TEXT, None)
+    assert list(tmp_path.iterdir()) == []

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -125,6 +126,20 @@ def test_health_and_metrics(demo: Up) -> None:
     assert after == max(before, 0) + 1
     assert demo.metric('interlock_environment_revision{environment="demo"}') >= 2
     assert demo.metric('interlock_part_up{part="store"}') == 1
+
+
+def test_strangers_do_not_learn_from_metrics_which_environments_there_are(demo: Up) -> None:
+    passed_on = {"X-Forwarded-For": "192.0.2.1"}
+    token = {"Authorization": f"Bearer {(demo.state / 'admin.token').read_text().strip()}"}
+    shown = {}
+    for who, headers in (("this machine", {}), ("a stranger", passed_on), ("root", passed_on | token)):
+        with urlopen(Request(f"{demo.api}/metrics", headers=headers)) as reply:
+            shown[who] = reply.read().decode()
+    assert 'environment="demo"' in shown["this machine"]
+    assert 'environment="demo"' in shown["root"]
+    assert 'environment="' not in shown["a stranger"]
+    assert "interlock_commits_total " in shown["a stranger"]
+    assert 'scope="environment"' in shown["a stranger"] or 'scope="environment"' not in shown["root"]
 
 
 def test_prometheus_takes_its_metrics(demo: Up) -> None:
