@@ -6,7 +6,7 @@ Nothing writes the document of a host but `HostStore.register` and `HostStore.fo
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from store.changes import CHANGES_KEPT
@@ -41,7 +41,10 @@ class HostStore:
 
     async def read(self) -> Hosts:
         """All hosts that are registered."""
-        revision, fields = await self._connection.read(READ_SCRIPT, [self._keys.hosts_revision, self._keys.hosts])
+        keys = self._keys
+        revision, fields, down = await self._connection.read(
+            READ_SCRIPT, [keys.hosts_revision, keys.hosts, keys.hosts_down]
+        )
         hosts, unreadable = {}, {}
         for field, read in zip(fields[::2], fields[1::2], strict=True):
             id_ = field.decode(errors="replace")
@@ -52,7 +55,21 @@ class HostStore:
         counted = read_number(revision or b"0")
         if counted is None:
             raise WrongKey(f"store {self._connection.url}: {self._keys.hosts_revision} holds no number: {CHECK_IT}")
-        return Hosts(counted, hosts, unreadable)
+        return Hosts(counted, hosts, unreadable, frozenset(host.decode(errors="replace") for host in down))
+
+    async def registered(self, ids: Iterable[str]) -> frozenset[str]:
+        """Those of ``ids`` that are registered, be their documents readable or not."""
+        if not (wanted := list(ids)):
+            return frozenset()
+        async with self._connection.client() as redis:
+            found = await redis.hmget(self._keys.hosts, wanted)
+        return frozenset(id_ for id_, document in zip(wanted, found, strict=True) if document is not None)
+
+    async def down(self) -> frozenset[str]:
+        """The hosts that are down: `store.leases` says when."""
+        async with self._connection.client() as redis:
+            found = await redis.hgetall(self._keys.hosts_down)
+        return frozenset(host.decode(errors="replace") for host in found)
 
     async def find(self, id_: str) -> Host | None:
         """The host ``id_``; None if it is not registered, or its document cannot be read."""
@@ -137,6 +154,8 @@ class HostStore:
                 keys.acks(ALL_HOSTS),
                 keys.credentials,
                 keys.enrolments,
+                keys.hosts_down,
+                keys.hosts_missed,
             ],
             [id_, written, secrets.token_hex(8), CHANGES_KEPT, before, lease.incarnation if lease else ""],
         )

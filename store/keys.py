@@ -24,6 +24,8 @@ class Keys:
             self.changes: "stream",
             self.hosts: "hash",
             self.hosts_revision: "string",
+            self.hosts_down: "hash",
+            self.hosts_missed: "hash",
             self.tokens: "hash",
             self.token_uses: "hash",
             self.quotas: "hash",
@@ -69,6 +71,14 @@ class Keys:
     @property
     def hosts_revision(self) -> str:
         return self.prefix + "hosts:revision"
+
+    @property
+    def hosts_down(self) -> str:
+        return self.prefix + "hosts:down"
+
+    @property
+    def hosts_missed(self) -> str:
+        return self.prefix + "hosts:missed"
 
     @property
     def guard(self) -> str:

@@ -2,6 +2,10 @@
 
 A host's id is a name, and its keys can be copied with a disk. So an agent has an incarnation, which is not copied, and
 the lease says which one is the host. What is done in the name of a host needs its lease.
+
+A host whose lease has been gone for a grace is *down*: its instances are not answered any more. That is decided in one
+place, by a script at the store, and announced as a change, so that all who answer say the same. The next renewal ends
+it, in the same way and at once.
 """
 
 from __future__ import annotations
@@ -9,15 +13,32 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from store.changes import CHANGES_KEPT
 from store.client import Script
 from store.connection import Connection
 from store.errors import LeaseNotHeld
 from store.scripts import read_script
 
-RENEW_SCRIPT = Script(read_script("renew_lease"))
+RENEW_SCRIPT = Script(read_script("renew_lease", shared=("wrong_type", "append_change")))
+JUDGE_SCRIPT = Script(read_script("judge_leases", shared=("wrong_type", "append_change")))
 
+LOOK_AT_LEAST = 250  # milliseconds between two looks at all leases, however many control planes ask for one
+LOOK_AT_MOST = 5_000  # milliseconds; after a longer break leases may have ended because nobody could renew them
+SETTLE = 30_000  # milliseconds after a break in which nobody is down: a thousand agents need some seconds to come back
 CLAIM_KEPT = 30_000  # milliseconds for which the holder is told of a claim that was refused; a claimant tries again
 _ABLE, _UNABLE = "able", "unable"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one look at all leases has decided."""
+
+    down: tuple[str, ...]
+    """The hosts that are down from now on."""
+    up: tuple[str, ...]
+    """The hosts that were down and have a lease again."""
+    missed: tuple[str, ...]
+    """The hosts without a lease that are not down, or not yet; none where somebody else has just looked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +69,28 @@ class LeaseStore:
         async with self._connection.client() as redis:
             outcome, detail = await RENEW_SCRIPT.run(
                 redis,
-                [keys.lease(lease.host), keys.claim(lease.host)],
-                [lease.incarnation, state, milliseconds, where, CLAIM_KEPT],
+                [keys.lease(lease.host), keys.claim(lease.host), keys.hosts_down, keys.hosts_revision, keys.changes],
+                [lease.incarnation, state, milliseconds, where, CLAIM_KEPT, lease.host, CHANGES_KEPT],
             )
         if outcome == b"held":
             raise LeaseNotHeld(f"another agent is the host {lease.host!r}, and lives")
         return str(detail.decode(errors="replace"))
+
+    async def judge(
+        self, grace: int, *, least: int = LOOK_AT_LEAST, most: int = LOOK_AT_MOST, settle: int = SETTLE
+    ) -> Verdict:
+        """Decides which hosts are down, for everybody: those whose lease has been gone for ``grace`` milliseconds.
+
+        It must be called all the time by somebody who lets agents renew their leases. A break of more than ``most``
+        milliseconds begins the time of all anew, with ``settle`` more; so does a moment in which no host has a lease.
+        """
+        keys = self._keys
+        found = await self._connection.read(
+            JUDGE_SCRIPT,
+            [keys.hosts, keys.hosts_down, keys.hosts_missed, keys.hosts_revision, keys.changes],
+            [keys.lease(""), grace, least, most, settle, CHANGES_KEPT],
+        )
+        return Verdict(*(tuple(host.decode(errors="replace") for host in hosts) for hosts in found))
 
     async def live(self, hosts: Iterable[str]) -> frozenset[str]:
         """Those of ``hosts`` whose agents live, and can do what they are told."""

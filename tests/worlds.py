@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Collection
 from ipaddress import ip_network
 from typing import Any
 
@@ -15,6 +16,7 @@ from zones.hosts import Host
 from zones.keys import PublicKey
 from zones.model import Environment, Port, RecordSet, State
 from zones.names import EnvironmentId
+from zones.placement import HostsAway
 from zones.zone import Zone, compile_zone
 
 PLATFORM = Platform()
@@ -57,7 +59,8 @@ def build(id_: str, bits: int, *edits: Edit) -> Environment:
 
 def build_on(id_: str, bits: int, *hosts: str) -> Environment:
     """The environment ``id_`` with one service, ``api``, and an instance of it, ``on-<host>``, on each of ``hosts``."""
-    return build(id_, bits, PutService("api"), *(PutInstance("api", f"on-{host}", host=host) for host in hosts))
+    placed = (PutInstance("api", f"on-{host}", host=host, attached=True) for host in hosts)
+    return build(id_, bits, PutService("api"), *placed)
 
 
 def toggled(environment: Environment) -> Environment:
@@ -65,9 +68,9 @@ def toggled(environment: Environment) -> Environment:
     return apply(environment, [SetEnabled(not environment.enabled)], NOW)
 
 
-def compiled(environment: Environment, now: int = NOW) -> Zone:
-    """The zone of ``environment``."""
-    return compile_zone(PLATFORM, environment, now)
+def compiled(environment: Environment, now: int = NOW, down: Collection[str] = ()) -> Zone:
+    """The zone of ``environment``, while the hosts in ``down`` are."""
+    return compile_zone(PLATFORM, environment, now, HostsAway(frozenset(down)))
 
 
 def production() -> Environment:
@@ -76,8 +79,8 @@ def production() -> Environment:
         PRODUCTION,
         0x5B1E90C4,
         PutService("api", ports=(Port("http", 8080), Port("metrics", 9090))),
-        PutInstance("api", "a1", region="eu", host="h1"),
-        PutInstance("api", "a2", region="us", host="h2"),
+        PutInstance("api", "a1", region="eu", host="h1", attached=True),
+        PutInstance("api", "a2", region="us", host="h2", attached=True),
         PutInstance("api", "a3", region="eu", state=State.STARTING),
         PutInstance("api", "a4", region="ap", state=State.DRAINING),
         PutService("single"),

@@ -1,16 +1,21 @@
-"""From the store to the mesh: all hosts, as often as one of them may have changed."""
+"""From the store to the mesh and to the zones: all hosts, as often as one of them may have changed.
+
+Who has no use for their documents, as a resolver without a mesh, still learns which hosts are down: their instances are
+not answered.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
 
-from store.errors import WrongKey
+from store.errors import Refused, WrongKey
 from store.store import Store
 from watcher.guard import Guard, Kind, hosts_to_hold
 from zones.hosts import Hosts
 
 HOSTS = "the list of hosts"
+HOSTS_DOWN = "the list of the hosts that are down"
 
 
 @dataclass(slots=True)
@@ -22,17 +27,18 @@ class HostReader:
     guard: Guard
     """Holds back what vanishes without a word, or too much at once."""
     on_hosts: Callable[[Hosts], None] | None
-    """Is called with all hosts; None: they are not read."""
+    """Is called with all hosts; None: their documents are not read."""
+    on_down: Callable[[frozenset[str]], Awaitable[None]]
+    """Is called with those that are down, after ``on_hosts``."""
     hosts: Hosts | None = None
-    """As ``on_hosts`` was given them last."""
+    """As ``on_hosts`` was given them last; without that, none but those that are down."""
     last_good: Hosts | None = None
     """Those of before this start, for a document that cannot be read; None where nobody knows."""
 
-    def restore(self, hosts: Hosts | None) -> None:
+    async def restore(self, hosts: Hosts | None) -> None:
         """Tells of ``hosts``, which are those of a snapshot."""
-        if self.on_hosts and hosts:
-            self.hosts = hosts
-            self.on_hosts(hosts)
+        if hosts:
+            await self._tell(hosts)
 
     async def read(self, *, forgotten: Collection[str] = (), opened: frozenset[Kind] = frozenset()) -> bool:
         """Reads all hosts and tells of them if they have changed; returns whether they have.
@@ -40,9 +46,10 @@ class HostReader:
         ``forgotten`` are hosts of which a change was announced. Nothing of the kinds in ``opened`` is held back. The
         first read is no change.
         """
-        if self.on_hosts is None:
-            return False
         before = self.hosts
+        if self.on_hosts is None:
+            await self._tell(Hosts(0, {}, {}, await self._down()))
+            return before is not None and before != self.hosts
         try:
             hosts = with_last_good(await self.store.hosts.read(), before or self.last_good)
         except WrongKey as error:
@@ -56,9 +63,24 @@ class HostReader:
                 return False
         if hosts == before:
             return False
-        self.hosts = hosts
-        self.on_hosts(hosts)
+        await self._tell(hosts)
         return before is not None
+
+    async def _tell(self, hosts: Hosts) -> None:
+        self.hosts = hosts
+        if self.on_hosts:
+            self.on_hosts(hosts)
+        await self.on_down(hosts.down)
+
+    async def _down(self) -> frozenset[str]:
+        """The hosts that are down; as they were known last where this cannot be read, for that stops no answer."""
+        try:
+            down = await self.store.hosts.down()
+        except Refused as error:  # a user of the server that an earlier release asked for may not read it
+            self.guard.note_unreadable(HOSTS_DOWN, str(error))
+            return self.hosts.down if self.hosts else frozenset()
+        self.guard.note_unreadable(HOSTS_DOWN)
+        return down
 
     def _known(self, error: WrongKey) -> Hosts:
         """The hosts that were known last, for those in the store cannot be read. Raises ``error`` if none are."""

@@ -24,6 +24,7 @@ from zones.addresses import Platform
 from zones.errors import ZonesError
 from zones.model import Environment
 from zones.names import EnvironmentId
+from zones.placement import NONE_AWAY, HostsAway, is_on_any
 from zones.zone import Zone, compile_zone
 
 LARGE_DOCUMENT = 65_536  # octets; a larger one is compiled in a thread, so that queries need not wait for it
@@ -104,6 +105,8 @@ class ServedZones:
     """What is wrong with the newest document, of each environment whose newest document is bad."""
     starting: Starting = field(default_factory=Starting)
     """The instances in them that are not ready yet."""
+    away: HostsAway = NONE_AWAY
+    """The hosts to which there is no path: what is on them is left out of the zones."""
     _served: dict[EnvironmentId, _ServedZone] = field(default_factory=dict)
     _owners: dict[IPv6Network, EnvironmentId] = field(default_factory=dict)  # of the networks that are served
     _renamed: set[EnvironmentId] = field(default_factory=set)  # those with a service that has former names
@@ -155,7 +158,7 @@ class ServedZones:
         def build() -> Zone:
             environment = document.decode(read)
             _check_identity(id_, environment)
-            return compile_zone(self.platform, environment, self._now())
+            return compile_zone(self.platform, environment, self._now(), self.away)
 
         try:
             return await asyncio.to_thread(build) if len(read) > LARGE_DOCUMENT else build()
@@ -175,8 +178,25 @@ class ServedZones:
             self.quarantine(zone.id, f"the network {network} belongs to {owner!r}")
             return False
         self.quarantined.pop(zone.id, None)
+        if zone.away is not self.away:  # that has changed since the zone was compiled
+            zone = self._compile_again(zone)
         self._serve(zone, digest)
         return True
+
+    async def set_away(self, away: HostsAway) -> None:
+        """From now on the hosts in ``away`` are those without a path; publishes each zone again that this changes."""
+        changed = away.difference(self.away)
+        if not changed:
+            return
+        self.away = away
+        started = time.monotonic()
+        for id_ in list(self._served):
+            served = self._served.get(id_)
+            if served and served.zone.away is not self.away and is_on_any(served.zone.environment, changed):
+                self._serve(self._compile_again(served.zone), served.digest)
+            if time.monotonic() - started > SLICE:
+                await asyncio.sleep(0)
+                started = time.monotonic()
 
     def quarantine(self, id_: EnvironmentId, reason: str) -> None:
         """Notes that the newest document of ``id_`` is bad; the zone that is served for it stays."""
@@ -203,7 +223,7 @@ class ServedZones:
         for id_ in sorted(self._renamed):
             served = self._served[id_]
             if _next_end(served.zone.environment, now) != served.zone.valid_until:
-                self._serve(compile_zone(self.platform, served.zone.environment, now), served.digest)
+                self._serve(self._compile_again(served.zone), served.digest)
 
     def _serve(self, zone: Zone, digest: str) -> None:
         self._forget(zone.id)
@@ -214,6 +234,9 @@ class ServedZones:
         self.starting.note(zone.environment, time.monotonic())
         self.publisher.publish(zone)
         self.counts.published += 1
+
+    def _compile_again(self, zone: Zone) -> Zone:
+        return compile_zone(self.platform, zone.environment, self._now(), self.away)
 
     def _forget(self, id_: EnvironmentId) -> bool:
         self._renamed.discard(id_)

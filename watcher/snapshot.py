@@ -4,6 +4,7 @@
     {"source": …, "release": …, "epoch": …, "change": …, …}          the header
     environment <id> <revision> <digest> <document>                  one line for each environment that is served
     host <id> <document>                                             one for each host, where hosts are followed
+    down <id>                                                        one for each host that is down
     end <digest>                                                     of all octets before this line
 
 A snapshot is written whole and then renamed, so a crash leaves the one before it. One that is cut short, altered, too
@@ -18,7 +19,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -69,7 +70,7 @@ class Contents:
     position: Position = field(default=Position(None, BEGINNING))
     """The data set, and the newest change in it, that they are of."""
     hosts: Hosts | None = None
-    """All hosts; None where they are not followed."""
+    """All hosts, or only those that are down; None where neither is followed."""
 
 
 def write_snapshot(path: Path, header: Header, contents: Contents, limit: int, *, is_hurried: bool = False) -> int:
@@ -154,7 +155,7 @@ def open_snapshot(path: Path, limit: int, check: Callable[[Header], str] = lambd
         raise SnapshotUnusable(f"it cannot be read: {reason}") from None
 
 
-def _read(file: BinaryIO, limit: int, check: Callable[[Header], str]) -> Snapshot:
+def _read(file: BinaryIO, limit: int, check: Callable[[Header], str]) -> Snapshot:  # noqa: C901 one check each
     status = os.fstat(file.fileno())
     if not stat.S_ISREG(status.st_mode):
         raise SnapshotUnusable("it is no file")
@@ -168,6 +169,7 @@ def _read(file: BinaryIO, limit: int, check: Callable[[Header], str]) -> Snapsho
         raise SnapshotUnusable(reason)
     snapshot = Snapshot(file, header, status.st_mtime, status.st_size)
     hosts: dict[str, Any] = {}
+    down = set[str]()
     for line in lines:
         match line.split(b" ", 4):
             case [b"environment", id_, revision, digest, written]:
@@ -176,10 +178,12 @@ def _read(file: BinaryIO, limit: int, check: Callable[[Header], str]) -> Snapsho
             case [b"host", *_]:
                 id_, _, written = line.removeprefix(b"host ").partition(b" ")
                 hosts[id_.decode()] = written
+            case [b"down", id_]:
+                down.add(id_.removesuffix(b"\n").decode())
     if not lines.is_whole:
         raise SnapshotUnusable("it is cut short or was altered: its digest is not that of its contents")
     if header.hosts_revision is not None:
-        snapshot.hosts = _decode_hosts(header.hosts_revision, hosts)
+        snapshot.hosts = replace(_decode_hosts(header.hosts_revision, hosts), down=frozenset(down))
     return snapshot
 
 
@@ -206,6 +210,8 @@ def _lines(contents: Contents) -> Iterable[bytes]:
         yield b"environment %s %d %s %s\n" % (id_.encode(), environment.revision, digest.encode(), written)
     for host_id, host in (contents.hosts.hosts if contents.hosts else {}).items():
         yield b"host %s %s\n" % (host_id.encode(), encode_host(host))
+    for host_id in sorted(contents.hosts.down) if contents.hosts else ():
+        yield b"down %s\n" % host_id.encode()
 
 
 class _Writer:

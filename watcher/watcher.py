@@ -42,6 +42,7 @@ from watcher.snapshot import Contents, Snapshot
 from zones.addresses import Platform
 from zones.hosts import Hosts
 from zones.names import EnvironmentId
+from zones.placement import HostsAway
 
 COMPARE_EVERY = 30.0  # seconds; the longest that a difference lasts which no change announced
 COMPARE_HELD_EVERY = 5.0  # seconds, while a withdrawal is held: data that was lost may be back at any moment
@@ -74,7 +75,7 @@ class Watcher:
     """The host whose environments are followed; None for all environments."""
     on_hosts: Callable[[Hosts], None] | None = None
     """Is called with all hosts when they are first known, and after each change of one of them, but before
-    ``publisher`` is given the environments of the same batch of changes. None: hosts are not read."""
+    ``publisher`` is given the environments of the same batch of changes. None: only which are down is read."""
     on_named: Callable[[Collection[str] | None], None] | None = None
     """Is called with the hosts of which changes were announced, be it of their documents or of their credentials; with
     None where an announcement may have been missed, unless the store holds another data set. None: nobody asks."""
@@ -102,7 +103,7 @@ class Watcher:
         store, guard, counts = self.store, self.guard, self.counts
         self._served = ServedZones(self.platform, self.publisher, self.wall_clock or store.clock.now, counts)
         self._environments = EnvironmentReader(store, self._served, guard, counts, self.interest)
-        self._hosts = HostReader(store, guard, self.on_hosts)
+        self._hosts = HostReader(store, guard, self.on_hosts, self._take_down)
         self._comparison = Comparison(store, self._served, guard, counts, self._environments)
 
     async def run(self) -> None:
@@ -131,8 +132,8 @@ class Watcher:
     def snapshot_mark(self) -> Hashable | None:
         """Differs after each change of what is served; None before all has been loaded."""
         counts, hosts = self.counts, self._hosts.hosts
-        revision = hosts.revision if hosts else None
-        return (counts.published, counts.withdrawn, revision, self.guard.epoch) if self._is_loaded else None
+        known = (hosts.revision, hosts.down) if hosts else None
+        return (counts.published, counts.withdrawn, known, self.guard.epoch) if self._is_loaded else None
 
     def snapshot_contents(self) -> Contents:
         """What is served now, for a snapshot."""
@@ -188,7 +189,7 @@ class Watcher:
     async def _restore(self, snapshot: Snapshot) -> None:
         self.publisher.restored(snapshot.confirmed)
         self._take_position(snapshot.position)
-        self._hosts.restore(snapshot.hosts)
+        await self._hosts.restore(snapshot.hosts)
         await restore(snapshot, self._served, lambda _: True)
         self._is_restored = True
         shown = {"environments": len(self.revisions), "age_seconds": int(time.time() - snapshot.confirmed)}
@@ -310,6 +311,9 @@ class Watcher:
             self._position, self.guard.applied = position, position.change
             # The first change of all has given the data set its epoch.
             environments.must_compare |= self.guard.epoch is None
+
+    async def _take_down(self, hosts: frozenset[str]) -> None:
+        await self._served.set_away(HostsAway(down=hosts))
 
     def _note_lost(self, reason: str) -> None:
         if reason != self._reason:

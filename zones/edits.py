@@ -81,6 +81,8 @@ class PutInstance(Struct, frozen=True):
     """The host that it runs on. None: no host. Unset: it stays."""
     region: str | UnsetType | None = UNSET
     """The region that it runs in. None: no region. Unset: it stays."""
+    attached: bool | UnsetType = UNSET
+    """Whether its host has attached it. Unset: it stays; one that gets another host has to be attached there."""
 
 
 class DeleteInstance(Struct, frozen=True):
@@ -313,8 +315,11 @@ class _Draft:
             edited.last_number += 1
             address = instance_address(self._services[edit.service].subnet, edited.last_number)
             instance = Instance(address=address, state=State.READY)
-        wanted = {"state": edit.state, "host": edit.host, "region": edit.region}
-        edited.by_id[edit.id] = replace(instance, **{n: value for n, value in wanted.items() if value is not UNSET})
+        wanted = {"state": edit.state, "host": edit.host, "region": edit.region, "attached": edit.attached}
+        given = {name: value for name, value in wanted.items() if value is not UNSET}
+        if given.get("host", instance.host) != instance.host:
+            given.setdefault("attached", given["host"] is None)
+        edited.by_id[edit.id] = replace(instance, **given)
 
     def _delete_instance(self, edit: DeleteInstance) -> None:
         edited = self._instances_of(edit.service)

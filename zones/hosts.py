@@ -60,6 +60,8 @@ class Hosts:
     """Host id → host."""
     unreadable: Mapping[str, str]
     """Host id → what is wrong with its document; such a host is not among ``hosts``."""
+    down: frozenset[str] = frozenset()
+    """The hosts that are down: nothing was heard of their agents for longer than the lease and the grace."""
 
 
 def hosts_of(environment: Environment) -> frozenset[str]:

@@ -10,6 +10,7 @@ from zones.addresses import Address
 from zones.model import Instance, Service, State
 from zones.names import Name
 from zones.nodes import Node, Origin, make_node
+from zones.placement import HostsAway, Placement, has_path, placement_of, with_path
 from zones.records import RRType, Srv, Text
 
 SRV_WEIGHT = 10  # equal for all instances, and above zero so that each is chosen at times (RFC 2782)
@@ -24,18 +25,20 @@ class Member:
     service: Service
     """The service itself."""
     ready: tuple[Address, ...]
-    """The addresses of its ready instances, ascending."""
+    """The addresses of its ready instances that have a path, ascending."""
     by_address: tuple[str, ...]
     """The ids of all its instances, in ascending order of their addresses."""
+    away: HostsAway
+    """The hosts to which there is no path."""
     is_former: bool = False
     """Whether the zone holds it here under one of its former names."""
 
 
-def make_member(name: str, service: Service) -> Member:
-    """``service`` under its current ``name``."""
+def make_member(name: str, service: Service, away: HostsAway) -> Member:
+    """``service`` under its current ``name``, without the instances to which there is no path."""
     ordered = sorted(service.instances, key=lambda id_: service.instances[id_].address)
-    ready = tuple(service.instances[i].address for i in ordered if service.instances[i].state is State.READY)
-    return Member(name, service, ready, tuple(ordered))
+    ready = [service.instances[i] for i in ordered if service.instances[i].state is State.READY]
+    return Member(name, service, _answered(ready, away), tuple(ordered), away)
 
 
 def find_below(qname: Name, labels: tuple[bytes, ...], member: Member, apex: Name) -> Node | None:
@@ -46,7 +49,7 @@ def find_below(qname: Name, labels: tuple[bytes, ...], member: Member, apex: Nam
             origin = Origin.FORMER_NAME if member.is_former else Origin.SERVICE
             return _addresses(origin, qname, member, member.ready, any_part=True)
         case (b"all",):
-            addresses = tuple(service.instances[id_].address for id_ in member.by_address)
+            addresses = _answered((service.instances[id_] for id_ in member.by_address), member.away)
             return _addresses(Origin.ALL, qname, member, addresses)
         case (b"region",) if any(instance.region for instance in service.instances.values()):
             return Node(Origin.EMPTY_NON_TERMINAL, service=member.name)
@@ -59,7 +62,7 @@ def find_below(qname: Name, labels: tuple[bytes, ...], member: Member, apex: Nam
         case (port, b"_tcp" | b"_udp" as protocol):
             return _find_port(qname, port.decode("latin-1"), protocol[1:].decode(), member, apex)
         case (instance,) if found := service.instances.get(instance.decode("latin-1")):
-            return _addresses(Origin.INSTANCE, qname, member, (found.address,))
+            return _addresses(Origin.INSTANCE, qname, member, _answered((found,), member.away))
         case (b"one",):  # after the instances: one may have had this id before the name meant anything
             return make_node(Origin.ONE, qname, RRType.AAAA, member.ready, member.name, one_each=True)
     return None
@@ -68,7 +71,7 @@ def find_below(qname: Name, labels: tuple[bytes, ...], member: Member, apex: Nam
 def _find_region(qname: Name, region: str, member: Member) -> Node | None:
     instances = member.service.instances
     in_region = [instances[id_] for id_ in member.by_address if instances[id_].region == region]
-    ready = tuple(instance.address for instance in in_region if instance.state is State.READY)
+    ready = _answered((instance for instance in in_region if instance.state is State.READY), member.away)
     return _addresses(Origin.REGION, qname, member, ready, any_part=True) if in_region else None
 
 
@@ -81,8 +84,8 @@ def _find_port(qname: Name, label: str, protocol: str, member: Member, apex: Nam
 
 
 def _srv_targets(member: Member, port: int, apex: Name) -> tuple[Srv, ...]:
-    instances = member.service.instances
-    ready = (id_ for id_ in member.by_address if instances[id_].state is State.READY)
+    instances, answered = member.service.instances, frozenset(member.ready)
+    ready = (id_ for id_ in member.by_address if instances[id_].address in answered)
     return tuple(Srv(0, SRV_WEIGHT, port, apex.child(id_, member.name)) for id_ in ready)
 
 
@@ -100,13 +103,17 @@ def list_services(members: Iterable[Member]) -> tuple[Text, ...]:
 
 def _list_instances(member: Member) -> tuple[Text, ...]:
     instances = member.service.instances
-    return tuple(Text.of(_describe(id_, instances[id_])) for id_ in member.by_address)
+    return tuple(Text.of(_describe(id_, instances[id_], member.away)) for id_ in member.by_address)
 
 
-def _describe(id_: str, instance: Instance) -> str:
+def _describe(id_: str, instance: Instance, away: HostsAway) -> str:
     text = f"id={id_},address={instance.address},state={instance.state.value}"
     text += f",region={instance.region}" if instance.region else ""
-    return text + (f",host={instance.host}" if instance.host else "")
+    text += f",host={instance.host}" if instance.host else ""
+    return text + ("" if has_path(instance, away) else f",path={_WITHOUT_PATH[placement_of(instance, away)]}")
+
+
+_WITHOUT_PATH = {Placement.NOT_ATTACHED: "not-attached", Placement.HOST_DOWN: "host-down"}
 
 
 def first_at_or_after(member: Member, low: Address) -> tuple[str, Instance] | None:
@@ -114,6 +121,10 @@ def first_at_or_after(member: Member, low: Address) -> tuple[str, Instance] | No
     instances = member.service.instances
     at = bisect_left(member.by_address, low, key=lambda id_: instances[id_].address)
     return (member.by_address[at], instances[member.by_address[at]]) if at < len(member.by_address) else None
+
+
+def _answered(instances: Iterable[Instance], away: HostsAway) -> tuple[Address, ...]:
+    return tuple(instance.address for instance in with_path(instances, away))
 
 
 def _addresses(

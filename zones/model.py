@@ -59,6 +59,9 @@ class Instance(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     """The id of the host that it runs on. None: no host is known."""
     region: str | None = None
     """The region that it runs in. None: no region."""
+    attached: bool = True
+    """Whether ``host`` has attached it, as its agent says. Without a host it says nothing. Documents of releases that
+    did not know it have it true, for their agents put back what they did not find."""
 
     def __post_init__(self) -> None:
         if self.host is not None:

@@ -19,6 +19,7 @@ from zones.members import Member, find_below, first_at_or_after, list_services, 
 from zones.model import Environment
 from zones.names import EnvironmentId, Name
 from zones.nodes import TTL, Node, Origin, make_node
+from zones.placement import NONE_AWAY, HostsAway
 from zones.records import RRset, RRType, Soa
 
 NEGATIVE_TTL = 1  # seconds; a client that asked just before a name appeared finds it a second later
@@ -32,11 +33,12 @@ class Zone:
     """All names that clients of one environment can resolve. It does not change once it is compiled.
 
     ``valid_until`` is the time at which the next former name ends and the zone must be compiled again, in Unix
-    milliseconds; None if it has no former names.
+    milliseconds; None if it has no former names. ``away`` are the hosts whose instances were left out.
     """
 
     __slots__ = (
-        "_by_subnet", "_members", "_records", "_soa", "apex", "environment", "platform", "reverse_apex", "valid_until",
+        "_by_subnet", "_members", "_records", "_soa", "apex", "away", "environment", "platform", "reverse_apex",
+        "valid_until",
     )  # fmt: skip
 
     def __init__(
@@ -46,12 +48,14 @@ class Zone:
         members: Mapping[bytes, Member],
         records: Mapping[Name, Node],
         valid_until: int | None,
+        away: HostsAway,
     ) -> None:
         self.platform = platform
         self.environment = environment
         self.apex = platform.apex
         self.reverse_apex = reverse_apex(platform)
         self.valid_until = valid_until
+        self.away = away
         self._members = members
         self._records = records
         serial = environment.revision & 0xFFFF_FFFF  # RFC 1982: 32 bits that wrap
@@ -151,18 +155,22 @@ class Zone:
         return self._by_subnet.values()
 
 
-def compile_zone(platform: Platform, environment: Environment, now: int) -> Zone:
-    """The zone of ``environment`` at ``now`` (Unix milliseconds), without the former names that have ended."""
+def compile_zone(platform: Platform, environment: Environment, now: int, away: HostsAway = NONE_AWAY) -> Zone:
+    """The zone of ``environment`` at ``now`` (Unix milliseconds), without the former names that have ended.
+
+    The instances on the hosts in ``away`` are in its answers only as `zones.placement` says.
+    """
     members: dict[bytes, Member] = {}
     ends = []
     for name, service in environment.services.items():
-        member = make_member(name, service)
+        member = make_member(name, service, away)
         members[name.encode()] = member
         for former, until in service.former_names.items():
             if until > now:
-                members[former.encode()] = Member(name, service, member.ready, member.by_address, is_former=True)
+                members[former.encode()] = replace(member, is_former=True)
                 ends.append(until)
-    return Zone(platform, environment, members, _lay_out_records(platform, environment), min(ends, default=None))
+    records = _lay_out_records(platform, environment)
+    return Zone(platform, environment, members, records, min(ends, default=None), away)
 
 
 def apex_of(platform: Platform, qname: Name) -> Name | None:

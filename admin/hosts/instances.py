@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import UNSET
+
 from admin.hosts import rights
 from admin.hosts.errors import NotAllowed
 from admin.hosts.fates import network_of, was_removed
@@ -65,7 +67,7 @@ class HostInstances:
                 owner = elsewhere.host
             if await self.store.leases.live([owner]):
                 name = f"{request.environment}/{request.service}/{request.instance}"
-                raise NotAllowed(f"{name} is attached to host {owner}, which lives: detach it there first")
+                raise NotAllowed(f"{name} is on the host {owner}, which lives: detach it there first")
             dead |= {owner}
 
     async def _put(self, request: PutInstance, credential: Credential, dead: frozenset[str]) -> Committed:
@@ -79,7 +81,8 @@ class HostInstances:
             service, instance = _find(before, request)
             if instance and instance.host not in {None, me, *dead}:
                 raise _OnOtherHost(instance.host or "")
-            edit = edits.PutInstance(service or request.service, request.instance, request.state, me, region)
+            name = service or request.service
+            edit = edits.PutInstance(name, request.instance, request.state, me, region, attached=True)
             return edits.apply(before, [edit], now)
 
         environment = (await self.writer.change(_checked(request), step, self.lease)).after
@@ -97,7 +100,9 @@ class HostInstances:
             service, instance = self._own(before, request)
             if service is None or instance is None or request.only_from not in (None, instance.state):
                 return before
-            return edits.apply(before, [edits.PutInstance(service, request.instance, request.state)], now)
+            attached = UNSET if request.attached is None else request.attached
+            edit = edits.PutInstance(service, request.instance, request.state, attached=attached)
+            return edits.apply(before, [edit], now)
 
         written = await self.writer.change(_checked(request), step, self.lease)
         return written.after is not written.before

@@ -16,6 +16,7 @@ from admin.hosts.app import HostsContext, hosts_app
 from admin.hosts.authority import load_authority
 from admin.hosts.certificates import Authority
 from admin.hosts.counts import HostCounts
+from admin.hosts.judge import GRACE, LeaseJudge
 from admin.hosts.limits import HostLimits
 from admin.hosts.listener import RENEW_EVERY, Connections, HostsTls, serve
 from admin.hosts.sessions import HostSessions
@@ -47,6 +48,8 @@ class HostsService:
     """Where commits are counted."""
     quota: Quota = field(default_factory=Quota)
     """How much environments may hold for which nothing else was set."""
+    grace: float = GRACE
+    """The seconds after the end of its lease for which a host still counts as there."""
     counts: HostCounts = field(default_factory=HostCounts)
     """Where the rest is counted."""
     state: PlatformState = field(default_factory=PlatformState)
@@ -90,7 +93,8 @@ class HostsService:
                 for endpoint in self.listening or self.listen
             ]
             log.info("hosts_listening", extra={"addresses": [str(endpoint) for endpoint in self.listening]})
-            works = (self.sessions.run(), _renew(tls), self._until_replaced(authority))
+            judge = LeaseJudge(self.store.leases, self.grace)
+            works = (self.sessions.run(), judge.run(), _renew(tls), self._until_replaced(authority))
             tasks = {asyncio.create_task(work) for work in works}
             try:
                 ready()

@@ -16,7 +16,7 @@ from msgspec import Raw
 
 from watcher.session.protocol import EnvironmentIs, HostIs, HostUnreadable, encode
 from zones import document
-from zones.hosts import Host, Hosts, hosts_of
+from zones.hosts import Hosts, hosts_of
 from zones.model import Environment
 from zones.names import EnvironmentId
 from zones.zone import Zone
@@ -84,7 +84,7 @@ class PlatformState:
     _noted_epoch: str | None = None
     _restored: float | None = None  # the Unix time of the snapshot, while all that is known is from one
     _by_host: defaultdict[str, set[EnvironmentId]] = field(default_factory=lambda: defaultdict(set))
-    _host_messages: dict[str, tuple[Host, bytes]] = field(default_factory=dict)
+    _host_messages: dict[str, tuple[HostIs, bytes]] = field(default_factory=dict)
     _listeners: defaultdict[str, set[Listener]] = field(default_factory=lambda: defaultdict(set))
 
     def environments_on(self, host: str) -> Collection[EnvironmentId]:
@@ -102,9 +102,9 @@ class PlatformState:
         if host is None:
             self._host_messages.pop(id_, None)
             return b""
-        made = self._host_messages.get(id_)
-        if made is None or made[0] != host:
-            made = self._host_messages[id_] = (host, encode(HostIs(host)))
+        message, made = HostIs(host, id_ in self.hosts.down), self._host_messages.get(id_)
+        if made is None or made[0] != message:
+            made = self._host_messages[id_] = (message, encode(message))
         return made[1]
 
     def unreadable_message(self, id_: str) -> bytes:
@@ -129,6 +129,9 @@ class PlatformState:
 
     def publish(self, zone: Zone) -> None:
         """``zone`` replaces what was known of its environment."""
+        known = self.environments.get(zone.id)
+        if known and known.environment is zone.environment:
+            return  # compiled again from the same document, because of a host or of the time
         before = self.members(zone.id)
         after = hosts_of(zone.environment)
         self.environments[zone.id] = KnownEnvironment(zone.environment, after)
@@ -160,6 +163,7 @@ class PlatformState:
         """``hosts`` are all hosts from now on."""
         before, self.hosts = self.hosts, hosts
         changed = _different(before.hosts, hosts.hosts) | _different(before.unreadable, hosts.unreadable)
+        changed |= before.down ^ hosts.down
         for listeners in self._listeners.values():
             for listener in listeners:
                 listener.mark_hosts(changed)

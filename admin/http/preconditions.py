@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from admin.errors import Malformed, PreconditionFailed
 from zones import document
 from zones.model import Environment
+from zones.placement import NONE_AWAY, HostsAway
 
 ANY = "*"
+_AWAY = "-away-"  # stands in a tag before a digest of the hosts that are down, if an instance that is shown is on one
 
 _TAG = r'(?:W/)?"[\x21\x23-\x7e]*"'
 _TAGS = re.compile(rf"\s*{_TAG}(?:\s*,\s*{_TAG})*\s*")
@@ -54,8 +56,8 @@ class Preconditions:
     def _names(self, environment: Environment) -> bool:
         """Whether one of the entity tags is that of ``environment``. The revision comes first: it costs nothing."""
         assert isinstance(self.if_match, frozenset)
-        is_near = any(tag.startswith(f"{environment.revision}-") for tag in self.if_match)
-        return is_near and entity_tag(environment) in self.if_match
+        near = [tag for tag in self.if_match if tag.startswith(f"{environment.revision}-")]
+        return bool(near) and entity_tag(environment) in {tag.partition(_AWAY)[0] for tag in near}
 
     def check_damaged(self) -> None:
         """Raises `PreconditionFailed` unless all demands are met by an environment that is damaged in the store."""
@@ -87,9 +89,13 @@ def is_unchanged(headers: Mapping[str, str], etag: str) -> bool:
     return tags == ANY or (tags is not None and etag in {tag.removeprefix("W/") for tag in tags})
 
 
-def entity_tag(environment: Environment) -> str:
-    """The entity tag of ``environment``, without quotes."""
-    return f"{environment.revision}-{document.digest_of(environment)}"
+def entity_tag(environment: Environment, away: HostsAway = NONE_AWAY) -> str:
+    """The entity tag of ``environment``, without quotes, as it is shown while the hosts in ``away`` are.
+
+    A host that goes or comes back changes what is shown, and no revision: as a precondition, the tag is the same.
+    """
+    tag = f"{environment.revision}-{document.digest_of(environment)}"
+    return tag + (f"{_AWAY}{document.digest(','.join(sorted(away.down)).encode())}" if away else "")
 
 
 def _read_tags(headers: Mapping[str, str], name: str) -> frozenset[str] | str | None:

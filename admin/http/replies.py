@@ -16,6 +16,7 @@ from store.aside import is_large
 from store.index import DELETED
 from zones.document import encode_value
 from zones.model import Environment
+from zones.placement import NONE_AWAY, HostsAway
 
 HEADERS = {
     "Cache-Control": "no-store",  # a reply is for the holder of the token, not for caches on the path
@@ -28,24 +29,31 @@ _encoder = msgspec.json.Encoder(enc_hook=encode_value)
 
 
 def show(
-    request: web.Request, value: Any, environment: Environment | None = None, *, created: bool = False
+    request: web.Request,
+    value: Any,
+    environment: Environment | None = None,
+    *,
+    created: bool = False,
+    away: HostsAway = NONE_AWAY,
 ) -> web.Response:
     """Replies with ``value`` as JSON, and with status 201 if it was ``created``.
 
     ``environment``, if given, is what ``value`` is about: its entity tag is the reply's, and a reader that has it
-    already gets 304 and no body.
+    already gets 304 and no body. The hosts in ``away`` are part of the tag, where ``value`` shows what is on them.
     """
-    headers = {} if environment is None else _at(request, environment)
+    headers = {} if environment is None else _at(request, environment, away)
     if headers and request.method in ("GET", "HEAD") and is_unchanged(request.headers, headers["ETag"]):
         return web.Response(status=304, headers=headers)
     return web.json_response(body=_encoder.encode(value), status=201 if created else 200, headers=headers)
 
 
-async def show_made(request: web.Request, make: Callable[[], Any], environment: Environment) -> web.Response:
+async def show_made(
+    request: web.Request, make: Callable[[], Any], environment: Environment, away: HostsAway = NONE_AWAY
+) -> web.Response:
     """Replies with what ``make`` returns of ``environment``, as `show` does; where that is large nobody else waits."""
     if not is_large(environment):
-        return show(request, make(), environment)
-    headers = _at(request, environment)
+        return show(request, make(), environment, away=away)
+    headers = _at(request, environment, away)
     if is_unchanged(request.headers, headers["ETag"]):
         return web.Response(status=304, headers=headers)
     aside = request.app[CONTEXT].store.environments.aside
@@ -54,13 +62,20 @@ async def show_made(request: web.Request, make: Callable[[], Any], environment: 
 
 
 def show_part(
-    request: web.Request, shape: type[Struct], view: Struct, environment: Environment, *, created: bool = False
+    request: web.Request,
+    shape: type[Struct],
+    view: Struct,
+    environment: Environment,
+    *,
+    created: bool = False,
+    away: HostsAway = NONE_AWAY,
 ) -> web.Response:
     """Replies with ``view``, a part of ``environment``, as `show` does.
 
     ``shape`` is the type of the reply: the fields of ``view``, and the revision.
     """
-    return show(request, shape(**asdict(view), revision=environment.revision), environment, created=created)
+    value = shape(**asdict(view), revision=environment.revision)
+    return show(request, value, environment, created=created, away=away)
 
 
 def show_nothing(request: web.Request, environment: Environment | None = None) -> web.Response:
@@ -79,6 +94,6 @@ async def add_headers(_request: web.Request, response: web.StreamResponse) -> No
     response.headers.update(HEADERS)
 
 
-def _at(request: web.Request, environment: Environment) -> dict[str, str]:
+def _at(request: web.Request, environment: Environment, away: HostsAway = NONE_AWAY) -> dict[str, str]:
     request[REVISION] = environment.revision  # for the audit log
-    return {"ETag": f'"{entity_tag(environment)}"'}
+    return {"ETag": f'"{entity_tag(environment, away)}"'}

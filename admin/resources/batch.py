@@ -19,9 +19,11 @@ from admin.http.fields import Revision
 from admin.http.inputs import read_body
 from admin.http.replies import show
 from admin.resources.gateways import assign_gateways
+from admin.resources.placements import check_hosts, hosts_away
 from zones.edits import Edit
 from zones.errors import ZonesError
 from zones.model import Environment
+from zones.placement import HostsAway
 
 MAX_EDITS = 1000  # of one batch: the store and the zone take a commit as a whole, and other writers wait for it
 
@@ -39,8 +41,11 @@ class BatchEdit(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op")
         """The change of the environment. Raises `zones.errors.Invalid`."""
         raise NotImplementedError
 
-    def view(self, _environment: Environment) -> Struct | None:
-        """What was put, as it is in the environment after the batch; None if a later edit removed it again."""
+    def view(self, _environment: Environment, _away: HostsAway) -> Struct | None:
+        """What was put, as it is in the environment after the batch; None if a later edit removed it again.
+
+        What is on one of the hosts ``_away`` is shown as such.
+        """
         return None
 
 
@@ -90,18 +95,20 @@ async def post_batch(request: web.Request) -> web.Response:
     batch: tuple[BatchEdit, ...] = (await read_body(request, route.body)).edits
     try:
         wanted = await assign_gateways(request, [edit.edit() for edit in batch])
+        await check_hosts(request, wanted)
         committed = await commit_edits(request, wanted)
     except ZonesError as error:
         if error.edit is not None:
             error.field = f"edits[{error.edit}].{error.field}".removesuffix(".")
         raise
     environment = committed.environment
-    results = [_result(edit, environment) for edit in batch]
-    return show(request, {"results": results, "revision": environment.revision}, environment)
+    away = await hosts_away(request, environment)
+    results = [_result(edit, environment, away) for edit in batch]
+    return show(request, {"results": results, "revision": environment.revision}, environment, away=away)
 
 
-def _result(edit: BatchEdit, environment: Environment) -> dict[str, Any]:
-    view = edit.view(environment)
+def _result(edit: BatchEdit, environment: Environment, away: HostsAway) -> dict[str, Any]:
+    view = edit.view(environment, away)
     return {"op": _op(type(edit))} | ({} if view is None else {_noun(type(edit)): view})
 
 

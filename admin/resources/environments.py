@@ -17,6 +17,7 @@ from admin.http.inputs import read_body, read_query
 from admin.http.pages import PageQuery, cut_page
 from admin.http.replies import show, show_deleted, show_made
 from admin.resources.peers import PeerView, view_peers
+from admin.resources.placements import hosts_away
 from admin.resources.records import RecordView, view_records
 from admin.resources.services import ServiceView, view_services
 from store.errors import Corrupt
@@ -100,16 +101,17 @@ async def put_environment(request: web.Request) -> web.Response:
 async def get_environment(request: web.Request) -> web.Response:
     """Show an environment with all that is in it."""
     environment = await find_environment(request)
+    away = await hosts_away(request, environment)
 
     def view() -> EnvironmentView:
         return EnvironmentView(
             **asdict(summarize(environment)),
-            services=view_services(environment),
+            services=view_services(environment, away),
             records=view_records(environment),
             peers=view_peers(environment),
         )
 
-    return await show_made(request, view, environment)
+    return await show_made(request, view, environment, away)
 
 
 async def delete_environment(request: web.Request) -> web.Response:

@@ -15,6 +15,7 @@ from admin.http.fields import EnvironmentName, time_of
 from admin.http.inputs import read_body, read_query
 from admin.http.pages import PageQuery, cut_page
 from admin.http.replies import show, show_nothing
+from admin.resources.placements import mark_not_attached, members_on, name_members
 from store.credentials import Credential, Enrolment
 from store.store import Store
 from zones.errors import Conflict, Missing
@@ -84,9 +85,12 @@ class HostPage(Struct, frozen=True):
 
 
 class ForgetQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """The confirmation that a host is to be forgotten though it is alive."""
+    """The confirmation that a host is to be forgotten though it is alive, or though instances are on it, or both."""
 
-    confirm: Annotated[Literal["live"] | None, Meta(description="forget it even if it is alive")] = None
+    confirm: Annotated[
+        Literal["live", "instances", "live,instances"] | None,
+        Meta(description="forget it even if it is alive, or even if instances are on it, or both"),
+    ] = None
 
 
 class HostBody(Struct, frozen=True, forbid_unknown_fields=True):
@@ -146,19 +150,33 @@ async def put_host(request: web.Request) -> web.Response:
 
 
 async def delete_host(request: web.Request) -> web.Response:
-    """Forget a host, and end its credential and its sessions. Instances and peers that name it stay, unreachable."""
+    """Forget a host, and end its credential and its sessions. Instances that are on it stay, and are not answered."""
     id_, store, query = request.match_info["host"], request.app[CONTEXT].store, read_query(request, ForgetQuery)
     found = await store.hosts.read()
     is_let_in = id_ in await store.credentials.find([id_]) or id_ in await store.credentials.enrolments()
     if id_ not in found.unreadable and not is_let_in:
         _require(id_, found.hosts.get(id_))
-    if query.confirm is None and id_ in found.hosts and id_ in await store.leases.live([id_]):
+    confirmed = (query.confirm or "").split(",")
+    if "live" not in confirmed and id_ in found.hosts and id_ in await store.leases.live([id_]):
         raise Conflict(
             f"the host {id_!r} is alive, and its workloads would be cut off at once: run 'interlock host leave' there,"
             " or, if that is meant, send it again with ?confirm=live",
             field="host",
         )
+    members = await members_on(store, id_)
+    if members and "instances" not in confirmed:
+        raise Conflict(
+            f"on the host {id_!r} are {name_members(members, id_)}: delete them first ('interlock instance delete"
+            f" --host {id_}', 'interlock peer delete'), or, if they are to stay and not be answered, send it again with"
+            f" ?confirm={'live,' if 'live' in confirmed else ''}instances",
+            field="host",
+        )
+    # Before, so that none is answered because its host is not known to be down any more; and after, for what its agent
+    # has committed in between.
+    await mark_not_attached(request, id_, members)
     await store.hosts.forget(id_)
+    if members:
+        await mark_not_attached(request, id_, await members_on(store, id_))
     return show_nothing(request)
 
 

@@ -22,6 +22,7 @@ from zones.errors import Conflict
 from zones.keys import PublicKey, check_public_key
 from zones.model import Environment, Peer
 from zones.names import check_host_id, check_peer_id
+from zones.placement import HostsAway
 
 PublicKeyText = Annotated[
     str,
@@ -95,7 +96,7 @@ class PutPeer(PeerBody, BatchEdit, frozen=True, kw_only=True, tag="put-peer"):
     def edit(self) -> edits.PutPeer:
         return self.edit_of(self.id)
 
-    def view(self, environment: Environment) -> PeerView | None:
+    def view(self, environment: Environment, _away: HostsAway) -> PeerView | None:
         peer = environment.peers.get(self.id)
         return _view(self.id, peer) if peer else None
 

@@ -16,6 +16,7 @@ from admin.resources.batch import BatchEdit
 from zones import edits
 from zones.errors import Invalid
 from zones.model import MAX_RECORD_TTL, MAX_VALUES, Environment, RecordSet, check_record_name
+from zones.placement import HostsAway
 from zones.records import RECORD_TYPES, RecordType, RRType, parse_rdata
 
 Ttl = Annotated[int, Meta(extra_json_schema={"minimum": 1, "maximum": MAX_RECORD_TTL}, description="seconds")]
@@ -100,7 +101,7 @@ class PutRecord(RecordBody, BatchEdit, frozen=True, kw_only=True, tag="put-recor
     def edit(self) -> edits.PutRecord:
         return self.edit_of(self.name, self.type)
 
-    def view(self, environment: Environment) -> RecordView | None:
+    def view(self, environment: Environment, _away: HostsAway) -> RecordView | None:
         records = environment.records.get(self.name, {}).get(self.type)
         return _view(self.name, self.type, records) if records else None
 

@@ -19,11 +19,13 @@ from admin.http.pages import PageQuery, cut_page
 from admin.http.replies import show_made, show_nothing, show_part
 from admin.resources.batch import BatchEdit
 from admin.resources.instances import InstanceView, view_instances
+from admin.resources.placements import hosts_away
 from zones import edits
 from zones.edits import DEFAULT_OVERLAP, MAX_OVERLAP
 from zones.errors import Invalid, ZonesError
 from zones.model import Environment, Port, Service
 from zones.names import check_service_name
+from zones.placement import HostsAway
 
 PortName = Annotated[str, Meta(extra_json_schema={"pattern": "^[a-z0-9-]{1,15}$"})]
 PortNumber = Annotated[int, Meta(extra_json_schema={"minimum": 1, "maximum": 65535})]
@@ -164,11 +166,11 @@ class PutService(ServiceFields, BatchEdit, frozen=True, kw_only=True, tag="put-s
     def edit(self) -> edits.PutService:
         return self.edit_of(self.name)
 
-    def view(self, environment: Environment) -> ServiceView | None:
+    def view(self, environment: Environment, away: HostsAway) -> ServiceView | None:
         new = self.new_name()
         name = self.name if new is UNSET else new
         service = environment.services.get(name)
-        return _view(name, service) if service else None
+        return _view(name, service, away) if service else None
 
 
 class DeleteService(BatchEdit, frozen=True, tag="delete-service"):
@@ -189,21 +191,23 @@ async def put_service(request: web.Request) -> web.Response:
     with body.at_sent_fields():
         committed = await commit_edits(request, [edit], lambda environment: name in environment.services)
     environment, present_name = committed.environment, edit.rename or name
-    view = _view(present_name, environment.services[present_name])
+    away = await hosts_away(request, environment)
+    view = _view(present_name, environment.services[present_name], away)
     # A rename creates no service, not even where it is repeated and nothing has the old name any more.
     created = committed.created and present_name == name
-    return show_part(request, ServiceReply, view, environment, created=created)
+    return show_part(request, ServiceReply, view, environment, created=created, away=away)
 
 
 async def get_service(request: web.Request) -> web.Response:
     """Show a service with its instances."""
     name, environment = request.match_info["service"], await find_environment(request)
     service = edits.get_service(environment, name)
+    away = await hosts_away(request, environment)
 
     def make() -> ServiceReply:
-        return ServiceReply(**asdict(_view(name, service)), revision=environment.revision)
+        return ServiceReply(**asdict(_view(name, service, away)), revision=environment.revision)
 
-    return await show_made(request, make, environment)
+    return await show_made(request, make, environment, away)
 
 
 async def delete_service(request: web.Request) -> web.Response:
@@ -217,20 +221,21 @@ async def delete_service(request: web.Request) -> web.Response:
 async def list_services(request: web.Request) -> web.Response:
     """List the services of an environment with their instances."""
     query, environment = read_query(request, PageQuery), await find_environment(request)
+    away = await hosts_away(request, environment)
 
     def make() -> ServicePage:
         names, following = cut_page(environment.services, str, query)
-        views = tuple(_view(name, environment.services[name]) for name in names)
+        views = tuple(_view(name, environment.services[name], away) for name in names)
         return ServicePage(views, following, environment.revision)
 
-    return await show_made(request, make, environment)
+    return await show_made(request, make, environment, away)
 
 
-def view_services(environment: Environment) -> tuple[ServiceView, ...]:
-    """The services of ``environment`` by name."""
-    return tuple(_view(name, service) for name, service in sorted(environment.services.items()))
+def view_services(environment: Environment, away: HostsAway) -> tuple[ServiceView, ...]:
+    """The services of ``environment`` by name, while the hosts in ``away`` are."""
+    return tuple(_view(name, service, away) for name, service in sorted(environment.services.items()))
 
 
-def _view(name: str, service: Service) -> ServiceView:
+def _view(name: str, service: Service, away: HostsAway) -> ServiceView:
     former_names = tuple(FormerName(former, time_of(until)) for former, until in sorted(service.former_names.items()))
-    return ServiceView(name, service.subnet, service.ports, former_names, view_instances(service))
+    return ServiceView(name, service.subnet, service.ports, former_names, view_instances(service, away))

@@ -1,6 +1,7 @@
 """Notifying of what this host can reach: first its resolvers, then the control plane.
 
 announce   an environment's document is known          the resolvers hold queries for names that are new in it
+away       to some hosts there is no path              the resolvers leave their instances out
 ready      all addresses in it can be reached          the resolvers answer from it, and confirm that they do;
 then the control plane gets this host's acknowledgement
 withdraw   the environment is gone                     the resolvers stop answering before the routes are removed
@@ -17,6 +18,7 @@ from watcher.feed.server import FeedServer
 from watcher.session.protocol import ALL_HOSTS
 from zones.model import Environment
 from zones.names import EnvironmentId
+from zones.placement import HostsAway
 
 
 @dataclass(slots=True)
@@ -46,6 +48,10 @@ class Notifier:
     def announce(self, environment: Environment) -> None:
         """Takes in that ``environment`` is known, and that this host is about to apply it."""
         self.feed.announce(environment)
+
+    def away(self, hosts: HostsAway) -> None:
+        """Takes in that ``hosts``, and no others, have no path from here."""
+        self.feed.set_away(hosts)
 
     def withdraw(self, id_: EnvironmentId) -> None:
         """Takes in that the environment ``id_`` is gone."""

@@ -385,6 +385,14 @@ class Attacher:
             with as_agent_errors():
                 return await self.records.withdraw(environment, service, instance)
 
+    async def mark_attached(self, attachment: Attachment, state: State) -> None:
+        """Has the instance of ``attachment``, which is in ``state``, count as attached here."""
+        async with self._lock(attachment.key):
+            if self.attachments.get(attachment.key) != attachment:
+                return
+            with as_agent_errors():
+                await self.records.mark_attached(attachment, state)
+
     async def settle_unrecorded(self, attachment: Attachment) -> None:
         """Detaches ``attachment`` if somebody has removed its record; commits the record again if the store lost it."""
         async with self._lock(attachment.key):

@@ -1,7 +1,9 @@
 """Comparing the documents with this host, at the start and now and then, and settling each difference that stays.
 
     Unattached    the attachment is made again from the document and from the namespace that the link leads to; at once
-    Absent        the instance goes back to *starting*: it leaves its service's answers, and its record stays
+    Unmarked      the control plane is told that it is attached
+    Absent        the instance goes back to *starting*, and counts as not attached: no name of it is answered, and its
+                  record stays
     Unrecorded    removed by somebody: detached; lost by the store, which is older than the attach: recorded again
     Leftover      the link is removed
 
@@ -16,7 +18,7 @@ from dataclasses import dataclass, field
 
 from agent.attach.attacher import Attacher
 from agent.attach.attachment import Attachment, Phase, ip_netns_resolv_conf, key_of
-from agent.attach.differences import Absent, Difference, Leftover, Unattached, Unrecorded, compare
+from agent.attach.differences import Absent, Difference, Leftover, Unattached, Unmarked, Unrecorded, compare
 from agent.errors import AgentError
 from agent.mesh.mesh import Mesh
 from agent.plan.plan import LocalWorkload
@@ -28,6 +30,7 @@ COMPARE_INTERVAL = 5.0  # seconds between two comparisons
 GRACE = {
     # Seconds that a difference stays before it is settled. What is published lags behind what was committed.
     Unattached: 0.0,
+    Unmarked: 1.0,
     Unrecorded: 3.0,
     Absent: 15.0,  # a platform may record an instance just before it attaches the workload
     Leftover: 15.0,
@@ -98,6 +101,9 @@ class Comparison:
         match difference:
             case Unattached():
                 await self._recover(difference)
+            case Unmarked(attachment, state):
+                await self.attacher.mark_attached(attachment, state)
+                self._warn("instance_marked_attached", difference)
             case Absent():
                 if await self.attacher.withdraw_absent(difference.environment, difference.service, difference.instance):
                     self._warn("instance_absent", difference)

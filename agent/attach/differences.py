@@ -3,11 +3,13 @@
     instance here   attachment   link     what it is
     yes             yes          –        no difference
     yes             no           yes      `Unattached`: the attachment is lost, and the workload runs
+    not attached    attached     –        `Unmarked`: somebody has moved it away and back, or had forgotten this host
     ready           no           no       `Absent`: nothing runs here under the instance's name
     no              attached     –        `Unrecorded`: somebody has removed the instance, or the store has lost it
     no              no           yes      `Leftover`: nobody knows the link
 
-An instance that is *starting* may be recorded before its workload is attached, so without one it is no difference.
+An instance that is *starting* may be recorded before its workload is attached, so without one it is no difference. Nor
+is one that the control plane knows to be not attached.
 """
 
 from __future__ import annotations
@@ -39,6 +41,18 @@ class Unattached:
             f"{self.instance}.{self.service} of {self.environment} is connected, but its attachment is not on the disk:"
             " attach it again"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Unmarked:
+    """An attachment whose instance counts as not attached, and so is not answered."""
+
+    attachment: Attachment
+    state: State
+    """The state of the instance."""
+
+    def __str__(self) -> str:
+        return f"{self.attachment} is attached here, and the control plane counts it as not attached"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +91,7 @@ class Leftover:
         return f"the link {self.link} belongs to no workload: it was left behind, and is removed soon"
 
 
-Difference = Unattached | Absent | Unrecorded | Leftover
+Difference = Unattached | Unmarked | Absent | Unrecorded | Leftover
 
 
 def compare(
@@ -91,20 +105,22 @@ def compare(
     ``links`` are the host's ends of all its workloads' veths, each with the key of the attachment that it was made for,
     or with an empty text where it does not tell.
     """
-    attached = {(one.environment, one.address) for one in attachments}
+    attached = {(one.environment, one.address): one for one in attachments}
     known = {one.link for one in attachments}
     unexplained = {link: owner for link, owner in links.items() if link not in known}
     recorded = set()
     found: list[Difference] = []
     for environment, name, service, id_, instance in _instances(me, environments.values()):
         recorded.add((environment.id, instance.address))
-        if (environment.id, instance.address) in attached:
+        if attachment := attached.get((environment.id, instance.address)):
+            if attachment.phase is Phase.ATTACHED and not instance.attached:
+                found.append(Unmarked(attachment, instance.state))
             continue
         at = _link(environment.id, name, service, id_, unexplained)
         if at is not None:
             del unexplained[at[1]]
             found.append(Unattached(environment.id, at[0], id_, instance.address, at[1]))
-        elif instance.state is State.READY:
+        elif instance.state is State.READY and instance.attached:
             found.append(Absent(environment.id, name, id_, instance.address))
     found += [
         Unrecorded(one)

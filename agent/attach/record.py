@@ -54,9 +54,17 @@ class InstanceRecords:
         await self.control_plane.ask(request, Done)
 
     async def withdraw(self, environment: EnvironmentId, service: str, id_: str) -> bool:
-        """Takes a ready instance of this host back to *starting*: its service is not answered with it. False if not."""
-        request = SetState(0, environment, service, id_, State.STARTING, only_from=State.READY)
+        """Says that a ready instance is not attached here: it is answered under no name. False if it was not ready."""
+        request = SetState(0, environment, service, id_, State.STARTING, only_from=State.READY, attached=False)
         return (await self.control_plane.ask(request, Done)).changed
+
+    async def mark_attached(self, attachment: Attachment, state: State) -> None:
+        """Says that the instance of ``attachment``, which is in ``state``, is attached here."""
+        one = attachment
+        request = SetState(
+            0, one.environment, one.service, one.instance, state, address=_text(one.address), attached=True
+        )
+        await self.control_plane.ask(request, Done)
 
     async def fate(self, attachment: Attachment) -> Fate:
         """What has become of the record of ``attachment``."""

@@ -61,6 +61,7 @@ from agent.system.monitor import NetlinkMonitor
 from zones.addresses import Platform
 from zones.hosts import Hosts
 from zones.names import EnvironmentId
+from zones.placement import HostsAway
 from zones.zone import Zone
 
 
@@ -147,7 +148,13 @@ class Mesh:
     def take_hosts(self, hosts: Hosts) -> None:
         """``hosts`` are all that are registered now."""
         self.published.set_hosts(hosts)
+        self._tell_away()
         self._scheduler.wake()
+
+    def _tell_away(self) -> None:
+        # What is on this host itself is reached without any path, whatever the control plane knows of it.
+        down = self.published.hosts.down - {self.identity.id}
+        self.notifier.away(HostsAway(down=down))
 
     # What is attached
 

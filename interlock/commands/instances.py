@@ -19,7 +19,7 @@ from interlock.commands.waiting import LONGEST, committed, wait_option, wait_unt
 from interlock.settings.table import Settings
 from zones.model import State
 
-COLUMNS = ("id", "address", "state", "region", "host")
+COLUMNS = ("id", "address", "state", "region", "host", "placement")
 
 _states = click.Choice([state.value for state in State])
 _service = click.argument("service", shell_complete=services)

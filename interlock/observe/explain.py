@@ -17,6 +17,7 @@ from resolver.wire.messages import Forward, Query, QueryHeader, Rcode, Reply
 from zones.model import Service, State
 from zones.names import Name
 from zones.nodes import Node, Origin
+from zones.placement import HostsAway, Placement, has_path, placement_of
 from zones.records import RRType, type_name
 from zones.zone import Zone
 
@@ -129,23 +130,29 @@ def _explain_node(step: Step, node: Node, zone: Zone, qtype: int) -> Iterator[St
         yield Stage("alias", True, f"{name} is an alias (CNAME) of {node.rrsets[RRType.CNAME].rdatas[0]}")
         return
     if node.service and node.origin in _READY_ONLY:
-        yield _explain_instances(name, node, zone.environment.services[node.service])
+        yield _explain_instances(name, node, zone.environment.services[node.service], zone.away)
     yield _explain_type(node, qtype)
 
 
-def _explain_instances(name: Name, node: Node, service: Service) -> Stage:
+def _explain_instances(name: Name, node: Node, service: Service, away: HostsAway) -> Stage:
     region = name.labels[0].decode("latin-1") if node.origin is Origin.REGION else None
-    total, ready, left_out = 0, 0, []
+    total, ready, unmanaged, left_out = 0, 0, 0, []
     for id_, instance in service.instances.items():
         if region is not None and instance.region != region:
             continue
         total += 1
-        if instance.state is State.READY:
-            ready += 1
-        else:
+        placement = placement_of(instance, away)
+        if instance.state is not State.READY:
             left_out.append(f"{id_} ({instance.state.value})")
+        elif not has_path(instance, away):
+            left_out.append(f"{id_} ({placement.value})")
+        else:
+            ready += 1
+            unmanaged += placement is Placement.UNMANAGED
     where = f" in region {region}" if region else ""
     detail = f"{ready} of {total} instances{where} ready"
+    if unmanaged:
+        detail += f", {unmanaged} of them unmanaged: that they can be reached is their caller's word"
     return Stage("instances", ready > 0, detail + (f"; left out: {', '.join(left_out)}" if left_out else ""))
 
 

@@ -35,7 +35,10 @@ class HostsParts:
     @classmethod
     def of(cls, settings: Settings, store: Store, counts: ApiCounts) -> HostsParts:
         """The service that ``settings`` describe."""
-        return cls(HostsService(store, settings.hosts_listen, commits=counts, quota=settings.default_quota))
+        service = HostsService(
+            store, settings.hosts_listen, commits=counts, quota=settings.default_quota, grace=settings.host_grace
+        )
+        return cls(service)
 
     def watch(self, platform: Platform, guard: Guard, publisher: Publisher | None = None) -> Watcher:
         """A watcher that tells the service all that it learns, and before that ``publisher``, if one is given."""

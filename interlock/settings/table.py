@@ -13,6 +13,7 @@ from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Any
 
+from admin.hosts.judge import GRACE
 from interlock.settings import values
 from interlock.settings.setting import Environ, Setting
 from interlock.settings.values import Binding, QuotaLimit
@@ -90,6 +91,16 @@ class Settings:
             "An address on which the agents of hosts are served, by TLS. Repeatable; by default none is.",
             programs=(UP, ADMIN),
             collect=values.collect_optional_endpoints,
+        )
+    )
+    host_grace: float = field(
+        metadata=_setting(
+            "SECONDS",
+            values.parse_seconds,
+            f"{GRACE:g}",
+            "How long after the end of its lease, which is 5 s after its agent was heard last, a host still counts as"
+            " there; then its instances are not answered. Give all control planes the same.",
+            programs=(UP, ADMIN),
         )
     )
     ops_listen: Endpoint | None = field(

@@ -1,5 +1,5 @@
--- Shared by commit_environment.lua, change_host.lua and confirm_withdrawals.lua. They call it before they write anything
--- else, for it may fail: somebody may have used up all positions that a stream has.
+-- Shared by all scripts that change what readers follow. They call it before they write anything else, for it may fail:
+-- somebody may have used up all positions that a stream has.
 
 -- Appends one change to the stream, and trims the stream to about `kept` changes. Each change names its predecessor, so
 -- a reader notices when it has missed one. Returns the stream id of the change.

@@ -2,6 +2,7 @@
 -- Who forgets a host ends its credential, and the enrolment that it has not used.
 --
 -- KEYS  1 epoch  2 hosts  3 hosts:revision  4 changes  5 lease:<host>  6 acks:@hosts  7 credentials  8 enrolments
+--       9 hosts:down  10 hosts:missed
 -- ARGV  1 host  2 document ('' forgets the host)  3 epoch to set if there is none  4 number of changes to keep
 --       5 the document that must be there before ('' for any or none)
 --       6 the incarnation that must hold the lease ('' for an administrator, who needs none)
@@ -11,7 +12,7 @@ if ARGV[6] ~= '' and not holds_lease(KEYS[5], ARGV[6]) then
   return {'lease', ''}
 end
 local wrong = wrong_type(KEYS[1], 'string', KEYS[2], 'hash', KEYS[3], 'string', KEYS[4], 'stream',
-  KEYS[7], 'hash', KEYS[8], 'hash')
+  KEYS[7], 'hash', KEYS[8], 'hash', KEYS[9], 'hash', KEYS[10], 'hash')
 if wrong then
   return wrong
 end
@@ -64,6 +65,8 @@ else
   redis.call('HDEL', KEYS[6], ARGV[1])
   redis.call('HDEL', KEYS[7], ARGV[1])
   redis.call('HDEL', KEYS[8], ARGV[1])
+  redis.call('HDEL', KEYS[9], ARGV[1])
+  redis.call('HDEL', KEYS[10], ARGV[1])
   redis.call('DEL', KEYS[5])
 end
 return {'ok', revision}

@@ -1,9 +1,11 @@
 -- Renews the lease of one host, or takes it where nobody holds it. A lease that another incarnation holds stays as it
--- is, and its holder learns of the claim.
+-- is, and its holder learns of the claim. A host that was down is not down any more, and all readers hear of that by a
+-- change: a release that does not know it reads the hosts, and finds nothing new.
 --
--- KEYS  1 lease:<host>  2 claim:<host>
+-- KEYS  1 lease:<host>  2 claim:<host>  3 hosts:down  4 hosts:revision  5 changes
 -- ARGV  1 incarnation  2 state ('able' or 'unable')  3 milliseconds until the lease ends
 --       4 where the incarnation runs, in words  5 milliseconds for which a refused claim is kept
+--       6 host  7 number of changes to keep
 -- Returns {'ok', where the last refused claim came from ('' for none)} | {'held', ''}
 
 local lease = redis.pcall('GET', KEYS[1])
@@ -12,6 +14,15 @@ local holder = type(lease) == 'string' and string.match(lease, '^%S+')
 if holder and holder ~= ARGV[1] then
   redis.call('SET', KEYS[2], ARGV[1] .. ' ' .. ARGV[4], 'PX', ARGV[5])
   return {'held', ''}
+end
+if redis.pcall('HEXISTS', KEYS[3], ARGV[6]) == 1 then
+  local wrong = wrong_type(KEYS[4], 'string', KEYS[5], 'stream')
+  if wrong then
+    return wrong
+  end
+  append_change(KEYS[5], ARGV[7], 'environment', '', 'revision', redis.call('GET', KEYS[4]) or '0', 'digest', '',
+    'host', ARGV[6])
+  redis.call('HDEL', KEYS[3], ARGV[6])
 end
 redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. ARGV[2], 'PX', ARGV[3])
 

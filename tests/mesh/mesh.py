@@ -123,8 +123,11 @@ class Node(sandbox.Node):
 class Plane(ControlPlane):
     """``interlock admin`` on the store at the URL ``store``; see `ControlPlane`."""
 
-    def __init__(self, joined: Underlay, store: str, directory: Path, port: int = CONTROL_PLANE) -> None:
-        super().__init__("admin", joined, directory, "--redis", store, port=port)
+    def __init__(
+        self, joined: Underlay, store: str, directory: Path, port: int = CONTROL_PLANE, options: Sequence[str] = ()
+    ) -> None:
+        """``options`` are further flags."""
+        super().__init__("admin", joined, directory, "--redis", store, *options, port=port)
 
     def start(self) -> None:
         """Starts it; returns when it is ready."""
@@ -140,16 +143,19 @@ class Plane(ControlPlane):
 class Mesh:
     """Hosts of one platform. ``client`` speaks to its admin API.
 
-    ``wireguard`` is which WireGuard the hosts use, as the agent's setting names them.
+    ``wireguard`` is which WireGuard the hosts use, as the agent's setting names them; ``plane_options`` are further
+    flags of the control plane.
     """
 
-    def __init__(self, directory: Path, joined: Underlay, wireguard: str = "auto") -> None:
+    def __init__(
+        self, directory: Path, joined: Underlay, wireguard: str = "auto", plane_options: Sequence[str] = ()
+    ) -> None:
         self.underlay = joined
         self.nodes: dict[str, Node] = {}
         self._directory, self._wireguard = directory, wireguard
         self.store = running_server(str(get_binary_path()), directory)
         self.start_store()
-        self.plane = Plane(joined, self.store.url, directory)
+        self.plane = Plane(joined, self.store.url, directory, options=plane_options)
         self.plane.start()
         self.client = self.plane.client
 
@@ -239,10 +245,10 @@ class Mesh:
 
 
 @contextmanager
-def running(directory: Path, wireguard: str = "auto") -> Iterator[Mesh]:
+def running(directory: Path, wireguard: str = "auto", plane_options: Sequence[str] = ()) -> Iterator[Mesh]:
     """A mesh without hosts for the length of a with-statement, with its files in ``directory``. See `Mesh`."""
     with underlay() as joined:
-        mesh = Mesh(directory, joined, wireguard)
+        mesh = Mesh(directory, joined, wireguard, plane_options)
         try:
             yield mesh
         finally:

@@ -10,12 +10,12 @@ import pytest
 
 from store.errors import LeaseNotHeld
 from store.keys import ALL_HOSTS
-from store.leases import Lease
+from store.leases import Lease, Verdict
 from store.store import Store
 from store.writer import Writer
 from tests import worlds
 from tests.store.servers import inside
-from tests.waiting import scaled
+from tests.waiting import scaled, until_true
 from tests.worlds import LONG_LEASE, PRODUCTION, lease_of, make_host
 from zones.edits import DeleteInstance
 
@@ -120,3 +120,122 @@ async def _state(store: Store, store_url: str) -> dict[bytes, object]:
     """All that the store holds, but how long leases last."""
     async with inside(store, store_url) as (redis, keys):
         return {key: await redis.dump(key) for key in await redis.keys(f"{keys.prefix}*")}
+
+
+# Which hosts are down
+
+SOON = 40  # milliseconds: a grace that a test waits for
+
+
+async def test_a_host_is_down_when_its_lease_has_been_gone_for_the_grace(store: Store) -> None:
+    await _live(store, "h1", "h2")
+    await _end(store, "h1")
+    assert (await _judge(store)).missed == ("h1",)  # from this look on the time counts
+    position = await store.changes.position()
+    assert (await _until_judged(store)).down == ("h1",)
+    hosts = await store.hosts.read()
+    assert (hosts.down, await store.hosts.down()) == (frozenset({"h1"}), frozenset({"h1"}))
+    assert [change.host for change in await store.changes.read_after(position.change)] == ["h1"]
+    for _ in range(3):  # by other control planes
+        assert await _judge(store) == Verdict((), (), ())
+    assert await store.changes.position() != position
+    assert (await store.hosts.read()).revision == 2  # no document has changed
+
+
+async def test_a_renewal_brings_a_host_back_at_once(store: Store) -> None:
+    await _live(store, "h1", "h2")
+    await _end(store, "h1")
+    await _judge(store)
+    await _until_judged(store)
+    position = await store.changes.position()
+    await store.leases.renew(lease_of("h1"), LONG_LEASE, is_able=False)  # it lives, whatever it can do
+    assert await store.hosts.down() == frozenset()
+    assert [change.host for change in await store.changes.read_after(position.change)] == ["h1"]
+    position = await store.changes.position()
+    await store.leases.renew(lease_of("h1"), LONG_LEASE)
+    assert await store.changes.position() == position  # said once
+
+
+async def test_a_host_that_an_earlier_release_renews_is_found_to_be_back(store: Store, store_url: str) -> None:
+    await _live(store, "h1", "h2")
+    await _end(store, "h1")
+    await _judge(store)
+    await _until_judged(store)
+    async with inside(store, store_url) as (redis, keys):
+        await redis.set(keys.lease("h1"), "i1 able", px=LONG_LEASE)
+    assert (await _judge(store)).up == ("h1",)
+    assert await store.hosts.down() == frozenset()
+
+
+async def test_nobody_is_down_because_nobody_looked(store: Store) -> None:
+    """All control planes, or the store, were away: leases have ended because nobody could renew them."""
+    await _live(store, "h1", "h2")
+    await _end(store, "h1")
+    assert (await _judge(store)).missed == ("h1",)
+    await asyncio.sleep(2 * SOON / 1000)  # that so much time passes is what is tested
+    verdict = await store.leases.judge(SOON, least=0, most=SOON, settle=60_000)  # the last look was long ago
+    assert verdict == Verdict((), (), ("h1",))
+    for _ in range(5):
+        await asyncio.sleep(SOON / 4000)
+        assert (await _judge(store)).down == ()  # it has the time to come back
+    await store.leases.renew(lease_of("h1"), LONG_LEASE)
+    assert (await _judge(store)).missed == ()
+
+
+async def test_where_no_host_has_a_lease_none_is_down(store: Store) -> None:
+    """Then the fault is on the way to the control planes, or leases were lost with the data."""
+    await _live(store, "h1", "h2")
+    for host in ("h1", "h2"):
+        await _end(store, host)
+    deadline = asyncio.get_running_loop().time() + 4 * SOON / 1000
+    while asyncio.get_running_loop().time() < deadline:
+        assert await _judge(store) == Verdict((), (), ("h1", "h2"))
+    await store.leases.renew(lease_of("h2"), LONG_LEASE)
+    assert (await _judge(store)).down == ()  # from now on the time of the other one counts
+    assert (await _until_judged(store)).down == ("h1",)
+
+
+async def test_a_look_soon_after_another_decides_nothing(store: Store) -> None:
+    await _live(store, "h1", "h2")
+    await _end(store, "h1")
+    await _judge(store)
+    assert await store.leases.judge(0, least=60_000) == Verdict((), (), ())
+    assert (await store.leases.judge(0, least=0)).down == ("h1",)
+
+
+async def test_a_host_that_is_forgotten_is_not_down_any_more(store: Store, store_url: str) -> None:
+    await _live(store, "h1", "h2")
+    await _end(store, "h1")
+    await _judge(store)
+    await _until_judged(store)
+    await store.hosts.forget("h1")
+    assert await store.hosts.down() == frozenset()
+    assert await _judge(store) == Verdict((), (), ())
+    async with inside(store, store_url) as (redis, keys):
+        assert await redis.hkeys(keys.hosts_missed) == [b"@looked"]
+
+
+async def _live(store: Store, *hosts: str) -> None:
+    for host in hosts:
+        await store.hosts.register(make_host(int(host[1:])))
+        await store.leases.renew(lease_of(host), LONG_LEASE)
+    await _judge(store)
+
+
+async def _end(store: Store, host: str) -> None:
+    async with store.connection.client() as redis:
+        await redis.delete(store.connection.keys.lease(host))
+
+
+async def _judge(store: Store) -> Verdict:
+    return await store.leases.judge(SOON, least=0, most=60_000, settle=0)
+
+
+async def _until_judged(store: Store) -> Verdict:
+    async def judged() -> Verdict | None:
+        verdict = await _judge(store)
+        return verdict if verdict.down else None
+
+    found = await until_true(judged)
+    assert found
+    return found

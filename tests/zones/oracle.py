@@ -6,18 +6,19 @@ It shares with `zones.zone` nothing but the model, so that the two can be held a
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from ipaddress import IPv6Address
 
 from zones.addresses import Platform
-from zones.model import Environment, Service, State
+from zones.model import Environment, Instance, Service, State
 from zones.names import Name
 
 Table = dict[Name, dict[str, set[str]]]
 """Name → type → data in presentation form; a name without data is an empty non-terminal, or has none (NODATA)."""
 
 
-def tabulate(platform: Platform, environment: Environment, now: int) -> Table:
-    """Every name of ``environment``'s zones at ``now``."""
+def tabulate(platform: Platform, environment: Environment, now: int, down: Collection[str] = ()) -> Table:
+    """Every name of ``environment``'s zones at ``now``, while the hosts in ``down`` are."""
     table: Table = defaultdict(lambda: defaultdict(set))
     apex, reverse = platform.apex, ptr_name(platform.prefix.network_address)[-4:]
     for top in (apex, Name.parse(".".join(reverse) + ".ip6.arpa")):
@@ -29,11 +30,12 @@ def tabulate(platform: Platform, environment: Environment, now: int) -> Table:
     table[Name.parse(f"ns.{apex}")]["AAAA"] = {str(prefix + 0x10)}
     table[Name.parse(f"_services.{apex}")]
     for name, service in environment.services.items():
-        _add_service(table, apex, name, name, service)
+        _add_service(table, apex, name, name, service, down)
         for former, until in service.former_names.items():
             if now < until:
-                _add_service(table, apex, former, name, service)
-        ready = sum(instance.state is State.READY for instance in service.instances.values())
+                _add_service(table, apex, former, name, service, down)
+        instances = service.instances.values()
+        ready = sum(each.state is State.READY and not _path_problem(each, down) for each in instances)
         ports = "".join(f",port={port.name}:{port.number}/{port.protocol}" for port in service.ports)
         directory = f'"name={name},ready={ready},instances={len(service.instances)}{ports}"'
         table[Name.parse(f"_services.{apex}")]["TXT"].add(directory)
@@ -66,7 +68,15 @@ def ptr_name(address: IPv6Address) -> list[str]:
     return address.reverse_pointer.split(".")[:32]
 
 
-def _add_service(table: Table, apex: Name, known_as: str, name: str, service: Service) -> None:
+def _path_problem(instance: Instance, down: Collection[str]) -> str:
+    if not instance.host:
+        return ""
+    if instance.host in down:
+        return "host-down"
+    return "" if instance.attached else "not-attached"
+
+
+def _add_service(table: Table, apex: Name, known_as: str, name: str, service: Service, down: Collection[str]) -> None:
     base = f"{known_as}.{apex}"
     table[Name.parse(base)]["AAAA"] = set()
     table[Name.parse(f"all.{base}")]["AAAA"] = set()
@@ -76,15 +86,18 @@ def _add_service(table: Table, apex: Name, known_as: str, name: str, service: Se
         table[Name.parse(f"_{port.name}._{port.protocol}.{base}")]["SRV"] = set()
     for id_, instance in service.instances.items():
         address = str(instance.address)
-        table[Name.parse(f"{id_}.{base}")]["AAAA"] = {address}
-        table[Name.parse(f"all.{base}")]["AAAA"].add(address)
+        problem = _path_problem(instance, down)
+        table[Name.parse(f"{id_}.{base}")]["AAAA"] = set() if problem else {address}
+        if not problem:
+            table[Name.parse(f"all.{base}")]["AAAA"].add(address)
         details = [f"id={id_}", f"address={address}", f"state={instance.state.value}"]
         details += [f"region={instance.region}"] if instance.region else []
         details += [f"host={instance.host}"] if instance.host else []
+        details += [f"path={problem}"] if problem else []
         table[Name.parse(f"_instances.{base}")]["TXT"].add(f'"{",".join(details)}"')
         if instance.region:
             table[Name.parse(f"{instance.region}.region.{base}")]["AAAA"] |= set()
-        if instance.state is not State.READY:
+        if instance.state is not State.READY or problem:
             continue
         table[Name.parse(base)]["AAAA"].add(address)
         if "one" not in service.instances:

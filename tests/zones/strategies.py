@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from tests import worlds
 from zones.edits import (
@@ -57,7 +58,15 @@ edits: st.SearchStrategy[Edit] = st.one_of(
     st.builds(PutService, _service, _ports),
     st.builds(PutService, _service, rename=_service, overlap=st.sampled_from([0, 1, 5, 3600, 10**9])),
     st.builds(DeleteService, _service),
-    st.builds(PutInstance, _service, _instance, st.sampled_from(State), st.sampled_from([None, "h1"]), _region),
+    st.builds(
+        PutInstance,
+        _service,
+        _instance,
+        st.sampled_from(State),
+        st.sampled_from([None, "h1", "h2"]),
+        _region,
+        st.sampled_from([UNSET, True, False]),
+    ),
     st.builds(PutInstance, _service, _instance, region=_region),
     st.builds(DeleteInstance, _service, _instance),
     _put_record(),

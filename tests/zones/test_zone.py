@@ -26,8 +26,8 @@ SECOND = 1000
 
 WORLD = (
     PutService("api", ports=(Port("http", 8080), Port("dns", 53, "udp"))),
-    PutInstance("api", "a1", State.READY, "h1", "eu"),
-    PutInstance("api", "a2", State.READY, "h2", "us"),
+    PutInstance("api", "a1", State.READY, "h1", "eu", attached=True),
+    PutInstance("api", "a2", State.READY, "h2", "us", attached=True),
     PutInstance("api", "a3", State.STARTING, None, "us"),
     PutInstance("api", "a4", State.DRAINING, None, "ap"),
     PutService("bare"),
@@ -370,7 +370,8 @@ def test_a_name_exists_exactly_where_the_model_says_so(
     environment: Environment, seconds: int, data_: st.DataObject
 ) -> None:
     now = NOW + seconds * SECOND
-    zone, table = compiled(environment, now), oracle.tabulate(PLATFORM, environment, now)
+    down = data_.draw(st.sets(st.sampled_from(["h1", "h2"])))
+    zone, table = compiled(environment, now, down), oracle.tabulate(PLATFORM, environment, now, down)
     asked = [*table, *(data_.draw(qnames(table)) for _ in range(20))]
     for qname in asked:
         found = data(zone.find(qname))

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from watcher.feed.errors import FeedBroken
 from watcher.feed.protocol import (
+    Away,
     Clock,
     Confirmed,
     Loaded,
@@ -33,6 +34,7 @@ from watcher.feed.protocol import (
 from zones import document
 from zones.model import Environment
 from zones.names import EnvironmentId
+from zones.placement import NONE_AWAY, HostsAway
 
 REPLY_DEADLINE = 10.0  # seconds for each reply; then the resolver is cut off, so that no deploy waits for it any more
 
@@ -74,6 +76,8 @@ class FeedState:
     later are told it too."""
     ahead: int = 0
     """By how many milliseconds this host's clock is ahead of the store's, as far as the resolvers should know."""
+    away: HostsAway = NONE_AWAY
+    """The hosts to which there is no path."""
     counts: FeedCounts = field(default_factory=FeedCounts)
     """Shared by all connections."""
 
@@ -160,13 +164,16 @@ class ResolverConnection:
         return self._replied.get(id_, 0)
 
     async def _send(self) -> None:
-        is_loaded_sent, ahead_sent = False, 0
+        is_loaded_sent, ahead_sent, away_sent = False, 0, NONE_AWAY
         while True:
             await self._wake.wait()
             self._wake.clear()
             if self.state.ahead != ahead_sent:
                 ahead_sent = self.state.ahead
                 self.writer.write(encode(Clock(ahead_sent)))
+            if self.state.away != away_sent:  # before the environments, so that what is away is never answered
+                away_sent = self.state.away
+                self.writer.write(encode(Away(away_sent)))
             while self._changed:
                 id_ = next(iter(self._changed))
                 del self._changed[id_]

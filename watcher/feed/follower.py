@@ -6,6 +6,7 @@
     Withdrawn    ─►  withdraw(id)
     Loaded       ─►  withdraw each environment that this connection did not name, if these are not too many
     Confirmed    ─►  withdraw those too
+    Away         ─►  publish(zone)      of each that has instances on a host to which there is no path, or is one again
     Clock        ─►  former names end by the store's clock, though the one of this host is wrong
 
 While the agent is away, all that was published stays. When it is back it names every environment again, and only
@@ -27,6 +28,7 @@ from pathlib import Path
 
 from watcher.feed.errors import FeedBroken
 from watcher.feed.protocol import (
+    Away,
     Clock,
     Confirmed,
     Loaded,
@@ -47,7 +49,9 @@ from watcher.publisher import SLICE, Publisher, ServedZones, WatcherCounts
 from watcher.snapshot import Contents
 from zones import document
 from zones.addresses import Platform
+from zones.hosts import Hosts
 from zones.names import EnvironmentId
+from zones.placement import NONE_AWAY, HostsAway
 from zones.zone import Zone
 
 RETRY = 0.25  # seconds between two attempts to connect; on a socket of this host an attempt costs next to nothing
@@ -87,6 +91,7 @@ class Follower:
     _pending: dict[EnvironmentId, _PendingZone] = field(default_factory=dict)
     _named: set[EnvironmentId] = field(default_factory=set)  # those that this connection has named
     _heard: set[EnvironmentId] = field(default_factory=set)  # those that the agent has named or withdrawn so far
+    _has_heard_away: bool = False  # whether this connection has said which hosts have no path
     _lost_at: float | None = None  # when the connection was lost, in seconds of time.monotonic
     _is_loaded: bool = False
     _reason: str = ""  # why the last attempt to connect failed; logged once, not with every attempt
@@ -104,11 +109,12 @@ class Follower:
     @property
     def snapshot_mark(self) -> Hashable | None:
         """Differs after each change of what is served; None before all has been loaded."""
-        return (self.counts.published, self.counts.withdrawn) if self._is_loaded else None
+        counts, down = self.counts, self._served.away.down
+        return (counts.published, counts.withdrawn, down) if self._is_loaded else None
 
     def snapshot_contents(self) -> Contents:
         """What is served now, for a snapshot."""
-        return Contents(self._served.kept)
+        return Contents(self._served.kept, hosts=Hosts(0, {}, {}, self._served.away.down))
 
     @property
     def revisions(self) -> dict[EnvironmentId, int]:
@@ -158,6 +164,8 @@ class Follower:
         snapshot = await self.snapshots.open() if self.snapshots else None
         if snapshot and not self._is_loaded:
             self.publisher.restored(snapshot.confirmed)
+            if snapshot.hosts and not self._has_heard_away:
+                await self._served.set_away(HostsAway(down=snapshot.hosts.down))
             await restore(snapshot, self._served, self._is_unnamed)
             log.warning(
                 "restored_from_snapshot",
@@ -191,6 +199,7 @@ class Follower:
         log.info("agent_connected", extra={"socket": str(self.path)})
         self.connected, self._reason = True, ""
         self._named.clear()
+        self._has_heard_away = False
 
     def _note_lost(self, error: Exception) -> None:
         reason = "it has closed the connection" if isinstance(error, EOFError) else str(error)
@@ -216,10 +225,15 @@ class Follower:
                 self._withdraw([id_])
             case Loaded():
                 self._withdraw_unnamed()
+                if not self._has_heard_away:
+                    await self._served.set_away(NONE_AWAY)  # the agent knows of none
                 self._load()
             case Clock(ahead):
                 self._ahead = ahead / 1000
                 self._served.end_former_names()
+            case Away(hosts):
+                self._has_heard_away = True
+                await self._served.set_away(hosts)
             case Confirmed():
                 self._withdraw_held("confirmed")
         return None

@@ -6,6 +6,7 @@
                           withdrawn <id>                       the environment no longer exists here
                           loaded                               an environment that was not named so far does not exist
                           clock <milliseconds>                 this host's clock is ahead of the store's by so many
+                          away <hosts> <hosts>                 the hosts that are down, and those out of reach from here
                           confirmed                            also those that were named before and are not named now
 
     resolver ──► agent    served <id> <revision>               the revision is served
@@ -16,10 +17,12 @@ A resolver replies to each `Ready` and `Serve`, in their order, and to nothing e
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from watcher.feed.errors import FeedBroken
 from zones.names import EnvironmentId
+from zones.placement import HostsAway
 
 SOCKET = "names.sock"  # in the agent's directory
 
@@ -83,6 +86,14 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True)
+class Away:
+    """The hosts to which there is no path, in place of those that were named before. Sent once there is one."""
+
+    hosts: HostsAway
+    """The hosts."""
+
+
+@dataclass(frozen=True, slots=True)
 class Confirmed:
     """Somebody has confirmed that what has vanished is deleted: the resolver withdraws what it holds on to."""
 
@@ -107,13 +118,13 @@ class Refused:
     """The revision that the `Ready` or `Serve` named."""
 
 
-Update = Pending | Ready | Serve | Withdrawn | Loaded | Clock | Confirmed
+Update = Pending | Ready | Serve | Withdrawn | Loaded | Clock | Away | Confirmed
 """A message of the agent."""
 Reply = Served | Refused
 """A message of a resolver."""
 
 
-def encode(message: Update | Reply) -> bytes:
+def encode(message: Update | Reply) -> bytes:  # noqa: C901 a case for each message
     """The line of ``message``, with its end."""
     match message:
         case Pending(id_, revision, document):
@@ -128,6 +139,8 @@ def encode(message: Update | Reply) -> bytes:
             return b"loaded\n"
         case Clock(ahead):
             return b"clock %d\n" % ahead
+        case Away(hosts):
+            return b"away %s %s\n" % (_join(hosts.down), _join(hosts.unreachable))
         case Confirmed():
             return b"confirmed\n"
         case Served(id_, revision):
@@ -151,6 +164,8 @@ def decode_update(line: bytes) -> Update:
             return Loaded()
         case [b"clock", ahead] if _is_revision(ahead.removeprefix(b"-")):
             return Clock(int(ahead))
+        case [b"away", down, unreachable]:
+            return Away(HostsAway(_split(down), _split(unreachable)))
         case [b"confirmed"]:
             return Confirmed()
         case _:
@@ -173,6 +188,14 @@ def decode_reply(line: bytes) -> Reply:
 
 def _is_revision(text: bytes) -> bool:
     return text.isdigit() and len(text) <= MAX_DIGITS
+
+
+def _join(hosts: Iterable[str]) -> bytes:
+    return b",".join(host.encode() for host in sorted(hosts)) or b"-"
+
+
+def _split(hosts: bytes) -> frozenset[str]:
+    return frozenset(hosts.decode("latin-1").split(",")) - {"-", ""}  # no id of a host is "-"
 
 
 def _environment(id_: bytes) -> EnvironmentId:

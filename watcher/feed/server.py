@@ -4,6 +4,7 @@
     publish(environment)      the routes are there; returns when all resolvers serve it
     withdraw(id)              the environment no longer exists here
     loaded()                  all environments have been named
+    set_away(hosts)           to these hosts there is no path
     confirm()                 what has vanished is deleted, for somebody has said so
 
 `watcher.feed.protocol` has the messages, `watcher.feed.connection` what each resolver is sent and when. Each connection
@@ -23,6 +24,7 @@ from watcher.feed.connection import EnvironmentState, FeedCounts, FeedState, Res
 from watcher.feed.errors import FeedUnusable
 from zones.model import Environment
 from zones.names import EnvironmentId
+from zones.placement import HostsAway
 
 AHEAD_STEP = 1000  # milliseconds; a smaller change of a wrong clock is not told, for former names last for minutes
 CONFIRM_DEADLINE = 1.0  # seconds; a deploy waits no longer for a resolver, which takes milliseconds when it is well
@@ -105,6 +107,16 @@ class FeedServer:
         ahead = round(seconds * 1000) if abs(seconds) > MOST_SKEW else 0
         if abs(ahead - self.state.ahead) > AHEAD_STEP or not ahead:
             self.state.ahead = ahead
+            for connection in self._connections:
+                connection.wake()
+
+    def set_away(self, hosts: HostsAway) -> None:
+        """Tells the resolvers that ``hosts``, and no others, have no path.
+
+        A release that does not know the message ends the connection at it, and answers on: upgrade resolvers first.
+        """
+        if hosts != self.state.away:
+            self.state.away = hosts
             for connection in self._connections:
                 connection.wake()
 

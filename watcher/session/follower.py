@@ -125,7 +125,7 @@ class SessionFollower:
     @property
     def snapshot_mark(self) -> Hashable | None:
         """Differs after each change of what is served; None before all has been loaded."""
-        hosts = self._hosts.revision if self._hosts else None
+        hosts = (self._hosts.revision, self._hosts.down) if self._hosts else None
         return (self.counts.published, self.counts.withdrawn, hosts, self.guard.epoch) if self._is_loaded else None
 
     def snapshot_contents(self) -> Contents:
@@ -326,8 +326,9 @@ class SessionFollower:
         """Gives ``on_hosts`` those that were named, and as they were those of ``held`` and the unreadable ones."""
         self.view.have_hosts_changed = False
         hosts, before = self.view.all_hosts, self._hosts.hosts if self._hosts else {}
-        kept = {id_: before[id_] for id_ in (*held, *hosts.unreadable) if id_ in before}
-        self._set_hosts(replace(hosts, hosts={**kept, **hosts.hosts}))
+        kept = {id_: before[id_] for id_ in (*held, *hosts.unreadable) if id_ in before and id_ not in hosts.hosts}
+        down = hosts.down | (self._hosts.down & kept.keys() if self._hosts else frozenset())
+        self._set_hosts(replace(hosts, hosts={**kept, **hosts.hosts}, down=down))
 
     def _set_hosts(self, hosts: Hosts) -> None:
         if hosts != self._hosts:

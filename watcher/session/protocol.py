@@ -105,7 +105,7 @@ class Renew(_Request, frozen=True, tag="renew"):
     """Renews the lease of this host, or takes it. The answer is `Renewed`."""
 
     is_able: bool
-    """Whether this host can apply what it hears. If not, nobody waits for it, and its names are not answered."""
+    """Whether this host can apply what it hears. If not, nobody waits for it; its names stay, for it lives."""
 
 
 class Acknowledge(_Request, frozen=True, tag="acknowledge"):
@@ -163,6 +163,8 @@ class SetState(_Request, frozen=True, tag="state"):
     """Changes it only from this state. None: from any."""
     address: str | None = None
     """The address of the instance; see `PutInstance`."""
+    attached: bool | None = None
+    """Whether it is attached here from now on. None: as it was."""
 
 
 class RemoveInstance(_Request, frozen=True, tag="remove"):
@@ -402,6 +404,8 @@ class HostIs(_Message, frozen=True, tag="host"):
 
     host: Host
     """The document."""
+    is_down: bool = False
+    """Whether the host is down: its instances are not answered."""
 
 
 class HostGone(_Message, frozen=True, tag="host_gone"):

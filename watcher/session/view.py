@@ -70,6 +70,8 @@ class SessionView:
     """The environments of which something was said; the follower takes them out."""
     hosts: dict[str, Host] = field(default_factory=dict)
     """The hosts that were named in this session."""
+    down: set[str] = field(default_factory=set)
+    """Those of them that are down."""
     unreadable_hosts: dict[str, str] = field(default_factory=dict)
     """The hosts whose documents cannot be read, and why."""
     hosts_revision: int = 0
@@ -84,6 +86,7 @@ class SessionView:
         """A session has begun: everything will be named again."""
         for forgotten in (self.environments, self.unreadable, self.changed, self.hosts, self.unreadable_hosts):
             forgotten.clear()
+        self.down.clear()
         self.connected, self.sessions, self.is_loaded = True, self.sessions + 1, False
         self.epoch, self.stale_since, self.held, self.is_confirmed = None, None, (), False
 
@@ -125,12 +128,14 @@ class SessionView:
 
     def _take_hosts(self, update: HostIs | HostGone | HostUnreadable | HostsAre) -> None:
         match update:
-            case HostIs(host):
+            case HostIs(host, is_down):
                 self.unreadable_hosts.pop(host.id, None)
                 self.hosts[host.id] = host
+                (self.down.add if is_down else self.down.discard)(host.id)
             case HostGone(id_):
                 self.unreadable_hosts.pop(id_, None)
                 self.hosts.pop(id_, None)
+                self.down.discard(id_)
             case HostUnreadable(id_, reason):
                 self.unreadable_hosts[id_] = reason
             case HostsAre(revision):
@@ -160,4 +165,4 @@ class SessionView:
     @property
     def all_hosts(self) -> Hosts:
         """The hosts that were named, as of one moment."""
-        return Hosts(self.hosts_revision, dict(self.hosts), dict(self.unreadable_hosts))
+        return Hosts(self.hosts_revision, dict(self.hosts), dict(self.unreadable_hosts), frozenset(self.down))

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from store.writer import Writer
 from tests.admin.api import Api, E, make_host, make_key
-from tests.worlds import lease_of
+from tests.worlds import NOW, PRODUCTION, lease_of
+from zones.edits import PutInstance
 
 HOSTS = "/v1/hosts"
 
@@ -104,7 +106,31 @@ async def test_an_unreadable_host_is_listed_and_can_be_forgotten(hosted: Api) ->
     assert (await hosted.get(HOSTS)).body["unreadable"] == []
 
 
-async def test_an_instance_on_a_forgotten_host_stays(hosted: Api) -> None:
-    await hosted.put(f"{E}/services/api/instances/a1", {"host": "h4"})
-    assert (await hosted.delete(f"{HOSTS}/h4")).status == 204
-    assert (await hosted.get(f"{E}/services/api/instances/a1")).body["host"] == "h4"
+async def test_a_host_with_instances_is_forgotten_only_if_that_is_said(hosted: Api) -> None:
+    for host in ("h1", "h4"):
+        await hosted.put(f"{E}/services/api/instances/{host}", {"host": host})
+    await hosted.put(f"{E}/peers/laptop", {"public_key": make_key(0xC1), "gateway": "h1"})
+    refused = await hosted.delete(f"{HOSTS}/h4")
+    assert (refused.status, refused.body["field"]) == (409, "host")
+    assert "on the host 'h4' are h4.api of production: delete them first" in refused.body["detail"]
+    assert refused.body["detail"].endswith("?confirm=instances")
+    refused = await hosted.delete(f"{HOSTS}/h1?confirm=live")
+    assert "are h1.api of production, the gateway of laptop of production" in refused.body["detail"]
+    assert refused.body["detail"].endswith("?confirm=live,instances")
+    assert "is alive" in (await hosted.delete(f"{HOSTS}/h1?confirm=instances")).body["detail"]
+    for forgotten in ("h4?confirm=instances", "h1?confirm=live,instances"):
+        assert (await hosted.delete(f"{HOSTS}/{forgotten}")).status == 204
+    assert [host["id"] for host in (await hosted.get(HOSTS)).body["hosts"]] == ["h2", "h3"]
+
+
+async def test_an_instance_on_a_forgotten_host_stays_and_is_not_answered(hosted: Api) -> None:
+    """Not even once another host has come under that name."""
+    store, path = hosted.store, f"{E}/services/api/instances/a1"
+    attached = [PutInstance("api", "a1", host="h4", attached=True)]
+    await Writer(store).edit(PRODUCTION, attached, NOW)
+    assert (await hosted.get(path)).body["placement"] == "attached"
+    assert (await hosted.delete(f"{HOSTS}/h4?confirm=instances")).status == 204
+    body = (await hosted.get(path)).body
+    assert (body["host"], body["placement"]) == ("h4", "not attached")
+    await store.hosts.register(make_host(4))
+    assert (await hosted.get(path)).body["placement"] == "not attached"
