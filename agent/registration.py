@@ -96,7 +96,7 @@ class Registrar:
             if clock() >= acknowledge_at:
                 self.acknowledger.send_all_again()
                 acknowledge_at = clock() + ACKNOWLEDGE_EVERY
-            await asyncio.sleep(RENEW_EVERY)
+            await self.control_plane.until_begun(RENEW_EVERY)  # a host that was cut off is back with its first renewal
 
     def take_hosts(self, hosts: Hosts) -> None:
         """Takes over what others have changed of this host: that it is drained, was removed, or lost its name."""

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from socket import IPPROTO_TCP, TCP_USER_TIMEOUT
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -26,6 +27,7 @@ import aiohttp
 
 from agent.control_plane.credential import CredentialFiles
 from agent.control_plane.errors import ControlPlaneError, NotAllowed, SessionLost, Unavailable
+from agent.control_plane.reach import HTTPS, until_reached
 from agent.control_plane.reasons import reason_of
 from agent.control_plane.session import Hears, Session
 from agent.errors import CannotStart
@@ -44,6 +46,10 @@ from watcher.session.protocol import (
 A = TypeVar("A", bound=Answer)
 
 CONNECT_DEADLINE = 3.0  # seconds, with the first request; then another control plane is tried
+UNACKNOWLEDGED = (
+    3000  # milliseconds for which what was sent may stay unacknowledged by the kernel at the other end (the
+)
+# user timeout of TCP, RFC 5482): then the network is cut, and TCP would try again only long after it is back
 HEARTBEAT = 2.0  # seconds without a message until the control plane is asked whether it lives, which it has half of
 # that time to answer: so a lease, which lasts 5 s, is renewed at another control plane before it ends
 HEARTBEAT_OF_ONE = 10.0  # the same where there is no other one: to leave it for itself would make nothing better
@@ -54,7 +60,6 @@ RETRY_FIRST, RETRY_LAST = 0.05, 2.0  # seconds between two attempts; a control p
 CLOSE_DEADLINE = 0.5  # seconds for a control plane to confirm that a session ends; one that hangs does not
 BRIEF = 1.0  # seconds; a session that ends sooner counts as an attempt that has failed
 LEAVE_AFTER, LEAVE_LAST = 5.0, 60.0  # seconds; the second for when no control plane has reached the store so far
-HTTPS = 443
 FIRST_DEADLINE = 4.0  # seconds that the start of the agent waits for the first session
 
 log = logging.getLogger(__name__)
@@ -95,6 +100,7 @@ class ControlPlane:
     _session: Session | None = None
     _context: ssl.SSLContext | None = None  # None: it is to be read from the disk
     _changed: asyncio.Event = field(default_factory=asyncio.Event)  # set with each session, and each failed round
+    _begun: asyncio.Event = field(default_factory=asyncio.Event)  # set for a moment with each session
     _lost_at: float = 0.0  # when the last session ended, in seconds of time.monotonic
     _unable_since: float | None = None  # since when all requests fail for want of the store
     _leave_after: float = LEAVE_AFTER
@@ -229,10 +235,16 @@ class ControlPlane:
             self._unable_since, self._leave_after = now, min(2 * self._leave_after, LEAVE_LAST)
             await session.close(reason)
 
+    async def until_begun(self, seconds: float) -> None:
+        """Returns when another session has begun, or after so many ``seconds``."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._begun.wait()
+
     # Sessions
 
     async def _run(self) -> None:
-        delay, failed = RETRY_FIRST, 0
+        delay, failed, has_failed = RETRY_FIRST, 0, False
         waiting = random.sample(self.urls, len(self.urls))
         async with aiohttp.ClientSession() as http:
             while True:
@@ -240,10 +252,13 @@ class ControlPlane:
                 waiting.append(url)
                 began = time.monotonic()
                 try:
+                    if has_failed:
+                        await until_reached(url, CONNECT_DEADLINE)
                     await self._hold_session(http, url)
+                    has_failed = False
                 except (ControlPlaneError, CannotStart) as error:
                     self._note_failure(url, str(error))
-                    failed += 1
+                    failed, has_failed = failed + 1, True
                     if failed % len(self.urls):
                         continue  # the next one at once
                     self._changed.set()
@@ -283,7 +298,7 @@ class ControlPlane:
     async def _connect(self, http: aiohttp.ClientSession, url: str) -> aiohttp.ClientWebSocketResponse:
         assert self._context
         try:
-            return await http.ws_connect(
+            socket = await http.ws_connect(
                 url + SESSION_PATH,
                 ssl=self._context,
                 server_hostname=CONTROL_PLANE_NAME,
@@ -291,6 +306,9 @@ class ControlPlane:
                 max_msg_size=0,  # a document is as large as its environment
                 timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_DEADLINE),
             )
+            if tcp := socket.get_extra_info("socket"):
+                tcp.setsockopt(IPPROTO_TCP, TCP_USER_TIMEOUT, UNACKNOWLEDGED)
+            return socket
         except aiohttp.WSServerHandshakeError as error:
             self.is_refused = error.status == REFUSED_STATUS
             if self.is_refused:
@@ -309,6 +327,8 @@ class ControlPlane:
         self._session, self.reason, self.is_refused = session, "", False
         self.counts.sessions += 1
         self._changed.set()
+        self._begun.set()
+        self._begun.clear()
         log.info("control_plane_connected", extra={"url": url})
 
     def _note_lost(self, session: Session) -> None:
