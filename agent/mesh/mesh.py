@@ -148,13 +148,17 @@ class Mesh:
     def take_hosts(self, hosts: Hosts) -> None:
         """``hosts`` are all that are registered now."""
         self.published.set_hosts(hosts)
-        self._tell_away()
+        self.notifier.away(self.away)  # at once, and not only after the next pass
         self._scheduler.wake()
 
-    def _tell_away(self) -> None:
+    @property
+    def away(self) -> HostsAway:
+        """The hosts to which there is no path from here: those that are down, and those that do not answer."""
+        silent = self.status.health.silent(time.monotonic())
+        others = [host for host in self.published.hosts.hosts.values() if host.id != self.identity.id]
         # What is on this host itself is reached without any path, whatever the control plane knows of it.
         down = self.published.hosts.down - {self.identity.id}
-        self.notifier.away(HostsAway(down=down))
+        return HostsAway(down, frozenset(host.id for host in others if host.public_key in silent) - down)
 
     # What is attached
 
@@ -222,4 +226,7 @@ class Mesh:
         await self.system.remove()
 
     async def _run_pass(self, is_requested: bool) -> None:
-        await self._reconciler.run_pass(is_requested)
+        try:
+            await self._reconciler.run_pass(is_requested)
+        finally:
+            self.notifier.away(self.away)

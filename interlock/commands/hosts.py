@@ -96,13 +96,19 @@ def undrain(id_: str, settings: Settings, as_json: bool) -> None:
 @host.command()
 @_host
 @click.option("--live", is_flag=True, help="Forget it even if it is alive: its workloads are cut off at once.")
+@click.option(
+    "--instances",
+    is_flag=True,
+    help="Forget it even if instances are on it: they stay, and are not answered before a host attaches them.",
+)
 @yes_option
 @takes(*API)
 @json_option
-def forget(id_: str, live: bool, yes: bool, settings: Settings, as_json: bool) -> None:
-    """Forget a host, and end its credential; instances that still name it cannot be reached."""
+def forget(id_: str, live: bool, instances: bool, yes: bool, settings: Settings, as_json: bool) -> None:
+    """Forget a host, and end its credential."""
     confirm(f"Forget the host {id_}? Its credential ends, and it has to enrol again.", yes=yes)
-    Client.of(settings).delete("hosts", id_, query={"confirm": "live"} if live else None)
+    confirmed = ["live"] * live + ["instances"] * instances
+    Client.of(settings).delete("hosts", id_, query={"confirm": ",".join(confirmed)} if confirmed else None)
     show_deleted(f"the host {id_}", {}, as_json, host=id_)
 
 

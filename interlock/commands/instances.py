@@ -8,17 +8,18 @@ from typing import Any
 import click
 
 from interlock.client import Client
-from interlock.commands.deleting import delete_part, show_deleted, yes_option
+from interlock.commands.deleting import CONFIRMED, confirm, delete_part, show_deleted, yes_option
 from interlock.commands.groups import Noun
 from interlock.commands.names import hosts, instances, services
 from interlock.commands.options import takes
-from interlock.commands.output import json_option, show, table
+from interlock.commands.output import counted, json_option, show, table
 from interlock.commands.places import all_option, columns, whole_environments
 from interlock.commands.target import SETTINGS, Target, environment_of
 from interlock.commands.waiting import LONGEST, committed, wait_option, wait_until_ready
 from interlock.settings.table import Settings
 from zones.model import State
 
+MOST_EDITS = 1000  # of one batch, which the API takes
 COLUMNS = ("id", "address", "state", "region", "host", "placement")
 
 _states = click.Choice([state.value for state in State])
@@ -97,19 +98,58 @@ def wait(service: str, id_: str, state: str, timeout: float, settings: Settings,
 
 
 @instance.command()
-@_service
-@_id
+@click.argument("service", required=False, shell_complete=services)
+@click.argument("id_", metavar="[ID]", required=False, shell_complete=instances)
+@click.option("--host", help="Delete all instances on this host instead, in one environment.", shell_complete=hosts)
+@click.option("--all", "-A", "everywhere", is_flag=True, help="With --host: in all environments.")
 @yes_option
 @wait_option
 @takes(*SETTINGS)
 @json_option
-def delete(service: str, id_: str, yes: bool, wait: bool, settings: Settings, as_json: bool) -> None:
-    """Delete an instance; its address is never given to another."""
+def delete(
+    service: str | None,
+    id_: str | None,
+    host: str | None,
+    everywhere: bool,
+    yes: bool,
+    wait: bool,
+    settings: Settings,
+    as_json: bool,
+) -> None:
+    """Delete an instance, or all on a host; an address is never given to another."""
+    if host is not None and service is None:
+        _delete_on(host, settings, everywhere=everywhere, yes=yes, as_json=as_json)
+        return
+    if service is None or id_ is None or host is not None or everywhere:
+        raise click.UsageError("give SERVICE and ID, or --host HOST for all instances on a host")
     client, path = _place(settings, service, id_)
     what = f"the instance {id_} of {service} in {path[1]}"
     client.get(*path)  # so that nobody is asked about one that there is not
     delete_part(client, path, what, {}, yes=yes, wait=wait)
     show_deleted(what, {}, as_json, environment=path[1], service=service, instance=id_)
+
+
+def _delete_on(host: str, settings: Settings, *, everywhere: bool, yes: bool, as_json: bool) -> None:
+    """Deletes all instances on ``host``, in one commit for each environment."""
+    client = Client.of(settings)
+    found = (
+        whole_environments(client)
+        if everywhere
+        else [client.get("environments", environment_of(settings, or_all=True))]
+    )
+    rows = [row for row in _rows(found, None) if row["host"] == host]
+    what = f"{counted(len(rows), 'instance')} on the host {host}"
+    agreed = not rows or confirm(f"Delete {what}?", yes=yes)
+    for environment in dict.fromkeys(row["environment"] for row in rows):
+        edits = [
+            {"op": "delete-instance", "service": row["service"], "id": row["id"]}
+            for row in rows
+            if row["environment"] == environment
+        ]
+        for at in range(0, len(edits), MOST_EDITS):
+            body = {"edits": edits[at : at + MOST_EDITS]}
+            client.post("environments", environment, "batch", body=body, query=CONFIRMED if agreed else None)
+    show_deleted(what, {}, as_json, host=host, instances=[f"{row['id']}.{row['service']}" for row in rows])
 
 
 def _place(settings: Settings, service: str, id_: str) -> tuple[Client, tuple[str, ...]]:

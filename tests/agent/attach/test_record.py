@@ -57,7 +57,10 @@ async def test_a_state_is_set_and_an_absent_instance_is_withdrawn(plane: Plane, 
     assert asked(plane) == SetState(2, E1, "api", "a1", State.DRAINING, address=ADDRESS)
     plane.answers = lambda request: Done(request.number, changed=False)
     assert not await records.withdraw(E1, "api", "a1")
-    assert asked(plane) == SetState(3, E1, "api", "a1", State.STARTING, only_from=State.READY)
+    wanted = SetState(3, E1, "api", "a1", State.STARTING, only_from=State.READY, attached=False)
+    assert asked(plane) == wanted
+    await records.mark_attached(ATTACHMENT, State.READY)
+    assert asked(plane) == SetState(4, E1, "api", "a1", State.READY, address=ADDRESS, attached=True)
 
 
 async def test_a_record_is_removed(plane: Plane, records: InstanceRecords) -> None:

@@ -196,3 +196,29 @@ async def test_an_instance_is_waited_for(run: Commands, store: Store) -> None:
     await store.acks.acknowledge(lease_of("h1"), {"production": (await run.api.get(E)).body["revision"]})
     seen = await waiting
     assert (seen.status, "ready" in seen.text) == (0, True)
+
+
+async def test_all_instances_on_a_host(run: Commands) -> None:
+    await run.api.put("/v1/environments/staging/services/old/instances/o1", {"host": "h1"})
+    for id_ in ("a1", "a2"):
+        await run.api.put(f"{E}/services/api/instances/{id_}", {"host": "h1"})
+    await run.api.put(f"{E}/services/api/instances/a3", {})
+    status, _, err = await run("host", "forget", "h1", "--live", "--yes")
+    assert status != 0
+    assert "on the host 'h1' are a1.api of production, a2.api of production" in err
+    assert "interlock instance delete --host h1" in err
+    assert await run.done("instance", "delete", "--host", "h1", "--yes", *IN) == "deleted 2 instances on the host h1\n"
+    left = (await run.api.get(f"{E}/services/api/instances")).body["instances"]
+    assert [(one["id"], one["placement"]) for one in left] == [("a3", "unmanaged")]
+    out = await run.done("instance", "delete", "--host", "h1", "--all", "--yes", "--json")
+    assert json.loads(out)["deleted"] == {"host": "h1", "instances": ["o1.old"]}
+    status, _, err = await run("instance", "delete", "api")
+    assert (status, "--host HOST" in err) == (78, True)
+
+
+async def test_a_host_that_is_forgotten_with_its_instances(run: Commands) -> None:
+    await run.api.put(f"{E}/services/api/instances/a1", {"host": "h1"})
+    forgotten = await run.done("host", "forget", "h1", "--live", "--instances", "--yes")
+    assert forgotten == "deleted the host h1\n"
+    shown = await run.done("instance", "get", "api", "a1", *IN)
+    assert shown.split()[-3:] == ["h1", "not", "attached"]

@@ -1,0 +1,37 @@
+"""How many instances there are, by their state and their placement: what an operator watches."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from zones.names import EnvironmentId
+from zones.placement import placement_of
+from zones.zone import Zone
+
+Kind = tuple[str, str]
+"""The state of an instance, and its placement."""
+
+
+@dataclass(slots=True)
+class Census:
+    """Counts the instances in the zones that are served, whenever one of these is replaced."""
+
+    totals: Counter[Kind] = field(default_factory=Counter)
+    """How many instances there are of each kind."""
+    _by_environment: dict[EnvironmentId, Counter[Kind]] = field(default_factory=dict)
+
+    def note(self, zone: Zone) -> None:
+        """``zone`` is served from now on."""
+        self.forget(zone.id)
+        found = Counter(
+            (instance.state.value, placement_of(instance, zone.away).value)
+            for service in zone.environment.services.values()
+            for instance in service.instances.values()
+        )
+        self._by_environment[zone.id] = found
+        self.totals.update(found)
+
+    def forget(self, id_: EnvironmentId) -> None:
+        """The environment ``id_`` is not served any more."""
+        self.totals.subtract(self._by_environment.pop(id_, Counter()))
