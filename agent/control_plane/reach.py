@@ -12,6 +12,7 @@ from contextlib import suppress
 from urllib.parse import urlsplit
 
 from agent.control_plane.errors import Unavailable
+from agent.control_plane.reasons import reason_of
 
 BEGIN_EVERY = 0.2  # seconds; the host is to be back within one
 HTTPS = 443
@@ -36,7 +37,9 @@ async def until_reached(url: str, seconds: float) -> None:
                 if len(errors) < len(ended):
                     return
                 for error in errors:
-                    reason = str(error)
+                    if not isinstance(error, OSError):
+                        raise error
+                    reason = reason_of(error)
                     if isinstance(error, ConnectionRefusedError):
                         raise Unavailable(reason)
                 if errors:
