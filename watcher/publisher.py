@@ -18,6 +18,7 @@ from typing import Protocol
 
 from support.clock import unix_milliseconds
 from support.text import shorten
+from watcher.census import Census
 from watcher.starting import Starting
 from zones import document
 from zones.addresses import Platform
@@ -105,6 +106,8 @@ class ServedZones:
     """What is wrong with the newest document, of each environment whose newest document is bad."""
     starting: Starting = field(default_factory=Starting)
     """The instances in them that are not ready yet."""
+    census: Census = field(default_factory=Census)
+    """How many instances there are in them."""
     away: HostsAway = NONE_AWAY
     """The hosts to which there is no path: what is on them is left out of the zones."""
     _served: dict[EnvironmentId, _ServedZone] = field(default_factory=dict)
@@ -210,6 +213,7 @@ class ServedZones:
         if not self._forget(id_):
             return False
         self.starting.forget(id_)
+        self.census.forget(id_)
         self.publisher.withdraw(id_)
         self.counts.withdrawn += 1
         return True
@@ -232,6 +236,7 @@ class ServedZones:
         if any(service.former_names for service in zone.environment.services.values()):
             self._renamed.add(zone.id)
         self.starting.note(zone.environment, time.monotonic())
+        self.census.note(zone)
         self.publisher.publish(zone)
         self.counts.published += 1
 

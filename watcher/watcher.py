@@ -159,6 +159,11 @@ class Watcher:
         """How many instances do not become ready, of each environment that has such."""
         return self._served.starting.stuck(time.monotonic())
 
+    @property
+    def instances(self) -> Mapping[tuple[str, str], int]:
+        """How many instances are served, by their state and their placement."""
+        return self._served.census.totals
+
     async def _begin(self) -> None:
         """Serves what the snapshot holds, if the store does not answer soon, or has lost some of it."""
         asked = asyncio.create_task(self._look())

@@ -394,6 +394,22 @@ INSTANCES_STUCK = WATCHER.gauge(
         " on their hosts what they wait for. What never became ready can be deleted",
     ),
 )
+INSTANCES = WATCHER.gauge(
+    "interlock_instances",
+    "Instances in the environments that this process serves, by their state and by their placement: 'attached' on "
+    "their host, 'unmanaged' without one, 'not attached' on the host that they name, 'host down', or on a host that is "
+    "'unreachable' from this one. Only the first two are answered.",
+    "state",
+    "placement",
+    alert=Alert(
+        "InstancesNotAttached",
+        "ticket",
+        'max(interlock_instances{state="ready",placement="not attached"}) > 0',
+        "10m",
+        "Instances were put with a host, and nothing is attached there, so they are not answered; `interlock instance"
+        " list --all` shows which. Attach them on their host, or delete them",
+    ),
+)
 CHANGES = WATCHER.counter(
     "interlock_changes_total", "Commits that this process has learned of, from the store or from the agent of its host."
 )
@@ -690,6 +706,21 @@ SESSIONS_REFUSED = HOSTS.counter(
         "rate(interlock_sessions_refused_total[5m]) > 10",
         "5m",
         "Somebody without a credential keeps coming, or a host was forgotten whose agent still runs; the log names it",
+    ),
+)
+HOSTS_REGISTERED = HOSTS.gauge(
+    "interlock_hosts",
+    "Hosts that are registered, by whether they are 'live', or 'down': nothing was heard of their agents for longer "
+    "than the lease and `--host-grace`, so that no instance on them is answered.",
+    "state",
+    alert=Alert(
+        "HostDown",
+        "page",
+        'max(interlock_hosts{state="down"}) > 0',
+        "0m",
+        "A host is down, and its instances are not answered; `interlock host list` shows which is not live. Start its"
+        " agent; if the host is gone for good, `interlock instance delete --host HOST --all` and `interlock host"
+        " forget`",
     ),
 )
 HOSTS_ENROLLED = HOSTS.counter("interlock_hosts_enrolled_total", "Hosts that have enrolled at this control plane.")

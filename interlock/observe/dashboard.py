@@ -70,6 +70,11 @@ ROWS: Mapping[str, Sequence[Panel]] = {
             "short",
             {"{{environment}}": f"max by (environment) (interlock_instances_stuck_starting{{{JOB}}})"},
         ),
+        Panel(
+            "Instances by state and placement",
+            "short",
+            {"{{state}}, {{placement}}": f"max by (state, placement) (interlock_instances{{{JOB}}}) > 0"},
+        ),
     ),
     "What it depends on": (
         Panel(

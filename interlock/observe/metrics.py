@@ -28,6 +28,9 @@ from watcher.feed.follower import Follower
 from watcher.guard import Guard, Kind
 from watcher.session.follower import SessionFollower
 from watcher.watcher import Watcher
+from zones.hosts import Hosts
+from zones.model import State
+from zones.placement import Placement
 
 Follows = Watcher | Follower | SessionFollower
 """What learns the environments of a process."""
@@ -138,7 +141,7 @@ def admin_metrics(counts: ApiCounts) -> Source:
 
 def hosts_metrics(service: HostsService) -> Source:
     """The sessions with the agents of hosts."""
-    return lambda: _hosts(service.counts)
+    return lambda: _hosts(service.counts, service.state.hosts)
 
 
 def by_environment(description: catalogue.Description, values: Iterable[tuple[str, float]], number: int) -> Metric:
@@ -207,6 +210,9 @@ def _watcher(watcher: Follows) -> Iterator[Metric]:
     yield catalogue.ENVIRONMENTS_QUARANTINED.one(len(watcher.quarantined))
     stuck = watcher.stuck_starting
     yield by_environment(catalogue.INSTANCES_STUCK, ((id_, stuck.get(id_, 0)) for id_ in revisions), len(revisions))
+    instances = watcher.instances
+    kinds = ((state.value, place.value) for state in State for place in Placement)
+    yield catalogue.INSTANCES.each((kind, instances.get(kind, 0)) for kind in kinds)
     yield catalogue.CHANGES.one(counts.changes)
     yield catalogue.ZONES_PUBLISHED.one(counts.published)
     yield catalogue.ZONES_WITHDRAWN.one(counts.withdrawn)
@@ -263,7 +269,10 @@ def _admin(counts: ApiCounts) -> Iterator[Metric]:
     yield catalogue.API_CLOSED.each(((reason,), count) for reason, count in counts.closed.items())
 
 
-def _hosts(counts: HostCounts) -> Iterator[Metric]:
+def _hosts(counts: HostCounts, hosts: Hosts) -> Iterator[Metric]:
+    registered = hosts.hosts.keys() | hosts.unreadable.keys()
+    down = len(registered & hosts.down)
+    yield catalogue.HOSTS_REGISTERED.each([(("live",), len(registered) - down), (("down",), down)])
     yield catalogue.SESSIONS.one(counts.sessions)
     yield catalogue.SESSIONS_BEGAN.one(counts.began)
     yield catalogue.SESSIONS_ENDED.each(((reason,), count) for reason, count in counts.ended.items())

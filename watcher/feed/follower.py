@@ -22,7 +22,7 @@ import contextlib
 import logging
 import time
 from asyncio import IncompleteReadError, LimitOverrunError, StreamReader
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -130,6 +130,11 @@ class Follower:
     def stuck_starting(self) -> dict[EnvironmentId, int]:
         """How many instances do not become ready, of each environment that has such."""
         return self._served.starting.stuck(time.monotonic())
+
+    @property
+    def instances(self) -> Mapping[tuple[str, str], int]:
+        """How many instances are served, by their state and their placement."""
+        return self._served.census.totals
 
     @property
     def reason(self) -> str:

@@ -118,6 +118,11 @@ class SessionFollower:
         return self._served.starting.stuck(time.monotonic())
 
     @property
+    def instances(self) -> Mapping[tuple[str, str], int]:
+        """How many instances are served, by their state and their placement."""
+        return self._served.census.totals
+
+    @property
     def held(self) -> tuple[str, ...]:
         """What has vanished and stays here, or at the control plane, a sentence each."""
         return (*self.guard.texts, *self.view.held)

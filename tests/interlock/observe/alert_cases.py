@@ -43,6 +43,18 @@ def _share(metric: str, bad: str, good: str) -> AlertCase:
 
 
 CASES: Mapping[str, AlertCase] = {
+    "HostDown": AlertCase(
+        {'interlock_hosts{state="down"}': STILL_1, 'interlock_hosts{state="live"}': "3x60"},
+        {'interlock_hosts{state="down"}': STILL_0, 'interlock_hosts{state="live"}': "3x60"},
+    ),
+    "InstancesNotAttached": AlertCase(
+        {'interlock_instances{state="ready",placement="not attached"}': STILL_1},
+        {
+            'interlock_instances{state="ready",placement="not attached"}': STILL_0,
+            'interlock_instances{state="starting",placement="not attached"}': STILL_1,
+            'interlock_instances{state="ready",placement="attached"}': STILL_1,
+        },
+    ),
     "ProcessDown": _one('up{job="interlock-agent",instance="a"}', STILL_0, STILL_1),
     "PartDown": _one('interlock_part_up{part="watcher"}', STILL_0, STILL_1),
     "PartCrashes": _one('interlock_part_restarts_total{part="watcher"}', GROWS, "3x60"),
