@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from admin.counts import ApiCounts
 from admin.hosts.counts import HostCounts
 from admin.hosts.service import HostsService
+from admin.hosts.state import PlatformState
 from agent.announce.barrier import Barrier
 from agent.attach.attacher import AttachCounts
 from agent.control_plane.connection import ControlPlane
@@ -118,7 +119,7 @@ def everything() -> list[str]:
             watcher_metrics(fed_by_store.watcher),
             snapshot_metrics(fed_by_store.watcher, lambda: fed_by_store.stale_since),
             admin_metrics(counts),
-            hosts_metrics(cast("HostsService", SimpleNamespace(counts=hosts))),
+            hosts_metrics(cast("HostsService", SimpleNamespace(counts=hosts, state=PlatformState()))),
             clock_metrics(clock),
         ),
         Metrics(resolver_metrics(fed_by_agent.resolver), watcher_metrics(fed_by_agent.watcher)),
