@@ -14,6 +14,7 @@ from interlock.settings.values import parse_qname
 from zones.errors import Invalid
 from zones.model import Environment, Instance, State
 from zones.names import Name
+from zones.placement import NONE_AWAY, HostsAway, why_not_answered
 from zones.zone import Zone
 
 SHOWN = 5  # instances that a sentence names
@@ -41,7 +42,7 @@ def judge_name(zone: Zone, qname: Name, qtype: int, hosts: HostsKnown) -> Iterat
     yield ok("environment", f"{environment.id}, revision {environment.revision}: private networking is on")
     yield from _judge_stages(explained, environment)
     for service, instances in _instances(explained, environment).items():
-        yield from judge_instances(environment, service, instances, hosts)
+        yield from judge_instances(environment, service, instances, hosts, zone.away)
 
 
 def judge_environment(zone: Zone, hosts: HostsKnown) -> Iterator[Mark]:
@@ -53,7 +54,7 @@ def judge_environment(zone: Zone, hosts: HostsKnown) -> Iterator[Mark]:
     yield ok("environment", f"{environment.id}, revision {environment.revision}: private networking is on")
     for name, service in environment.services.items():
         if service.instances:
-            yield from judge_instances(environment, name, service.instances, hosts)
+            yield from judge_instances(environment, name, service.instances, hosts, zone.away)
 
 
 def meant_name(text: str, zone: Zone) -> Name:
@@ -73,7 +74,11 @@ def meant_name(text: str, zone: Zone) -> Name:
 
 
 def judge_instances(
-    environment: Environment, service: str, instances: Mapping[str, Instance], hosts: HostsKnown
+    environment: Environment,
+    service: str,
+    instances: Mapping[str, Instance],
+    hosts: HostsKnown,
+    away: HostsAway = NONE_AWAY,
 ) -> Iterator[Mark]:
     """The marks of ``instances`` of ``service``: whether any is answered, and whether their hosts live."""
     id_ = environment.id
@@ -88,7 +93,7 @@ def judge_instances(
     if not ready:
         yield _judge_none_ready(environment, service, instances, hosts)
     else:
-        yield ok("instances", f"{len(ready)} of {len(instances)} instances of {service} are ready")
+        yield from _judge_ready(environment, service, instances, away)
     on_host: dict[str, list[str]] = {}
     for name, instance in instances.items():
         if instance.host and instance.state is not State.STARTING:
@@ -103,6 +108,29 @@ def judge_instances(
             f"{id_}: revision {environment.revision} is not yet on {late_hosts}",
             f"if that stays, run 'interlock doctor' on {late_hosts}",
         )
+
+
+def _judge_ready(
+    environment: Environment, service: str, instances: Mapping[str, Instance], away: HostsAway
+) -> Iterator[Mark]:
+    """Of the ready ones, which are answered: those with a path."""
+    ready = {name: one for name, one in instances.items() if one.state is State.READY}
+    why = {name: text for name, one in ready.items() if (text := why_not_answered(one, away))}
+    answered = len(ready) - len(why)
+    unmanaged = sum(one.host is None for one in ready.values())
+    count = f"{answered} of {len(instances)} instances of {service} are answered"
+    count += f", {unmanaged} of them unmanaged: that they can be reached is their caller's word" if unmanaged else ""
+    if answered:
+        yield ok("instances", count)
+    for name, text in list(why.items())[:SHOWN]:
+        host = ready[name].host
+        make = warning if answered else broken
+        fix = (
+            f"on {host}: systemctl restart interlock-agent; for good: interlock instance delete --host {host}"
+            if host in away.down
+            else f"on {host}: interlock attach -e {environment.id} --service {service} --instance {name} --netns NAME"
+        )
+        yield make("instances", f"{name}.{service} of {environment.id} is not answered, for it {text}", fix)
 
 
 def _switched_off(environment: Environment) -> Mark:

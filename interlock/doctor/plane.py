@@ -20,6 +20,7 @@ from store.writable import find_obstacle
 from zones.hosts import Host, hosts_of
 from zones.model import Environment
 from zones.names import EnvironmentId
+from zones.placement import NONE_AWAY, HostsAway
 
 DEADLINE = 0.8  # seconds for each read; a healthy store answers in a millisecond
 
@@ -45,6 +46,8 @@ class PlaneFacts:
     """All registered hosts; None where they could not be read."""
     live: frozenset[str] | None = None
     """Those whose lease is renewed; None where that could not be read."""
+    away: HostsAway = NONE_AWAY
+    """The hosts that are down, so that nothing on them is answered."""
     used: frozenset[str] | None = None
     """The hosts that have a member of an environment; None where that could not be read."""
     environment: Environment | None = None
@@ -152,7 +155,8 @@ async def _read_writes(store: Store, facts: PlaneFacts) -> None:
 
 async def _read_hosts(store: Store, facts: PlaneFacts) -> None:
     with suppress(StoreError, TimeoutError):
-        facts.hosts = (await _within(store.hosts.read())).hosts
+        hosts = await _within(store.hosts.read())
+        facts.hosts, facts.away = hosts.hosts, HostsAway(down=hosts.down)
         facts.live = await _within(store.leases.live(facts.hosts))
         if facts.live != facts.hosts.keys():  # all environments are read for what concerns dead hosts alone
             index = await _within(store.environments.index())

@@ -86,7 +86,7 @@ class DoctorService:
         facts = await examine_plane(self.store, dict, environment)
         found = must_exist(environment, facts.environment or found, advice=ADVICE)
         # In a thread, for a large environment takes long enough to compile that queries would notice.
-        zone = await asyncio.to_thread(compile_zone, self.platform, found, now)
+        zone = await asyncio.to_thread(compile_zone, self.platform, found, now, facts.away)
         explanation = await asyncio.to_thread(explain_answer, zone, qname, number)
         marks = [mark for mark in judge_name(zone, qname, number, facts.known) if mark.check in _OF_THE_PLANE]
         if source is not None:
@@ -104,7 +104,8 @@ class DoctorService:
         marks: list[Mark] = []
         if source is not None:
             marks.append(await self._judge_client(facts, source, is_whole=is_whole))
-        zone = await asyncio.to_thread(compile_zone, self.platform, facts.environment, unix_milliseconds(self._now))
+        now = unix_milliseconds(self._now)
+        zone = await asyncio.to_thread(compile_zone, self.platform, facts.environment, now, facts.away)
         if name is None:
             return [*marks, *judge_environment(zone, facts.known)]
         return [*marks, *judge_name(zone, meant_name(name, zone), RRType.AAAA, facts.known)]
