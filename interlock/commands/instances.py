@@ -118,7 +118,7 @@ def delete(
 ) -> None:
     """Delete an instance, or all on a host; an address is never given to another."""
     if host is not None and service is None:
-        _delete_on(host, settings, everywhere=everywhere, yes=yes, as_json=as_json)
+        _delete_on(host, settings, everywhere=everywhere, yes=yes, wait=wait, as_json=as_json)
         return
     if service is None or id_ is None or host is not None or everywhere:
         raise click.UsageError("give SERVICE and ID, or --host HOST for all instances on a host")
@@ -129,7 +129,7 @@ def delete(
     show_deleted(what, {}, as_json, environment=path[1], service=service, instance=id_)
 
 
-def _delete_on(host: str, settings: Settings, *, everywhere: bool, yes: bool, as_json: bool) -> None:
+def _delete_on(host: str, settings: Settings, *, everywhere: bool, yes: bool, wait: bool, as_json: bool) -> None:
     """Deletes all instances on ``host``, in one commit for each environment."""
     client = Client.of(settings)
     found = (
@@ -148,7 +148,9 @@ def _delete_on(host: str, settings: Settings, *, everywhere: bool, yes: bool, as
         ]
         for at in range(0, len(edits), MOST_EDITS):
             body = {"edits": edits[at : at + MOST_EDITS]}
-            client.post("environments", environment, "batch", body=body, query=CONFIRMED if agreed else None)
+            query = CONFIRMED if agreed else None
+            made = client.post("environments", environment, "batch", body=body, query=query)
+            committed(client, environment, made, wait=wait)
     show_deleted(what, {}, as_json, host=host, instances=[f"{row['id']}.{row['service']}" for row in rows])
 
 

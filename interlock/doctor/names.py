@@ -119,7 +119,7 @@ def _judge_ready(
     answered = len(ready) - len(why)
     unmanaged = sum(one.host is None for one in ready.values())
     count = f"{answered} of {len(instances)} instances of {service} are answered"
-    count += f", {unmanaged} of them unmanaged: that they can be reached is their caller's word" if unmanaged else ""
+    count += f" ({unmanaged} unmanaged: that they can be reached is their caller's word)" if unmanaged else ""
     if answered:
         yield ok("instances", count)
     for name, text in list(why.items())[:SHOWN]:

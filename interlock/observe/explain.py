@@ -152,7 +152,7 @@ def _explain_instances(name: Name, node: Node, service: Service, away: HostsAway
     where = f" in region {region}" if region else ""
     detail = f"{ready} of {total} instances{where} ready"
     if unmanaged:
-        detail += f", {unmanaged} of them unmanaged: that they can be reached is their caller's word"
+        detail += f" ({unmanaged} unmanaged)"
     return Stage("instances", ready > 0, detail + (f"; left out: {', '.join(left_out)}" if left_out else ""))
 
 
