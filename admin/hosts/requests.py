@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from admin.hosts import rights
 from admin.hosts.certificates import Authority, HostRequest
 from admin.hosts.errors import BadRequest, NotAllowed
+from admin.hosts.examinations import Examinations
 from admin.hosts.instances import HostInstances
 from admin.hosts.proofs import Challenge
 from admin.hosts.updates import HostUpdates
@@ -40,6 +41,7 @@ from watcher.session.protocol import (
     Certify,
     Counted,
     Done,
+    Examined,
     Failure,
     Gone,
     Hello,
@@ -88,6 +90,8 @@ class HostRequests:
     """What the host has shown."""
     challenge: Challenge = field(default_factory=Challenge)
     """What the proofs of this session are for."""
+    examinations: Examinations = field(default_factory=Examinations)
+    """What this control plane has asked the agent about its host."""
     lease: Lease | None = None
     """The claim of the agent to be the host; None before its `Hello`."""
     where: str = ""
@@ -151,6 +155,9 @@ class HostRequests:
                 return await self._state(request)
             case Certify():
                 return await self._certify(request, self.lease)
+            case Examined():
+                self.examinations.take(request)
+                return Done(request.number)
             case Leave():
                 await self.store.hosts.forget(self.host, self.lease)
                 return Done(request.number)

@@ -86,6 +86,10 @@ class HostSession:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    async def examine(self, question: str) -> str:
+        """The facts that the agent gives for ``question``; see `Examinations.ask`."""
+        return await self.requests.examinations.ask(question, self._send)
+
     def end(self, code: Close, reason: str) -> None:
         """Ends the session at once: nothing is answered or sent any more, and the agent hears ``reason``."""
         if self.is_ended:

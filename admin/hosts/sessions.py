@@ -86,6 +86,11 @@ class HostSessions:
         for other in mine[: max(0, len(mine) - self.limits.sessions)]:
             other.end(Close.CROWDED, f"the host has {self.limits.sessions} later sessions")
 
+    async def examine(self, host: str, question: str) -> str | None:
+        """What the agent of ``host`` says to ``question``, both in JSON; None where it has no session here."""
+        mine = [one for one in self._sessions.get(host, ()) if not one.is_ended and one.requests.lease is not None]
+        return await mine[-1].examine(question) if mine else None
+
     def name(self, hosts: Collection[str] | None) -> None:
         """Changes of ``hosts`` were announced; None: of any host, and the announcement may have been missed."""
         if hosts is None:

@@ -29,7 +29,13 @@ class Diagnose(Protocol):
     """
 
     def __call__(
-        self, environment: EnvironmentId | None, name: str | None, source: str | None, *, is_whole: bool
+        self,
+        environment: EnvironmentId | None,
+        name: str | None,
+        source: str | None,
+        host: str | None = None,
+        *,
+        is_whole: bool,
     ) -> Awaitable[Mapping[str, Any]]: ...
 
 

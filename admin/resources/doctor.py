@@ -11,7 +11,7 @@ from admin.auth.access import authorize_environment
 from admin.auth.actors import Tenant
 from admin.errors import Forbidden
 from admin.http.context import ACTOR, CONTEXT
-from admin.http.fields import ENVIRONMENT_ID, at_field
+from admin.http.fields import ENVIRONMENT_ID, LABEL, at_field
 from admin.http.inputs import read_query
 from admin.http.replies import show
 from zones.names import check_environment_id
@@ -29,6 +29,9 @@ class DoctorQuery(Struct, frozen=True, forbid_unknown_fields=True):
     source: Annotated[str, Meta(max_length=255, examples=["a1.api"])] | None = None
     """The client that asks: its address, or INSTANCE.SERVICE. None: any."""
 
+    host: Annotated[str, Meta(extra_json_schema={"pattern": LABEL})] | None = None
+    """The host whose agent is asked, about itself or about the environment. None: those that have the name."""
+
 
 async def get_report(request: web.Request) -> web.Response:
     """Examine the platform, an environment or a name, and say what to mend first."""
@@ -41,6 +44,8 @@ async def get_report(request: web.Request) -> web.Response:
             environment = check_environment_id(query.environment)
     elif not is_whole:
         raise Forbidden("this token is for one environment: name it, as in ?environment=production")
+    if query.host is not None and not is_whole:
+        raise Forbidden("this token is for one environment, and hosts are not in one: leave out the host")
     diagnose = request.app[CONTEXT].diagnose
-    report: Report = {**await diagnose(environment, query.name, query.source, is_whole=is_whole)}
+    report: Report = {**await diagnose(environment, query.name, query.source, query.host, is_whole=is_whole)}
     return show(request, report)

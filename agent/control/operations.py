@@ -238,13 +238,13 @@ def question_of(request: Examine) -> Question:
     """What ``request`` asks about."""
     environment = EnvironmentId(request.environment) if request.environment is not None else None
     return Question(
-        environment,
-        request.service,
-        request.instance,
-        request.netns,
-        request.source,
-        request.target,
-        request.port,
+        environment=environment,
+        service=request.service,
+        instance=request.instance,
+        netns=request.netns,
+        source=request.source,
+        target=request.target,
+        port=request.port,
     )
 
 

@@ -79,7 +79,8 @@ class Examiner:
         others = [one for one in registrar.problems if one not in claims]
         reason = "; ".join(dict.fromkeys([*others, *([state] if isinstance(state, str) else [])]))
         is_connected = self.control_plane.connected
-        document = published.environments.get(question.environment) if question.environment else None
+        is_wanted = question.environment is not None and not question.has_document
+        document = published.environments.get(question.environment) if question.environment and is_wanted else None
         now = time.monotonic()
         settled = [str(one) for one, since in self.upkeep.comparison.since.items() if now - since >= DIFFERS]
         return HostFacts(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from zones.names import EnvironmentId
 
 
@@ -12,7 +14,9 @@ class Question:
     """What somebody asks about; with nothing set, the whole host."""
 
     environment: EnvironmentId | None = None
-    """The environment whose document is wanted."""
+    """The environment that it is about."""
+    has_document: bool = False
+    """Whether whoever asks has the document of the environment already."""
     service: str | None = None
     """The service whose instances are looked at."""
     instance: str | None = None
@@ -25,3 +29,8 @@ class Question:
     """What it connects to, in the same way. None: the service that was asked about."""
     port: int | None = None
     """The port to connect to. None: those of the service."""
+
+
+def encode_question(question: Question) -> str:
+    """``question`` as JSON."""
+    return msgspec.json.encode(question).decode()

@@ -27,6 +27,7 @@ _NETNS = Path("/run/netns")  # where ip-netns(8) keeps them
 @click.option("--from", "source", metavar="CLIENT", help="Examine for this client: its address, or INSTANCE.SERVICE.")
 @click.option("--to", "target", metavar="TARGET", help="What the client connects to: an address, or INSTANCE.SERVICE.")
 @click.option("--port", type=click.IntRange(1, 65535), help="The port that it connects to; by default the service's.")
+@click.option("--host", metavar="HOST", help="Have the control plane ask the agent of this host.")
 @click.option("--verbose", "-v", is_flag=True, help="Show also what is as it should be.")
 @takes("environment", "agent_dir", "api", "token", "state_dir", "dns_listen", "ops_listen", "zone")
 @json_option
@@ -38,6 +39,7 @@ def doctor(
     source: str | None,
     target: str | None,
     port: int | None,
+    host: str | None,
     verbose: bool,
     settings: Settings,
     as_json: bool,
@@ -52,7 +54,7 @@ def doctor(
     if name and (target or netns):
         raise BadSetting("give NAME, or --netns, or --from and --to")
     began = time.monotonic()
-    subject = Subject(name, _path(netns), source, target, port)
+    subject = Subject(name, _path(netns), source, target, port, host)
     report = examine(settings, subject)
     result = {**report.as_json(), "seconds": round(time.monotonic() - began, 3)}
     show(result, as_json, lambda value: print_report(value, verbose=verbose))

@@ -10,6 +10,7 @@ Whatever hangs is named, and holds up nothing: the report comes within two secon
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 import time
@@ -25,6 +26,7 @@ from agent.examine.facts import HostFacts, decode_facts
 from interlock.client import Client
 from interlock.doctor.clients import find_client, is_address, judge_client, judge_stranger
 from interlock.doctor.host import judge_host
+from interlock.doctor.judge import judge_workloads
 from interlock.doctor.machine import (
     ResolverFacts,
     UpstreamFacts,
@@ -37,7 +39,6 @@ from interlock.doctor.machine import (
 from interlock.doctor.marks import ORDER, Mark, Report, Standing, broken, unknown
 from interlock.doctor.names import HostsKnown, judge_environment, judge_name, meant_name
 from interlock.doctor.peers import RESTART_AGENT, judge_peers
-from interlock.doctor.workloads import judge_connects, judge_workload
 from interlock.errors import ApiRefused, BadSetting, InterlockError
 from interlock.settings.table import Settings
 from resolver.client import ask as ask_dns
@@ -53,9 +54,9 @@ from zones.records import RRType
 from zones.zone import Zone, compile_zone
 
 AGENT_SECONDS = 1.5  # the agent's own probes take 0.8 at most
-API_SECONDS = 1.3
 DNS_SECONDS = 0.8
 HTTP_SECONDS = 0.5  # of what is on this machine
+BUSY = 2.0  # waiting processes for each processor; beyond that everything takes longer, and is waited for longer
 ALL_SECONDS = 1.6  # for everything; then whoever has not answered is said to hang
 
 _OF_A_NAME = frozenset({"tunnel", "sockets", "connection"})
@@ -77,6 +78,8 @@ class Subject:
     """What the client connects to, in the same way."""
     port: int | None = None
     """The port that it connects to; None for those of the service."""
+    host: str | None = None
+    """A host whose agent is asked by the control plane."""
 
     @property
     def is_machine(self) -> bool:
@@ -139,7 +142,9 @@ def _judge(settings: Settings, subject: Subject, found: _Found, *, expected: boo
     if facts is not None:
         yield from judge_host(facts)
         yield from judge_peers(facts)
-        yield from _judge_workloads(facts, subject, str(platform.resolver), settings)
+        is_asked = subject.name is not None
+        yield from judge_workloads(facts, _document(facts), str(platform.resolver), is_asked=is_asked)
+        yield from _judge_source(facts, subject)
     elif expected:
         reason = found.agent or f"it has not answered within {ALL_SECONDS:g} s, so it hangs"
         if found.agent_refused:
@@ -160,15 +165,7 @@ def _judge(settings: Settings, subject: Subject, found: _Found, *, expected: boo
         yield nothing_here(found.looked)
 
 
-def _judge_workloads(facts: HostFacts, subject: Subject, resolver: str, settings: Settings) -> Iterator[Mark]:
-    environment = _document(facts)
-    for workload in facts.workloads:
-        service = environment.services.get(workload.service) if environment else None
-        ports = service.ports if service and environment and environment.id == workload.environment else ()
-        yield from judge_workload(
-            workload, resolver, ports, is_asked=subject.name is not None, has_resolver=facts.has_resolver
-        )
-    yield from judge_connects(facts.connects, settings.environment or "")
+def _judge_source(facts: HostFacts, subject: Subject) -> Iterator[Mark]:
     if facts.source_problem:
         yield unknown(
             "client",
@@ -220,13 +217,19 @@ def _judge_target(target: str, environment: Environment, zone: Zone, known: Host
 # Asking
 
 
+def patience() -> float:
+    """How many times as long is waited as on a machine that is not busy: what is late there does not hang."""
+    load = os.getloadavg()[0] / (os.cpu_count() or 1)
+    return 1.0 if load < BUSY else 3.0
+
+
 def _run_all(sources: dict[str, Callable[[], None]]) -> list[str]:
     """Runs ``sources`` beside each other; gives those that have not ended in time."""
     # Threads that nobody waits for at the end of the process: one may hang in a call.
     threads = {name: threading.Thread(target=run, daemon=True, name=name) for name, run in sources.items()}
     for thread in threads.values():
         thread.start()
-    deadline = time.monotonic() + ALL_SECONDS
+    deadline = time.monotonic() + ALL_SECONDS * patience()
     for thread in threads.values():
         thread.join(max(0.0, deadline - time.monotonic()))
     return [name for name, thread in threads.items() if thread.is_alive()]
@@ -246,7 +249,7 @@ def _ask_agent(settings: Settings, subject: Subject, found: _Found) -> None:
     }
     given = {name: value for name, value in request.items() if value is not None}
     try:
-        answer = ask(settings.agent_dir, {"op": "examine", **given}, AGENT_SECONDS)
+        answer = ask(settings.agent_dir, {"op": "examine", **given}, AGENT_SECONDS * patience())
         found.facts = decode_facts(json.dumps(answer["facts"]).encode())
     except NoAgent as error:
         found.agent = str(error)
@@ -261,6 +264,7 @@ def _ask_api(client: Client, settings: Settings, subject: Subject, found: _Found
         "environment": settings.environment,
         "name": subject.name or _named(subject.target),
         "source": subject.source,
+        "host": subject.host,
     }
     query = {name: value for name, value in wanted.items() if value is not None}
     try:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from admin.resources.operations import Probe
+from agent.examine.facts import HostFacts, decode_facts
+from agent.examine.question import Question, encode_question
 from interlock.doctor.clients import find_client, is_address, judge_client, judge_stranger, network_of
+from interlock.doctor.host import judge_host
+from interlock.doctor.judge import judge_workloads
 from interlock.doctor.marks import Mark, Report, as_stage, broken, unknown
 from interlock.doctor.names import judge_environment, judge_name, meant_name
+from interlock.doctor.peers import judge_peers
 from interlock.doctor.plane import DEADLINE, PlaneFacts, examine_plane, judge_plane
-from interlock.observe.explain import explain_answer
+from interlock.observe.explain import explain_answer, explain_stages
 from interlock.settings.values import parse_type
 from resolver.wire.messages import Rcode
 from store.errors import StoreError
@@ -24,13 +29,19 @@ from zones.edits import must_exist
 from zones.errors import Invalid
 from zones.names import EnvironmentId, Name
 from zones.records import RRType, type_name
-from zones.zone import compile_zone
+from zones.zone import Zone, compile_zone
 
 ADVICE = "'interlock env list' has those that there are"
 NEAR = 3  # environments that are named in the place of one that does not exist
+HOST_SECONDS = 1.1  # for the facts of a host; its own probes take 0.8 at most
+MOST_ASKED = 8  # hosts that are asked about one name
+_BEHIND = frozenset({"sockets", "connection"})  # marks of agents that an explanation shows also where all is well
 _OF_THE_PLANE = frozenset(
     {"host", "revision", "client", "instances"}
 )  # marks that an explanation has beside its stages
+
+AskHost = Callable[[str, str], Awaitable[str | None]]
+"""Asks the agent of a host a question, and gives the facts, both in JSON; None where it has no session here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +55,19 @@ class DoctorService:
     readiness: Callable[[], Mapping[str, Probe]]
     """What the process says of itself, part by part."""
 
+    ask_host: AskHost | None = None
+    """Asks the agent of a host; None where this process serves none."""
+
     async def diagnose(
-        self, environment: EnvironmentId | None, name: str | None, source: str | None, *, is_whole: bool
+        self,
+        environment: EnvironmentId | None,
+        name: str | None,
+        source: str | None,
+        host: str | None = None,
+        *,
+        is_whole: bool,
     ) -> dict[str, Any]:
-        """The report about the platform, or about ``name`` in ``environment``, for the client ``source``.
+        """The report about the platform, ``host``, or ``name`` in ``environment``, for the client ``source``.
 
         ``is_whole`` says whether whoever asks may hear of the store and of all hosts, and not only of the environment.
         Raises `Invalid` for what is no name.
@@ -58,6 +78,8 @@ class DoctorService:
             marks += await self._judge_environment(facts, environment, name, source, is_whole=is_whole)
         elif source is not None and is_address(source) and is_whole:
             marks += await self._judge_source(source)
+        if host is not None:
+            marks += await self._judge_host(host, facts, environment)
         return Report.of(marks).as_json()
 
     async def explain(
@@ -91,6 +113,8 @@ class DoctorService:
         marks = [mark for mark in judge_name(zone, qname, number, facts.known) if mark.check in _OF_THE_PLANE]
         if source is not None:
             marks.insert(0, await self._judge_client(facts, source, is_whole=is_whole))
+        behind = await self._look_behind(zone, qname, facts)
+        marks += [mark for mark in behind if mark.check in _BEHIND or mark.fix]
         explanation["stages"] += [as_stage(mark) for mark in marks if mark.check != "instances" or mark.fix]
         return explanation
 
@@ -108,7 +132,56 @@ class DoctorService:
         zone = await asyncio.to_thread(compile_zone, self.platform, facts.environment, now, facts.away)
         if name is None:
             return [*marks, *judge_environment(zone, facts.known)]
-        return [*marks, *judge_name(zone, meant_name(name, zone), RRType.AAAA, facts.known)]
+        qname = meant_name(name, zone)
+        marks += judge_name(zone, qname, RRType.AAAA, facts.known)
+        return [*marks, *await self._look_behind(zone, qname, facts)]
+
+    async def _look_behind(self, zone: Zone, qname: Name, facts: PlaneFacts) -> list[Mark]:
+        """What the agents see of the instances of ``qname``: whether programs there accept connections, and more."""
+        explained = explain_stages(zone, qname, RRType.AAAA)
+        if explained.service is None or self.ask_host is None:
+            return []
+        instances = zone.environment.services[explained.service].instances
+        chosen = [one for id_, one in instances.items() if explained.instance in (None, id_)]
+        hosts = sorted({one.host for one in chosen if one.host is not None and one.host in (facts.live or ())})
+        question = Question(
+            environment=zone.id, has_document=True, service=explained.service, instance=explained.instance
+        )
+        marks: list[Mark] = []
+        for host, found in zip(hosts, await self._ask_hosts(hosts[:MOST_ASKED], question), strict=False):
+            if isinstance(found, str):
+                marks.append(unknown("sockets", f"what host {host} sees of it is not known: {found}", _on(host)))
+            else:
+                resolver = str(self.platform.resolver)
+                marks += judge_workloads(found, zone.environment, resolver, is_asked=True)
+        return marks
+
+    async def _ask_hosts(self, hosts: Sequence[str], question: Question) -> list[HostFacts | str]:
+        """The facts of each of ``hosts``; for one that does not give them, why."""
+        ask = self.ask_host
+        assert ask is not None
+
+        async def ask_one(host: str) -> HostFacts | str:
+            try:
+                async with asyncio.timeout(HOST_SECONDS):
+                    answer = await ask(host, encode_question(question))
+                return decode_facts(answer.encode()) if answer else "its agent has no session with this control plane"
+            except TimeoutError:
+                return f"its agent has not answered within {HOST_SECONDS:g} s"
+            except ValueError as error:
+                return f"its agent is of another release: {error}"
+
+        return list(await asyncio.gather(*(ask_one(host) for host in hosts)))
+
+    async def _judge_host(self, host: str, facts: PlaneFacts, environment: EnvironmentId | None) -> list[Mark]:
+        """What the agent of ``host`` says of it."""
+        if self.ask_host is None:
+            return [unknown("agent", "this control plane serves no agents (--hosts-listen)", _on(host))]
+        (found,) = await self._ask_hosts([host], Question(environment=environment, has_document=True))
+        if isinstance(found, str):
+            return [broken("agent", f"host {host}: {found}", _on(host))]
+        marks = [*judge_host(found), *judge_peers(found)]
+        return [*marks, *judge_workloads(found, facts.environment, str(self.platform.resolver), is_asked=False)]
 
     async def _judge_missing(self, id_: EnvironmentId, *, is_whole: bool) -> Mark:
         near: list[str] = []
@@ -164,3 +237,7 @@ def _refused(qname: Name, qtype: int, mark: Mark) -> dict[str, Any]:
         "answer": [],
         "stages": [as_stage(mark)],
     }
+
+
+def _on(host: str) -> str:
+    return f"on {host}: interlock doctor"

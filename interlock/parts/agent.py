@@ -31,6 +31,7 @@ from agent.control_plane.connection import ControlPlane
 from agent.control_plane.errors import ControlPlaneError
 from agent.errors import AgentError
 from agent.examine.examiner import Examiner
+from agent.examine.remote import RemoteExaminations
 from agent.identity import load_identity
 from agent.keys import Keyring
 from agent.mesh.mesh import Mesh
@@ -163,6 +164,16 @@ class AgentParts:
             snapshots=snapshot_keeper(AGENT, settings),
             guard=Guard(settings.guard),
         )
+        examiner = Examiner(
+            mesh,
+            attacher,
+            registrar,
+            upkeep,
+            control_plane,
+            lambda: follower.quarantined,
+            lambda: follower.held,
+        )
+        view.on_examine = RemoteExaminations(examiner, control_plane).take
         operations = Operations(
             mesh,
             attacher,
@@ -171,15 +182,7 @@ class AgentParts:
             control_plane,
             lambda: follower.quarantined,
             lambda: follower.held,
-            Examiner(
-                mesh,
-                attacher,
-                registrar,
-                upkeep,
-                control_plane,
-                lambda: follower.quarantined,
-                lambda: follower.held,
-            ),
+            examiner,
             left.set,
         )
         local = ControlServer(host.directory / CONTROL_SOCKET, operations.handle)

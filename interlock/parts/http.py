@@ -17,7 +17,7 @@ from admin.http.connections import Connections
 from admin.http.context import HeldView
 from admin.http.server import Application, serve
 from admin.resources.operations import Metrics, Readiness, operations_app
-from interlock.doctor.service import DoctorService
+from interlock.doctor.service import AskHost, DoctorService
 from interlock.errors import PartFailed, StateDirectoryUnusable
 from interlock.process.state_dir import TOKEN_FILE
 from interlock.process.supervise import Part
@@ -96,12 +96,14 @@ def admin_part(
     readiness: Readiness,
     metrics: Metrics,
     guard: Guard | None = None,
+    ask_host: AskHost | None = None,
 ) -> HttpPart:
     """The admin API, with the operations endpoints beside it on the same address.
 
-    ``guard`` is that of the watcher of this process; None where the process has no watcher.
+    ``guard`` is that of the watcher of this process; None where the process has no watcher. ``ask_host`` asks the agent
+    of a host; None where the process serves no agents.
     """
-    service = DoctorService(store, settings.platform, readiness)
+    service = DoctorService(store, settings.platform, readiness, ask_host)
 
     def make() -> Application:
         return make_app(

@@ -59,7 +59,7 @@ async def _serve(settings: Settings, url: str) -> None:
     supervisor = Supervisor([probe.part, durability.part, writes.part])
     checks = [store_answers(probe), writes_taken(writes), clock_agrees(store.clock), store_is_durable(durability)]
     sources = [supervisor_metrics(supervisor), admin_metrics(counts), clock_metrics(store.clock)]
-    watcher = None
+    watcher, ask_host = None, None
     if not settings.hosts_listen:
         sources.append(probe_metrics(probe))  # a watcher would say the same
     else:
@@ -69,7 +69,7 @@ async def _serve(settings: Settings, url: str) -> None:
         supervisor.parts += [watcher_part(watcher), *snapshot_parts(watcher), *hosts.parts(watcher)]
         checks += [*store_history(watcher), withdrawals_passed(watcher), documents_used(watcher)]
         checks += snapshot_kept(watcher)
-        state = hosts.service.state
+        state, ask_host = hosts.service.state, hosts.service.sessions.examine
         sources += [
             watcher_metrics(watcher),
             snapshot_metrics(watcher, lambda: state.stale_since),
@@ -77,7 +77,7 @@ async def _serve(settings: Settings, url: str) -> None:
         ]
     readiness, metrics = Readiness(supervisor, *checks), Metrics(*sources)
     guard = watcher.guard if watcher else None
-    supervisor.parts.append(admin_part(settings, store, token, counts, readiness, metrics.render, guard).part)
+    supervisor.parts.append(admin_part(settings, store, token, counts, readiness, metrics.render, guard, ask_host).part)
     if token.is_new:
         log.info("token_made", extra={"path": str(token.path)})
     await serve(supervisor, store)

@@ -110,7 +110,8 @@ async def _serve(settings: Settings, url: str, first: Sequence[Part]) -> None:
         supervisor.parts += hosts.parts(dns.watcher)
         sources.append(hosts_metrics(hosts.service))
     metrics = Metrics(*sources)
-    admin = admin_part(settings, store, token, counts, readiness, metrics.render, dns.watcher.guard)
+    ask_host = hosts.service.sessions.examine if hosts else None
+    admin = admin_part(settings, store, token, counts, readiness, metrics.render, dns.watcher.guard, ask_host)
     supervisor.parts.append(admin.part)
     if settings.mesh:
         supervisor.parts += mesh_parts(settings, lambda: Client(admin.url, token.text))

@@ -173,6 +173,12 @@ class Api:
         return {"rcode": "NOERROR", "stages": []}
 
     async def _diagnose(
-        self, environment: EnvironmentId | None, name: str | None, source: str | None, *, is_whole: bool
+        self,
+        environment: EnvironmentId | None,
+        name: str | None,
+        source: str | None,
+        host: str | None = None,
+        *,
+        is_whole: bool,
     ) -> Mapping[str, Any]:
-        return {"environment": environment, "name": name, "source": source, "is_whole": is_whole}
+        return {"environment": environment, "name": name, "source": source, "host": host, "is_whole": is_whole}

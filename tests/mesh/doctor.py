@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
+from interlock.doctor.gather import patience
 from tests.interlock.processes import run_here
 from tests.mesh.mesh import Mesh, Node, until
 from tests.mesh.topology import Workload
@@ -33,7 +34,7 @@ class Examined:
 
     def __init__(self, status: int, report: dict[str, Any]) -> None:
         self.status, self.report = status, report
-        assert report["seconds"] < scaled(PROMPT), report
+        assert report["seconds"] < scaled(PROMPT) * patience(), report
 
     @property
     def cause(self) -> str:

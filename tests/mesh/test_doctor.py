@@ -55,6 +55,12 @@ def _check_sockets(mesh: Mesh, workload: Workload) -> None:
         assert "bind it to [::]:8080" in named.fix
         # Without being asked for the name, and from the client's host, which sees that the path is good.
         until_named(here, "listens on IPv4 only")
+        # Where no agent is, the control plane asks those of the hosts; an explanation says it as well.
+        seen = until_named(mesh, "w1.web of bound listens on IPv4 only", "web", "-e", "bound")
+        assert "0.0.0.0:8080 by python" in seen.cause
+        until_named(mesh, "w1.web of bound listens on IPv4 only", "--host", "h1", "-e", "bound")
+        explained = mesh.interlock("explain", "web", "-e", "bound", "--agent-dir", "").stdout
+        assert "✗ sockets" in explained, explained
         refused = until_named(elsewhere, "is refused by w1.web", "web", "-e", "bound")
         assert "on h1: interlock doctor w1.web -e bound" in refused.fix
     with serving(workload, "127.0.0.1"):

@@ -220,6 +220,15 @@ class Certify(_Request, frozen=True, tag="certify"):
     """A certificate signing request (RFC 2986) for the new key, in PEM."""
 
 
+class Examined(_Request, frozen=True, tag="examined"):
+    """The facts that the control plane has asked for with `Examine`. The answer is `Done`."""
+
+    ask: int
+    """Which `Examine` it answers."""
+    facts: str
+    """The facts about this host, in JSON: `agent.examine.facts`."""
+
+
 class Leave(_Request, frozen=True, tag="leave"):
     """Removes this host: its document, its lease and its credential. The answer is `Done`, and the session ends."""
 
@@ -237,6 +246,7 @@ Request = (
     | AskGone
     | AskState
     | Certify
+    | Examined
     | Leave
 )
 """What an agent may ask. Each is about the host of the session, and about no other."""
@@ -460,6 +470,15 @@ class Confirmed(_Message, frozen=True, tag="confirmed"):
     """Somebody has confirmed that what has vanished is deleted: nothing is held on to any more."""
 
 
+class Examine(_Message, frozen=True, tag="examine"):
+    """Asks for facts about this host, for `interlock doctor`. The agent sends `Examined`, within a second or never."""
+
+    ask: int
+    """Names the question in `Examined`."""
+    question: str
+    """What is asked about, in JSON: `agent.examine.question`."""
+
+
 Update = (
     EnvironmentIs
     | EnvironmentUnreadable
@@ -472,6 +491,7 @@ Update = (
     | Held
     | Stale
     | Confirmed
+    | Examine
 )
 """What a control plane says without being asked."""
 

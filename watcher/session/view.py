@@ -7,7 +7,7 @@ messages never wait for a host that is busy, and what waits is never more than w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from store.index import IndexEntry
@@ -16,6 +16,7 @@ from watcher.session.protocol import (
     EnvironmentGone,
     EnvironmentIs,
     EnvironmentUnreadable,
+    Examine,
     Held,
     HostGone,
     HostIs,
@@ -78,6 +79,8 @@ class SessionView:
     """The revision up to which all changes of hosts have been named."""
     have_hosts_changed: bool = False
     """Whether something was said of hosts; the follower takes it back."""
+    on_examine: Callable[[Examine], None] = lambda _: None
+    """Is called where the control plane asks for facts about this host."""
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     # What the agent's connection calls
@@ -112,6 +115,9 @@ class SessionView:
                 self.stale_since = since
             case Confirmed():
                 self.is_confirmed = True
+            case Examine():
+                self.on_examine(update)
+                return
         self.wake()
 
     def _take_environment(self, update: EnvironmentIs | EnvironmentUnreadable | EnvironmentGone) -> None:

@@ -1,0 +1,25 @@
+"""Judges what an agent says of its host, or of what somebody has asked it about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from agent.examine.facts import HostFacts
+from interlock.doctor.marks import Mark
+from interlock.doctor.workloads import judge_connects, judge_workload
+from zones.model import Environment
+
+
+def judge_workloads(
+    facts: HostFacts, environment: Environment | None, resolver: str, *, is_asked: bool
+) -> Iterator[Mark]:
+    """The marks of the workloads in ``facts``, and of the connections that were tried.
+
+    ``environment`` is the one that was asked about, whose services say which ports they have; ``resolver`` is the
+    address that every workload is to ask. ``is_asked`` says that somebody wants to connect to them.
+    """
+    for workload in facts.workloads:
+        service = environment.services.get(workload.service) if environment else None
+        ports = service.ports if service and environment and environment.id == workload.environment else ()
+        yield from judge_workload(workload, resolver, ports, is_asked=is_asked, has_resolver=facts.has_resolver)
+    yield from judge_connects(facts.connects, environment.id if environment else "")
