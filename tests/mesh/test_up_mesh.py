@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from interlock.sandbox.node import Program
-from tests.interlock.processes import interlock, run, unprivileged
+from tests.interlock.processes import ROOT, interlock, run, unprivileged
 from tests.mesh import topology
 from tests.mesh.mesh import START_DEADLINE, until
 from tests.mesh.topology import Host
@@ -31,9 +32,10 @@ def test_a_workload_is_attached_in_two_commands_and_stays_when_up_is_killed(mach
     )
     up = Program(command, tmp_path / "log", machine.popen)
     _start(up)
+    _type_the_guide(machine)
     web = machine.workload("web")
     attach = interlock(
-        "attach", "-e", "demo", "--service", "api", "--instance", "here",
+        "attach", "-e", "demo", "--service", "api", "--instance", "there",
         "--netns", web.path, "--resolv-conf", str(web.resolv_conf),
     )  # fmt: skip
     done = machine.run(attach)
@@ -69,6 +71,19 @@ def test_the_port_of_the_workloads_resolver_is_taken_by_nobody_else(tmp_path: Pa
     ended = run(*interlock("up", "--mesh", "--host", "h1", *taken, "--state-dir", str(tmp_path)))
     assert ended.returncode == 78
     assert "--dns-listen" in ended.stderr
+
+
+def _type_the_guide(machine: Host) -> None:
+    """Runs what docs/mesh.md says to type beside ``interlock up --mesh --demo``, and detaches the workload again."""
+    section = (ROOT / "docs/mesh.md").read_text().partition("\n## On one machine\n")[2].partition("\n## ")[0]
+    lines = [line.strip() for line in section.splitlines() if line.startswith("    ")]
+    assert lines[1] == "interlock up --mesh --demo"
+    command = f'set -e; interlock() {{ {shlex.join(interlock())} "$@"; }}\n' + "\n".join(lines[2:])
+    try:
+        assert "fd12:" in machine.run(["sh", "-c", command]).stdout.splitlines()[-1]
+    finally:
+        machine.run(interlock("detach", "-e", "demo", "--service", "api", "--instance", "here"))
+        machine.run(["ip", "netns", "delete", "api"])
 
 
 def _start(up: Program) -> None:
