@@ -89,15 +89,16 @@ def test_another_user_runs_it_in_a_user_namespace(tmp_path: Path) -> None:
         enter = ("unshare", "--mount", "sh", "-c", script, "sh")
         with started(*enter, *user, environ={"HOME": "/nonexistent"}) as demo:
             status = _end_of(demo)
-        if "user namespaces" in demo.errors:
-            pytest.skip(demo.errors)
+            errors = demo.errors
+        if "user namespaces" in errors:
+            pytest.skip(errors)
         if mode == "600" and not wireguard.why_not("kernel"):
             continue
         if mode == "600":
             assert status == 1
-            assert demo.errors.startswith("interlock: wireguard-go needs /dev/net/tun, which this user cannot open: ")
+            assert errors.startswith("interlock: wireguard-go needs /dev/net/tun, which this user cannot open: ")
         else:
-            assert status == 0, demo.output + demo.errors
+            assert status == 0, demo.output + errors
             assert SHOWN.search(demo.output), demo.output
 
 
