@@ -21,7 +21,7 @@ SETTLED = 10.0  # seconds until the last of them (RFC 3810 §9.11, and RFC 2710 
 
 MEANINGS: Mapping[str, str] = {
     LINK: "a workload here, or a host of the mesh, sends from an address that is not its own, to another environment,"
-    " or to this host itself: the filter of its link drops it",
+    " or to this host itself: the filter of its link drops it, as it does what a kernel says when a link comes up",
     "arriving": "packets with addresses of the platform come in from outside the mesh: does another network use its"
     " prefix, or does somebody forge them?",
     "from_workload": "a workload here sends from an address that is not its own, or something else than IPv6",
@@ -30,7 +30,8 @@ MEANINGS: Mapping[str, str] = {
     "fragment": "a member sends fragments to the resolver, or more than 10,000 a second to others: is its MTU wrong?",
     "between": "a member sends to another environment, or to an address that no member has",
     "to_host": "a workload tries to reach this host itself, of which it may reach the resolver alone",
-    "from_host": "a program on this host itself sends into the mesh, where only workloads may: attach it",
+    "from_host": "this host itself sends into the mesh, where only workloads may: a program on it, which should be"
+    " attached, or the kernel, which says a few words when a link comes up",
 }
 """What each counter counts, as a sentence for a person, by the name of the nftables chain, or `LINK`."""
 
