@@ -7,6 +7,10 @@
 
 All of them stand at the same time, and are measured in turn, so that what else the machine does meets each of them. The
 hosts are those of `tests/mesh`: namespaces on a bridge. The link of a workload has the MTU of the tunnel in all.
+
+With wireguard-go there is the processor time of both its processes as well, for each megabyte of the bulk. On the host
+that receives, the firewall and the filters run in it too, for it is what hands the packets to the kernel. It depends
+least on what else the machine does.
 """
 
 from __future__ import annotations
@@ -15,13 +19,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import guest
 from bench.options import Options
-from bench.processes import BenchError
+from bench.processes import BenchError, processor_seconds
 from bench.report import Table, median, own_command, progress
 from tests import wireguard
 from tests.mesh import mesh as meshes
@@ -50,6 +54,14 @@ class Joined:
     """Where qperf answers."""
     found: dict[str, list[float]] = field(default_factory=lambda: {measure: [] for measure in MEASURES})
     """What was measured so far, a value for each round."""
+    used: list[float] = field(default_factory=list)
+    """The processor time of wireguard-go on both hosts for a megabyte, in milliseconds, a value for each round."""
+
+    @property
+    def processes(self) -> list[int]:
+        """Those of wireguard-go on both hosts."""
+        hosts = {host.namespace.path.stat().st_ino for host in (self.client.host, self.server.host)}
+        return [pid for pid in _named("wireguard-go") if Path(f"/proc/{pid}/ns/net").stat().st_ino in hosts]
 
 
 def run(options: Options) -> Iterator[Table | str]:
@@ -81,12 +93,18 @@ def _measure(device: str, options: Options) -> Table:
         for number in range(options.rounds):
             progress(f"path: round {number + 1} of {options.rounds}")
             for path in paths[number % len(paths) :] + paths[: number % len(paths)]:
-                for measure, value in _qperf(path, options.seconds).items():
+                for measure in MEASURES:
+                    processes = path.processes if measure == "tcp_bw" else []
+                    before = sum(map(processor_seconds, processes))
+                    value = _qperf(path, measure, options.seconds)
                     path.found[measure].append(value)
+                    if processes:
+                        used = sum(map(processor_seconds, processes)) - before
+                        path.used.append(used * 1000 / (value * options.seconds / 1e6))
     return Table(
         f"A path between two hosts, with WireGuard of {'the kernel' if device == 'kernel' else 'wireguard-go'}",
         own_command(),
-        ("path", "TCP, Mbit/s", f"of {BASE}", "UDP round trip, µs", f"of {BASE}"),
+        ("path", "TCP, Mbit/s", f"of {BASE}", "UDP round trip, µs", f"of {BASE}", "processor, ms/MB", f"of {BASE}"),
         [_row(path, next(one for one in paths if one.name == BASE)) for path in paths],
         (
             f"Medians of {options.rounds} rounds of {options.seconds:g} s each, least and greatest. A share"
@@ -105,6 +123,8 @@ def _row(path: Joined, base: Joined) -> Sequence[str]:
         f"{max(rate) / max(base_rate):.1%}",
         median([seconds * 2e6 for seconds in trip], ",.1f"),
         f"{min(trip) / min(base_trip):.1%}",
+        median(path.used, ".1f") if path.used else "",
+        f"{min(path.used) / min(base.used):.1%}" if path.used and base.used else "",
     )
 
 
@@ -121,17 +141,24 @@ def _serving(workload: Workload) -> Iterator[None]:
             process.kill()
 
 
-def _qperf(path: Joined, seconds: float) -> dict[str, float]:
-    command = ["qperf", "-uu", "--precision", "6", "-t", f"{seconds:g}", path.server.address, *MEASURES]
+def _qperf(path: Joined, measure: str, seconds: float) -> float:
+    command = ["qperf", "-uu", "--precision", "6", "-t", f"{seconds:g}", path.server.address, measure]
     done = path.client.run(command, check=False)
     # tcp_bw:
     #     bw  =  123456 bytes/sec
     words = [line.split() for line in done.stdout.splitlines() if "=" in line]
-    if done.returncode or len(words) != len(MEASURES):
+    if done.returncode or len(words) != 1:
         raise BenchError(f"path: qperf failed between the workloads of {path.name}: {done.stdout}{done.stderr}")
-    return {
-        measure: float(word[2].replace(",", "")) * UNITS[word[3]] for measure, word in zip(MEASURES, words, strict=True)
-    }
+    ((_, _, number, unit),) = words
+    return float(number.replace(",", "")) * UNITS[unit]
+
+
+def _named(program: str) -> Iterator[int]:
+    """The processes of this machine that run ``program``."""
+    for entry in Path("/proc").glob("[0-9]*/comm"):
+        with suppress(OSError):  # it has ended
+            if entry.read_text().strip() == program:
+                yield int(entry.parent.name)
 
 
 # Paths

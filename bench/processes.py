@@ -152,6 +152,11 @@ def pinned(core: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
+def processor_seconds(pid: int) -> float:
+    """The processor time that the process ``pid`` has used so far, without its children; exact, and cheap to read."""
+    return time.clock_gettime(~pid << 3 | 2)  # what clock_getcpuclockid(3) gives
+
+
 def _kilobytes(status: str, field: str) -> int:
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(field))
 

@@ -20,7 +20,7 @@ LINK = "link"
 """In the counts of dropped packets, which else go by chains: what the links' own filters have dropped."""
 
 Element = tuple[str, str]
-"""A member of a set: two prefixes, a prefix and an address, or a link's name and an address."""
+"""A member of a set: two networks' first addresses, a prefix and an address, or a link's name and an address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class SetChange:
 def elements(wanted: Wanted) -> dict[str, frozenset[Element]]:
     """The members that each set should have, by the set's name."""
     return {
-        NETWORKS: frozenset((str(network), str(network)) for network in wanted.networks),
+        NETWORKS: frozenset((str(one.network_address), str(one.network_address)) for one in wanted.networks),
         RESOLVERS: frozenset((str(network), str(address)) for network, address in wanted.resolvers),
         PINS: frozenset((link, str(address)) for link, address in wanted.workloads.items()),
     }

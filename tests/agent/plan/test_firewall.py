@@ -23,7 +23,7 @@ def test_the_sets_say_who_may_reach_whom() -> None:
         workloads={"rail1": address(1, 1)},
     )
     assert elements(wanted) == {
-        NETWORKS: {(str(network), str(network))},
+        NETWORKS: {(str(network.network_address), str(network.network_address))},
         RESOLVERS: {(str(network), "fd12::10")},
         PINS: {("rail1", str(address(1, 1)))},
     }

@@ -19,7 +19,7 @@ NETWORK, OTHER = IPv6Network("fd12:1:1::/48"), IPv6Network("fd12:2:2::/48")
 FOUND = Actual(
     Ruleset(
         {
-            NETWORKS: frozenset({(str(OTHER), str(OTHER))}),
+            NETWORKS: frozenset({(str(OTHER.network_address), str(OTHER.network_address))}),
             RESOLVERS: frozenset({(str(OTHER), "fd12::10")}),
             PINS: frozenset({("rail2", str(address(1, 5)))}),
         },

@@ -27,6 +27,7 @@ WANTED = Wanted(
 )
 FEWER = Wanted(networks=frozenset({PLATFORM.environment_network(1)}), workloads={"rail1": address(1, 7)})
 
+FORMER_NETWORKS = "set networks {\n\t\ttype ipv6_addr . ipv6_addr\n\t\tflags interval\n"
 RCVBUFFORCE = 33  # <asm-generic/socket.h>
 
 pytestmark = pytest.mark.skipif(bool(why_not("nft")), reason=why_not("nft"))
@@ -49,9 +50,9 @@ async def read(table: Firewall) -> Ruleset:
     return ruleset
 
 
-def nft(*arguments: str) -> str:
+def nft(*arguments: str, script: str = "") -> str:
     """What nft(8) says to somebody who is not us."""
-    return subprocess.run(["nft", *arguments], capture_output=True, text=True, check=True).stdout
+    return subprocess.run(["nft", *arguments], input=script, capture_output=True, text=True, check=True).stdout
 
 
 def test_the_table_has_the_elements_that_are_wanted_and_no_others(space: Namespace) -> None:
@@ -62,6 +63,32 @@ def test_the_table_has_the_elements_that_are_wanted_and_no_others(space: Namespa
         for wanted in (WANTED, FEWER, WANTED, Wanted()):
             assert (await bring(table, wanted)).elements == elements(wanted)
         assert diff(elements(Wanted()), (await read(table)).elements) == []
+
+    run(space, main())
+
+
+def test_the_table_of_an_earlier_release_keeps_its_elements(space: Namespace) -> None:
+    """Its set of networks had prefixes as members; an upgraded agent lets through what was let through before."""
+
+    async def main() -> None:
+        table = firewall()
+        await table.ensure()
+        await bring(table, WANTED)
+        rules = nft("list", "table", "inet", "interlock")
+        earlier = rules.replace("set networks {\n\t\ttype ipv6_addr . ipv6_addr\n", FORMER_NETWORKS, 1)
+        earlier = earlier.replace(" & ffff:ffff:ffff::", "")
+        for network in WANTED.networks:
+            first = str(network.network_address)
+            earlier = earlier.replace(f"{first} . {first}", f"{network} . {network}")
+            assert f"{network} . {network}" in earlier
+        nft("delete", "table", "inet", "interlock")
+        nft("-f", "-", script=earlier)
+        upgraded = firewall()
+        assert not upgraded.is_intact(await read(upgraded))
+        await upgraded.ensure()
+        assert (await read(upgraded)).elements == elements(WANTED)
+        assert "interval" not in nft("list", "set", "inet", "interlock", "networks")
+        assert (await bring(upgraded, FEWER)).elements == elements(FEWER)
 
     run(space, main())
 
