@@ -20,6 +20,7 @@ import pytest
 import pytest_asyncio
 
 from agent.keys import PrivateKey
+from store.credentials import Enrolment
 from store.errors import Unavailable
 from store.hosts import HostStore
 from store.store import Store
@@ -69,6 +70,8 @@ async def peer(store: Store) -> AsyncIterator[Commands]:
         await api.put(E, {})
         for number in (1, 2):
             await store.hosts.register(make_host(number))
+            await store.credentials.invite(f"h{number}", Enrolment(f"d{number}", 1 << 50))
+            await store.credentials.enrol(f"h{number}", f"d{number}", f"{number}" * 64, 0)
         await store.leases.renew(lease_of("h1"), LEASE)
         yield Commands(api)
 
@@ -256,7 +259,7 @@ async def test_the_disk_is_full(peer: Commands, tmp_path: Path) -> None:
     path = tmp_path / "laptop.conf"
     with largest_file(100):
         said = await peer.refused("add", "laptop", "--output", str(path))
-    assert "its file cannot be made: File too large: add it again with --force" in said
+    assert "its file cannot be made: File too large: create it again with --force" in said
     assert os.listdir(tmp_path) == []
 
 
