@@ -26,6 +26,7 @@ from agent.examine.workload import WorkloadExaminer
 from agent.mesh.mesh import Mesh
 from agent.registration import Registrar
 from agent.system.namespaces import identify, opened
+from support.patience import patience
 from watcher.session.protocol import AskState, MeshState
 from zones.document import encode
 from zones.hosts import hosts_of
@@ -114,7 +115,7 @@ class Examiner:
     async def _ask_state(self) -> MeshState | str:
         """What the control plane knows of the other hosts; why it does not say so, otherwise."""
         try:
-            async with asyncio.timeout(STATE_SECONDS):
+            async with asyncio.timeout(STATE_SECONDS * patience()):
                 return await self.control_plane.ask(AskState(0), MeshState)
         except (ControlPlaneError, TimeoutError) as error:
             return str(error) or self.control_plane.reason or f"it has not answered within {STATE_SECONDS:g} s"

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from agent.attach.lookup import PORT, LookupQuery
 from agent.errors import Failed
 from agent.system.namespaces import call_inside
+from support.patience import patience
 from zones.addresses import Address
 from zones.names import Name
 
@@ -90,7 +91,7 @@ async def echo(namespace: int, addresses: Collection[str], size: int) -> Mapping
         echoing = _Echoing(sock, size, results={address: EchoResult() for address in addresses})
         echoing.began = time.monotonic()
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + ECHO_SECONDS
+        deadline = loop.time() + ECHO_SECONDS * patience()
         while echoing.unanswered and loop.time() < deadline:
             echoing.send(echoing.unanswered)
             until = min(deadline, loop.time() + RESEND)
@@ -113,7 +114,7 @@ async def ask_own_name(namespace: int, resolver: Address, name: Name, address: A
         namespace, lambda: socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     )
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + LOOKUP_SECONDS
+    deadline = loop.time() + LOOKUP_SECONDS * patience()
     with sock:
         try:
             sock.connect((str(resolver), PORT))
@@ -143,7 +144,7 @@ async def connect(namespace: int, address: str, port: int) -> str:
     )
     with sock:
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
+            async with asyncio.timeout(CONNECT_SECONDS * patience()):
                 await asyncio.get_running_loop().sock_connect(sock, (address, port))
         except TimeoutError:
             return "silent"
@@ -163,7 +164,7 @@ async def knock(endpoint: tuple[str, int]) -> bool:
             sock.connect(endpoint)
             for _ in range(2):
                 sock.send(b"\0")  # no message of WireGuard's: a device drops it
-                async with asyncio.timeout(RESEND):
+                async with asyncio.timeout(RESEND * patience()):
                     await loop.sock_recv(sock, 64)
         except ConnectionRefusedError:
             return True
@@ -189,7 +190,7 @@ async def ping(address: str) -> bool:
             for _ in range(2):
                 sock.send(packet)
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(RESEND):
+                    async with asyncio.timeout(RESEND * patience()):
                         while True:
                             received = await loop.sock_recv(sock, 2048)
                             if ":" not in address:

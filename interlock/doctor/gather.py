@@ -10,7 +10,6 @@ Whatever hangs is named, and holds up nothing: the report comes within two secon
 from __future__ import annotations
 
 import json
-import os
 import socket
 import threading
 import time
@@ -46,6 +45,7 @@ from resolver.errors import AskError
 from resolver.forward.upstream import Upstream
 from support.clock import unix_milliseconds
 from support.endpoints import Endpoint
+from support.patience import patience
 from zones.document import decode
 from zones.errors import ZonesError
 from zones.model import Environment
@@ -56,7 +56,6 @@ from zones.zone import Zone, compile_zone
 AGENT_SECONDS = 1.5  # the agent's own probes take 0.8 at most
 DNS_SECONDS = 0.8
 HTTP_SECONDS = 0.5  # of what is on this machine
-BUSY = 2.0  # waiting processes for each processor; beyond that everything takes longer, and is waited for longer
 ALL_SECONDS = 1.6  # for everything; then whoever has not answered is said to hang
 
 _OF_A_NAME = frozenset({"tunnel", "sockets", "connection"})
@@ -217,12 +216,6 @@ def _judge_target(target: str, environment: Environment, zone: Zone, known: Host
 # Asking
 
 
-def patience() -> float:
-    """How many times as long is waited as on a machine that is not busy: what is late there does not hang."""
-    load = os.getloadavg()[0] / (os.cpu_count() or 1)
-    return 1.0 if load < BUSY else 3.0
-
-
 def _run_all(sources: dict[str, Callable[[], None]]) -> list[str]:
     """Runs ``sources`` beside each other; gives those that have not ended in time."""
     # Threads that nobody waits for at the end of the process: one may hang in a call.
@@ -295,7 +288,7 @@ def _ask_machine(settings: Settings, subject: Subject, found: _Found, is_host: b
         return
     qname = settings.zone if subject.name is None else _absolute(subject.name, settings)
     try:
-        answer = ask_dns(server, qname, RRType.AAAA, timeout=DNS_SECONDS)
+        answer = ask_dns(server, qname, RRType.AAAA, timeout=DNS_SECONDS * patience())
     except AskError as error:
         found.resolver = ResolverFacts(str(server), None, str(error))
     else:
@@ -311,9 +304,9 @@ def _ask_upstreams(upstreams: list[str], found: _Found) -> None:
         upstream = Upstream.parse(text)
         try:
             if upstream.tls_name:
-                socket.create_connection((upstream.host, upstream.port), DNS_SECONDS).close()
+                socket.create_connection((upstream.host, upstream.port), DNS_SECONDS * patience()).close()
             else:
-                ask_dns((upstream.host, upstream.port), ROOT, RRType.NS, timeout=DNS_SECONDS)
+                ask_dns((upstream.host, upstream.port), ROOT, RRType.NS, timeout=DNS_SECONDS * patience())
         except AskError as error:
             results[text] = str(error)
         except OSError as error:
@@ -325,7 +318,7 @@ def _ask_upstreams(upstreams: list[str], found: _Found) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(DNS_SECONDS)
+        thread.join(DNS_SECONDS * patience())
     found.upstreams = [UpstreamFacts(one, results.get(one, "it has not answered in time")) for one in upstreams]
 
 
@@ -339,7 +332,7 @@ def _operations(settings: Settings) -> Iterator[tuple[str, Endpoint]]:
 
 def _fetch(url: str) -> str:
     try:
-        with _opener.open(url, timeout=HTTP_SECONDS) as response:
+        with _opener.open(url, timeout=HTTP_SECONDS * patience()) as response:
             text: str = response.read().decode(errors="replace")
             return text
     except URLError as error:

@@ -17,6 +17,7 @@ from interlock.doctor.names import HostsKnown
 from store.errors import StoreError
 from store.store import Store
 from store.writable import find_obstacle
+from support.patience import patience
 from zones.hosts import Host, hosts_of
 from zones.model import Environment
 from zones.names import EnvironmentId
@@ -171,7 +172,7 @@ async def _read_environment(store: Store, id_: EnvironmentId, facts: PlaneFacts)
 
 
 async def _within(reading: Awaitable[T]) -> T:
-    async with asyncio.timeout(DEADLINE):
+    async with asyncio.timeout(DEADLINE * patience()):
         return await reading
 
 

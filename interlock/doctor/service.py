@@ -24,6 +24,7 @@ from resolver.wire.messages import Rcode
 from store.errors import StoreError
 from store.store import Store
 from support.clock import unix_milliseconds
+from support.patience import patience
 from zones.addresses import Platform
 from zones.edits import must_exist
 from zones.errors import Invalid
@@ -163,7 +164,7 @@ class DoctorService:
 
         async def ask_one(host: str) -> HostFacts | str:
             try:
-                async with asyncio.timeout(HOST_SECONDS):
+                async with asyncio.timeout(HOST_SECONDS * patience()):
                     answer = await ask(host, encode_question(question))
                 return decode_facts(answer.encode()) if answer else "its agent has no session with this control plane"
             except TimeoutError:
@@ -187,7 +188,7 @@ class DoctorService:
         near: list[str] = []
         if is_whole:
             try:
-                async with asyncio.timeout(DEADLINE):
+                async with asyncio.timeout(DEADLINE * patience()):
                     index = await self.store.environments.index()
                 near = difflib.get_close_matches(id_, [one for one, entry in index.items() if entry.digest], NEAR)
             except (StoreError, TimeoutError):

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-from interlock.doctor.gather import patience
+from support.patience import patience
 from tests.interlock.processes import run_here
 from tests.mesh.mesh import Mesh, Node, until
 from tests.mesh.topology import Workload
