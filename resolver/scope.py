@@ -113,7 +113,9 @@ class ScopeTable:
         scope, network = self._scopes.get(zone.id), _network_key(zone)
         if scope and scope.network == network:
             pending = scope.state.pending
-            scope.state = self._new_state(zone, pending=None if pending is zone else pending)
+            # The same document may have been compiled again meanwhile, because of a host that is down.
+            is_it = pending is not None and pending.environment is zone.environment
+            scope.state = self._new_state(zone, pending=None if is_it else pending)
             return
         self.withdraw(zone.id)
         self._add(zone.id, ClientScope(self._new_state(zone), network))

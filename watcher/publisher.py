@@ -169,6 +169,10 @@ class ServedZones:
             self.quarantine(id_, str(error))
             return None
 
+    def compile_again(self, zone: Zone) -> Zone:
+        """``zone`` as it is now: former names may have ended, and hosts gone or come back, since it was compiled."""
+        return compile_zone(self.platform, zone.environment, self._now(), self.away)
+
     def publish(self, zone: Zone, digest: str) -> bool:
         """Publishes ``zone``, made from the document with ``digest``.
 
@@ -182,7 +186,7 @@ class ServedZones:
             return False
         self.quarantined.pop(zone.id, None)
         if zone.away is not self.away:  # that has changed since the zone was compiled
-            zone = self._compile_again(zone)
+            zone = self.compile_again(zone)
         self._serve(zone, digest)
         return True
 
@@ -196,7 +200,7 @@ class ServedZones:
         for id_ in list(self._served):
             served = self._served.get(id_)
             if served and served.zone.away is not self.away and is_on_any(served.zone.environment, changed):
-                self._serve(self._compile_again(served.zone), served.digest)
+                self._serve(self.compile_again(served.zone), served.digest)
             if time.monotonic() - started > SLICE:
                 await asyncio.sleep(0)
                 started = time.monotonic()
@@ -227,7 +231,7 @@ class ServedZones:
         for id_ in sorted(self._renamed):
             served = self._served[id_]
             if _next_end(served.zone.environment, now) != served.zone.valid_until:
-                self._serve(self._compile_again(served.zone), served.digest)
+                self._serve(self.compile_again(served.zone), served.digest)
 
     def _serve(self, zone: Zone, digest: str) -> None:
         self._forget(zone.id)
@@ -239,9 +243,6 @@ class ServedZones:
         self.census.note(zone)
         self.publisher.publish(zone)
         self.counts.published += 1
-
-    def _compile_again(self, zone: Zone) -> Zone:
-        return compile_zone(self.platform, zone.environment, self._now(), self.away)
 
     def _forget(self, id_: EnvironmentId) -> bool:
         self._renamed.discard(id_)

@@ -37,7 +37,7 @@ class Recorder:
         self.events.append(("announce", zone.id))
 
     def publish(self, zone: Zone) -> None:
-        if self.pending.get(zone.id) is zone:
+        if (pending := self.pending.get(zone.id)) and pending.environment is zone.environment:
             del self.pending[zone.id]
         self.zones[zone.id] = zone
         self.events.append(("publish", zone.id))

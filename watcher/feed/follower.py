@@ -239,6 +239,7 @@ class Follower:
             case Away(hosts):
                 self._has_heard_away = True
                 await self._served.set_away(hosts)
+                self._announce_again()
             case Confirmed():
                 self._withdraw_held("confirmed")
         return None
@@ -250,6 +251,13 @@ class Follower:
         self.guard.let_go(Kind.ENVIRONMENTS, id_)
         if zone := await self._served.compile(id_, read):
             self._pending[id_] = _PendingZone(zone, document.digest(read))
+            self.publisher.announce(zone)
+
+    def _announce_again(self) -> None:
+        """What is pending leaves out the same hosts as what is served: else queries would wait for their instances."""
+        for id_, pending in self._pending.items():
+            zone = self._served.compile_again(pending.zone)
+            self._pending[id_] = _PendingZone(zone, pending.digest)
             self.publisher.announce(zone)
 
     def _publish_pending(self, id_: EnvironmentId, revision: int) -> bool:
