@@ -87,3 +87,9 @@ def test_no_connection_is_lost_while_the_data_are_gone(hosts: Mesh, environment:
     first = environment.members[0].server
     until(lambda: not first.lookup(environment.members[1].name).ok, "the names are answered still")
     hosts.client.put("environments", environment.id, body={})  # for the fixture, which deletes it
+    # The credentials of the hosts were among the data: each enrols anew, as docs/mesh.md says.
+    for node in nodes:
+        hosts.enrol(node)
+        node.agent.kill()
+        node.agent.start()
+        node.until_ready()
