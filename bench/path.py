@@ -61,7 +61,7 @@ class Joined:
     def processes(self) -> list[int]:
         """Those of wireguard-go on both hosts."""
         hosts = {host.namespace.path.stat().st_ino for host in (self.client.host, self.server.host)}
-        return [pid for pid in _named("wireguard-go") if Path(f"/proc/{pid}/ns/net").stat().st_ino in hosts]
+        return [pid for pid, network in _running("wireguard-go") if network in hosts]
 
 
 def run(options: Options) -> Iterator[Table | str]:
@@ -153,12 +153,12 @@ def _qperf(path: Joined, measure: str, seconds: float) -> float:
     return float(number.replace(",", "")) * UNITS[unit]
 
 
-def _named(program: str) -> Iterator[int]:
-    """The processes of this machine that run ``program``."""
-    for entry in Path("/proc").glob("[0-9]*/comm"):
+def _running(program: str) -> Iterator[tuple[int, int]]:
+    """The processes of this machine that run ``program``, each with the inode of its network namespace."""
+    for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it has ended
-            if entry.read_text().strip() == program:
-                yield int(entry.parent.name)
+            if (entry / "comm").read_text().strip() == program:
+                yield int(entry.name), (entry / "ns/net").stat().st_ino
 
 
 # Paths
@@ -221,7 +221,8 @@ def _tunnel(ends: list[Workload], make: Sequence[str]) -> None:
 
 _TUNNELS: dict[str, Callable[[list[Workload]], None]] = {
     "kernel": lambda ends: _tunnel(ends, ["ip", "link", "add", "wg0", "type", "wireguard"]),
-    "userspace": lambda ends: _tunnel(ends, ["wireguard-go", "wg0"]),
+    # In a session of its own, as the agent starts it: sessions share the processors between them.
+    "userspace": lambda ends: _tunnel(ends, ["setsid", "--wait", "wireguard-go", "wg0"]),
 }
 
 
