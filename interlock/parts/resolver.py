@@ -39,11 +39,11 @@ GC_WHILE_LOADING = (50_000, 100, 1_000)
 """Thresholds of the garbage collector (``gc.set_threshold``) while the first zones are loaded. Full collections of the
 growing zones held up queries for half a second at a million instances. None of the zones is garbage, and short-lived
 objects are collected with the youngest generation."""
-GC_WHILE_SERVING = (250, 2, 20_000)
+GC_WHILE_SERVING = (150, 2, 30_000)
 """The same once the zones are loaded, and exempt. What is forwarded takes some hundred objects a question, all freed
 without the collector's help; with Python's thresholds it walked through all of them several times a second, and each
 time the queries of all clients waited a tenth of a second. The two young generations are small, for all queries wait
-while they are collected: 750 objects take half a millisecond, and 12,000 took eight."""
+while they are collected: 450 objects take a third of a millisecond, and 12,000 took eight."""
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 SERVED_DEADLINE = 5.0  # seconds from a commit until it is answered; milliseconds in a healthy process

@@ -13,11 +13,11 @@ from resolver.net.inbox import Inbox, Origin
 from resolver.net.mmsg import SLOTS
 from resolver.net.outbox import Outbox
 from resolver.net.shield import Shield
-from resolver.net.turns import SLICE
 from resolver.responder import ForwardedQuery, Outcome
 from resolver.scope import ScopeState
 from resolver.wire.messages import Hold, Transport
 
+AT_ONCE = 1  # reply of a batch is made before the others of it, which may be ready, are sent
 BATCHES = 8  # without a break for other work: a millisecond, which what is read costs if it costs little
 
 
@@ -81,7 +81,7 @@ class UdpListener:
         scope_of, sources, destination = context.scopes.scope_of, inbox.sources, self._destination
         is_wildcard = inbox.is_wildcard
         querylog = context.querylog if context.querylog.is_on else None
-        self._may_make = 0 if context.turns else SLICE
+        self._may_make = 0 if context.turns else AT_ONCE
         self._late = self._forwarded = 0
         hits = 0
         unsent_from = 0
