@@ -24,6 +24,10 @@ BACK = 1.0  # seconds
 PORT = 7000
 ENVIRONMENT = "cut"
 QUERY_DEADLINE = 2.0
+BLOCK = """table inet block {
+  chain in { type filter hook input priority -300; udp dport 51820 drop; udp sport 51820 drop; }
+}
+"""
 
 
 @dataclass(frozen=True)
@@ -162,3 +166,26 @@ def _leases(mesh: Mesh) -> list[bytes]:
     with Redis.from_url(mesh.store.url) as redis:
         found: list[bytes] = redis.keys("interlock:lease:*")
     return found
+
+
+def test_what_one_host_cannot_reach_is_left_out_there_alone(world: World) -> None:
+    """The packets of the tunnel are dropped between two hosts; both go on renewing their leases."""
+    h1, h2 = world.hosts
+    mesh, near, far = world.mesh, world.near, world.far
+    both = {near.address, far.address}
+    assert near.call(lambda: _connect(far.address))
+    h1.host.run(["nft", "-f", "-"], text=BLOCK)
+    try:
+
+        def is_left_out() -> bool:
+            near.call(lambda: _connect(far.address))  # WireGuard is owed a packet only where somebody sends
+            return _ask(near, "api") == ("NOERROR", {near.address})
+
+        until(is_left_out, "a host that cannot be reached is answered", seconds=120.0)
+        assert _ask(near, "alone") == ("NOERROR", {world.only.address})  # where there is nothing else
+        assert _ask(near, "only.alone") == ("NOERROR", {world.only.address})
+        shown = mesh.client.get("environments", ENVIRONMENT, "services", "api", "instances")["instances"]
+        assert {one["placement"] for one in shown} == {"attached"}  # it is not the control plane's word
+    finally:
+        h1.host.run(["nft", "delete", "table", "inet", "block"])
+    until(lambda: near.call(lambda: _connect(far.address)) and _ask(near, "api")[1] == both, "it stays left out", 60.0)
