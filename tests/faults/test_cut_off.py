@@ -170,7 +170,7 @@ def _leases(mesh: Mesh) -> list[bytes]:
 
 def test_what_one_host_cannot_reach_is_left_out_there_alone(world: World) -> None:
     """The packets of the tunnel are dropped between two hosts; both go on renewing their leases."""
-    h1, h2 = world.hosts
+    h1, _h2 = world.hosts
     mesh, near, far = world.mesh, world.near, world.far
     both = {near.address, far.address}
     assert near.call(lambda: _connect(far.address))
