@@ -12,8 +12,10 @@ from tests.mesh.members import instance_name
 from tests.mesh.mesh import Node
 from tests.mesh.talking import ConnectionTimes, Reply, Talker, talking
 from tests.mesh.topology import Workload
+from tests.waiting import scaled
 
-CONNECT_TIMEOUT = 1000  # ms for the connection: look-up, handshake and an octet; the client repeats none of them
+# ms for the connection: look-up, handshake and an octet; the client repeats none of them.
+CONNECT_TIMEOUT = round(scaled(1000))
 
 
 @dataclass(frozen=True, slots=True)
