@@ -3,9 +3,9 @@
 Each packet that is read costs a microsecond or more, whatever is done with it, and a workload can send more of them
 than that. Those that are not read in time fill the socket's queue, and then the packets of all other clients are lost.
 So the source that has most of a batch is shut out for some milliseconds while the queue is long, or when it goes on
-filling whole batches; and for twice as many if it does so again. A filter of the socket (`socket_filter`) drops its
-packets where they are sent. What other sources send is read all the while. A client that is alone is never shut out,
-for it takes nothing from anybody.
+filling whole batches; and for twice as many if it does so again, also beside others that do so. A filter of the socket
+(`socket_filter`) drops its packets where they are sent. What other sources send is read all the while. A client that is
+alone is never shut out, for it takes nothing from anybody.
 
     open          all packets of the source pass
     shut out      none of them
@@ -71,14 +71,17 @@ class Shield:
         """
         if not self._is_possible:
             return
-        source, number = Counter(map(bytes, sources)).most_common(1)[0]
-        if number < MOST_OF_BATCH or source in self._shut_out or len(self._timers) >= MOST_SHUT_OUT:
-            return
-        now = asyncio.get_running_loop().time()
-        is_known = self.next_time(source, now) > FIRST
-        is_long = self._meminfo()[_RMEM_ALLOC] >= self._long * (SHARE_OF_KNOWN if is_known else 1)
-        if self._is_above_rate(source, number, now) or is_long:
-            self._shut(source)
+        now, length = asyncio.get_running_loop().time(), self._meminfo()[_RMEM_ALLOC]
+        for place, (source, number) in enumerate(Counter(map(bytes, sources)).most_common()):
+            if number < MOST_OF_BATCH or len(self._timers) >= MOST_SHUT_OUT:
+                break
+            if source in self._shut_out:
+                continue
+            is_known = self.next_time(source, now) > FIRST
+            # Of sources that are new the busiest alone is to blame: the queue may be short again without it.
+            is_long = length >= self._long * (SHARE_OF_KNOWN if is_known else 1) and (is_known or place == 0)
+            if self._is_above_rate(source, number, now) or is_long:
+                self._shut(source)
 
     def note(self, sources: Iterable[memoryview]) -> None:
         """Notes that packets from ``sources`` were read. To be called with all that are, while `is_probing`."""

@@ -133,6 +133,24 @@ async def test_a_source_that_has_stopped_is_let_in_after_its_probation(monkeypat
         assert len(receive(sock)) == 10
 
 
+async def test_of_several_that_were_shut_out_lately_all_are_to_blame(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shield, "LONG_QUEUE", 1)
+    monkeypatch.setattr(shield, "FORGIVEN_AFTER", DEADLINE)
+    names = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
+    batch = [memoryview(packed(name)) for name in names] * 20
+    with opened() as sock:
+        made = Shield(sock)
+        send("127.0.0.5", sock)
+        for name in names:
+            made.look([memoryview(packed(name))] * 64)
+            await until(lambda: not made.is_shutting_out)
+        monkeypatch.setattr(made, "next_time", lambda source, now: DEADLINE)  # so that they are seen to be shut out
+        made.look(batch)
+        for name in names:
+            send(name, sock)
+        assert receive(sock) == ["127.0.0.5"]
+
+
 async def test_sources_that_are_equally_busy_are_not_to_blame(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shield, "LONG_QUEUE", 1)
     with opened() as sock:
