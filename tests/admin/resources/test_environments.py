@@ -53,7 +53,16 @@ async def test_shown_with_all_that_is_in_it(production: Api) -> None:
                 "subnet": f"{network.network_address + (1 << 64)}/64",
                 "ports": [{"name": "http", "number": 8080, "protocol": "tcp"}],
                 "former_names": [],
-                "instances": [{"id": "a1", "address": address, "state": "ready", "region": "eu", "host": None}],
+                "instances": [
+                    {
+                        "id": "a1",
+                        "address": address,
+                        "state": "ready",
+                        "region": "eu",
+                        "host": None,
+                        "placement": "unmanaged",
+                    }
+                ],
             }
         ],
         "records": [{"name": "db", "type": "CNAME", "ttl": 60, "values": ["api.railway.internal."]}],
