@@ -69,7 +69,9 @@ async def test_a_gateway_is_chosen_among_those(assigned: Api) -> None:
     assert (made.status, made.body["gateway"]) == (201, "h1")
 
 
-async def test_root_and_admin_tokens_name_any_host(assigned: Api) -> None:
+async def test_root_and_admin_tokens_name_any_host_that_there_is(assigned: Api) -> None:
     admin = (await assigned.post("/v1/tokens", {"name": "platform"})).body["token"]
     assert (await assigned.put(A1, {"host": "h3"}, token=admin)).status == 200
-    assert (await assigned.put(A1, {"host": "h9"})).status == 200
+    assert (await assigned.put(A1, {"host": "h3"})).status == 200
+    assert (await assigned.put(A1, {"host": "h9"}, token=admin)).problem == "conflict"
+    assert (await assigned.put(A1, {"host": "h9"})).problem == "conflict"
