@@ -142,7 +142,9 @@ def _judge(settings: Settings, subject: Subject, found: _Found, *, expected: boo
         yield from judge_host(facts)
         yield from judge_peers(facts)
         is_asked = subject.name is not None
-        yield from judge_workloads(facts, _document(facts), str(platform.resolver), is_asked=is_asked)
+        yield from judge_workloads(
+            facts, _document(facts), str(platform.resolver), is_asked=is_asked, target=subject.target
+        )
         yield from _judge_source(facts, subject)
     elif expected:
         reason = found.agent or f"it has not answered within {ALL_SECONDS:g} s, so it hangs"

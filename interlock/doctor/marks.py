@@ -31,10 +31,10 @@ ORDER = (
     "mtu",  # large packets pass as well
     "attachment",  # the workload is attached, and its namespace is there
     "link",  # its link, address and routes are as they were made
-    "resolv.conf",  # it names the host's resolver, and no other before it
     "lookup",  # its own name is answered from inside
     "sockets",  # a program accepts connections at the instance's address
     "connection",  # a connection from one workload to the other is accepted
+    "resolv.conf",  # it names the host's resolver, and no other before it; sockets and connections need none
     "upstreams",  # names of the rest of the world are answered
 )
 """The checks, each before those that fail because of it."""

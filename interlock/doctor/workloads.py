@@ -6,18 +6,25 @@ from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address
 
 from agent.examine.facts import Connect, Listener, WorkloadFacts
-from interlock.doctor.marks import Mark, broken, ok, unknown, warning
+from interlock.doctor.marks import Mark, Standing, broken, ok, unknown, warning
 from zones.model import Port
 
 SHOWN = 5  # sockets that a sentence names
 
 
 def judge_workload(
-    workload: WorkloadFacts, resolver: str, ports: Sequence[Port], *, is_asked: bool, has_resolver: bool = True
+    workload: WorkloadFacts,
+    resolver: str,
+    ports: Sequence[Port],
+    *,
+    is_asked: bool,
+    is_server: bool = False,
+    has_resolver: bool = True,
 ) -> Iterator[Mark]:
     """The marks of ``workload``, whose service has ``ports``; ``resolver`` is its host's, in its ``resolv.conf``.
 
     ``is_asked`` says that somebody wants to connect to it: then a workload in which nothing listens is worth a word.
+    ``is_server`` says that only connections to it matter, which need no ``resolv.conf`` of its own.
     """
     name = f"{workload.instance}.{workload.service} of {workload.environment}"
     attach = (
@@ -39,7 +46,9 @@ def judge_workload(
         yield from _judge_faults(name, workload, attach)
     else:
         yield ok("link", f"{name}: link, address {workload.address} and routes are as they were made")
-    yield from _judge_resolv_conf(name, workload, resolver, attach)
+    for mark in _judge_resolv_conf(name, workload, resolver, attach):
+        is_note = is_server and mark.standing is Standing.BROKEN
+        yield warning(mark.check, f"{mark.detail}; who connects to it is not harmed", mark.fix) if is_note else mark
     if workload.lookup and has_resolver:
         yield broken(
             "lookup",
@@ -124,11 +133,10 @@ def _judge_resolv_conf(name: str, workload: WorkloadFacts, resolver: str, attach
     elif found is None:
         yield broken("resolv.conf", f"{name}: {path} is missing or cannot be read, so it resolves no name", fix)
     elif resolver not in found:
-        others = ", ".join(found) or "none"
+        what = f"names the nameserver {', '.join(found)}, and not {resolver}" if found else "names no nameserver"
         yield broken(
             "resolv.conf",
-            f"{name}: {path} names the nameserver {others}, and not {resolver}, so the names of its environment are"
-            " unknown to it",
+            f"{name}: {path} {what}, so the names of its environment are unknown to it",
             fix,
         )
     elif found != (resolver,):

@@ -84,15 +84,16 @@ class Member:
 
     @classmethod
     def attached(cls, node: Node, environment: str, service: str, instance: str, directory: Path) -> Member:
-        """Makes a workload on ``node``, starts a web server in it, and attaches it. Raises `agent.control.client`'s."""
+        """Makes a workload on ``node``, attaches it, and starts a web server in it. Raises `agent.control.client`'s."""
         workload = node.workload(f"{environment}-{service}")
+        # First, for the agent puts another file in the place of the resolv.conf: a mount made before shows the old one.
+        node.attach(environment, service, instance, workload)
         text = f"{service}/{instance} of {environment}, on {node.name}"
         with (directory / f"{environment}-{service}-{instance}.log").open("wb") as log:
             server = workload.popen([sys.executable, "-c", _SERVER, text, str(PORT)], log)
         assert server.stdout
         if server.stdout.readline() != b"ready\n":
             raise SandboxFailed(f"the web server of {text} has not started")
-        node.attach(environment, service, instance, workload)
         return cls(environment, service, instance, node, workload)
 
     @property

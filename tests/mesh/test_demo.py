@@ -45,6 +45,9 @@ def test_it_is_shown_can_be_looked_at_and_ends_with_ctrl_c() -> None:
         assert entering
         view = run(*entering[1].split(), "h1", "interlock", "mesh", "--json")
         assert {peer["host"] for peer in json.loads(view.stdout)["peers"]} == {"h2", "h3"}, view
+        for host in ("h1", "h2", "h3"):  # the product's own demo is well
+            examined = run(*entering[1].split(), host, "interlock", "doctor", "--json")
+            assert json.loads(examined.stdout)["cause"] is None, examined
         client = "from urllib.request import urlopen as get; print(get('http://api.railway.internal:8080').read())"
         asked = run(*entering[1].split(), "staging-web", "python3", "-c", client)
         assert "api/a1 of staging, on h2" in asked.stdout, asked

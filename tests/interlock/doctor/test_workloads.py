@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from agent.examine.facts import Listener, WorkloadFacts
-from interlock.doctor.marks import Mark, Standing
+from agent.examine.facts import Connect, HostFacts, Listener, WorkloadFacts
+from interlock.doctor.judge import judge_workloads
+from interlock.doctor.marks import Mark, Report, Standing
 from interlock.doctor.workloads import judge_sockets, judge_workload
 from zones.model import Port
 
@@ -84,3 +85,20 @@ def test_workloads(workload: WorkloadFacts, standing: Standing, check: str) -> N
     worst = [mark for mark in marks if mark.standing is not Standing.OK]
     assert [mark.check for mark in worst] == ([] if standing is Standing.OK else [check])
     assert all(mark.standing is standing for mark in worst)
+
+
+def test_a_resolv_conf_is_a_fault_of_clients_alone() -> None:
+    """Whoever connects to a server needs no resolv.conf of the server's."""
+    facts = HostFacts(
+        host="h1", endpoint="192.0.2.1:51820", device="interlock0", mtu=1420,
+        workloads=(replace(WELL, nameservers=()),),
+        connects=(Connect("w1.web", "a1.api", "h1", OWN, 9, "refused"),),
+    )  # fmt: skip
+    for target, is_asked in (("a1.api", False), (OWN, False), ("api", False), (None, True)):
+        report = Report.of(judge_workloads(facts, None, RESOLVER, is_asked=is_asked, target=target))
+        assert report.cause
+        assert (report.cause.check, report.standing) == ("connection", Standing.BROKEN), report
+        (found,) = [mark for mark in report.marks if mark.check == "resolv.conf"]
+        assert (found.standing, "names no nameserver" in found.detail) == (Standing.WARNING, True)
+    report = Report.of(judge_workloads(facts, None, RESOLVER, is_asked=False, target="b1.other"))
+    assert [mark.check for mark in report.marks if mark.standing is Standing.BROKEN] == ["connection", "resolv.conf"]
