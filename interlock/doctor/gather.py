@@ -15,9 +15,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
+from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, build_opener
 
 from agent.control.client import CONTROL_SOCKET, NoAgent, Refusal, ask
@@ -32,6 +34,7 @@ from interlock.doctor.machine import (
     judge_resolver,
     judge_upstreams,
     nothing_here,
+    read_listening,
     read_readiness,
     read_upstreams,
 )
@@ -40,6 +43,7 @@ from interlock.doctor.names import HostsKnown, judge_environment, judge_name, me
 from interlock.doctor.peers import RESTART_AGENT, judge_peers
 from interlock.errors import ApiRefused, BadSetting, InterlockError
 from interlock.settings.table import Settings
+from interlock.settings.values import reachable
 from resolver.client import ask as ask_dns
 from resolver.errors import AskError
 from resolver.forward.upstream import Upstream
@@ -274,7 +278,7 @@ def _ask_api(client: Client, settings: Settings, subject: Subject, found: _Found
 
 def _ask_machine(settings: Settings, subject: Subject, found: _Found, is_host: bool) -> None:
     """The resolver that serves on this machine, if one does, and its upstreams."""
-    metrics, server = "", None
+    metrics, server, is_assumed, is_up = "", None, False, False
     if is_host:
         server = Endpoint(str(settings.platform.resolver), 53)
     if not settings.is_default("dns_listen"):
@@ -283,7 +287,11 @@ def _ask_machine(settings: Settings, subject: Subject, found: _Found, is_host: b
         parts = read_readiness(_fetch(f"{base}/readyz?verbose"))
         if "resolver" in parts:
             metrics = _fetch(f"{base}/metrics")
-            server = server or default
+            is_up = not is_host and "admin" in parts
+            if server is None:
+                listening = [Endpoint.parse(one) for one in read_listening(metrics)]
+                server = reachable(*listening[0]) if listening else default
+                is_assumed = not listening or not _is_here(base)  # another machine's loopback is not ours
             break
         found.looked.append(f"no resolver at {base}")
     if server is None:
@@ -292,7 +300,7 @@ def _ask_machine(settings: Settings, subject: Subject, found: _Found, is_host: b
     try:
         answer = ask_dns(server, qname, RRType.AAAA, timeout=DNS_SECONDS * patience())
     except AskError as error:
-        found.resolver = ResolverFacts(str(server), None, str(error))
+        found.resolver = ResolverFacts(str(server), None, str(error), is_assumed, is_up)
     else:
         found.resolver = ResolverFacts(str(server), answer.rcode)
         found.is_bound = answer.rcode != "REFUSED"
@@ -330,6 +338,11 @@ def _operations(settings: Settings) -> Iterator[tuple[str, Endpoint]]:
         yield f"http://{settings.ops_listen}", RESOLVER_DNS
     if settings.api and settings.api[-1].startswith("http://"):
         yield settings.api[-1], settings.dns_listen[0]
+
+
+def _is_here(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    return host == "localhost" or (is_address(host) and ip_address(host).is_loopback)
 
 
 def _fetch(url: str) -> str:

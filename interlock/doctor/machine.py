@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from interlock.doctor.host import RESTART_RESOLVER
-from interlock.doctor.marks import Mark, broken, ok, warning
+from interlock.doctor.marks import Mark, broken, ok, unknown, warning
 from resolver.forward.upstream import Upstream
 
 _UPSTREAM = re.compile(r'^interlock_upstream_queries_total\{upstream="([^"]*)"\}', re.MULTILINE)
+_LISTENING = re.compile(r'^interlock_dns_listening_info\{address="([^"]*)"\}', re.MULTILINE)
 _LINE = re.compile(r"\[(?P<sign>[+-])\](?P<name>\S+) (?:ok(?:: )?)?(?P<text>.*)")
 
 
@@ -24,6 +25,10 @@ class ResolverFacts:
     """The rcode of its answer; None if there was none."""
     problem: str = ""
     """Why there was no answer; empty if there was one."""
+    is_assumed: bool = False
+    """Whether nobody has said that it listens there: it is where one does by default."""
+    is_up: bool = False
+    """Whether it is a part of `interlock up`, and no service of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +43,19 @@ class UpstreamFacts:
 
 def judge_resolver(facts: ResolverFacts) -> Iterator[Mark]:
     """Whether the resolver of this machine answers at all; what it answers is judged with the client."""
-    if facts.rcode is None:
+    if facts.rcode is None and facts.is_assumed:
+        yield unknown(
+            "resolver",
+            f"where the resolver of this machine listens is not known; at {facts.address}, where one does by default,"
+            f" none answers: {facts.problem}",
+            "name the address: --dns-listen ADDRESS:PORT",
+        )
+    elif facts.rcode is None:
+        restart = "stop 'interlock up', and start it again; its log says what fails"
         yield broken(
             "resolver",
             f"the resolver of this machine does not answer at {facts.address}: {facts.problem}",
-            f"{RESTART_RESOLVER}; journalctl -u interlock-resolver -n 50",
+            restart if facts.is_up else f"{RESTART_RESOLVER}; journalctl -u interlock-resolver -n 50",
         )
     else:
         yield ok("resolver", f"the resolver answers at {facts.address}")
@@ -73,6 +86,11 @@ def judge_upstreams(facts: Sequence[UpstreamFacts]) -> Iterator[Mark]:
 def read_upstreams(metrics: str) -> list[str]:
     """The upstreams that a resolver's ``metrics`` name."""
     return _UPSTREAM.findall(metrics)
+
+
+def read_listening(metrics: str) -> list[str]:
+    """Where a resolver listens, as its ``metrics`` say: each as ADDRESS:PORT."""
+    return _LISTENING.findall(metrics)
 
 
 def read_readiness(text: str) -> dict[str, tuple[bool, str]]:

@@ -146,6 +146,11 @@ PROCESS.gauge(
 
 RESOLVER = Group("DNS queries", "`up`, `resolver`")
 
+LISTENING = RESOLVER.gauge(
+    "interlock_dns_listening_info",
+    "An address on which the resolver serves DNS, with its port, as a label. Always 1.",
+    "address",
+)
 QUERIES = RESOLVER.counter(
     "interlock_queries_total",
     "DNS replies sent, by response code, query type and transport. The scope is 'environment' for the platform's own "

@@ -24,6 +24,7 @@ from resolver.forward.forwarder import Forwarder
 from resolver.scope import EXTERNAL, INTERNAL
 from resolver.server import Resolver
 from support.clock import SharedClock
+from support.endpoints import Endpoint
 from watcher.feed.follower import Follower
 from watcher.guard import Guard, Kind
 from watcher.session.follower import SessionFollower
@@ -84,6 +85,7 @@ def resolver_metrics(resolver: Resolver) -> Source:
     """Queries, and forwarding where ``resolver`` forwards."""
 
     def collect() -> Iterator[Metric]:
+        yield catalogue.LISTENING.each(((str(Endpoint(*address)),), 1) for address in resolver.addresses)
         yield from _resolver(resolver.counts)
         if resolver.forwarder:
             yield from _forwarder(resolver.forwarder)

@@ -11,7 +11,14 @@ from typing import Any
 
 import pytest
 
-from interlock.doctor.machine import UpstreamFacts, judge_upstreams, read_readiness, read_upstreams
+from interlock.doctor.machine import (
+    ResolverFacts,
+    UpstreamFacts,
+    judge_resolver,
+    judge_upstreams,
+    read_readiness,
+    read_upstreams,
+)
 from interlock.doctor.marks import Standing
 from support.patience import patience
 from tests.interlock.processes import Running, get, interlock, run_here, started, wait_until
@@ -33,7 +40,8 @@ def up(state: Path, *flags: str) -> Iterator[tuple[Running, str, str]]:
 
 def examine(state: Path, dns: str, api: str, *arguments: str) -> tuple[int, dict[str, Any]]:
     """What the doctor says on this machine."""
-    where = ("--state-dir", str(state), "--dns-listen", dns, "--api", api, "--agent-dir", "", "--ops-listen", "")
+    where = ["--state-dir", str(state), "--api", api, "--agent-dir", "", "--ops-listen", ""]
+    where += ["--dns-listen", dns] if dns else []
     status, out, errors = run_here("doctor", "--json", *where, *arguments)
     assert out, errors
     return status, json.loads(out)
@@ -56,6 +64,10 @@ def test_dead_upstreams_a_stranger_and_a_stopped_process_are_named(tmp_path: Pat
         assert (status, report["cause"]) == (0, None), report
         status, report = examine(tmp_path, dns, api, "apo", "-e", "demo")
         assert (status, report["cause"]["fix"]) == (2, "ask for api"), report
+        # Where the resolver listens, it says itself: nobody has to.
+        status, report = examine(tmp_path, "", api, "apo", "-e", "demo")
+        assert (status, report["cause"]["fix"]) == (2, "ask for api"), report
+        assert any(mark["detail"] == f"the resolver answers at {dns}" for mark in report["marks"]), report
     with up(tmp_path, "--upstream", "none") as (_, dns, api):
         # Without --demo or --bind, this machine's own queries belong to no environment.
         status, report = examine(tmp_path, dns, api, "api", "-e", "demo")
@@ -83,6 +95,13 @@ def test_what_cannot_be_asked_is_refused_as_a_bad_setting(arguments: tuple[str, 
     status, _, errors = run_here("doctor", "--agent-dir", "", *arguments)
     assert status == 78
     assert errors.count("\n") == 1
+
+
+def test_a_resolver_that_is_silent_where_one_listens_by_default_is_no_fault() -> None:
+    (assumed,) = judge_resolver(ResolverFacts("127.0.0.1:1053", None, "refused", is_assumed=True))
+    assert (assumed.standing, "--dns-listen" in assumed.fix) == (Standing.UNKNOWN, True)
+    (of_up,) = judge_resolver(ResolverFacts("127.0.0.1:21053", None, "refused", is_up=True))
+    assert (of_up.standing, "systemctl" in of_up.fix) == (Standing.BROKEN, False)
 
 
 def test_some_dead_upstreams_are_a_warning() -> None:
