@@ -38,7 +38,7 @@ from interlock.doctor.machine import (
     read_readiness,
     read_upstreams,
 )
-from interlock.doctor.marks import ORDER, Mark, Report, Standing, broken, unknown
+from interlock.doctor.marks import ORDER, Mark, Report, Standing, broken, ok, unknown, warning
 from interlock.doctor.names import HostsKnown, judge_environment, judge_name, meant_name
 from interlock.doctor.peers import RESTART_AGENT, judge_peers
 from interlock.errors import ApiRefused, BadSetting, InterlockError
@@ -163,11 +163,44 @@ def _judge(settings: Settings, subject: Subject, found: _Found, *, expected: boo
     if found.resolver and not (facts and not facts.has_resolver):
         yield from judge_resolver(found.resolver)
         if not found.is_bound and not subject.source and subject.name and not expected:
-            yield judge_stranger(_own_address(found.resolver.address))
+            yield _judge_own_queries(settings, subject, _own_address(found.resolver.address))
     yield from judge_upstreams(found.upstreams)
     yield from _judge_environment(settings, subject, found)
     if facts is None and not expected and found.api is None and not found.api_problem and found.resolver is None:
         yield nothing_here(found.looked)
+    elif facts is None and not expected:
+        yield from _judge_unseen(settings, subject, found, is_judged=found.api is not None or "API" in late)
+
+
+def _judge_own_queries(settings: Settings, subject: Subject, own: str) -> Mark:
+    """The mark of a machine that is itself no client: that is no fault of the name that was asked about."""
+    environment = settings.environment or "its environment"
+    detail = f"this machine's own queries are refused (REFUSED), for {own} belongs to no environment"
+    if subject.name and _absolute(subject.name, settings).below(settings.zone) is None:
+        return ok("client", f"{detail}; the name is judged for clients of {environment}")
+    return warning("client", f"{detail}; clients of {environment} are answered", judge_stranger(own).fix)
+
+
+def _judge_unseen(settings: Settings, subject: Subject, found: _Found, *, is_judged: bool) -> Iterator[Mark]:
+    """What was asked about and nobody has looked at, where no agent runs: that must not count as well."""
+    if subject.netns:
+        yield broken(
+            "attachment",
+            f"no agent runs on this machine, so no workload is attached from {subject.netns}, and it was not looked at",
+            "run it on the host of the workload, or name its agent: --agent-dir DIRECTORY",
+        )
+    if subject.source and subject.target:
+        yield unknown(
+            "connection",
+            "no connection was tried, for no agent runs on this machine",
+            f"run it on the host of {subject.source}, which 'interlock instance list' names",
+        )
+    if not is_judged and not found.api_problem and (settings.environment or subject.host or not subject.is_machine):
+        yield unknown(
+            "control plane",
+            f"the control plane was not asked, so neither environments nor hosts were looked at: {found.looked[-1]}",
+            "give --api URL and --token TOKEN",
+        )
 
 
 def _judge_source(facts: HostFacts, subject: Subject) -> Iterator[Mark]:

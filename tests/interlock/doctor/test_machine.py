@@ -71,8 +71,21 @@ def test_dead_upstreams_a_stranger_and_a_stopped_process_are_named(tmp_path: Pat
     with up(tmp_path, "--upstream", "none") as (_, dns, api):
         # Without --demo or --bind, this machine's own queries belong to no environment.
         status, report = examine(tmp_path, dns, api, "api", "-e", "demo")
-        assert (status, report["cause"]["check"]) == (2, "client"), report
+        assert (status, report["cause"]["check"]) == (1, "client"), report
         assert "--bind 127.0.0.1/32=ENVIRONMENT" in report["cause"]["fix"]
+        # That is no fault of a name of the rest of the world.
+        status, report = examine(tmp_path, dns, api, "nothing.example", "-e", "demo")
+        assert (status, report["cause"]) == (0, None), report
+        assert any(mark["check"] == "name" and "upstreams" in mark["detail"] for mark in report["marks"]), report
+        # What nobody has looked at is not well.
+        status, report = examine(tmp_path, dns, api, "--netns", "nothing")
+        assert (status, report["cause"]["check"]) == (2, "attachment"), report
+        status, report = examine(tmp_path, dns, api, "--from", "a1.api", "--to", "b1.api", "-e", "demo")
+        assert (status, any(mark["check"] == "connection" for mark in report["marks"])) != (0, False), report
+        token = (tmp_path / "admin.token").rename(tmp_path / "elsewhere")
+        status, report = examine(tmp_path, dns, api, "nothing.example", "-e", "demo")
+        assert (status, report["cause"]["check"]) == (1, "control plane"), report
+        token.rename(tmp_path / "admin.token")
     status, report = examine(tmp_path, dns, api)
     assert (status, report["cause"]["check"]) == (2, "control plane"), report
     assert any(mark["check"] == "resolver" and mark["standing"] == "broken" for mark in report["marks"]), report
