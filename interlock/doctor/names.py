@@ -30,6 +30,8 @@ class HostsKnown:
     """Those whose lease is renewed; None where that is not known."""
     lagging: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """The live hosts that have not acknowledged the newest revision, by environment."""
+    enrolling: Mapping[str, bool] = field(default_factory=dict)
+    """Hosts that were let in, of those that are not registered: whether a token is still valid for them."""
 
 
 def judge_name(zone: Zone, qname: Name, qtype: int, hosts: HostsKnown) -> Iterator[Mark]:
@@ -196,7 +198,9 @@ def _judge_none_ready(
 
 
 def _judge_its_host(name: str, host: str, hosts: HostsKnown) -> Iterator[Mark]:
-    if hosts.registered is not None and host not in hosts.registered:
+    if hosts.registered is not None and host not in hosts.registered and host in hosts.enrolling:
+        yield judge_enrolling(f"{name}: ", host, has_token=hosts.enrolling[host])
+    elif hosts.registered is not None and host not in hosts.registered:
         yield broken(
             "host",
             f"{name} names host {host}, which is not registered, so nothing can reach it",
@@ -209,6 +213,16 @@ def _judge_its_host(name: str, host: str, hosts: HostsKnown) -> Iterator[Mark]:
             "start the machine, or its agent: systemctl restart interlock-agent; if it never comes back:"
             f" interlock host forget {host}",
         )
+
+
+def judge_enrolling(about: str, host: str, *, has_token: bool) -> Mark:
+    """The mark of a ``host`` that was let in, and whose agent has not registered it; ``about`` begins the sentence."""
+    start = f"on {host}: interlock agent --host {host} --api https://ADDRESS:PORT"
+    if has_token:
+        detail = f"{about}host {host} has a token to enrol with, and its agent has not registered it yet"
+        return broken("host", detail, f"{start} --enrol @FILE-WITH-THE-TOKEN")
+    detail = f"{about}host {host} has enrolled, and its agent has not registered it yet"
+    return broken("host", detail, f"{start}; interlock host list shows it then")
 
 
 def _instances(explained: Explained, environment: Environment) -> Mapping[str, Mapping[str, Instance]]:

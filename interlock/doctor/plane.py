@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from admin.resources.operations import Probe
 from interlock.doctor.marks import Mark, broken, ok, unknown, warning
-from interlock.doctor.names import HostsKnown
+from interlock.doctor.names import HostsKnown, judge_enrolling
 from store.errors import StoreError
 from store.store import Store
 from store.writable import find_obstacle
@@ -51,6 +51,8 @@ class PlaneFacts:
     """The hosts that are down, so that nothing on them is answered."""
     used: frozenset[str] | None = None
     """The hosts that have a member of an environment; None where that could not be read."""
+    enrolling: dict[str, bool] = field(default_factory=dict)
+    """Hosts that were let in, of those that have members and are not registered: whether a token is still valid."""
     environment: Environment | None = None
     """The environment that was asked about; None where none was, or it does not exist."""
     is_missing: bool = False
@@ -68,7 +70,8 @@ class PlaneFacts:
             hosts = hosts_of(self.environment) & self.live
             late = sorted(one for one in hosts if self.acknowledged.get(one, 0) < self.environment.revision)
             lagging = {self.environment.id: tuple(late)} if late else {}
-        return HostsKnown(None if self.hosts is None else frozenset(self.hosts), self.live, lagging)
+        registered = None if self.hosts is None else frozenset(self.hosts)
+        return HostsKnown(registered, self.live, lagging, self.enrolling)
 
 
 async def examine_plane(
@@ -85,6 +88,7 @@ async def examine_plane(
     if environment is not None:
         reads.append(_read_environment(store, environment, facts))
     await asyncio.gather(*reads)
+    await _read_enrolling(store, facts)
     return facts
 
 
@@ -140,6 +144,9 @@ def _judge_hosts(facts: PlaneFacts) -> Iterator[Mark]:
             f" host forget {id_}",
         )
     for id_ in sorted((facts.used or frozenset()) - facts.hosts.keys()):
+        if id_ in facts.enrolling:
+            yield judge_enrolling("", id_, has_token=facts.enrolling[id_])
+            continue
         yield broken(
             "host",
             f"host {id_} has members of environments, and is not registered",
@@ -162,6 +169,18 @@ async def _read_hosts(store: Store, facts: PlaneFacts) -> None:
         if facts.live != facts.hosts.keys():  # all environments are read for what concerns dead hosts alone
             index = await _within(store.environments.index())
             facts.used = frozenset().union(*(one.hosts or () for one in index.values()))
+
+
+async def _read_enrolling(store: Store, facts: PlaneFacts) -> None:
+    used = (facts.used or frozenset()) | (hosts_of(facts.environment) if facts.environment else frozenset())
+    if facts.hosts is None or not (missing := used - facts.hosts.keys()):
+        return
+    with suppress(StoreError, TimeoutError):
+        enrolments = await _within(store.credentials.enrolments())
+        enrolled = await _within(store.credentials.find(missing))
+        now = await _within(store.clock.milliseconds())
+        valid = {host for host, one in enrolments.items() if one.until > now}
+        facts.enrolling = {host: host in valid for host in missing if host in valid or host in enrolled}
 
 
 async def _read_environment(store: Store, id_: EnvironmentId, facts: PlaneFacts) -> None:

@@ -14,7 +14,7 @@ from agent.examine.question import Question, encode_question
 from interlock.doctor.clients import find_client, is_address, judge_client, judge_stranger, network_of
 from interlock.doctor.host import judge_host
 from interlock.doctor.judge import judge_workloads
-from interlock.doctor.marks import Mark, Report, as_stage, broken, unknown
+from interlock.doctor.marks import Mark, Report, Standing, as_stage, broken, unknown
 from interlock.doctor.names import judge_environment, judge_name, meant_name
 from interlock.doctor.peers import judge_peers
 from interlock.doctor.plane import DEADLINE, PlaneFacts, examine_plane, judge_plane
@@ -40,6 +40,7 @@ _BEHIND = frozenset({"sockets", "connection"})  # marks of agents that an explan
 _OF_THE_PLANE = frozenset(
     {"host", "revision", "client", "instances"}
 )  # marks that an explanation has beside its stages
+_CAUSES = frozenset({"host", "client"})  # marks that, where they are broken, stand before the stages that they spoil
 
 AskHost = Callable[[str, str], Awaitable[str | None]]
 """Asks the agent of a host a question, and gives the facts, both in JSON; None where it has no session here."""
@@ -116,7 +117,10 @@ class DoctorService:
             marks.insert(0, await self._judge_client(facts, source, is_whole=is_whole))
         behind = await self._look_behind(zone, qname, facts)
         marks += [mark for mark in behind if mark.check in _BEHIND or mark.fix]
-        explanation["stages"] += [as_stage(mark) for mark in marks if mark.check != "instances" or mark.fix]
+        shown = Report.of(mark for mark in marks if mark.check != "instances" or mark.fix).marks
+        causes = [mark for mark in shown if mark.check in _CAUSES and mark.standing is Standing.BROKEN]
+        explanation["stages"][:0] = [as_stage(mark) for mark in causes]
+        explanation["stages"] += [as_stage(mark) for mark in shown if mark not in causes]
         return explanation
 
     async def _judge_environment(

@@ -6,6 +6,7 @@ import pytest
 
 from admin.resources.operations import Probe
 from interlock.doctor.service import DoctorService
+from store.credentials import Enrolment
 from store.store import Store
 from tests import worlds
 from zones.errors import Invalid, Missing
@@ -37,6 +38,19 @@ async def test_an_explanation_is_never_all_well_where_a_client_would_time_out(do
     assert [stage["stage"] for stage in failed] == ["host", "host"], stages
     assert "host h1, which is not registered" in failed[0]["detail"]
     assert failed[0]["fix"].startswith("interlock host enrol h1")
+
+
+async def test_a_host_that_was_let_in_and_has_no_agent_yet_is_to_be_started(doctor: DoctorService) -> None:
+    await doctor.store.environments.commit(worlds.production(), 0)
+    until = await doctor.store.clock.milliseconds() + 60_000
+    await doctor.store.credentials.invite("h1", Enrolment("0" * 64, until, None))
+    stages = (await doctor.explain(worlds.PRODUCTION, Name.parse(f"a1.api.{HERE}"), "AAAA"))["stages"]
+    # The cause stands first.
+    assert (stages[0]["stage"], stages[0]["ok"]) == ("host", False), stages
+    assert "h1 has a token to enrol with, and its agent has not registered it yet" in stages[0]["detail"]
+    assert stages[0]["fix"].startswith("on h1: interlock agent --host h1 ")
+    report = await doctor.diagnose(worlds.PRODUCTION, "a1.api", None, is_whole=True)
+    assert "--enrol @FILE-WITH-THE-TOKEN" in report["cause"]["fix"], report
 
 
 async def test_it_is_explained_for_a_client(doctor: DoctorService) -> None:
