@@ -55,9 +55,15 @@ def takes_confirmation(path: tuple[str, ...]) -> bool:
     return path[2:3] == ("services",) and len(path) == 4
 
 
-def show_deleted(what: str, goes: Mapping[str, int], as_json: bool, note: str = "", **named: Any) -> None:
-    """Prints that ``what`` is deleted; as JSON ``named``, which identifies it, and what went with it."""
-    value = {"deleted": named, "with": {f"{kind}s": number for kind, number in goes.items()}}
+def show_deleted(
+    what: str, goes: Mapping[str, int], as_json: bool, note: str = "", until: str = "", **named: Any
+) -> None:
+    """Prints that ``what`` is deleted; as JSON ``named``, which identifies it, and what went with it.
+
+    ``until`` is the time until when it can be brought back, and ``note`` says how; both are empty where nobody can.
+    """
+    value: dict[str, Any] = {"deleted": named, "with": {f"{kind}s": number for kind, number in goes.items()}}
+    value |= {"until": until} if until else {}
     show(value, as_json, lambda _: click.echo(f"deleted {what}{with_all(goes)}{note and '; ' + note}"))
 
 

@@ -113,18 +113,25 @@ def delete(environment: str, yes: bool, settings: Settings, as_json: bool) -> No
     goes = _goes(client, environment)
     confirm(f"Delete {what}{with_all(goes)}, and its tokens?", yes=yes)
     client.delete("environments", environment)
-    show_deleted(what, goes, as_json, _way_back(client, environment), environment=environment)
+    kept = _kept(client, environment)
+    until = str(kept[-1]["until"]) if kept else ""
+    way_back = f"'interlock env undelete {environment}' brings it back, until {until}" if until else ""
+    show_deleted(what, goes, as_json, way_back, until, environment=environment)
 
 
 @env.command()
 @click.argument("environment", shell_complete=deleted_environments)
-@click.option("--revision", type=click.IntRange(min=1), help="Which one, where several of this id were deleted.")
+@click.option(
+    "--revision", type=click.IntRange(min=1), help="Which one, where several of this id were deleted; else the last."
+)
 @takes(*API)
 @json_option
 def undelete(environment: str, revision: int | None, settings: Settings, as_json: bool) -> None:
     """Bring a deleted environment back: network, addresses and names, but not its tokens and its quota."""
-    made = Client.of(settings).post("environments", environment, "undelete", body={"revision": revision})
+    client = Client.of(settings)
+    made = client.post("environments", environment, "undelete", body={"revision": revision})
     show(made, as_json, _print)
+    _name_others(client, environment)
 
 
 @env.command()
@@ -162,14 +169,24 @@ def _goes(client: Client, environment: str) -> Mapping[str, int]:
         return {}
 
 
-def _way_back(client: Client, environment: str) -> str:
-    """How ``environment``, which was deleted just now, is brought back; empty where nobody can."""
+def _kept(client: Client, environment: str) -> list[Any]:
+    """The deleted environments of the id ``environment`` that can be brought back, the oldest first."""
     try:
         found = client.get_all("deleted", of="environments")["environments"]
     except InterlockError:
-        return ""  # it is deleted: whatever the API lacks now is no failure of that
-    kept = [one for one in found if one["id"] == environment]
-    return f"'interlock env undelete {environment}' brings it back, until {kept[-1]['until']}" if kept else ""
+        return []  # the command has done what it is for: whatever the API lacks now is no failure of that
+    return [one for one in found if one["id"] == environment]
+
+
+def _name_others(client: Client, environment: str) -> None:
+    """Says which others of this id are kept still, for one of them may be the one that is wanted."""
+    for one in _kept(client, environment):
+        what = counted(one["services"], "service")
+        click.echo(
+            f"another {environment} is kept, of revision {one['revision']}, with {what}: 'interlock env undelete"
+            f" {environment} --revision {one['revision']}' brings that one back, once this one is deleted",
+            err=True,
+        )
 
 
 def amounts(environment: Any) -> Mapping[str, int]:

@@ -69,15 +69,15 @@ def get(service: str, id_: str, settings: Settings, as_json: bool) -> None:
 @_service
 @click.argument("id_", metavar="ID")
 @click.option("--state", type=_states, help="Only ready instances are answered under the name of their service.")
-@click.option("--host", help="The host that it runs on.", shell_complete=hosts)
-@click.option("--region", help="The region that it runs in.")
+@click.option("--host", help="The host that it runs on; empty for none: unmanaged.", shell_complete=hosts)
+@click.option("--region", help="The region that it runs in; empty for none.")
 @wait_option
 @takes(*SETTINGS)
 @json_option
 def put(service: str, id_: str, wait: bool, settings: Settings, as_json: bool, **given: str | None) -> None:
     """Create an instance, or change the fields that are given; print its address."""
     client, path = _place(settings, service, id_)
-    body = {field: value for field, value in given.items() if value is not None}
+    body = {field: value or None for field, value in given.items() if value is not None}
     made = committed(client, path[1], client.put(*path, body=body), wait=wait)
     show(made, as_json, _print)
 

@@ -82,6 +82,27 @@ async def test_an_environment_comes_back(run: Commands) -> None:
     assert (status, "delete it first" in err) == (1, True)
 
 
+async def test_of_several_deleted_environments_the_others_are_named(run: Commands) -> None:
+    await run.done("env", "rm", "production", "--yes")
+    await run.done("env", "create", "production")
+    deleted = json.loads(await run.done("env", "rm", "production", "--yes", "--json"))
+    kept = json.loads(await run.done("env", "ls", "--deleted", "--json"))["environments"]
+    assert deleted["until"] == kept[-1]["until"]
+    revision = str(kept[0]["revision"])
+    status, _, err = await run("env", "undelete", "production")
+    assert (status, f"of revision {revision}, with 2 services" in err) == (0, True), err
+    assert f"'interlock env undelete production --revision {revision}'" in err
+    await run.done("env", "rm", "production", "--yes")
+    status, _, err = await run("env", "undelete", "production", "--revision", revision)
+    assert (status, "with 0 services" in err) == (0, True), err
+    assert (await run.done("service", "ls", *IN)).count("\n") == 3
+
+
+async def test_an_instance_becomes_unmanaged_again(run: Commands) -> None:
+    await run.done("instance", "put", "api", "a1", "--host", "h1", *IN)
+    assert "unmanaged" in await run.done("instance", "put", "api", "a1", "--host", "", *IN)
+
+
 async def test_nobody_is_asked_with_yes_or_without_a_terminal(run: Commands) -> None:
     seen = await run.seen("instance", "delete", "api", "a1", *IN, "--yes")
     assert seen.text == "deleted the instance a1 of api in production\n"
