@@ -15,7 +15,7 @@ AGAIN = "run the command again"
 KINDS: Mapping[str, tuple[str, str]] = {
     "malformed": ("", ""),
     "invalid": ("", ""),
-    "unauthenticated": ("A valid token is needed", "give --token, set INTERLOCK_TOKEN, or name its --state-dir"),
+    "unauthenticated": ("", "give --token, set INTERLOCK_TOKEN, or name its --state-dir"),
     "forbidden": ("The token does not allow this", "give another one with --token"),
     "missing": ("", ""),
     "no-such-path": ("This API does not know the command", "use an 'interlock' of the API's release"),

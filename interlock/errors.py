@@ -80,7 +80,7 @@ class ServerSilent(InterlockError):
 class FilterRefused(InterlockError):
     """What a command asked to see cannot be in the query log: an environment or an rcode that does not exist."""
 
-    exit_status = 2  # unlike 1, for which no resolver was there to ask
+    exit_status = EX_CONFIG  # unlike 1, for which no resolver was there to ask
 
 
 class NoSnapshot(InterlockError):

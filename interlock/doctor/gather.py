@@ -138,9 +138,8 @@ def _judge(settings: Settings, subject: Subject, found: _Found, *, expected: boo
     if "API" in late or found.api_problem:
         reason = found.api_problem or f"it has not answered within {ALL_SECONDS:g} s"
         make = unknown if facts else broken
-        yield make(
-            "control plane", f"the admin API at {settings.api[-1]}: {reason}", "systemctl restart interlock-admin"
-        )
+        detail = reason if reason.startswith("the admin API") else f"the admin API at {settings.api[-1]}: {reason}"
+        yield make("control plane", detail, "systemctl restart interlock-admin")
     yield from found.api or ()
     if facts is not None:
         yield from judge_host(facts)

@@ -186,10 +186,11 @@ class Demo:
 
     def _cases(self) -> Iterator[str]:
         for name, node in self.nodes.items():
-            yield f'{name}) exec nsenter --target {node.host.first_process} --net --mount --pid "$@" ;;'
+            entering = f"nsenter --target {node.host.first_process} --net --mount --pid"
+            yield f'{name}) exec env {_environ(name)} {entering} "$@" ;;'
         for member in self.members:
             name = f"{member.environment}-{member.service}"
-            entering = f"nsenter --net={member.workload.path} unshare --mount sh -c"
+            entering = f"env {_environ(member.node.name)} nsenter --net={member.workload.path} unshare --mount sh -c"
             script = f'mount --bind {member.workload.resolv_conf} /etc/resolv.conf && exec "$@"'
             yield f"{name}|{name}-{member.instance}) exec {entering} '{script}' sh \"$@\" ;;"
 
@@ -197,9 +198,19 @@ class Demo:
         click.echo(f"[{time.monotonic() - self.began:4.1f} s] {what}")
 
 
+def _environ(host: str) -> str:
+    """What 'query' and 'tail' need to find the resolver of ``host``, as arguments of env(1)."""
+    resolver = f"[{Platform().resolver}]:53"
+    return f"INTERLOCK_DNS_LISTEN={shlex.quote(resolver)} INTERLOCK_STATE_DIR={_state('resolver', host)}"
+
+
+def _state(program: str, host: str) -> Path:
+    return DIRECTORY / f"{program}-{host}"
+
+
 def _node(host: Host, plane: ControlPlane, token: Path) -> Node:
     def command(program: str, *options: str) -> Sequence[str]:
-        state = str(DIRECTORY / f"{program}-{host.name}")
+        state = str(_state(program, host.name))
         return interlock(
             program, "--state-dir", state, "--agent-dir", AGENT_DIRECTORY, "--log-format", "json", *options
         )

@@ -48,6 +48,8 @@ def test_it_is_shown_can_be_looked_at_and_ends_with_ctrl_c() -> None:
         for host in ("h1", "h2", "h3"):  # the product's own demo is well
             examined = run(*entering[1].split(), host, "interlock", "doctor", "--json")
             assert json.loads(examined.stdout)["cause"] is None, examined
+        asked = run(*entering[1].split(), "production-web", "interlock", "query", "api", "--json")
+        assert json.loads(asked.stdout)["rcode"] == "NOERROR", asked
         client = "from urllib.request import urlopen as get; print(get('http://api.railway.internal:8080').read())"
         asked = run(*entering[1].split(), "staging-web", "python3", "-c", client)
         assert "api/a1 of staging, on h2" in asked.stdout, asked

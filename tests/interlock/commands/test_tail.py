@@ -66,7 +66,7 @@ def test_it_works_on_an_installed_host_without_a_variable(machine: tuple[str, ..
         misspelt = subprocess.run(
             [*machine, *interlock("tail", "-e", "dmo")], capture_output=True, text=True, check=False
         )
-        assert misspelt.returncode == 2
+        assert misspelt.returncode == 78
         assert "answers for no environment 'dmo': did you mean demo?" in misspelt.stderr
 
 

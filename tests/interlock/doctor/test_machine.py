@@ -88,6 +88,7 @@ def test_dead_upstreams_a_stranger_and_a_stopped_process_are_named(tmp_path: Pat
         token.rename(tmp_path / "admin.token")
     status, report = examine(tmp_path, dns, api)
     assert (status, report["cause"]["check"]) == (2, "control plane"), report
+    assert report["cause"]["detail"].count("the admin API at") == 1, report
     assert any(mark["check"] == "resolver" and mark["standing"] == "broken" for mark in report["marks"]), report
 
 
