@@ -34,7 +34,8 @@ class Examined:
 
     def __init__(self, status: int, report: dict[str, Any]) -> None:
         self.status, self.report = status, report
-        assert report["seconds"] < scaled(PROMPT) * patience(), report
+        # Generous, for a busy machine: a source that is waited for without a deadline would take far longer.
+        assert report["seconds"] < scaled(3 * PROMPT) * patience(), report
 
     @property
     def cause(self) -> str:

@@ -6,6 +6,7 @@ are in the machines; all else is what the guide says.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -144,10 +145,11 @@ def _clone(directory: Path) -> None:
 def _wheels() -> Path:
     """A folder with the wheels that the locks name, fetched once by this machine's pip."""
     made = CACHE / "wheels"
+    env = {**os.environ, "PIP_FIND_LINKS": str(made)}  # what is there already is not fetched again
     for lock in ("requirements.lock", "requirements-build.lock"):
         wanted = ["--require-hashes", "--only-binary", ":all:", "--requirement", str(ROOT / lock)]
-        command = [*PIP, "download", "--quiet", "--find-links", str(made), "--dest", str(made), *wanted]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=machines.DEADLINE)
+        command = [*PIP, "download", "--quiet", "--dest", str(made), *wanted]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=machines.DEADLINE, env=env)
         if done.returncode:
             pytest.skip(f"pip cannot fetch what {lock} names: {done.stderr.strip()[-300:]}")
     return made

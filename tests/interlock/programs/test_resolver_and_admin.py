@@ -105,7 +105,7 @@ def test_an_admin_api_without_its_store_reports_it(server: AbsentStore, admin: R
     target = ("--state-dir", str(tmp_path / "admin"), "--api", http(admin))
     status, _out, err = run_here("env", "list", *target)
     assert status == 1
-    assert err.startswith("interlock: The store cannot be reached: store unix://")
+    assert err.startswith("interlock: The API's store does not answer: store unix://")
     assert err.count("\n") == 1
     assert get(f"{http(admin)}/readyz")[0] == 503
     assert len(re.findall("store_unavailable", admin.errors)) == 1
