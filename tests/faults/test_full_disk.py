@@ -178,12 +178,16 @@ def test_the_sockets_of_up(disk: Disk) -> None:
     up = Up(disk.state)
     with started(*up.command) as process:  # so that all files are there, and the sockets alone are made
         process.read_until("Ctrl-C")
+        up.client.put("environments", ENVIRONMENT, body={})
+        up.write("before")
+        wait_until((disk.state / "up.snapshot").exists)
         process.end(signal.SIGTERM)
     for path in disk.state.glob("*.sock"):
         path.unlink()
     disk.fill_with_files()
     with started(*up.command) as process:  # it serves what it has kept, and waits for its store
         wait_until(lambda: "No space left on device" in process.errors)
+        wait_until(partial(up.answers, "before"))
         disk.make_room()
         wait_until(partial(up.writes, "after"))
         wait_until(partial(up.answers, "after"))
