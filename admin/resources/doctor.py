@@ -11,10 +11,10 @@ from admin.auth.access import authorize_environment
 from admin.auth.actors import Tenant
 from admin.errors import Forbidden
 from admin.http.context import ACTOR, CONTEXT
-from admin.http.fields import ENVIRONMENT_ID, LABEL, at_field
+from admin.http.fields import EnvironmentName, Label, at_field
 from admin.http.inputs import read_query
 from admin.http.replies import show
-from zones.names import check_environment_id
+from zones.names import check_environment_id, check_host_id
 
 Report = dict[str, Any]
 
@@ -22,14 +22,13 @@ Report = dict[str, Any]
 class DoctorQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """What to examine: all of the platform, or an environment, or a name in it; for a client, if one is given."""
 
-    environment: Annotated[str, Meta(extra_json_schema={"pattern": ENVIRONMENT_ID})] | None = None
+    environment: EnvironmentName | None = None
     """The environment to examine. None: the platform alone."""
     name: Annotated[str, Meta(max_length=255, examples=["api"])] | None = None
     """The name to examine, as a client asks for it, or below the zone."""
     source: Annotated[str, Meta(max_length=255, examples=["a1.api"])] | None = None
     """The client that asks: its address, or INSTANCE.SERVICE. None: any."""
-
-    host: Annotated[str, Meta(extra_json_schema={"pattern": LABEL})] | None = None
+    host: Label | None = None
     """The host whose agent is asked, about itself or about the environment. None: those that have the name."""
 
 
@@ -44,8 +43,10 @@ async def get_report(request: web.Request) -> web.Response:
             environment = check_environment_id(query.environment)
     elif not is_whole:
         raise Forbidden("this token is for one environment: name it, as in ?environment=production")
-    if query.host is not None and not is_whole:
-        raise Forbidden("this token is for one environment, and hosts are not in one: leave out the host")
+    if query.host is not None:
+        if not is_whole:
+            raise Forbidden("this token is for one environment, and hosts are not in one: leave out the host")
+        check_host_id(query.host)
     diagnose = request.app[CONTEXT].diagnose
     report: Report = {**await diagnose(environment, query.name, query.source, query.host, is_whole=is_whole)}
     return show(request, report)
