@@ -69,6 +69,7 @@ NAMED = {
     "environment": "staging", "service": SERVICE, "instance": "on-h2", "name": "secret", "type": "TXT",
     "peer": "laptop", "host": "h2", "revision": "1", "token_id": "0" * 12,
 }  # fmt: skip
+MISSED, LOOKED = "interlock:hosts:missed", b"@looked"
 GUESSES = [*OTHERS, OWN, "no-such-environment", "@hosts", "../staging", "staging ", "*", ""]
 
 
@@ -197,7 +198,7 @@ async def test_a_stolen_host_has_no_session_but_its_own(world: World) -> None:
             with pytest.raises(Refused, match="lease"):
                 await copy.do(kind, *arguments)
     assert await belongings(world.users) == before
-    assert (await world.api.delete("/v1/hosts/h1?confirm=live")).status == 204
+    assert (await world.api.delete("/v1/hosts/h1?confirm=live,instances")).status == 204
     assert await thief.wait_for_end() == 4403
 
 
@@ -336,9 +337,20 @@ async def all_addresses(store: Store) -> list[Any]:
     return found
 
 
-async def kept(users: Users) -> dict[str, bytes]:
-    """All that the store holds, but the leases, which end and are renewed."""
-    return {key: value for key, value in (await contents(users)).items() if ":lease:" not in key}
+async def kept(users: Users) -> dict[str, Any]:
+    """All that the store holds, but the leases, which end and are renewed, and when the platform looked at them."""
+    found: dict[str, Any] = {key: value for key, value in (await contents(users)).items() if ":lease:" not in key}
+    async with users.client(WATCHING) as redis:
+        found[MISSED] = without_look(await redis.hgetall(MISSED))
+    return found
+
+
+def without_look(missed: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """The hosts whose leases were ``missed``, without the time at which a control plane last looked for them.
+
+    It looks all the time, whatever a host does. That a lease was missed, or a host is down, is compared.
+    """
+    return {field: value for field, value in missed.items() if field != LOOKED}
 
 
 async def belongings(users: Users) -> dict[str, Any]:
@@ -352,9 +364,11 @@ async def belongings(users: Users) -> dict[str, Any]:
                 continue
             if kind == "hash":
                 fields = await redis.hgetall(key)
+                fields = without_look(fields) if key == MISSED else fields
                 found[name] = {field: value for field, value in fields.items() if field != b"h1"}
             else:
                 found[name] = await redis.get(key)
+        found.setdefault(MISSED.removeprefix("interlock:"), {})  # nobody may have looked yet
         own = json.loads(found.pop(f"environment:{OWN}"))
         own.pop("revision")
         service = own["services"][SERVICE]
