@@ -31,7 +31,7 @@ _ABLE, _UNABLE = "able", "unable"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What one look at all leases has decided."""
+    """What one look at all leases has decided. Hosts are in the order of their ids, whatever the store's is."""
 
     down: tuple[str, ...]
     """The hosts that are down from now on."""
@@ -90,7 +90,7 @@ class LeaseStore:
             [keys.hosts, keys.hosts_down, keys.hosts_missed, keys.hosts_revision, keys.changes],
             [keys.lease(""), grace, least, most, settle, CHANGES_KEPT],
         )
-        return Verdict(*(tuple(host.decode(errors="replace") for host in hosts) for hosts in found))
+        return Verdict(*(tuple(sorted(host.decode(errors="replace") for host in hosts)) for hosts in found))
 
     async def live(self, hosts: Iterable[str]) -> frozenset[str]:
         """Those of ``hosts`` whose agents live, and can do what they are told."""
