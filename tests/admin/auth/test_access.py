@@ -32,12 +32,13 @@ PARTS = {
 QUERIES = {
     "get_report": "?environment={environment}",
     "get_explanation": "?environment={environment}&name=api.railway.internal",
+    "delete_host": "?confirm=instances",  # it is the gateway of the peer in both
 }
 
 
 def status_of(route: Route) -> int:
     """The status of ``route`` for a client that may use it, where all that its path names exists."""
-    return {"post_token": 201, "post_admin_token": 201, "post_enrolment": 201}.get(
+    return dict.fromkeys(("post_token", "post_admin_token", "post_enrolment", "post_undelete"), 201).get(
         route.name, 204 if route.method == "DELETE" else 200
     )
 
@@ -90,6 +91,9 @@ async def test_every_route_by_every_token(production: Api, route: Route) -> None
         assert (await production.get(f"/v1/environments/{environment}")).status == 200, "only root may delete it"
     if route.access is Access.ROOT_ALONE or not route.is_write:
         assert await ask(OTHER, admins[0]["token"]) == (403 if route.access is Access.ROOT_ALONE else status_of(route))
+    if route.name == "post_undelete":  # what its path names is a deleted environment that is kept
+        async with Api(production.store, keep_deleted=3600) as keeping:
+            assert (await keeping.delete(f"/v1/environments/{OTHER}")).status == 204
     assert await ask(OTHER, ROOT) == status_of(route)
 
 
