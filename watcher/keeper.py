@@ -93,7 +93,8 @@ class SnapshotKeeper:
     async def run(self, zones: KeepsZones) -> None:
         """Keeps a snapshot of ``zones`` until it is cancelled, and then writes the last one."""
         try:
-            await asyncio.to_thread(remove_partial, self.path)
+            # Not in a thread: that would go on after a cancellation, and remove the last snapshot while it is written.
+            remove_partial(self.path)
             while True:
                 await asyncio.sleep(EVERY)
                 await self._keep(zones)
