@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from zones.model import Instance, State
 from zones.names import EnvironmentId
 from zones.placement import placement_of
 from zones.zone import Zone
@@ -24,11 +25,14 @@ class Census:
     def note(self, zone: Zone) -> None:
         """``zone`` is served from now on."""
         self.forget(zone.id)
-        found = Counter(
-            (instance.state.value, placement_of(instance, zone.away).value)
-            for service in zone.environment.services.values()
-            for instance in service.instances.values()
-        )
+        # Instances of one state on one host are alike: the rest is worked out once for all of them.
+        alike: dict[tuple[State, str | None, bool], list[Instance]] = {}
+        for service in zone.environment.services.values():
+            for instance in service.instances.values():
+                alike.setdefault((instance.state, instance.host, instance.attached), []).append(instance)
+        found: Counter[Kind] = Counter()
+        for instances in alike.values():
+            found[instances[0].state.value, placement_of(instances[0], zone.away).value] += len(instances)
         self._by_environment[zone.id] = found
         self.totals.update(found)
 
