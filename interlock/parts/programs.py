@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from interlock.errors import PartFailed
-from interlock.process.parent import end_with_parent
+from interlock.process.parent import end_child, end_with_parent
 from interlock.settings.table import TABLE, Settings, settings_of
 
 END_DEADLINE = 5.0  # seconds until a program that was asked to end is killed; less than a part has for its own end
@@ -52,7 +52,7 @@ class ChildProgram:
                 log.info("program_ended", extra={"program": self.program})  # as an agent whose host has left the mesh
                 await asyncio.Future()
             finally:
-                await _end(process)
+                await end_child(process, END_DEADLINE)
 
     async def _spawn(self, more: Mapping[str, str], notify: str) -> asyncio.subprocess.Process:
         words = [f"{TABLE[name].flag}={value}" for name, value in {**self._passed_on(), **self.flags, **more}.items()]
@@ -99,15 +99,3 @@ def _notices(path: Path) -> Iterator[socket.socket]:
             yield sock
         finally:
             path.unlink(missing_ok=True)
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
-    with contextlib.suppress(ProcessLookupError):
-        process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), END_DEADLINE)
-        except TimeoutError:
-            process.kill()
-            await process.wait()

