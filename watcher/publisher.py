@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, KeysView
+from collections.abc import Callable, KeysView, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv6Network
 from typing import Protocol
@@ -254,6 +254,33 @@ class ServedZones:
 
     def _now(self) -> int:
         return unix_milliseconds(self.wall_clock)
+
+
+class ShowsServed:
+    """What whoever follows something says of the zones that it serves."""
+
+    __slots__ = ()
+    _served: ServedZones
+
+    @property
+    def revisions(self) -> dict[EnvironmentId, int]:
+        """The revision that is served of each environment."""
+        return self._served.revisions
+
+    @property
+    def quarantined(self) -> Mapping[EnvironmentId, str]:
+        """What is wrong with the newest document, of each environment whose newest document is bad."""
+        return self._served.quarantined
+
+    @property
+    def stuck_starting(self) -> dict[EnvironmentId, int]:
+        """How many instances do not become ready, of each environment that has such."""
+        return self._served.starting.stuck(time.monotonic())
+
+    @property
+    def instances(self) -> Mapping[tuple[str, str], int]:
+        """How many instances are served, by their state and their placement."""
+        return self._served.census.totals
 
 
 def _next_end(environment: Environment, now: int) -> int | None:

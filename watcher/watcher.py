@@ -23,7 +23,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass, field
 
 from store.changes import ChangeBatch, Position
@@ -36,12 +36,11 @@ from watcher.environments import EnvironmentReader
 from watcher.guard import ALL_KINDS, BACK, Guard, Index, Kind, confirmation_of, environments_to_hold
 from watcher.hosts import HostReader
 from watcher.keeper import SOON, SnapshotKeeper, restore
-from watcher.publisher import Publisher, ServedZones, WatcherCounts
+from watcher.publisher import Publisher, ServedZones, ShowsServed, WatcherCounts
 from watcher.rollback import has_lost
 from watcher.snapshot import Contents, Snapshot
 from zones.addresses import Platform
 from zones.hosts import Hosts
-from zones.names import EnvironmentId
 from zones.placement import HostsAway
 
 COMPARE_EVERY = 30.0  # seconds; the longest that a difference lasts which no change announced
@@ -58,7 +57,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Watcher:
+class Watcher(ShowsServed):
     """Follows the store for ever."""
 
     store: Store
@@ -143,26 +142,6 @@ class Watcher:
     def rolled_back(self) -> str:
         """When and how the store last went back behind changes that were applied here; empty if it never did."""
         return self._comparison.rolled_back
-
-    @property
-    def revisions(self) -> dict[EnvironmentId, int]:
-        """The revision that is served of each environment."""
-        return self._served.revisions
-
-    @property
-    def quarantined(self) -> Mapping[EnvironmentId, str]:
-        """What is wrong with the newest document, of each environment whose newest document is bad."""
-        return self._served.quarantined
-
-    @property
-    def stuck_starting(self) -> dict[EnvironmentId, int]:
-        """How many instances do not become ready, of each environment that has such."""
-        return self._served.starting.stuck(time.monotonic())
-
-    @property
-    def instances(self) -> Mapping[tuple[str, str], int]:
-        """How many instances are served, by their state and their placement."""
-        return self._served.census.totals
 
     async def _begin(self) -> None:
         """Serves what the snapshot holds, if the store does not answer soon, or has lost some of it."""

@@ -22,7 +22,7 @@ import contextlib
 import logging
 import time
 from asyncio import IncompleteReadError, LimitOverrunError, StreamReader
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,7 +45,7 @@ from watcher.feed.protocol import (
 )
 from watcher.guard import Guard, Kind, unnamed_to_hold
 from watcher.keeper import SOON, SnapshotKeeper, restore
-from watcher.publisher import SLICE, Publisher, ServedZones, WatcherCounts
+from watcher.publisher import SLICE, Publisher, ServedZones, ShowsServed, WatcherCounts
 from watcher.snapshot import Contents
 from zones import document
 from zones.addresses import Platform
@@ -67,7 +67,7 @@ class _PendingZone:
 
 
 @dataclass(slots=True)
-class Follower:
+class Follower(ShowsServed):
     """Follows the agent of this host for ever, in place of a `Watcher`."""
 
     path: Path
@@ -115,26 +115,6 @@ class Follower:
     def snapshot_contents(self) -> Contents:
         """What is served now, for a snapshot."""
         return Contents(self._served.kept, hosts=Hosts(0, {}, {}, self._served.away.down))
-
-    @property
-    def revisions(self) -> dict[EnvironmentId, int]:
-        """The revision that is served of each environment."""
-        return self._served.revisions
-
-    @property
-    def quarantined(self) -> dict[EnvironmentId, str]:
-        """What is wrong with the newest document, of each environment whose newest document is bad."""
-        return self._served.quarantined
-
-    @property
-    def stuck_starting(self) -> dict[EnvironmentId, int]:
-        """How many instances do not become ready, of each environment that has such."""
-        return self._served.starting.stuck(time.monotonic())
-
-    @property
-    def instances(self) -> Mapping[tuple[str, str], int]:
-        """How many instances are served, by their state and their placement."""
-        return self._served.census.totals
 
     @property
     def reason(self) -> str:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
@@ -35,7 +35,7 @@ from watcher.guard import (
     is_successor,
 )
 from watcher.keeper import SOON, SnapshotKeeper, restore
-from watcher.publisher import SLICE, Publisher, ServedZones, WatcherCounts
+from watcher.publisher import SLICE, Publisher, ServedZones, ShowsServed, WatcherCounts
 from watcher.session.view import Named, SessionView
 from watcher.snapshot import Contents, Snapshot
 from zones.addresses import Platform
@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class SessionFollower:
+class SessionFollower(ShowsServed):
     """Follows a control plane for ever, in place of a `Watcher`."""
 
     view: SessionView
@@ -101,26 +101,6 @@ class SessionFollower:
     def last_contact(self) -> float | None:
         """When all was current last, in seconds of ``time.monotonic``; None if it never was."""
         return time.monotonic() if self.connected else self._lost_at
-
-    @property
-    def revisions(self) -> dict[EnvironmentId, int]:
-        """The revision that is served of each environment."""
-        return self._served.revisions
-
-    @property
-    def quarantined(self) -> Mapping[EnvironmentId, str]:
-        """What is wrong with the newest document, of each environment whose newest document is bad."""
-        return self._served.quarantined
-
-    @property
-    def stuck_starting(self) -> dict[EnvironmentId, int]:
-        """How many instances do not become ready, of each environment that has such."""
-        return self._served.starting.stuck(time.monotonic())
-
-    @property
-    def instances(self) -> Mapping[tuple[str, str], int]:
-        """How many instances are served, by their state and their placement."""
-        return self._served.census.totals
 
     @property
     def held(self) -> tuple[str, ...]:
