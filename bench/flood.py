@@ -23,6 +23,7 @@ from bench.options import Options
 from bench.processes import Process, cores, pinned, running
 from bench.report import Table, own_command, percentile, progress
 from tests.security.programs import flood as program
+from tests.security.programs.flood import FLOODS, Flood
 
 ASK_EVERY = 0.002  # seconds
 MOST_SECONDS = 3.0  # of one round
@@ -30,28 +31,6 @@ LAST_REPLY = 1.0  # seconds after the last query
 GIVE_WAY = ("nice", "-n", "5")  # to the client, with which the flood shares a core
 NOISY, NEIGHBOUR = "127.0.1.{}", "127.0.0.1"
 BINDINGS = {"127.0.1.0/24": "e2", f"{NEIGHBOUR}/32": worlds.ENVIRONMENT}
-
-
-@dataclass(frozen=True, slots=True)
-class Flood:
-    """Who sends what."""
-
-    sources: int
-    """How many workloads of one environment take part."""
-    names: str
-    """What they ask for, in the words of the program."""
-    rate: int
-    """Queries a second of each; 0 for as many as it can send."""
-
-
-FLOODS = {
-    "12,000 made-up names a second": Flood(1, "made-up", 12_000),
-    "made-up names as fast as they can be sent": Flood(1, "made-up", 0),
-    "the same of four workloads": Flood(4, "made-up", 0),
-    "one name as fast as it can be sent": Flood(1, "same", 0),
-    "four that ask for names that never answer, 500 a second each": Flood(4, "outside", 500),
-    "such names as fast as they can be sent": Flood(1, "outside", 0),
-}
 
 
 @dataclass(slots=True)

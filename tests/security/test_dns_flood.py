@@ -20,33 +20,13 @@ import pytest
 
 from tests.interlock.processes import python, started
 from tests.security.installation import NEIGHBOUR, NOISY, Installation, installation
+from tests.security.programs.flood import FLOODS, Flood
 
 ROUNDS = 4  # of which one must be within the bounds: other programs need this machine's processors too
 SECONDS = 1.5  # of one round
 ASK_EVERY = 0.004  # seconds
 LAST_REPLY = 2.0  # seconds after the last query
 MOST_WORK = 0.02  # seconds of the resolver's processor time, for half of the answers; without the defence it was 0.24
-
-
-@dataclass(frozen=True, slots=True)
-class Flood:
-    """Who sends what."""
-
-    sources: int
-    """How many workloads of one environment take part."""
-    names: str
-    """What they ask for, in the words of ``programs/flood.py``."""
-    rate: int
-    """Queries a second of each; 0 for as many as it can send."""
-
-
-FLOODS = {
-    "12,000 made-up names a second": Flood(1, "made-up", 12_000),
-    "made-up names as fast as they can be sent": Flood(1, "made-up", 0),
-    "one name as fast as it can be sent": Flood(1, "same", 0),
-    "four that ask for names that never answer": Flood(4, "outside", 500),
-    "outside names as fast as they can be sent": Flood(1, "outside", 0),
-}
 
 
 @pytest.fixture(scope="module")

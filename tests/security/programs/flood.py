@@ -11,11 +11,34 @@ import itertools
 import socket
 import sys
 import time
+from dataclasses import dataclass
 
 import dns.message
 
 AT_ONCE = 20  # queries between two looks at the clock
 PATTERNS = {"same": "api.railway.internal.", "made-up": "{:09d}.railway.internal.", "outside": "{:09d}.example."}
+
+
+@dataclass(frozen=True, slots=True)
+class Flood:
+    """Who sends what."""
+
+    sources: int
+    """How many workloads of one environment take part."""
+    names: str
+    """What they ask for, of `PATTERNS`."""
+    rate: int
+    """Queries a second of each; 0 for as many as it can send."""
+
+
+FLOODS = {
+    "12,000 made-up names a second": Flood(1, "made-up", 12_000),
+    "made-up names as fast as they can be sent": Flood(1, "made-up", 0),
+    "the same of four workloads": Flood(4, "made-up", 0),
+    "one name as fast as it can be sent": Flood(1, "same", 0),
+    "four that ask for names that never answer, 500 a second each": Flood(4, "outside", 500),
+    "such names as fast as they can be sent": Flood(1, "outside", 0),
+}
 
 
 def flood(source: str, port: int, names: str, rate: int) -> None:
