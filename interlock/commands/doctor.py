@@ -10,7 +10,8 @@ import click
 
 from interlock.commands.options import takes
 from interlock.commands.output import cell, json_option, show
-from interlock.doctor.gather import Subject, examine
+from interlock.doctor.gather import examine
+from interlock.doctor.subject import Subject
 from interlock.errors import BadSetting
 from interlock.settings.table import Settings
 

@@ -1,6 +1,7 @@
 """`interlock doctor`: what keeps a host, a name, a workload or a pair from working, as one cause and its fix.
 
-    gather     each source beside the others, each with a deadline       agent, admin API, resolver, upstreams
+    sources    each is asked, with a deadline                            agent, admin API, resolver, upstreams
+    gather     all of them beside each other, and their marks together
     judge      facts → marks, one function for each check                host, peers, workloads, names, plane, machine
     marks      the order of causes, and the report
 
