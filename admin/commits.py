@@ -18,12 +18,12 @@ from ipaddress import IPv6Network
 from aiohttp import web
 from msgspec.structs import replace
 
+from admin.allowed_hosts import read_allowed_hosts
 from admin.errors import MassWithdrawal
 from admin.http.context import CONTEXT, ROUTE
 from admin.http.fields import ConfirmQuery
 from admin.http.inputs import read_query
 from admin.http.preconditions import read_preconditions
-from admin.placement import read_placement
 from store.errors import Corrupt
 from zones import edits
 from zones.edits import Edit
@@ -69,11 +69,11 @@ async def commit_edits(
     id_, preconditions = environment_in(request), read_preconditions(request.headers)
     now = await request.app[CONTEXT].store.clock.milliseconds()
     share, is_confirmed = request.app[CONTEXT].name_share, _is_confirmed(request)
-    apex, placement = request.app[CONTEXT].platform.apex, await read_placement(request, wanted)
+    apex, allowed = request.app[CONTEXT].platform.apex, await read_allowed_hosts(request, wanted)
 
     def change(_revision: int, environment: Environment | None) -> Environment:
         before = _require(id_, environment)
-        placement.check(before, wanted)
+        allowed.check(before, wanted)
         after = edits.apply(before, wanted, now, apex)
         # Last, so that a precondition does not hide another reason to refuse (RFC 9110 §13.2.1).
         preconditions.check(before, exists(before))

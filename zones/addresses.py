@@ -133,6 +133,11 @@ def contains(network: IPv6Network, address: Address) -> bool:
     return int(address) >> shift == int(network.network_address) >> shift
 
 
+def network_of(address: int | str) -> IPv6Network:
+    """The network of the environment that ``address``, a number or text, is in, or would be in."""
+    return IPv6Network((address, ENVIRONMENT_BITS), strict=False)
+
+
 def parse_network(text: str, bits: int) -> IPv6Network:
     """The network that ``text`` writes, which must have ``bits`` bits and no host bits. Raises `Invalid`."""
     try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ipaddress import IPv6Network
 
-from zones.addresses import ENVIRONMENT_BITS, SERVICE_BITS, Address, contains, subnet_number
+from zones.addresses import SERVICE_BITS, Address, contains, subnet_number
 from zones.model import Environment, Service
 
 
@@ -28,11 +28,6 @@ def was_removed(environment: Environment, instance: str, address: Address, owner
         if service.subnet == subnet:
             return number <= service.last_number and _holder(service, address) in {None, instance}
     return subnet_number(subnet) <= environment.last_subnet  # the service was deleted
-
-
-def network_of(address: Address) -> IPv6Network:
-    """The network of the environment that ``address`` is of."""
-    return IPv6Network((int(address), ENVIRONMENT_BITS), strict=False)
 
 
 def _holder(service: Service, address: Address) -> str | None:

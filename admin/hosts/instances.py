@@ -12,7 +12,7 @@ from msgspec import UNSET
 
 from admin.hosts import rights
 from admin.hosts.errors import NotAllowed
-from admin.hosts.fates import network_of, was_removed
+from admin.hosts.fates import was_removed
 from store.credentials import Credential
 from store.errors import Corrupt
 from store.leases import Lease
@@ -20,7 +20,7 @@ from store.store import Store
 from store.writer import Writer
 from watcher.session.protocol import AskFate, Committed, Fate, PutInstance, RemoveInstance, SetState
 from zones import edits
-from zones.addresses import Address
+from zones.addresses import Address, network_of
 from zones.edits import must_exist
 from zones.errors import Conflict
 from zones.model import Environment, Instance
@@ -139,7 +139,7 @@ class HostInstances:
         if environment is None or request.address is None:
             return True
         address = Address.parse(request.address)
-        owner = await self.store.environments.owner_of(network_of(address))
+        owner = await self.store.environments.owner_of(network_of(int(address)))
         return was_removed(environment, request.instance, address, owner)
 
     def _own(self, environment: Environment, request: NamesInstance) -> tuple[str | None, Instance | None]:

@@ -9,10 +9,10 @@ from aiohttp import web
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from admin.allowed_hosts import read_allowed_hosts
 from admin.commits import find_environment
 from admin.hosts.rights import may_place
 from admin.http.context import CONTEXT
-from admin.placement import read_placement
 from zones.edits import Edit, PutPeer
 from zones.errors import Conflict, ZonesError
 from zones.hosts import Host, hosts_of
@@ -30,7 +30,7 @@ async def assign_gateways(request: web.Request, wanted: Sequence[Edit]) -> list[
     if not peer_edits:
         return assigned
     store, environment = request.app[CONTEXT].store, await find_environment(request)
-    (await read_placement(request, wanted)).check(environment, wanted)
+    (await read_allowed_hosts(request, wanted)).check(environment, wanted)
     hosts = (await store.hosts.read()).hosts
     credentials = await store.credentials.find(hosts)
     # A host reads the environments that have a member on it: it is not chosen for one that it was not enrolled for.

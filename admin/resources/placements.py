@@ -24,7 +24,7 @@ async def check_hosts(request: web.Request, wanted: Sequence[Edit]) -> None:
 
     A host exists once it was let in, be it registered or not: an instance may be put before its agent first starts. It
     is not answered before that host has attached it. A token of an environment is refused each host that was not
-    enrolled for it (`admin.placement`), and learns nothing of whether there is one.
+    enrolled for it (`admin.allowed_hosts`), and learns nothing of whether there is one.
     """
     if isinstance(request[ACTOR], Tenant):
         return

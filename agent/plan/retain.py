@@ -15,7 +15,7 @@ from agent.plan.firewall import NETWORKS, RESOLVERS
 from agent.plan.peers import BLACKHOLE_PEER, ActualPeer
 from agent.plan.steps import Actual
 from agent.plan.wanted import Peer, Wanted
-from zones.addresses import ENVIRONMENT_BITS, Address
+from zones.addresses import Address, network_of
 from zones.keys import PublicKey
 
 
@@ -26,8 +26,7 @@ def retain(planned: Wanted, found: Actual) -> Wanted:
         planned,
         peers=_peers(planned.peers, found.tunnel.peers),
         addresses=planned.addresses | found.routes.addresses,
-        networks=planned.networks
-        | {IPv6Network((first, ENVIRONMENT_BITS), strict=False) for first, _ in elements.get(NETWORKS, ())},
+        networks=planned.networks | {network_of(first) for first, _ in elements.get(NETWORKS, ())},
         resolvers=planned.resolvers
         | {(IPv6Network(network), Address.parse(address)) for network, address in elements.get(RESOLVERS, ())},
         workloads={**planned.workloads, **found.routes.workloads},

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv6Address, ip_address
 
 from interlock.doctor.marks import Mark, broken, ok, warning
-from zones.addresses import ENVIRONMENT_BITS, Platform, resolver_address
+from zones.addresses import Platform, network_of, resolver_address
 from zones.model import Environment
 
 
@@ -22,12 +22,12 @@ class Client:
     """The host that it runs on, or connects to; None if that is not known."""
 
 
-def network_of(address: str, platform: Platform) -> str | None:
+def client_network(address: str, platform: Platform) -> str | None:
     """The network of the environment that ``address`` would belong to; None if it is not one of the platform's."""
     parsed = ip_address(address)
     if not isinstance(parsed, IPv6Address) or parsed not in platform.prefix or parsed in platform.infrastructure:
         return None
-    return str(IPv6Network((int(parsed), ENVIRONMENT_BITS), strict=False))
+    return str(network_of(int(parsed)))
 
 
 def find_client(environment: Environment, source: str) -> Client | None:

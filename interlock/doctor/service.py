@@ -11,7 +11,7 @@ from typing import Any
 from admin.resources.operations import Probe
 from agent.examine.facts import HostFacts, decode_facts
 from agent.examine.question import Question, encode_question
-from interlock.doctor.clients import find_client, is_address, judge_client, judge_stranger, network_of
+from interlock.doctor.clients import client_network, find_client, is_address, judge_client, judge_stranger
 from interlock.doctor.host import judge_host
 from interlock.doctor.judge import judge_workloads
 from interlock.doctor.marks import Mark, Report, Standing, as_stage, broken, unknown
@@ -224,7 +224,7 @@ class DoctorService:
         return EnvironmentId(owner) if owner is not None else None
 
     async def _owner(self, source: str) -> str | None:
-        if not is_address(source) or (network := network_of(source, self.platform)) is None:
+        if not is_address(source) or (network := client_network(source, self.platform)) is None:
             return None
         return (await self.store.environments.networks()).get(network)
 

@@ -21,7 +21,7 @@ from zones.model import Environment
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class AllowedHosts:
     """The hosts of a request that its token may not choose."""
 
     beyond: frozenset[str]
@@ -39,14 +39,14 @@ class Placement:
                 )
 
 
-async def read_placement(request: web.Request, wanted: Sequence[Edit]) -> Placement:
+async def read_allowed_hosts(request: web.Request, wanted: Sequence[Edit]) -> AllowedHosts:
     """What ``request``, which wants the edits ``wanted``, may not choose. Raises `store.errors.Unavailable`."""
     actor, named = request[ACTOR], {host for _, host in _named(wanted)}
     if not isinstance(actor, Tenant) or not named:
-        return Placement(frozenset())
+        return AllowedHosts(frozenset())
     credentials = await request.app[CONTEXT].store.credentials.find(named)
     allowed = {host for host, credential in credentials.items() if may_place(credential, actor.environment)}
-    return Placement(frozenset(named - allowed))
+    return AllowedHosts(frozenset(named - allowed))
 
 
 def _named(wanted: Sequence[Edit]) -> Iterator[tuple[PutInstance | PutPeer, str]]:
