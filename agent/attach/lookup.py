@@ -72,11 +72,16 @@ async def look_up(namespace: int, resolver: Address, service: Name, instance: Na
     with sock:
         try:
             sock.connect((str(resolver), PORT))
-            found = await _ask(sock, queries)
+            found = await exchange(sock, queries, LOOKUP_DEADLINE, RESEND_INTERVAL)
         except OSError as error:
             raise Failed(
                 f"{resolver} cannot be asked from inside the workload: {error.strerror}: does a resolver run here?"
             ) from None
+    if missing := [query.name for query in queries if query not in found]:
+        raise Failed(
+            f"no reply to the query for {missing[0]} from inside the workload in {LOOKUP_DEADLINE:g} s: "
+            "does a resolver run on this host?"
+        )
     if found[queries[3]] != [address]:
         answered = ", ".join(map(str, found[queries[3]])) or "nothing"
         raise Failed(f"the resolver of this host answers {instance} with {answered}, not with {address}")
@@ -84,22 +89,23 @@ async def look_up(namespace: int, resolver: Address, service: Name, instance: Na
         raise Failed(f"the resolver of this host answers {service} with no address")
 
 
-async def _ask(sock: socket.socket, queries: Sequence[LookupQuery]) -> dict[LookupQuery, list[Address]]:
+async def exchange(
+    sock: socket.socket, queries: Sequence[LookupQuery], seconds: float, resend: float
+) -> dict[LookupQuery, list[Address]]:
+    """The AAAA addresses that each of ``queries`` is answered with over ``sock``, a connected socket.
+
+    Returns when all are answered, or after ``seconds``, without those that are not; each is sent again whenever nothing
+    has come for ``resend`` seconds. Raises `Failed` for an rcode, and ``OSError``.
+    """
     loop = asyncio.get_running_loop()
     found: dict[LookupQuery, list[Address]] = {}
-    deadline = loop.time() + LOOKUP_DEADLINE
-    while len(found) < len(queries):
-        if loop.time() >= deadline:
-            missing = next(query.name for query in queries if query not in found)
-            raise Failed(
-                f"no reply to the query for {missing} from inside the workload in {LOOKUP_DEADLINE:g} s: "
-                "does a resolver run on this host?"
-            )
+    deadline = loop.time() + seconds
+    while len(found) < len(queries) and loop.time() < deadline:
         for query in queries:
             if query not in found:
                 await loop.sock_sendall(sock, query.packet)
         try:
-            async with asyncio.timeout(RESEND_INTERVAL):
+            async with asyncio.timeout_at(min(deadline, loop.time() + resend)):
                 while len(found) < len(queries):
                     reply = await loop.sock_recv(sock, 512)
                     for query in queries:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from agent.attach.lookup import PORT, LookupQuery
+from agent.attach.lookup import PORT, LookupQuery, exchange
 from agent.errors import Failed
 from agent.system.namespaces import call_inside
 from support.patience import patience
@@ -113,28 +113,18 @@ async def ask_own_name(namespace: int, resolver: Address, name: Name, address: A
     sock = await call_inside(
         namespace, lambda: socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     )
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + LOOKUP_SECONDS * patience()
     with sock:
         try:
             sock.connect((str(resolver), PORT))
-            while loop.time() < deadline:
-                await loop.sock_sendall(sock, query.packet)
-                try:
-                    async with asyncio.timeout_at(min(deadline, loop.time() + RESEND)):
-                        while (found := query.read_reply(await loop.sock_recv(sock, 512))) is None:
-                            pass
-                except TimeoutError:
-                    continue
-                if address in found:
-                    return ""
-                answered = ", ".join(map(str, found)) or "no address"
-                return f"{name} is answered with {answered}, not with {address}"
+            found = await exchange(sock, [query], LOOKUP_SECONDS * patience(), RESEND)
         except Failed as error:
             return str(error)
         except OSError as error:
             return f"{resolver} cannot be asked: {error.strerror}"
-    return f"{resolver} has not answered within {LOOKUP_SECONDS:g} s"
+    if query not in found:
+        return f"{resolver} has not answered within {LOOKUP_SECONDS:g} s"
+    answered = ", ".join(map(str, found[query])) or "no address"
+    return "" if address in found[query] else f"{name} is answered with {answered}, not with {address}"
 
 
 async def connect(namespace: int, address: str, port: int) -> str:
