@@ -22,7 +22,7 @@ PORT = 53
 LOOKUP_DEADLINE = 3.0  # seconds for all queries together; the resolver holds a query back for 1.5 s at most
 RESEND_INTERVAL = 0.5  # seconds without a reply until a query is sent again
 
-_A, _AAAA, _IN = 1, 28, 1
+_A, AAAA, _IN = 1, 28, 1  # numbers of types and the class (RFC 1035 §3.2.2, RFC 3596 §2.1)
 _RECURSION_DESIRED = 0x0100
 _RCODES = {2: "SERVFAIL", 3: "NXDOMAIN", 5: "REFUSED"}
 
@@ -64,7 +64,7 @@ async def look_up(namespace: int, resolver: Address, service: Name, instance: Na
 
     Raises `Failed` unless ``instance`` has ``address`` alone, and ``service`` at least one.
     """
-    wanted = [(service, _A), (service, _AAAA), (instance, _A), (instance, _AAAA)]
+    wanted = [(service, _A), (service, AAAA), (instance, _A), (instance, AAAA)]
     queries = [LookupQuery(secrets.randbelow(0x10000), name, rtype) for name, rtype in wanted]
     sock = await call_inside(
         namespace, lambda: socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
@@ -123,7 +123,7 @@ def _addresses(reply: bytes, offset: int, count: int) -> list[Address]:
             offset = _skip_name(reply, offset)
             rtype, rclass, _, length = struct.unpack_from("!HHIH", reply, offset)
             offset += 10
-            if (rtype, rclass, length) == (_AAAA, _IN, 16):
+            if (rtype, rclass, length) == (AAAA, _IN, 16):
                 found.append(Address(reply[offset : offset + 16]))
             offset += length
     except (IndexError, struct.error):

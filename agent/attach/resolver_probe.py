@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import socket
 
-from agent.attach.lookup import PORT, LookupQuery
+from agent.attach.lookup import AAAA, PORT, LookupQuery
 from zones.addresses import Address
 from zones.names import Name
 
@@ -15,12 +15,11 @@ RESEND = 0.3  # seconds; a packet may be lost where the socket's queue is full
 ID = slice(0, 2)  # where a message has its id
 
 _NAME = Name.parse("localhost")  # answered at once or refused, also before any environment is loaded
-_AAAA = 28
 
 
 async def probe_resolver(resolver: Address) -> str:
     """Why the resolver at ``resolver`` does not answer this host; empty if it does, whatever the answer says."""
-    query = LookupQuery(secrets.randbelow(0x10000), _NAME, _AAAA).packet
+    query = LookupQuery(secrets.randbelow(0x10000), _NAME, AAAA).packet
     loop = asyncio.get_running_loop()
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
         try:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from agent.attach.lookup import PORT, LookupQuery, exchange
+from agent.attach.lookup import AAAA, PORT, LookupQuery, exchange
 from agent.errors import Failed
 from agent.system.namespaces import call_inside
 from support.patience import patience
@@ -33,7 +33,6 @@ _HEADER = 8  # octets of an echo's header
 _IPV6_HEADER = 40
 _ICMP6_FILTER = 1  # <linux/icmpv6.h>
 _IPV6_MTU_DISCOVER, _IPV6_PMTUDISC_PROBE = 23, 3  # <linux/in6.h>: as large as asked for, and never in fragments
-_AAAA = 28
 
 
 @dataclass(slots=True)
@@ -109,7 +108,7 @@ async def echo(namespace: int, addresses: Collection[str], size: int) -> Mapping
 
 async def ask_own_name(namespace: int, resolver: Address, name: Name, address: Address) -> str:
     """Why ``resolver`` does not answer ``name`` with ``address`` from inside ``namespace``; empty if it does."""
-    query = LookupQuery(secrets.randbelow(0x10000), name, _AAAA)
+    query = LookupQuery(secrets.randbelow(0x10000), name, AAAA)
     sock = await call_inside(
         namespace, lambda: socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     )
