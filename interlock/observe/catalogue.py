@@ -190,7 +190,8 @@ QUERIES_DROPPED = RESOLVER.counter(
     "replies that must be made than --dns-source-rate. 'source_waiting': too many of its queries waited already. "
     "'socket': dropped by the kernel, for its address filled the socket's queue, or the queue was full. "
     "'tcp_too_many', 'tcp_too_large': its connections were too many, or held too much of messages that it did not "
-    "complete. The others: not a query, too short, or held too long.",
+    "complete. 'held_too_many': too many queries, or too many of its address, waited until environments or a pending "
+    "zone were there. The others: not a query, or too short.",
     "reason",
     alert=Alert(
         "SourceFloodsResolver",

@@ -150,7 +150,7 @@ class TcpConnection(asyncio.Protocol):
     def _answer(self, packet: bytes) -> None:
         started = perf_counter()
         hold = self._respond(packet, started, False)
-        if hold and not self._context.held.hold(hold, partial(self._respond, packet, started)):
+        if hold and not self._context.held.hold(hold, self.source, partial(self._respond, packet, started)):
             self._respond(packet, started, True)
 
     def _respond(self, packet: bytes, started: float, is_last: bool) -> Hold | None:

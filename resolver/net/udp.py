@@ -149,7 +149,7 @@ class UdpListener:
         if isinstance(outcome, ForwardedQuery):
             self._forward(query, outcome)
             return True
-        is_held = self._context.held.hold(outcome, partial(self._answer_held, query))
+        is_held = self._context.held.hold(outcome, query.source, partial(self._answer_held, query))
         if not is_held:
             self._context.counts.dropped["held_too_many"] += 1
         return is_held

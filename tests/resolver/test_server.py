@@ -132,6 +132,26 @@ class TestHeldQueries:
             for task in pending:
                 task.cancel()
 
+    @pytest.mark.parametrize("ask", [ask_udp, ask_tcp])
+    async def test_one_source_does_not_take_the_room_of_another(
+        self, ask: Callable[..., asyncio.Future[bytes]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(held, "MOST_HELD", 4)
+        monkeypatch.setattr(held, "MOST_OF_ONE_SOURCE", 3)
+        async with serving(loaded=False) as resolver:
+            greedy = [
+                asyncio.ensure_future(ask(resolver.addresses[0], query("single"), worlds.STAGING_SOURCE))
+                for _ in range(5)
+            ]
+            await until(lambda: resolver.counts.held_loading == 5)  # more than all may wait, and three of them do
+            asked = asyncio.ensure_future(ask(resolver.addresses[0], query("single"), SOURCE))
+            await until(lambda: resolver.counts.held_loading == 6)
+            resolver.publish(PRODUCTION)
+            resolver.loaded()
+            assert answers(read(await asked))
+            for task in greedy:
+                task.cancel()
+
 
 class TestLatency:
     """Each query is counted once, with the time from its arrival to its reply."""
