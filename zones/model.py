@@ -6,7 +6,7 @@ commit, of publication and of isolation. Mappings are never changed in place; an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from enum import Enum
 from functools import lru_cache
 from ipaddress import IPv6Network
@@ -103,9 +103,7 @@ class Service(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
     def __post_init__(self) -> None:
         if self.subnet.prefixlen != SERVICE_BITS:
             raise Invalid(f"the subnet {self.subnet} is not a /{SERVICE_BITS}", field="subnet")
-        named = {(port.name, port.protocol) for port in self.ports}
-        if len(named) < len(self.ports):
-            raise Invalid("two ports have the same name and protocol: name each differently", field="ports")
+        check_ports(self)
         names.check_instance_ids(self.instances)
         _check_addresses(self)
         for name in self.former_names:
@@ -183,8 +181,8 @@ class Environment(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
             raise Invalid(f"revision {self.revision} is not from 1 to {MAX_REVISION}", field="revision")
         taken = _check_services(self)
         for name, sets in self.records.items():
-            _check_records(self, name, sets, taken)
-        _check_peers(self)
+            check_records(self, name, sets, taken)
+        check_peers(self)
 
     def record_data(self, name: str) -> Iterator[tuple[RRType, int, tuple[Rdata, ...]]]:
         """The type, the TTL and the data of each record set at ``name``."""
@@ -212,6 +210,13 @@ def check_record_name(name: str) -> None:
     last = labels[-1].decode("latin-1")
     if last == "_services" or last in names.RESERVED_SERVICES or last.startswith(names.RESERVED_PREFIX):
         raise Invalid(f"{last!r} is reserved by the platform: choose another name", field=field)
+
+
+def check_ports(service: Service) -> None:
+    """Raises `Invalid` if two ports of ``service`` have one name."""
+    named = {(port.name, port.protocol) for port in service.ports}
+    if len(named) < len(service.ports):
+        raise Invalid("two ports have the same name and protocol: name each differently", field="ports")
 
 
 def _check_addresses(service: Service) -> None:
@@ -245,7 +250,8 @@ def _check_services(environment: Environment) -> Mapping[str, str]:
     return taken
 
 
-def _check_peers(environment: Environment) -> None:
+def check_peers(environment: Environment) -> None:
+    """Raises `Invalid` or `Conflict` unless the external peers of ``environment`` are valid together."""
     addresses: dict[Address, str] = {}
     keys: dict[PublicKey, str] = {}
     for id_, peer in environment.peers.items():
@@ -264,10 +270,14 @@ def _check_peers(environment: Environment) -> None:
             )
 
 
-def _check_records(
-    environment: Environment, name: str, sets: Mapping[RecordType, RecordSet], taken: Mapping[str, str]
+def check_records(
+    environment: Environment, name: str, sets: Mapping[RecordType, RecordSet], taken: Container[str]
 ) -> None:
-    owner = _owner(name)
+    """Raises `Invalid` or `Conflict` unless ``environment`` may have ``sets`` at ``name``.
+
+    ``taken`` are the names of its services, former ones too.
+    """
+    owner = owner_of_record(name)
     if owner in taken:
         raise Conflict(
             f"{name!r} belongs to the service {owner!r}, as does all below it: choose another name",
@@ -278,7 +288,7 @@ def _check_records(
 
 
 @lru_cache(maxsize=RECORDS_KNOWN)
-def _owner(name: str) -> str:
+def owner_of_record(name: str) -> str:
     """The name of the service that would have records at ``name``. Raises as `check_record_name`."""
     check_record_name(name)
     return Name.parse(name).labels[-1].decode("latin-1")
