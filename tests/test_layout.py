@@ -40,7 +40,6 @@ ADAPTERS = {
     "dnslib": ["resolver/wire/parser.py", "resolver/wire/packer.py", "resolver/wire/summary.py"],
     "msgspec": ["admin/", "agent/", "store/", "watcher/session/protocol.py", "watcher/snapshot.py", "zones/"],
     "prometheus_client": ["interlock/observe/"],
-    "pyroute2": ["agent/system/netlink.py", "agent/system/wireguard/kernel.py"],
     "redis": ["store/client.py"],
     "segno": ["interlock/commands/qr.py"],
     "yaml": ["interlock/manifest/nodes.py"],

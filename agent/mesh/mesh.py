@@ -88,7 +88,7 @@ class Mesh:
         self.status = Status()
         self._handshakes = handshakes
         self._fresh = FreshWorkloads()
-        self._monitor = NetlinkMonitor(self.read_back_soon)
+        self._monitor = NetlinkMonitor(self.read_back_soon, system.firewall.is_as_left)
         timer = ReadBackTimer()
         self._scheduler = Scheduler(self._run_pass, timer, self.status)
         self._reconciler = Reconciler(
@@ -177,6 +177,10 @@ class Mesh:
     async def wait_until_applied(self) -> None:
         """Returns when a pass has applied everything that is known now. Raises `Failed`."""
         await self._scheduler.wait_until_applied()
+
+    def note_own_removal(self) -> None:
+        """Says that the agent itself has removed a link just now: what the kernel notifies of it is no manual change."""
+        self._monitor.discard()
 
     def begin_handshakes(self) -> None:
         """Begins a handshake with each peer, in the next pass."""

@@ -24,8 +24,10 @@ _HEADER = struct.Struct("=IHHII")  # nlmsghdr
 class NetlinkMonitor:
     """Calls ``on_change`` when something was deleted, or nftables changed, in this thread's network namespace."""
 
-    def __init__(self, on_change: Callable[[], None]) -> None:
+    def __init__(self, on_change: Callable[[], None], is_firewall_ours: Callable[[], bool] = lambda: False) -> None:
+        """``is_firewall_ours`` says whether all that nftables notifies of is the agent's own doing."""
         self._on_change = on_change
+        self._is_firewall_ours = is_firewall_ours
         self._sockets: list[socket.socket] = []
 
     def start(self) -> None:
@@ -54,15 +56,15 @@ class NetlinkMonitor:
                     sock.recv(65536)
 
     def _receive(self, sock: socket.socket, family: int) -> None:
-        is_changed = False
+        is_firewall, is_changed = family == _NETLINK_NETFILTER, False
         try:
             while messages := sock.recv(65536):
-                is_changed |= family == _NETLINK_NETFILTER or bool(_DELETIONS & set(_types(messages)))
+                is_changed |= is_firewall or bool(_DELETIONS & set(_types(messages)))
         except BlockingIOError:
             pass
         except OSError:  # ENOBUFS: some notifications did not fit
             is_changed = True
-        if is_changed:
+        if is_changed and not (is_firewall and self._is_firewall_ours()):
             self._on_change()
 
 

@@ -9,7 +9,12 @@ filtered than before.
     pins        which source address each workload's link may use, so that no workload can use another's
 
 Two more sets are the kernel's own: how many fragments (`fragments`), and how many queries (`askers`), each sender has
-sent lately. nft(8) runs as a process: one that hangs can be killed.
+sent lately.
+
+nft(8) makes the rules and lists them, as a process: one that hangs can be killed. What goes with every attach is asked
+of the kernel itself (`nftables_messages`): to change members, to read the counters, and whether anybody has changed
+anything since, which the generation of the ruleset tells. So a running agent starts no process where nobody else works
+on the firewall of its host.
 """
 
 from __future__ import annotations
@@ -18,14 +23,21 @@ import asyncio
 import json
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from dataclasses import replace
 from ipaddress import IPv6Network
-from typing import Any
+from typing import Any, TypeVar
 
 from agent.errors import Failed, Stuck
 from agent.plan.firewall import NETWORKS, PINS, RESOLVERS, Element, Ruleset, SetChange
-from agent.system.deadline import SYSTEM_DEADLINE
+from agent.system import nftables_messages as messages
+from agent.system.deadline import SYSTEM_DEADLINE, answered_in_time
+from agent.system.netlink_socket import Interrupted, NetlinkSocket
 from zones.addresses import ENVIRONMENT_BITS
+
+T = TypeVar("T")
 
 TABLE = "interlock"
 
@@ -114,6 +126,7 @@ CHAINS = ("arriving", "from_workload", "from_tunnel", "asking", "fragment", "bet
 LEAVING = "leaving"
 
 SETS = (NETWORKS, RESOLVERS, PINS)
+_STUCK = f"nft has not ended after {SYSTEM_DEADLINE:g} s: is another nft holding on to the rules?"
 
 # The mask of an environment's network. All networks have one length, so the set that every packet is looked up in is a
 # hash table: 0.2 to 0.4 microseconds a packet less than by prefixes, the more the more environments there are.
@@ -139,6 +152,9 @@ define environment = {_ENVIRONMENT}
 define cannot_go_on = {{ destination-unreachable, packet-too-big, time-exceeded, parameter-problem }}
 {RULES}"""
         self._expected = ""  # the rules as the kernel listed them right after `ensure` made them
+        self._known: Ruleset | None = None  # the table as it is at ``_generation``
+        self._generation = -1
+        self._is_changing = False
 
     async def ensure(self) -> None:
         """Creates the table, or replaces its rules, in one transaction; the members of the sets stay."""
@@ -155,10 +171,24 @@ define cannot_go_on = {{ destination-unreachable, packet-too-big, time-exceeded,
 
     async def read(self) -> Ruleset | None:
         """The table as it is; None where there is none."""
+        generation = self._read_generation()
+        if self._known and generation == self._generation:
+            return replace(self._known, drops=await self._in_time(_read_packets))
+        self._known = None
         listed = await self._list()
         if listed is None:
             return None
-        return Ruleset(_elements(listed), _rules(listed), _drops(listed))
+        ruleset = Ruleset(_elements(listed), _rules(listed), _drops(listed))
+        if self._read_generation() == generation:
+            self._known, self._generation = ruleset, generation
+        return ruleset
+
+    def is_as_left(self) -> bool:
+        """Whether nobody else has changed nftables since it was read. Changes by this object are none."""
+        try:
+            return self._is_changing or (self._known is not None and self._read_generation() == self._generation)
+        except Failed:
+            return False
 
     def is_intact(self, ruleset: Ruleset | None) -> bool:
         """Whether the table exists and its rules are as `ensure` made them."""
@@ -166,20 +196,48 @@ define cannot_go_on = {{ destination-unreachable, packet-too-big, time-exceeded,
 
     async def apply(self, changes: Iterable[SetChange]) -> None:
         """Makes ``changes`` to the sets, all in one transaction."""
-        if script := "".join(self._script(change) for change in changes):
-            await _run_script(script)
+        changes = list(changes)
+        if not (transaction := messages.transaction(TABLE, changes)):
+            return
+        known, before = self._known, self._read_generation()
+        self._known, self._is_changing = None, True  # not known, should it fail
+        try:
+            await self._in_time(lambda nftables: nftables.transact(transaction))
+        finally:
+            self._is_changing = False
+        after = self._read_generation()
+        if known and (before, after) == (self._generation, self._generation + 1):  # else another one was between
+            self._known, self._generation = _changed(known, changes), after
 
     async def remove(self) -> None:
         """Removes the table."""
         await _run_script(_REMOVE)
 
-    def _script(self, change: SetChange) -> str:
-        lines = ""
-        for verb, members in (("delete", change.remove), ("add", change.add)):
-            if members:
-                written = ", ".join(f"{_quoted(first)} . {second}" for first, second in members)
-                lines += f"{verb} element inet {TABLE} {change.name} {{ {written} }}\n"
-        return lines
+    def _read_generation(self) -> int:
+        try:
+            with closing(NetlinkSocket(messages.PROTOCOL)) as netlink:
+                (answer,) = netlink.ask(*messages.ask_generation(), time.monotonic() + SYSTEM_DEADLINE)
+        except TimeoutError:
+            raise Stuck(_STUCK) from None
+        except OSError as error:
+            raise Failed(f"nftables: the kernel says: {error.strerror}") from error
+        return messages.read_generation(answer)
+
+    async def _in_time(self, work: Callable[[NetlinkSocket], T]) -> T:
+        """What ``work`` gives. It is done in a thread: others may hold on to the rules for long."""
+        netlink = NetlinkSocket(messages.PROTOCOL)  # made here: it belongs to this thread's network namespace
+
+        def work_and_close() -> T:
+            with closing(netlink):
+                return work(netlink)
+
+        try:
+            async with answered_in_time("nftables"):
+                return await asyncio.to_thread(work_and_close)
+        except TimeoutError:
+            raise Stuck(_STUCK) from None
+        except OSError as error:
+            raise Failed(f"nftables: the kernel says: {error.strerror}") from error
 
     async def _list(self) -> list[dict[str, Any]] | None:
         try:
@@ -190,6 +248,23 @@ define cannot_go_on = {{ destination-unreachable, packet-too-big, time-exceeded,
             raise
         found: list[dict[str, Any]] = json.loads(text)["nftables"]
         return found
+
+
+def _read_packets(nftables: NetlinkSocket) -> dict[str, int]:
+    deadline = time.monotonic() + SYSTEM_DEADLINE
+    while True:
+        try:
+            return messages.read_packets(nftables.ask(*messages.ask_rules(TABLE), deadline))
+        except Interrupted:
+            continue
+
+
+def _changed(ruleset: Ruleset, changes: Iterable[SetChange]) -> Ruleset:
+    """``ruleset`` once ``changes`` have been made."""
+    members = dict(ruleset.elements)
+    for change in changes:
+        members[change.name] = members.get(change.name, frozenset()).difference(change.remove).union(change.add)
+    return replace(ruleset, elements=members)
 
 
 async def _run_script(script: str) -> None:
@@ -212,7 +287,7 @@ def _run(command: list[str], script: str) -> str:
             command, input=script, capture_output=True, text=True, check=False, timeout=SYSTEM_DEADLINE
         )
     except subprocess.TimeoutExpired:
-        raise Stuck(f"nft has not ended after {SYSTEM_DEADLINE:g} s: is another nft holding on to the rules?") from None
+        raise Stuck(_STUCK) from None
     if done.returncode:
         raise Failed(f"nft: {' '.join(done.stderr.split())[:300]}")
     return done.stdout
@@ -235,10 +310,6 @@ def _former_networks(listed: Iterable[Mapping[str, Any]]) -> str:
             members = ", ".join(f"{network} . {network}" for network in networks)
             return f"add element inet {TABLE} {NETWORKS} {{ {members} }}\n" if members else "\n"
     return ""
-
-
-def _quoted(text: str) -> str:
-    return text if ":" in text else f'"{text}"'
 
 
 def _elements(listed: Iterable[Mapping[str, Any]]) -> dict[str, frozenset[Element]]:

@@ -104,7 +104,7 @@ async def create_veth(
         # musl asks for AAAA records only where it can bind ::1 (AI_ADDRCONFIG), and Docker before 26 takes it away.
         await links.add_address("lo", LOOPBACK)
         await links.set_up(veth.interface, mtu)
-        for other in (found or {}).get("addresses", ()):
+        for other in found["addresses"] if found else ():
             if other != str(veth.address):
                 await links.remove_address(veth.interface, Address.parse(other))
         await links.add_address(veth.interface, veth.address)
@@ -153,9 +153,9 @@ async def find_faults(
         "routes": [str(prefix)],
     }
     faults = [
-        f"{veth.interface}: {name} is {found[name]}, not {value}"
-        for name, value in expected.items()
-        if found[name] != value
+        f"{veth.interface}: {name} is {is_so}, not {expected[name]}"
+        for name, is_so in found.items()
+        if is_so != expected[name]
     ]
     if not has_loopback:
         faults.append(f"lo: {LOOPBACK} is missing")

@@ -70,6 +70,9 @@ class SimulatedFirewall:
     async def read(self) -> Ruleset | None:
         return self.world.ruleset
 
+    def is_as_left(self) -> bool:
+        return True
+
     def is_intact(self, ruleset: Ruleset | None) -> bool:
         return ruleset is not None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import socket
@@ -12,7 +13,8 @@ from dataclasses import replace
 
 import pytest
 
-from agent.plan.firewall import Ruleset, diff, elements
+from agent.errors import Failed
+from agent.plan.firewall import Ruleset, SetChange, diff, elements
 from agent.plan.wanted import Wanted
 from agent.system.nftables import Firewall
 from tests import namespaces
@@ -45,8 +47,13 @@ async def bring(table: Firewall, wanted: Wanted) -> Ruleset:
 
 
 async def read(table: Firewall) -> Ruleset:
+    """What ``table`` says, which is what nft lists to one that knows nothing yet."""
     ruleset = await table.read()
     assert ruleset is not None
+    listed = await firewall().read()
+    assert listed is not None
+    assert replace(ruleset, drops={}) == replace(listed, drops={})
+    assert ruleset.drops.keys() == listed.drops.keys()
     return ruleset
 
 
@@ -63,6 +70,81 @@ def test_the_table_has_the_elements_that_are_wanted_and_no_others(space: Namespa
         for wanted in (WANTED, FEWER, WANTED, Wanted()):
             assert (await bring(table, wanted)).elements == elements(wanted)
         assert diff(elements(Wanted()), (await read(table)).elements) == []
+
+    run(space, main())
+
+
+def test_a_table_of_many_environments_is_changed_and_read_again_without_a_process(
+    space: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks = [PLATFORM.environment_network(number) for number in range(1, 2001)]
+    many = Wanted(
+        networks=frozenset(networks),
+        resolvers=frozenset((network, PLATFORM.resolver) for network in networks),
+        workloads={f"rail{number}": address(number, 1) for number in range(1, 2001)},
+    )
+
+    async def main() -> None:
+        table = firewall()
+        await table.ensure()
+        await read(table)
+        with monkeypatch.context() as patched:
+            patched.setattr(subprocess, "run", None)
+            assert (await bring_alone(table, many)).elements == elements(many)
+        assert (await read(table)).elements == elements(many)
+        with monkeypatch.context() as patched:
+            patched.setattr(subprocess, "run", None)
+            assert (await bring_alone(table, FEWER)).elements == elements(FEWER)
+        assert (await read(table)).elements == elements(FEWER)
+
+    async def bring_alone(table: Firewall, wanted: Wanted) -> Ruleset:
+        actual = await table.read()
+        assert actual
+        await table.apply(diff(elements(wanted), actual.elements))
+        assert table.is_as_left()
+        found = await table.read()
+        assert found
+        return found
+
+    run(space, main())
+
+
+def test_a_change_that_cannot_be_made_changes_nothing_and_the_table_is_listed_again(space: Namespace) -> None:
+    async def main() -> None:
+        table = firewall()
+        await table.ensure()
+        await bring(table, WANTED)
+        missing = SetChange("pins", remove=(("rail9", str(address(9, 9))),), add=(("rail8", str(address(8, 8))),))
+        with pytest.raises(Failed, match="No such file"):
+            await table.apply([SetChange("pins", (), (("rail7", str(address(7, 7))),)), missing])
+        assert not table.is_as_left()
+        assert (await read(table)).elements == elements(WANTED)
+
+    run(space, main())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "add element inet interlock pins { rail9 . fd12::9 }",
+        "delete element inet interlock pins { rail1 . fd12:0:1:1::1 }",
+        "flush set inet interlock networks",
+        "add table inet theirs",
+        "flush ruleset",
+    ],
+)
+def test_what_somebody_else_changes_is_noticed(space: Namespace, change: str) -> None:
+    async def main() -> None:
+        table = firewall()
+        await table.ensure()
+        await bring(table, WANTED)
+        assert table.is_as_left()
+        nft(change.replace("fd12:0:1:1::1", str(address(1, 1))))
+        assert not table.is_as_left()
+        found, listed = await table.read(), await firewall().read()
+        assert found == listed
+        await table.apply([SetChange("pins", (), (("rail7", str(address(7, 7))),))] if found else [])
+        assert table.is_as_left() == bool(found)
 
     run(space, main())
 
@@ -182,6 +264,9 @@ def test_dropped_packets_are_counted_and_are_no_change(space: Namespace) -> None
         ruleset = await read(table)
         assert ruleset.drops["from_host"] > 0
         assert table.is_intact(ruleset)
+        async with asyncio.timeout(10):  # the kernel sends some by itself, between the two
+            while await table.read() != await firewall().read():
+                pass
 
     run(space, main())
 
