@@ -192,7 +192,7 @@ class HostRequests:
             if not 0 <= revision <= MAX_REVISION:
                 raise BadRequest(f"{revision} is no revision of {id_!r}")
         await self.store.acks.acknowledge(lease, request.revisions)
-        self.waits.note(request.revisions)
+        self.waits.note(self.host, request.revisions)
         return Done(request.number)
 
     async def _wait(self, request: Wait) -> Waited:

@@ -58,9 +58,12 @@ class HostsService:
     """Where it listens, once it does: a port 0 was replaced by a free one."""
     sessions: HostSessions = field(init=False)
     """All sessions."""
+    waits: Waits = field(init=False)
+    """All waits for acknowledgements."""
 
     def __post_init__(self) -> None:
         self.sessions = HostSessions(self.store, self.limits)
+        self.waits = Waits(self.store.acks, self.sessions.has)
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Serves until it is cancelled. Raises `support.listening.ListenError` and `BadAuthority`.
@@ -82,7 +85,7 @@ class HostsService:
             authority,
             self.state,
             self.sessions,
-            Waits(self.store.acks),
+            self.waits,
             self.limits,
             self.counts,
         )

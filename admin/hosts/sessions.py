@@ -45,6 +45,10 @@ class HostSessions:
         """The hosts that have a session here."""
         return self._sessions.keys()
 
+    def has(self, host: str) -> bool:
+        """Whether ``host`` has a session here."""
+        return host in self._sessions
+
     async def admit(self, host: str, fingerprint: str) -> Credential:
         """The credential of ``host``, which has shown ``fingerprint``. Raises `NotAllowed`, and `Unavailable`.
 

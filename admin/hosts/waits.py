@@ -1,20 +1,21 @@
 """Waiting until all live hosts have acknowledged a revision: each environment that is waited for is asked about once.
 
-An acknowledgement that arrives at this control plane wakes the waits for it at once. Those that arrive at others are
-found by asking the store, at intervals that grow.
+What decides is what the store says. It is asked when a wait begins, and again when the acknowledgements that have
+arrived here say that a wait is over: nobody asks in between. Hosts whose sessions are at other control planes
+acknowledge there, so while such a host is waited for, the store is asked at intervals that grow. And it is asked ten
+times a second for what no acknowledgement tells: that a host has died.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from store.acks import AckStore
+from store.acks import AckStore, Progress
 from store.errors import Unavailable
 
-ASK_FIRST, ASK_LAST, ASK_GROWTH = 0.004, 0.1, 1.3  # seconds between two questions to the store
-ASK_LEAST = 0.002  # seconds between two questions, however many acknowledgements arrive
+ASK_FIRST, ASK_LAST, ASK_GROWTH = 0.004, 0.1, 1.3  # seconds between two questions about hosts at other control planes
 LONGEST = 60.0  # seconds; no agent waits as long
 
 
@@ -25,6 +26,11 @@ class _Waiter:
     only: frozenset[str]
     end: float
     outcome: asyncio.Future[frozenset[str]]
+    missing: set[str] | None = None  # the hosts that lag, but for what was told since; None before the first question
+
+    def lagging(self, progress: Progress) -> frozenset[str]:
+        lagging = progress.lagging(self.revision, self.but)
+        return lagging & self.only if self.only else lagging
 
 
 @dataclass(slots=True)
@@ -33,6 +39,37 @@ class _Waited:
 
     waiters: set[_Waiter] = field(default_factory=set)
     woken: asyncio.Event = field(default_factory=asyncio.Event)
+    told: dict[str, int] = field(default_factory=dict)  # acknowledged here since the last question was begun
+
+    def judge(self, progress: Progress, now: float) -> None:
+        """Ends the waits that are over by ``progress``, which the store has just said."""
+        for waiter in list(self.waiters):
+            lagging = waiter.lagging(progress)
+            waiter.missing = set(lagging)
+            if not lagging or now >= waiter.end:
+                if not waiter.outcome.done():
+                    waiter.outcome.set_result(lagging)
+                self.waiters.discard(waiter)
+        for host, revision in self.told.items():  # while the store was being asked
+            self.tell(host, revision)
+
+    @property
+    def missing(self) -> set[str]:
+        """The hosts that are waited for."""
+        return set().union(*(waiter.missing or () for waiter in self.waiters))
+
+    @property
+    def first_end(self) -> float:
+        """When the first wait ends though hosts lag."""
+        return min(waiter.end for waiter in self.waiters)
+
+    def tell(self, host: str, revision: int) -> None:
+        """Wakes who asks the store, if a wait is over by what was told."""
+        for waiter in self.waiters:
+            if waiter.missing is not None and revision >= waiter.revision and host in waiter.missing:
+                waiter.missing.discard(host)
+                if not waiter.missing:
+                    self.woken.set()
 
 
 @dataclass(slots=True)
@@ -41,6 +78,10 @@ class Waits:
 
     acks: AckStore
     """Where the acknowledgements are."""
+    is_here: Callable[[str], bool]
+    """Whether a host has a session at this control plane, and so acknowledges here."""
+    asked: int = 0
+    """How often the store was asked."""
     _waited: dict[str, _Waited] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -66,29 +107,26 @@ class Waits:
         finally:
             waited.waiters.discard(waiter)
 
-    def note(self, ids: Iterable[str]) -> None:
-        """An acknowledgement of ``ids`` has arrived here."""
-        for id_ in ids:
+    def note(self, host: str, revisions: Mapping[str, int]) -> None:
+        """The acknowledgement of ``revisions`` by ``host`` has arrived here, and is in the store."""
+        for id_, revision in revisions.items():
             if waited := self._waited.get(id_):
-                waited.woken.set()
+                waited.told[host] = revision
+                waited.tell(host, revision)
 
     async def _ask(self, id_: str, waited: _Waited) -> None:
         clock, pause = asyncio.get_running_loop().time, ASK_FIRST
         try:
             while waited.waiters:
                 waited.woken.clear()
-                progress = await self.acks.progress(id_)
-                now = clock()
-                for waiter in list(waited.waiters):
-                    lagging = progress.lagging(waiter.revision, waiter.but)
-                    if waiter.only:
-                        lagging &= waiter.only
-                    if (not lagging or now >= waiter.end) and not waiter.outcome.done():
-                        waiter.outcome.set_result(lagging)
-                        waited.waiters.discard(waiter)
-                await asyncio.sleep(ASK_LEAST)
+                waited.told.clear()
+                self.asked += 1
+                waited.judge(await self.acks.progress(id_), clock())
+                if not waited.waiters:
+                    return
+                pause = ASK_LAST if all(map(self.is_here, waited.missing)) else pause
                 try:
-                    async with asyncio.timeout(pause):
+                    async with asyncio.timeout_at(min(clock() + pause, waited.first_end)):
                         await waited.woken.wait()
                     pause = ASK_FIRST
                 except TimeoutError:

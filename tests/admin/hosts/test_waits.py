@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from contextlib import AsyncExitStack
 
 import pytest
 
+from admin.hosts.waits import ASK_LAST
 from tests.admin.api import Api
 from tests.admin.hosts.agents import ControlPlane, LightAgent, Refused
 from tests.admin.hosts.conftest import Enrol
@@ -38,6 +41,26 @@ async def test_a_wait_ends_with_the_last_acknowledgement_wherever_that_arrives(
         assert not waiting.done()
         await far.do(Acknowledge, {PRODUCTION: revision})
         assert (await waiting).lagging == ()
+
+
+async def test_a_wait_is_told_what_is_acknowledged_here_and_asks_the_store_no_more_than_it_must(
+    plane: ControlPlane, production: Api, enrolled: Enrol
+) -> None:
+    """Once when it begins, once when it ends, and ten times a second for who has died meanwhile."""
+    names = ["h1", "h2", "h3", "h4"]
+    async with AsyncExitStack() as stack:
+        agents = [await stack.enter_async_context(LightAgent(plane.url, await enrolled(name))) for name in names]
+        for number, agent in enumerate(agents, 1):
+            await agent.join(f"192.0.2.{number}:51820")
+            committed = await agent.do(PutInstance, PRODUCTION, "api", f"b{number}", State.READY)
+        waits, began = plane.service.waits, time.monotonic()
+        for revision in range(committed.revision - 2, committed.revision + 1):
+            before = waits.asked
+            waiting = asyncio.create_task(agents[0].do(Wait, PRODUCTION, revision, 30.0))
+            for agent in agents[1:]:
+                await agent.do(Acknowledge, {PRODUCTION: revision})
+            assert (await waiting).lagging == ()
+            assert waits.asked - before <= 2 + (time.monotonic() - began) / ASK_LAST
 
 
 async def test_nobody_waits_for_who_is_unable_or_has_no_member_any_more(
