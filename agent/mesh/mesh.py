@@ -179,7 +179,7 @@ class Mesh:
         await self._scheduler.wait_until_applied()
 
     def note_own_removal(self) -> None:
-        """Says that the agent itself has removed a link just now: what the kernel notifies of it is no manual change."""
+        """Says that the agent itself has just removed a link: what the kernel notifies of it is no manual change."""
         self._monitor.discard()
 
     def begin_handshakes(self) -> None:
