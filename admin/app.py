@@ -15,6 +15,7 @@ from admin.http.middleware import ORDER
 from admin.http.replies import add_headers
 from admin.http.route import register
 from admin.http.uses import TokenUses
+from admin.lookups.hub import LookupHub
 from admin.openapi import DOCUMENT, describe
 from admin.resources.operations import METRICS, READINESS, Metrics, Readiness
 from admin.routes import PATH_PARAMETERS, ROUTES
@@ -39,6 +40,7 @@ def make_app(
     name_share: float = 1.0,
     held: HeldNow | None = None,
     keep_deleted: int = 0,
+    lookups: LookupHub | None = None,
 ) -> web.Application:
     """The API on ``store``, with the operations endpoints beside it.
 
@@ -46,9 +48,10 @@ def make_app(
     ``counts``, if given. ``quota`` is that of environments for which none was set. A write that deletes more than
     ``name_share`` of an environment's names needs a confirmation.
     A deleted environment is kept for ``keep_deleted`` seconds.
+    ``lookups`` passes on look-ups; without it, none come.
     ``held`` gives what the watcher of this process holds back, None where it has no watcher.
     """
-    counts = counts or ApiCounts()
+    counts, hub = counts or ApiCounts(), lookups or LookupHub()
     app = web.Application(middlewares=ORDER, client_max_size=limits.body_bytes)
     strangers = Buckets(limits.anonymous_rate, limits.anonymous_burst, limits.tracked_clients)
     app[CONTEXT] = Context(
@@ -59,6 +62,7 @@ def make_app(
         uses=TokenUses(store),
         explain=explain,
         diagnose=diagnose,
+        lookups=hub,
         limits=limits,
         counts=counts,
         name_share=name_share,
@@ -71,4 +75,9 @@ def make_app(
     app[DOCUMENT] = describe(ROUTES, PATH_PARAMETERS)
     app.on_response_prepare.append(add_headers)
     register(app, ROUTES)
+
+    async def end_streams(_: web.Application) -> None:
+        hub.close()  # a process that ends waits for the requests that are under way
+
+    app.on_shutdown.append(end_streams)
     return app

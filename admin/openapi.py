@@ -24,6 +24,7 @@ Schema = Mapping[str, Any]
 """A JSON schema."""
 
 _REFERENCE = "#/components/schemas/{name}"
+_TEXT: Schema = {"type": "string"}
 _JSON = "application/json"
 
 _HEADERS: dict[str, dict[str, Any]] = {
@@ -162,8 +163,10 @@ def _reply(route: Route, status: int, type_: Any, schemas: dict[Any, dict[str, A
     if type_ is None:
         return _response(status, None)
     if type_ is str:
-        return _response(status, {"text/plain": {"schema": {"type": "string"}}})
+        return _response(status, {"text/plain": {"schema": _TEXT}})
     schema = schemas.get(type_, {"type": "object"})
+    if route.is_stream:
+        return _response(status, {"application/x-ndjson": {"schema": schema}, "text/event-stream": {"schema": _TEXT}})
     has_revision = {304, 412} & route.refusals
     return _response(status, {_JSON: {"schema": schema}}, ("ETag",) if has_revision else ())
 

@@ -22,6 +22,7 @@ from admin.resources import (
     guard,
     hosts,
     instances,
+    lookups,
     peers,
     quotas,
     records,
@@ -30,6 +31,7 @@ from admin.resources import (
     tokens,
 )
 from admin.resources import operations as ops
+from watcher.session.lookups import Lookup
 from zones.records import RECORD_TYPES
 
 ENVIRONMENTS = "/v1/environments"
@@ -258,6 +260,15 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "GET", "/v1/explain", explain.get_explanation, "Explain what a name is answered with", Access.ANY,
         {200: explain.Explanation}, query=explain.ExplainQuery, refusals=CONFLICT,
+    ),
+    Route(
+        "GET", ENVIRONMENT + "/lookups", lookups.get_environment_lookups,
+        "Show the look-ups of an environment as they happen", INSIDE,
+        {200: Lookup}, query=lookups.LookupQuery, is_stream=True,
+    ),
+    Route(
+        "GET", "/v1/lookups", lookups.get_lookups, "Show the look-ups of all environments as they happen", ROOT,
+        {200: Lookup}, query=lookups.PlatformLookupQuery, is_stream=True,
     ),
     Route(
         "GET", "/v1/doctor", doctor.get_report, "Say what is wrong, and what to mend first", Access.ANY,

@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,6 +25,7 @@ from resolver.wire.summary import summarize
 from zones.records import type_name
 
 MOST_LINES = 1000  # a second; each takes some 0.1 ms, so together at most a tenth of the server's time
+SHARE = 0.2  # seconds; a watcher that takes fewer lines has them spread over the second, in parts of this length
 QUEUE = 4096  # lines that wait for a slow watcher, or to be made; beyond that the newest are skipped
 AT_ONCE = 10  # lines that are made without a break: a millisecond
 
@@ -91,14 +92,23 @@ class Filter:
     name: str | None = None
     """Only names at or below this one; None for all."""
 
+    type: str | None = None
+    """Only queries of this type, in any case; None for all."""
+
     rcode: str | None = None
     """Only lines with this rcode, in any case; None for all."""
+
+    source: str | None = None
+    """Only lines of the client with this address; None for all."""
 
     failed: bool = False
     """Only look-ups that failed: errors and NXDOMAIN; with ``nodata``, those as well."""
 
     nodata: bool = False
     """Only names that exist without records of the type (NODATA); with ``failed``, failures as well."""
+
+    ok: bool = False
+    """Only look-ups that are neither."""
 
     def may_want(self, environment: str | None, packet: bytes, reply: bytes) -> bool:
         """Whether `wants` may be true of the line of ``packet`` and ``reply``, at a fraction of what the line costs."""
@@ -110,6 +120,8 @@ class Filter:
             return False
         if self.nodata and not self.failed and rcode != 0:
             return False
+        if self.ok and rcode != 0:
+            return False
         wanted = Rcode.__members__.get(self.rcode.upper()) if self.rcode is not None else None
         if wanted is not None and rcode != wanted & 15:
             return False
@@ -119,13 +131,57 @@ class Filter:
         return (
             (self.environment is None or line.environment == self.environment)
             and (self.name is None or _is_at_or_below(line.name, self.name))
+            and (self.type is None or line.type == self.type.upper())
             and (self.rcode is None or line.rcode == self.rcode.upper())
+            and (self.source is None or line.source == self.source)
             and (
                 not (self.failed or self.nodata)
                 or (self.failed and line.rcode in _FAILURES)
                 or (self.nodata and line.nodata)
             )
+            and not (self.ok and (line.rcode in _FAILURES or line.nodata))
         )
+
+
+class Watch(asyncio.Queue[Line]):
+    """What one watcher wants, and the lines that wait for it.
+
+    A line is wanted if one of ``filters`` wants it. ``most`` is how many a second it is given; ``skipped`` counts
+    the others, and those for which there was no room, by the environment of their clients (empty: none).
+    """
+
+    def __init__(self, filters: Sequence[Filter], most: int) -> None:
+        super().__init__(QUEUE)
+        self.filters = filters
+        self.most = most
+        self.skipped: Counter[str] = Counter()
+        self._part = 1.0 if most >= MOST_LINES else SHARE
+        self._began = 0.0
+        self._given = 0
+
+    def may_want(self, environment: str | None, packet: bytes, reply: bytes) -> bool:
+        """Whether one of the filters may want the line of ``packet`` and ``reply``."""
+        return any(one.may_want(environment, packet, reply) for one in self.filters)
+
+    def may_take(self, now: float) -> bool:
+        """Whether it can be given one more line at ``now``, which counts then."""
+        if now - self._began >= self._part:
+            self._began, self._given = now, 0
+        if self._given >= max(1.0, self.most * self._part) or self.full():
+            return False
+        self._given += 1
+        return True
+
+    def give(self, line: Line) -> bool:
+        """Gives it ``line``, if a filter wants it. False where there is no room."""
+        if not any(one.wants(line) for one in self.filters):
+            self._given -= 1  # it was taken for one that is wanted
+            return True
+        try:
+            self.put_nowait(line)
+        except asyncio.QueueFull:
+            return False
+        return True
 
 
 class _Lookup(NamedTuple):
@@ -145,6 +201,8 @@ class _Lookup(NamedTuple):
     """What was sent."""
     seconds: float
     """From the packet's arrival to its reply."""
+    watches: Sequence[Watch]
+    """Who may want the line."""
 
 
 class QueryLog:
@@ -156,55 +214,57 @@ class QueryLog:
         self.skipped = 0
         self._reasons = reasons
         self._clock = clock
-        self._watchers: list[tuple[Filter, asyncio.Queue[Line]]] = []
+        self._watches: list[Watch] = []
         self._unmade: deque[_Lookup] = deque()
         self._second = 0.0
         self._made = 0
 
-    def watch(self, wanted: Filter) -> asyncio.Queue[Line]:
-        """A queue that gets the lines which ``wanted`` selects, from now until `unwatch`."""
-        queue: asyncio.Queue[Line] = asyncio.Queue(QUEUE)
-        self._watchers.append((wanted, queue))
+    def watch(self, *filters: Filter, most: int = MOST_LINES) -> Watch:
+        """A queue that gets the lines which one of ``filters`` selects, ``most`` a second, until `unwatch`."""
+        watch = Watch(filters, most)
+        self._watches = [*self._watches, watch]
         self.is_on = True
-        return queue
+        return watch
 
-    def unwatch(self, queue: asyncio.Queue[Line]) -> None:
-        self._watchers = [watcher for watcher in self._watchers if watcher[1] is not queue]
-        self.is_on = bool(self._watchers)
+    def unwatch(self, watch: Watch) -> None:
+        self._watches = [one for one in self._watches if one is not watch]
+        self.is_on = bool(self._watches)
 
     def note(
         self, state: ScopeState, source: bytes, transport: Transport, packet: bytes, reply: bytes, started: float
     ) -> None:
         """Notes that ``reply`` was sent to ``packet``, which arrived at ``started`` (``time.perf_counter``)."""
         environment = state.zone.id if state.zone else None
-        if not any(wanted.may_want(environment, packet, reply) for wanted, _ in self._watchers):
+        wanting = [watch for watch in self._watches if watch.may_want(environment, packet, reply)]
+        if not wanting:
             return
-        if len(self._unmade) >= QUEUE or not self._may_make_one():
-            self.skipped += 1
+        now = self._clock()
+        taking = [watch for watch in wanting if watch.may_take(now)]
+        if not taking or len(self._unmade) >= QUEUE or not self._may_make_one(now):
+            self._skip(wanting, environment)
             return
+        if len(taking) < len(wanting):
+            self._skip([watch for watch in wanting if watch not in taking], environment)
         seconds = time.perf_counter() - started
-        self._unmade.append(_Lookup(time.time(), state, source, transport, packet, reply, seconds))
+        self._unmade.append(_Lookup(time.time(), state, source, transport, packet, reply, seconds, taking))
         if len(self._unmade) == 1:
             asyncio.get_running_loop().call_soon(self._make_some)
 
     def _make_some(self) -> None:
         for _ in range(min(AT_ONCE, len(self._unmade))):
-            self._give(_describe(self._unmade.popleft(), self._reasons))
+            lookup = self._unmade.popleft()
+            line = _describe(lookup, self._reasons)
+            self._skip([watch for watch in lookup.watches if not watch.give(line)], line.environment)
         if self._unmade:
             # Not at once: the loop looks first whether queries have arrived.
             asyncio.get_running_loop().call_soon(self._make_some)
 
-    def _give(self, line: Line) -> None:
-        for wanted, queue in self._watchers:
-            if not wanted.wants(line):
-                continue
-            try:
-                queue.put_nowait(line)
-            except asyncio.QueueFull:
-                self.skipped += 1
+    def _skip(self, watches: Sequence[Watch], environment: str | None) -> None:
+        for watch in watches:
+            watch.skipped[environment or ""] += 1
+        self.skipped += bool(watches)
 
-    def _may_make_one(self) -> bool:
-        now = self._clock()
+    def _may_make_one(self, now: float) -> bool:
         if now - self._second >= 1.0:
             self._second, self._made = now, 0
         self._made += 1

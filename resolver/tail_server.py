@@ -63,7 +63,7 @@ class TailServer:
         if missing := self._missing(wanted.environment):
             await _refuse(writer, missing)
             return
-        queue, skipped = self._log.watch(wanted), self._log.skipped
+        queue, skipped = self._log.watch(wanted), 0
         gone = asyncio.create_task(reader.read())
         try:
             while not gone.done():
@@ -73,9 +73,9 @@ class TailServer:
                     line.cancel()
                     break
                 writer.write(json.dumps(asdict(line.result())).encode() + b"\n")
-                if self._log.skipped > skipped:
-                    writer.write(json.dumps({"skipped": self._log.skipped - skipped}).encode() + b"\n")
-                    skipped = self._log.skipped
+                if (total := queue.skipped.total()) > skipped:
+                    writer.write(json.dumps({"skipped": total - skipped}).encode() + b"\n")
+                    skipped = total
                 await writer.drain()
         finally:
             gone.cancel()
@@ -96,13 +96,18 @@ def read_filter(line: bytes) -> Filter:
         given = json.loads(line)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    return make_filter(given)
+
+
+def make_filter(given: object) -> Filter:
+    """The filter with the fields ``given``. Raises ``ValueError``, which says what is wrong with them."""
     if not isinstance(given, dict):
         raise ValueError("send an object, such as {}")
     known = {field.name for field in fields(Filter)}
     for name, value in given.items():
         if name not in known:
             raise ValueError(f"there is no field {name!r}: use {', '.join(sorted(known))}")
-        is_switch = name in ("failed", "nodata")
+        is_switch = name in ("failed", "nodata", "ok")
         if not (isinstance(value, bool) if is_switch else value is None or isinstance(value, str)):
             raise ValueError(f"{name} is {value!r:.40}: write {'true or false' if is_switch else 'a text'}")
         if isinstance(value, str) and len(value) > LONGEST_VALUE:

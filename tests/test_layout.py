@@ -38,7 +38,15 @@ ADAPTERS = {
         "agent/system/link_filters.py",
     ],
     "dnslib": ["resolver/wire/parser.py", "resolver/wire/packer.py", "resolver/wire/summary.py"],
-    "msgspec": ["admin/", "agent/", "store/", "watcher/session/protocol.py", "watcher/snapshot.py", "zones/"],
+    "msgspec": [
+        "admin/",
+        "agent/",
+        "store/",
+        "watcher/session/lookups.py",
+        "watcher/session/protocol.py",
+        "watcher/snapshot.py",
+        "zones/",
+    ],
     "prometheus_client": ["interlock/observe/"],
     "redis": ["store/client.py"],
     "segno": ["interlock/commands/qr.py"],
@@ -56,6 +64,7 @@ SUPPORT_FOR_ZONES = {"support.endpoints"}  # its pure modules
 WATCHER_FOR_OTHERS = {
     "watcher.feed.server",
     "watcher.session.errors",
+    "watcher.session.lookups",
     "watcher.session.protocol",
     "watcher.session.token",
 }

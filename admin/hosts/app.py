@@ -131,7 +131,9 @@ async def get_session(request: web.Request) -> web.StreamResponse:
     requests = HostRequests(
         context.store, context.writer, context.waits, context.authority, updates, credential, shown.fingerprint
     )
-    session = HostSession(socket, requests, context.limits, context.counts, context.sessions.begun)
+    session = HostSession(
+        socket, requests, context.limits, context.counts, context.sessions.begun, context.sessions.lookups
+    )
     context.sessions.add(session)
     context.state.add(shown.host, updates)
     context.counts.sessions += 1

@@ -10,6 +10,7 @@ from admin.hosts.certificates import Authority, HostRequest
 from admin.hosts.errors import BadRequest, NotAllowed
 from admin.hosts.examinations import Examinations
 from admin.hosts.instances import HostInstances
+from admin.hosts.lookups import HostLookups
 from admin.hosts.proofs import Challenge
 from admin.hosts.updates import HostUpdates
 from admin.hosts.waits import Waits
@@ -54,6 +55,7 @@ from watcher.session.protocol import (
     Renew,
     Renewed,
     Request,
+    Seen,
     SetState,
     Wait,
     Waited,
@@ -92,6 +94,8 @@ class HostRequests:
     """What the proofs of this session are for."""
     examinations: Examinations = field(default_factory=Examinations)
     """What this control plane has asked the agent about its host."""
+    lookups: HostLookups | None = None
+    """Its look-ups; None before the session runs."""
     lease: Lease | None = None
     """The claim of the agent to be the host; None before its `Hello`."""
     where: str = ""
@@ -158,6 +162,8 @@ class HostRequests:
             case Examined():
                 self.examinations.take(request)
                 return Done(request.number)
+            case Seen():
+                return Done(request.number, changed=self.lookups is not None and self.lookups.take(request))
             case Leave():
                 await self.store.hosts.forget(self.host, self.lease)
                 return Done(request.number)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 
@@ -22,6 +22,7 @@ from admin.hosts.listener import RENEW_EVERY, Connections, HostsTls, serve
 from admin.hosts.sessions import HostSessions
 from admin.hosts.state import PlatformState
 from admin.hosts.waits import Waits
+from admin.lookups.hub import LookupHub
 from store.errors import Unavailable
 from store.store import Store
 from store.writer import WriteCounter, Writer
@@ -54,6 +55,8 @@ class HostsService:
     """Where the rest is counted."""
     state: PlatformState = field(default_factory=PlatformState)
     """What agents are sent. The watcher publishes to it."""
+    lookups: LookupHub = field(default_factory=LookupHub)
+    """Passes the look-ups of hosts to those who watch."""
     listening: list[Endpoint] = field(default_factory=list)
     """Where it listens, once it does: a port 0 was replaced by a free one."""
     sessions: HostSessions = field(init=False)
@@ -62,8 +65,9 @@ class HostsService:
     """All waits for acknowledgements."""
 
     def __post_init__(self) -> None:
-        self.sessions = HostSessions(self.store, self.limits)
+        self.sessions = HostSessions(self.store, self.limits, self.lookups)
         self.waits = Waits(self.store.acks, self.sessions.has)
+        self.lookups.expected = self._live_hosts
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Serves until it is cancelled. Raises `support.listening.ListenError` and `BadAuthority`.
@@ -74,6 +78,12 @@ class HostsService:
         while True:
             authority = await self._authority(ready)
             await self._serve(authority, ready)
+
+    def _live_hosts(self, environment: str | None) -> Collection[str]:
+        """The hosts that are not down, and have a member of ``environment`` if one is given."""
+        hosts = self.state.hosts
+        live = hosts.hosts.keys() - hosts.down
+        return live if environment is None else live & self.state.members(environment)
 
     async def _serve(self, authority: Authority, ready: Callable[[], None]) -> None:
         """Serves until the store has another authority, or until cancelled."""

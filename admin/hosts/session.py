@@ -18,8 +18,10 @@ from aiohttp import WSMsgType, web
 
 from admin.hosts.counts import HostCounts
 from admin.hosts.limits import HostLimits
+from admin.hosts.lookups import HostLookups
 from admin.hosts.requests import HostRequests
 from admin.http.limits import Buckets
+from admin.lookups.hub import LookupHub
 from watcher.session.errors import SessionBroken
 from watcher.session.protocol import (
     IDLE,
@@ -56,6 +58,10 @@ class HostSession:
     """Where it is counted."""
     on_begun: Callable[[HostSession], None]
     """Is called once the agent has said which incarnation it is."""
+    hub: LookupHub
+    """Is given the look-ups of the host."""
+    lookups: HostLookups = field(init=False)
+    """The look-ups of the host."""
     is_ended: bool = False
     """Whether this end has closed it."""
     _bucket: Buckets = field(init=False)
@@ -66,6 +72,11 @@ class HostSession:
     def __post_init__(self) -> None:
         self._bucket = Buckets(self.limits.rate, self.limits.burst, 1)
         self._working = asyncio.Semaphore(self.limits.at_once)
+        updates = self.requests.updates
+        self.lookups = HostLookups(
+            self.host, self.hub, self._say, updates.had, lambda: updates.state.environments_on(self.host)
+        )
+        self.requests.lookups = self.lookups
 
     @property
     def host(self) -> str:
@@ -190,6 +201,9 @@ class HostSession:
             some += messages
             octets += sum(map(len, messages))
         return some
+
+    def _say(self, message: bytes) -> None:
+        self._start(self._send(message))
 
     async def _send(self, message: bytes) -> None:
         if self.is_ended:

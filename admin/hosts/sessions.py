@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from admin.hosts.errors import NotAllowed
 from admin.hosts.limits import HostLimits
 from admin.hosts.session import HostSession
+from admin.lookups.hub import LookupHub
 from store.credentials import Credential
 from store.errors import CredentialChanged, Unavailable
 from store.store import Store
@@ -34,6 +35,8 @@ class HostSessions:
     """Where the credentials are."""
     limits: HostLimits
     """How many sessions a host may have."""
+    lookups: LookupHub = field(default_factory=LookupHub)
+    """Is given the look-ups of all hosts."""
     _sessions: defaultdict[str, list[HostSession]] = field(default_factory=lambda: defaultdict(list))
     _known: dict[str, Credential] = field(default_factory=dict)  # as they were read last
     _named: set[str] = field(default_factory=set)
@@ -77,6 +80,7 @@ class HostSessions:
 
     def remove(self, session: HostSession) -> None:
         """Removes ``session``, which has ended."""
+        self.lookups.remove(session.lookups)
         self._sessions[session.host].remove(session)
         if not self._sessions[session.host]:
             del self._sessions[session.host]
@@ -89,6 +93,7 @@ class HostSessions:
         mine = [one for one in self._sessions[session.host] if not one.is_ended]
         for other in mine[: max(0, len(mine) - self.limits.sessions)]:
             other.end(Close.CROWDED, f"the host has {self.limits.sessions} later sessions")
+        self.lookups.add(session.lookups)
 
     async def examine(self, host: str, question: str) -> str | None:
         """What the agent of ``host`` says to ``question``, both in JSON; None where it has no session here."""

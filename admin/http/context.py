@@ -15,6 +15,7 @@ from admin.http.identity import Identifier
 from admin.http.limits import Buckets, Limits
 from admin.http.route import Route
 from admin.http.uses import TokenUses
+from admin.lookups.hub import LookupHub
 from store.store import Store
 from store.writer import Writer
 from zones.addresses import Platform
@@ -88,6 +89,8 @@ class Context:
     """Answers ``GET /v1/explain``."""
     diagnose: Diagnose
     """Answers ``GET /v1/doctor``."""
+    lookups: LookupHub
+    """Passes look-ups to those who watch."""
     limits: Limits
     """Sizes and times that one request may take."""
     counts: ApiCounts

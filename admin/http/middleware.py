@@ -48,7 +48,8 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
         context.counts.rate_limited += response.status == web.HTTPTooManyRequests.status_code
         series = _series(request, response.status)
         context.counts.requests[series] += 1
-        context.counts.seconds[series[0]].observe(time.monotonic() - began)
+        if not ((route := request.get(ROUTE)) and route.is_stream):
+            context.counts.seconds[series[0]].observe(time.monotonic() - began)
     return response
 
 
@@ -137,6 +138,8 @@ async def authorize(request: web.Request, handler: Handler) -> web.StreamRespons
 @web.middleware
 async def end_in_time(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Gives up when the request takes too long."""
+    if (route := request[ROUTE]) and route.is_stream:
+        return await handler(request)
     try:
         async with asyncio.timeout(request.app[CONTEXT].limits.request_seconds) as timeout:
             return await handler(request)

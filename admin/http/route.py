@@ -35,6 +35,8 @@ class Route:
     """The type of the query parameters; None if there are none."""
     refusals: frozenset[int] = frozenset()
     """The statuses with which this route may refuse. Those that follow from access, query and body are left out."""
+    is_stream: bool = False
+    """Whether its reply goes on for as long as the client listens, so that no limit of time ends it."""
 
     @property
     def name(self) -> str:

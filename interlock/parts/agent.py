@@ -34,6 +34,8 @@ from agent.examine.examiner import Examiner
 from agent.examine.remote import RemoteExaminations
 from agent.identity import load_identity
 from agent.keys import Keyring
+from agent.lookups import SOCKET as LOOKUPS_SOCKET
+from agent.lookups import LookupRelay
 from agent.mesh.mesh import Mesh
 from agent.registration import Registrar
 from agent.system.host import HostSystem
@@ -80,6 +82,8 @@ class AgentParts:
     """Answers requests on the agent's socket: attach, detach, show the mesh, rotate the key, leave."""
     upkeep: Upkeep
     """Resumes attachments that were interrupted or have lost their link, and marks those of a draining host."""
+    lookups: LookupRelay
+    """Passes look-ups of this host's resolvers to the control plane, while that asks for them."""
     socket: ControlServer
     """The agent's socket."""
     left: asyncio.Event
@@ -174,6 +178,8 @@ class AgentParts:
             lambda: follower.held,
         )
         view.on_examine = RemoteExaminations(examiner, control_plane).take
+        lookups = LookupRelay(control_plane, host.directory / LOOKUPS_SOCKET, settings.agent_group)
+        view.on_watch = lookups.take_question
         operations = Operations(
             mesh,
             attacher,
@@ -186,7 +192,7 @@ class AgentParts:
             left.set,
         )
         local = ControlServer(host.directory / CONTROL_SOCKET, operations.handle)
-        return cls(mesh, control_plane, follower, acknowledger, registrar, operations, upkeep, local, left)
+        return cls(mesh, control_plane, follower, acknowledger, registrar, operations, upkeep, lookups, local, left)
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -201,6 +207,7 @@ class AgentParts:
             Part("clock", _ready_at_once(self._keep_clock)),
             Part("registrar", _part_failed(self.registrar.run)),
             Part("attachments", _part_failed(self.upkeep.run)),
+            Part("lookups", _ready_at_once(self.lookups.run)),
             Part("socket", self._listen),
         )
 

@@ -16,6 +16,7 @@ from admin.errors import BadTokenFile
 from admin.http.connections import Connections
 from admin.http.context import HeldView
 from admin.http.server import Application, serve
+from admin.lookups.hub import LookupHub
 from admin.resources.operations import Metrics, Readiness, operations_app
 from interlock.doctor.service import AskHost, DoctorService
 from interlock.errors import PartFailed, StateDirectoryUnusable
@@ -97,11 +98,12 @@ def admin_part(
     metrics: Metrics,
     guard: Guard | None = None,
     ask_host: AskHost | None = None,
+    lookups: LookupHub | None = None,
 ) -> HttpPart:
     """The admin API, with the operations endpoints beside it on the same address.
 
     ``guard`` is that of the watcher of this process; None where the process has no watcher. ``ask_host`` asks the agent
-    of a host; None where the process serves no agents.
+    of a host; None where the process serves no agents. ``lookups`` passes on look-ups; None where none can come.
     """
     service = DoctorService(store, settings.platform, readiness, ask_host)
 
@@ -119,6 +121,7 @@ def admin_part(
             name_share=1.0 if settings.guard.is_off else settings.guard.name_share,
             keep_deleted=int(settings.undelete_within),
             held=(lambda: _view(guard)) if guard else None,
+            lookups=lookups,
         )
 
     return HttpPart("admin", "--api-listen", settings.api_listen, make, counts.closed)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from agent.lookups import SOCKET as LOOKUPS_SOCKET
 from interlock.errors import BadSetting, PartFailed
 from interlock.parts.resolv_conf import ResolvConf
 from interlock.parts.snapshot import snapshot_keeper, snapshot_parts
@@ -21,6 +22,7 @@ from interlock.settings.values import NO_UPSTREAM, Binding, reachable
 from resolver.forward.forwarder import Forwarder
 from resolver.forward.upstream import PORT as DNS_PORT
 from resolver.forward.upstream import Routes
+from resolver.lookups import LookupGiver
 from resolver.server import Resolver
 from resolver.tail_server import TailServer
 from store.store import Store
@@ -69,6 +71,8 @@ class ResolverParts:
     """Where ``interlock tail`` connects to."""
     resolv_conf: ResolvConf | None
     """The file that names the upstreams; None where they are configured."""
+    lookups: LookupGiver | None = None
+    """Gives look-ups to the agent of this host while that asks for them; None where there is no agent."""
 
     @classmethod
     def of(
@@ -95,7 +99,11 @@ class ResolverParts:
         fan_out = FanOut(resolver, loaded, published, awaited)
         watcher = watch(fan_out) if watch else _watcher(settings, store, fan_out)
         watcher.snapshots = snapshot_keeper(program, settings)
-        return cls(resolver, watcher, fan_out, loaded, published, settings.state_dir / TAIL_SOCKET, resolv_conf)
+        giver = None
+        if store is None and settings.agent_dir:
+            giver = LookupGiver(settings.agent_dir / LOOKUPS_SOCKET, resolver.querylog)
+        tail_socket = settings.state_dir / TAIL_SOCKET
+        return cls(resolver, watcher, fan_out, loaded, published, tail_socket, resolv_conf, giver)
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -105,6 +113,7 @@ class ResolverParts:
             Part("watcher", self._watch),
             *snapshot_parts(self.watcher),
             Part("querylog", self._serve_query_log),
+            *([Part("lookups", self._give_lookups)] if self.lookups else []),
         )
         if self.resolver.forwarder and self.resolv_conf:
             return (*parts, Part("upstreams", partial(self.resolv_conf.follow, self.resolver.forwarder)))
@@ -163,6 +172,11 @@ class ResolverParts:
             await asyncio.Future()
         finally:
             await server.stop()
+
+    async def _give_lookups(self, ready: Callable[[], None]) -> None:
+        ready()
+        assert self.lookups
+        await self.lookups.run()
 
 
 @dataclass(slots=True)

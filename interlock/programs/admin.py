@@ -59,7 +59,7 @@ async def _serve(settings: Settings, url: str) -> None:
     supervisor = Supervisor([probe.part, durability.part, writes.part])
     checks = [store_answers(probe), writes_taken(writes), clock_agrees(store.clock), store_is_durable(durability)]
     sources = [supervisor_metrics(supervisor), admin_metrics(counts), clock_metrics(store.clock)]
-    watcher, ask_host = None, None
+    watcher, ask_host, lookups = None, None, None
     if not settings.hosts_listen:
         sources.append(probe_metrics(probe))  # a watcher would say the same
     else:
@@ -70,6 +70,7 @@ async def _serve(settings: Settings, url: str) -> None:
         checks += [*store_history(watcher), withdrawals_passed(watcher), documents_used(watcher)]
         checks += snapshot_kept(watcher)
         state, ask_host = hosts.service.state, hosts.service.sessions.examine
+        lookups = hosts.service.lookups
         sources += [
             watcher_metrics(watcher),
             snapshot_metrics(watcher, lambda: state.stale_since),
@@ -77,7 +78,8 @@ async def _serve(settings: Settings, url: str) -> None:
         ]
     readiness, metrics = Readiness(supervisor, *checks), Metrics(*sources)
     guard = watcher.guard if watcher else None
-    supervisor.parts.append(admin_part(settings, store, token, counts, readiness, metrics.render, guard, ask_host).part)
+    admin = admin_part(settings, store, token, counts, readiness, metrics.render, guard, ask_host, lookups)
+    supervisor.parts.append(admin.part)
     if token.is_new:
         log.info("token_made", extra={"path": str(token.path)})
     await serve(supervisor, store)

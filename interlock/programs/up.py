@@ -11,6 +11,7 @@ from functools import partial
 import click
 
 from admin.counts import ApiCounts
+from admin.lookups.hub import LookupHub
 from interlock.client import Client
 from interlock.errors import InterlockError
 from interlock.observe import logs
@@ -41,6 +42,7 @@ from interlock.parts.durability import DurabilityCheck
 from interlock.parts.embedded_store import EmbeddedStorePart
 from interlock.parts.hosts import HostsParts
 from interlock.parts.http import RootToken, admin_part
+from interlock.parts.own_lookups import OwnLookups
 from interlock.parts.resolver import ResolverParts
 from interlock.parts.snapshot import snapshot_path
 from interlock.parts.store import open_store
@@ -111,7 +113,9 @@ async def _serve(settings: Settings, url: str, first: Sequence[Part]) -> None:
         sources.append(hosts_metrics(hosts.service))
     metrics = Metrics(*sources)
     ask_host = hosts.service.sessions.examine if hosts else None
-    admin = admin_part(settings, store, token, counts, readiness, metrics.render, dns.watcher.guard, ask_host)
+    lookups = hosts.service.lookups if hosts else LookupHub()
+    lookups.add(OwnLookups(dns.resolver.querylog, lookups))
+    admin = admin_part(settings, store, token, counts, readiness, metrics.render, dns.watcher.guard, ask_host, lookups)
     supervisor.parts.append(admin.part)
     if settings.mesh:
         supervisor.parts += mesh_parts(settings, lambda: Client(admin.url, token.text))

@@ -23,6 +23,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from watcher.session.errors import SessionBroken
+from watcher.session.lookups import Lookup, LookupFilter
 from zones.hosts import Host
 from zones.keys import PublicKey
 from zones.model import State
@@ -229,6 +230,21 @@ class Examined(_Request, frozen=True, tag="examined"):
     """The facts about this host, in JSON: `agent.examine.facts`."""
 
 
+class Seen(_Request, frozen=True, tag="seen"):
+    """Look-ups that the resolvers of this host have answered, of those that `Watch` asks for. The answer is `Done`.
+
+    The first one after a `Watch` says that the agent knows what is asked. Its answer says by ``changed`` whether
+    somebody still watches.
+    """
+
+    lookups: tuple[Lookup, ...] = ()
+    """The look-ups, in the order in which they came here."""
+    left_out: Mapping[str, int] = {}
+    """How many more were left out since the request before, by the environment of their clients (empty: none)."""
+    resolvers: int = 0
+    """How many resolvers of this host give look-ups now."""
+
+
 class Leave(_Request, frozen=True, tag="leave"):
     """Removes this host: its document, its lease and its credential. The answer is `Done`, and the session ends."""
 
@@ -247,6 +263,7 @@ Request = (
     | AskState
     | Certify
     | Examined
+    | Seen
     | Leave
 )
 """What an agent may ask. Each is about the host of the session, and about no other."""
@@ -479,6 +496,15 @@ class Examine(_Message, frozen=True, tag="examine"):
     """What is asked about, in JSON: `agent.examine.question`."""
 
 
+class Watch(_Message, frozen=True, tag="watch"):
+    """Asks for look-ups, from now on, with `Seen`. It takes the place of the one before; the session ends it."""
+
+    filters: tuple[LookupFilter, ...] = ()
+    """Which look-ups are asked for: those that one of these wants. None of them: nobody watches any more."""
+    most: int = 0
+    """How many a second are asked for at most; the agent counts the others."""
+
+
 Update = (
     EnvironmentIs
     | EnvironmentUnreadable
@@ -492,6 +518,7 @@ Update = (
     | Stale
     | Confirmed
     | Examine
+    | Watch
 )
 """What a control plane says without being asked."""
 

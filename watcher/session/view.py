@@ -25,6 +25,7 @@ from watcher.session.protocol import (
     Loaded,
     Stale,
     Update,
+    Watch,
 )
 from zones import document
 from zones.hosts import Host, Hosts
@@ -81,6 +82,8 @@ class SessionView:
     """Whether something was said of hosts; the follower takes it back."""
     on_examine: Callable[[Examine], None] = lambda _: None
     """Is called where the control plane asks for facts about this host."""
+    on_watch: Callable[[Watch], None] = lambda _: None
+    """Is called where the control plane asks for look-ups, and with none of them where a session has ended."""
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     # What the agent's connection calls
@@ -97,6 +100,7 @@ class SessionView:
         """The session has ended. What was said in it stays as it is."""
         self.connected = False
         self.lost += 1
+        self.on_watch(Watch())
         self.wake()
 
     def take(self, update: Update) -> None:
@@ -117,6 +121,9 @@ class SessionView:
                 self.is_confirmed = True
             case Examine():
                 self.on_examine(update)
+                return
+            case Watch():
+                self.on_watch(update)
                 return
         self.wake()
 
