@@ -112,17 +112,22 @@ def diff(wanted: Mapping[PublicKey, Peer], actual: Tunnel, stable_peers: Collect
     ``stable_peers`` (it answers, and registers what it registered before), its endpoint is left alone, even if that is
     not the registered one.
     """
+    changed = {
+        key: peer
+        for key, peer in wanted.items()
+        if not ((found := actual.peers.get(key)) and _is_as_wanted(peer, found, key in stable_peers))
+    }
     set_steps = [
         step
-        for key, peer in wanted.items()
+        for key, peer in changed.items()
         if (step := _set_peer(key, peer, actual.peers.get(key), key in stable_peers))
     ]
     moved = {address for step in set_steps for address in step.add}
     gone = tuple(
         address
-        for key, peer in actual.peers.items()
-        if key in wanted and not peer.is_foreign
-        for address in peer.allowed_ips - wanted[key].allowed_ips - moved
+        for key, peer in changed.items()
+        if (found := actual.peers.get(key)) and not found.is_foreign
+        for address in found.allowed_ips - peer.allowed_ips - moved
     )
     drop_steps: list[PeerStep] = [DropPeer(key) for key in actual.peers if key not in wanted]
     # Removals go first: at no moment may an address lead to a peer that it does not belong to.
@@ -165,13 +170,26 @@ def after(actual: Tunnel, steps: Iterable[PeerStep]) -> Tunnel:
     return replace(actual, peers=peers)
 
 
+def _is_as_wanted(peer: Peer, actual: ActualPeer, is_stable: bool) -> bool:
+    """Whether nothing is to be done. Most peers are, in every pass, so this must be quick: whole sets are compared."""
+    return (
+        peer.allowed_ips == actual.allowed_ips
+        and peer.keepalive == actual.keepalive
+        and not actual.is_foreign
+        and not _is_to_be_elsewhere(peer, actual, is_stable)
+    )
+
+
+def _is_to_be_elsewhere(peer: Peer, actual: ActualPeer, is_stable: bool) -> bool:
+    return peer.endpoint is not None and peer.endpoint != actual.endpoint and not is_stable
+
+
 def _set_peer(key: PublicKey, peer: Peer, actual: ActualPeer | None, is_stable: bool) -> SetPeer | None:
     if actual is None:
         return SetPeer(key, peer.endpoint, peer.keepalive, tuple(peer.allowed_ips))
-    has_other_endpoint = peer.endpoint is not None and peer.endpoint != actual.endpoint and not is_stable
     step = SetPeer(
         key,
-        peer.endpoint if has_other_endpoint else None,
+        peer.endpoint if _is_to_be_elsewhere(peer, actual, is_stable) else None,
         peer.keepalive if peer.keepalive != actual.keepalive else None,
         tuple(peer.allowed_ips if actual.is_foreign else peer.allowed_ips - actual.allowed_ips),
         replace=actual.is_foreign,

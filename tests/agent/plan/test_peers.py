@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from hypothesis import given
@@ -149,6 +150,29 @@ def test_what_is_taken_away_goes_before_anything_is_given() -> None:
     wanted = {key(2): Peer(None, frozenset()), key(3): Peer(None, frozenset({address(1, 3)}))}
     kinds = [type(step) for step in diff(wanted, Tunnel(key(0), 1, before))]
     assert kinds == [DropPeer, DropAddresses, SetPeer]
+
+
+class Addresses(frozenset[Address]):
+    """Counts what is worked out address by address."""
+
+    worked_out = 0
+
+    def __sub__(self, other: AbstractSet[object]) -> frozenset[Address]:
+        Addresses.worked_out += 1
+        return super().__sub__(other)
+
+
+def test_one_address_of_one_peer_costs_as_much_as_it_is_and_not_as_all_peers() -> None:
+    """Of peers that are as they should be, whole sets are compared: a host may have 5,000, with 20 addresses each."""
+    owned = {key(at): Addresses(address(at, number) for number in range(20)) for at in range(1, 201)}
+    wanted = {key_: Peer("192.0.2.1:51820", addresses) for key_, addresses in owned.items()}
+    actual = {key_: ActualPeer("192.0.2.1:51820", Addresses(addresses)) for key_, addresses in owned.items()}
+    more = {**wanted, key(7): Peer("192.0.2.1:51820", Addresses([*owned[key(7)], address(7, 20)]))}
+    Addresses.worked_out = 0
+    assert diff(wanted, Tunnel(key(0), 1, actual)) == []
+    assert Addresses.worked_out == 0
+    assert diff(more, Tunnel(key(0), 1, actual)) == [SetPeer(key(7), add=(address(7, 20),))]
+    assert 0 < Addresses.worked_out < 5
 
 
 def test_the_blackhole_peer_is_nobodys_key() -> None:
