@@ -171,7 +171,6 @@ class Mesh:
         if known is None or known.revision < revision:
             self._fresh.add(link, environment, revision)
         self._reconciler.recreated_links.add(link)
-        self.status.drops.link_made(time.monotonic())
         await self.wait_until_applied()
 
     async def wait_until_applied(self) -> None:

@@ -1,9 +1,9 @@
 """Which packets this host drops now, and who sends them. Time is an argument.
 
 Each counter says that something is wrong when it grows by more than a few packets in a short time: none of them counts
-what a workload or a host does by itself when all is well. A few are nothing, since packets are on their way when an
-address goes, and a program may try something once. And when a link comes up, the kernels at both of its ends say to
-which multicast groups they listen (MLD, RFC 3810 §6.1), twice: nobody wants to know, and it is dropped.
+what a workload or a host does by itself when all is well, such as to say to which multicast groups it listens (MLD, RFC
+3810 §6.1), which is dropped and not counted. A few are nothing, since packets are on their way when an address goes,
+and a program may try something once.
 """
 
 from __future__ import annotations
@@ -16,12 +16,10 @@ from agent.plan.firewall import LINK
 
 WINDOW = 15.0  # seconds; three readings
 FEW = 10  # packets in `WINDOW` that are not worth a word
-OF_A_LINK = 5  # packets at most that the kernels send into a new link by themselves; two or three were counted
-SETTLED = 10.0  # seconds until the last of them (RFC 3810 §9.11, and RFC 2710 §7.10 for older kernels)
 
 MEANINGS: Mapping[str, str] = {
     LINK: "a workload here, or a host of the mesh, sends from an address that is not its own, to another environment,"
-    " or to this host itself: the filter of its link drops it, as it does what a kernel says when a link comes up",
+    " or to this host itself: the filter of its link drops it",
     "arriving": "packets with addresses of the platform come in from outside the mesh: does another network use its"
     " prefix, or does somebody forge them?",
     "from_workload": "a workload here sends from an address that is not its own, or something else than IPv6",
@@ -31,11 +29,9 @@ MEANINGS: Mapping[str, str] = {
     "between": "a member sends to another environment, or to an address that no member has",
     "to_host": "a workload tries to reach this host itself, of which it may reach the resolver alone",
     "from_host": "this host itself sends into the mesh, where only workloads may: a program on it, which should be"
-    " attached, or the kernel, which says a few words when a link comes up",
+    " attached",
 }
 """What each counter counts, as a sentence for a person, by the name of the nftables chain, or `LINK`."""
-
-_AT_LINKS = frozenset({LINK, "from_workload", "from_host"})  # what counts the packets of a new link
 
 
 @dataclass(slots=True)
@@ -44,12 +40,6 @@ class RecentDrops:
 
     _readings: deque[tuple[float, Mapping[str, int]]] = field(default_factory=deque)
     """The readings of the last `WINDOW` seconds and one before them, each with its time in monotonic seconds."""
-    _links: deque[float] = field(default_factory=deque)
-    """When links were made that may have something to do with the drops in these readings."""
-
-    def link_made(self, now: float) -> None:
-        """Takes in that a link to a workload was made at ``now``, in monotonic seconds."""
-        self._links.append(now)
 
     def note(self, drops: Mapping[str, int], now: float) -> None:
         """Takes in the counters as they were read at ``now``."""
@@ -58,8 +48,6 @@ class RecentDrops:
         self._readings.append((now, dict(drops)))
         while len(self._readings) > 1 and self._readings[1][0] <= now - WINDOW:
             self._readings.popleft()
-        while self._links and self._links[0] < self._readings[0][0] - SETTLED:
-            self._links.popleft()
 
     def many(self) -> Iterator[tuple[str, int, float]]:
         """Each counter that has grown by more than `FEW` lately: its name, by how much, and in how many seconds."""
@@ -67,6 +55,5 @@ class RecentDrops:
             return
         (began, first), (ended, last) = self._readings[0], self._readings[-1]
         for name, count in last.items():
-            usual = FEW + (OF_A_LINK * len(self._links) if name in _AT_LINKS else 0)
-            if (grown := count - first.get(name, 0)) > usual:
+            if (grown := count - first.get(name, 0)) > FEW:
                 yield name, grown, ended - began

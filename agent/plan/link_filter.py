@@ -8,6 +8,9 @@
 It is the second barrier between environments (docs/decisions/0024): it stays where it is when somebody flushes the
 firewall, and when no agent runs. An environment is told by the first six octets of an address, its /48. So none of the
 programs holds a table, and what one costs does not grow with the number of environments.
+
+What is dropped is counted, but for multicast of a workload's link to itself (``ff02::/16``): that is how kernels speak
+to routers and neighbours, and nobody's attempt to get anywhere.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from zones.addresses import Address, Platform, resolver_address
 ETHERNET, NO_HEADER = 14, 0  # octets before the IPv6 header: on a veth, and on a WireGuard device
 
 _PASS, _DROP = 0, 2  # TC_ACT_OK, TC_ACT_SHOT
+_IGNORE = 4  # TC_ACT_STOLEN: goes no further, like _DROP, and is not counted
 _MARK = 0x1712  # in a packet's tc_index, where nothing else of a host writes: it came in by a filtered link
 _LOAD_BYTES = 26  # bpf_skb_load_bytes
 # Offsets in the context, struct __sk_buff of <linux/bpf.h>.
@@ -34,6 +38,7 @@ _NETWORK = 6  # octets of an environment's /48
 _IPV6, _DNS = b"\x86\xdd", (53).to_bytes(2, "big")
 _TCP, _UDP, _ICMPV6 = 6, 17, 58
 _RESOLVER = resolver_address(IPv6Network("::/48"))[_NETWORK:]  # the end of each resolver address
+_LINK_LOCAL = b"\xff\x02"  # of multicast (RFC 4291 §2.7)
 _LAST_ERROR = 4  # ICMPv6 types 1 to 4 are the errors that stop a packet (RFC 4443 §3)
 
 
@@ -70,7 +75,7 @@ def workload_filter(address: Address, platform: Platform) -> LinkFilter:
     _jump_unless_network(out, "drop", _SOURCE, network)
     out.go("pass")
     _pass_from_host(out, ETHERNET)
-    return LinkFilter(_end(into), _end(out))
+    return LinkFilter(_end(into, is_workload=True), _end(out, is_workload=True))
 
 
 def tunnel_filter(platform: Platform, header: int = NO_HEADER) -> LinkFilter:
@@ -100,30 +105,35 @@ def _begin(header: int) -> Program:
     program = Program()
     program.move_register(_SKB, CONTEXT)
     program.load(0, _SKB, _PROTOCOL, 4)
-    program.jump("drop", 0, "!=", _IPV6)
+    program.jump("drop without a header", 0, "!=", _IPV6)
     program.load(0, _SKB, _VLAN, 4)
-    program.jump("drop", 0, "!=", 0)
-    _load_octets(program, header, -_HEADER, _HEADER)
+    program.jump("drop without a header", 0, "!=", 0)
+    _load_octets(program, header, -_HEADER, _HEADER, "drop without a header")
     return program
 
 
-def _end(program: Program) -> bytes:
+def _end(program: Program, is_workload: bool = False) -> bytes:
     program.label("pass")
     program.store(_SKB, _TC_CLASSID, _MARK)  # which becomes the packet's tc_index, where it came in
     program.exit(_PASS)
     program.label("drop")
+    if is_workload:
+        program.load(0, FRAME, _DESTINATION, 2)
+        program.jump("drop without a header", 0, "!=", _LINK_LOCAL)
+        program.exit(_IGNORE)
+    program.label("drop without a header")
     program.exit(_DROP)
     return program.packed()
 
 
-def _load_octets(program: Program, offset: int, to: int, count: int) -> None:
-    """Puts octets of the packet onto the stack; a packet that has not so many is dropped."""
+def _load_octets(program: Program, offset: int, to: int, count: int, otherwise: str = "drop") -> None:
+    """Puts octets of the packet onto the stack; a packet that has not so many goes to ``otherwise``."""
     program.move_register(1, _SKB)
     program.move(2, offset)
     program.move_register(3, FRAME, add=to)
     program.move(4, count)
     program.call(_LOAD_BYTES)
-    program.jump("drop", 0, "!=", 0)
+    program.jump(otherwise, 0, "!=", 0)
 
 
 def _jump_unless(program: Program, target: str, at: int, address: Address) -> None:

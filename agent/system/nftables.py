@@ -9,7 +9,8 @@ filtered than before.
     pins        which source address each workload's link may use, so that no workload can use another's
 
 Two more sets are the kernel's own: how many fragments (`fragments`), and how many queries (`askers`), each sender has
-sent lately.
+sent lately. What is dropped is counted, but for what kernels say to whoever is on a link, by multicast of the link
+(``ff02::/16``): it is nobody's attempt to get anywhere.
 
 nft(8) makes the rules and lists them, as a process: one that hangs can be killed. What goes with every attach is asked
 of the kernel itself (`nftables_messages`): to change members, to read the counters, and whether anybody has changed
@@ -66,12 +67,15 @@ table inet interlock {
     }
     chain from_workload {
         meta nfproto != ipv6 counter drop
-        iifname . ip6 saddr != @pins counter drop
-        exthdr frag exists goto fragment
-        udp dport 53 fib daddr type local goto asking
+        iifname . ip6 saddr @pins goto from_member
+        ip6 daddr $link_local drop
+        counter drop
     }
     chain from_tunnel {
         ip6 saddr $infrastructure counter drop
+        goto from_member
+    }
+    chain from_member {
         exthdr frag exists goto fragment
         udp dport 53 fib daddr type local goto asking
     }
@@ -100,6 +104,7 @@ table inet interlock {
     chain to_host {
         type filter hook input priority filter; policy accept;
         iifname $ours ip6 saddr . ip6 daddr @resolvers meta l4proto { tcp, udp } th dport 53 accept
+        iifname $ours ip6 daddr $link_local drop
         iifname $ours counter drop
     }
 
@@ -114,6 +119,7 @@ table inet interlock {
         type filter hook output priority filter; policy accept;
         oifname $ours ip6 daddr . ip6 saddr @resolvers meta l4proto { tcp, udp } th sport 53 accept
         oifname $ours icmpv6 type $cannot_go_on accept
+        oifname $ours ip6 daddr $link_local drop
         oifname $ours counter drop
         oifname "lo" accept
         ip6 saddr $platform counter drop
@@ -123,7 +129,8 @@ table inet interlock {
 """
 CHAINS = ("arriving", "from_workload", "from_tunnel", "asking", "fragment", "between", "to_host", "from_host")
 """The chains that drop packets, in the order in which a packet meets them."""
-LEAVING = "leaving"
+OTHER_CHAINS = ("from_member", "leaving")
+"""The chains that count nothing."""
 
 SETS = (NETWORKS, RESOLVERS, PINS)
 _STUCK = f"nft has not ended after {SYSTEM_DEADLINE:g} s: is another nft holding on to the rules?"
@@ -149,6 +156,7 @@ define ours = {{ "{device}", "{workloads}*" }}
 define platform = {platform}
 define infrastructure = {infrastructure}
 define environment = {_ENVIRONMENT}
+define link_local = ff02::/16
 define cannot_go_on = {{ destination-unreachable, packet-too-big, time-exceeded, parameter-problem }}
 {RULES}"""
         self._expected = ""  # the rules as the kernel listed them right after `ensure` made them
@@ -296,10 +304,11 @@ def _run(command: list[str], script: str) -> str:
 def _wipe(listed: Iterable[Mapping[str, Any]]) -> str:
     """Empties all chains of the table, and removes those that an earlier release or somebody else has made."""
     found = [entry["chain"]["name"] for entry in listed if "chain" in entry]
+    ours = (*CHAINS, *OTHER_CHAINS)
     flush = "".join(f"flush chain inet {TABLE} {chain}\n" for chain in found)
     if _former_networks(listed):
         flush += f"delete set inet {TABLE} {NETWORKS}\n"
-    return flush + "".join(f"delete chain inet {TABLE} {chain}\n" for chain in found if chain not in (*CHAINS, LEAVING))
+    return flush + "".join(f"delete chain inet {TABLE} {chain}\n" for chain in found if chain not in ours)
 
 
 def _former_networks(listed: Iterable[Mapping[str, Any]]) -> str:

@@ -28,18 +28,3 @@ def test_a_firewall_that_was_made_anew_counts_from_zero() -> None:
 
 def test_every_counter_has_its_meaning() -> None:
     assert MEANINGS.keys() == {LINK, *CHAINS}
-
-
-def test_what_the_kernels_say_on_new_links_is_nothing() -> None:
-    drops = RecentDrops()
-    drops.note({LINK: 0, "from_host": 0, "between": 0}, 0.0)
-    for _ in range(20):
-        drops.link_made(1.0)
-    drops.note({LINK: 40, "from_host": 50, "between": 50}, 5.0)
-    assert [name for name, *_ in drops.many()] == ["between"]
-    drops.note({LINK: 80, "from_host": 100, "between": 50}, 10.0)  # the second time
-    assert [name for name, *_ in drops.many()] == ["between"]
-    drops.note({LINK: 80, "from_host": 100, "between": 50}, 5.0 + WINDOW)
-    assert list(drops.many()) == []
-    drops.note({LINK: 400, "from_host": 100, "between": 50}, 10.0 + WINDOW)
-    assert [name for name, *_ in drops.many()] == [LINK]

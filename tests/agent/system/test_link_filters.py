@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from ipaddress import IPv6Address
 
 import pytest
@@ -44,9 +45,17 @@ FROM_WORKLOAD = [
     (OTHER, OTHER, "udp", False),
     (RESOLVER, OTHER, "udp", False),
     (OWN, "2001:db8::1", "udp", False),
-    (OWN, "ff02::1", "neighbour advertisement", False),
-    ("fe80::1", "ff02::2", "router solicitation", False),
-    ("::", "ff02::1", "neighbour solicitation", False),
+    (OWN, "fe80::1", "udp", False),
+    (OWN, "ff05::2", "udp", False),
+]
+
+# What the kernel of a workload, and a program that looks for others of its kind, says to whoever is on the link.
+TO_THE_LINK = [
+    (OWN, "ff02::1", "neighbour advertisement"),
+    ("fe80::1", "ff02::2", "router solicitation"),
+    ("::", "ff02::1:ff00:1", "neighbour solicitation"),
+    ("fe80::1", "ff02::16", "listener report"),
+    (OWN, "ff02::fb", "udp"),
 ]
 
 
@@ -80,6 +89,11 @@ def dropped(space: Namespace, wanted: LinkFilter, frame: bytes) -> int:
     return run(space, main())
 
 
+def nft(space: Namespace, command: str) -> str:
+    done = subprocess.run([*space.enter(), "nft", command], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
 def packet(source: object, destination: object, kind: str) -> bytes:
     return KINDS[kind](IPv6Address(str(source)).packed, IPv6Address(str(destination)).packed)
 
@@ -91,6 +105,21 @@ def test_what_a_workload_may_send(space: Namespace, link: str) -> None:
         for source, destination, kind, _ in FROM_WORKLOAD
     ]
     assert outcome == FROM_WORKLOAD
+
+
+def test_what_is_said_to_the_link_goes_nowhere_and_is_not_counted(space: Namespace, link: str) -> None:
+    wanted = workload_filter(OWN, PLATFORM)
+    hook = "type filter hook ingress device rail1 priority 0;"  # behind the filter
+    nft(space, f"add table netdev seen; add chain netdev seen in {{ {hook} }}; add rule netdev seen in counter")
+
+    def came() -> int:
+        return int(nft(space, "list table netdev seen").partition("packets ")[2].split()[0])
+
+    for source, destination, kind in TO_THE_LINK:
+        assert dropped(space, wanted, ethernet(MAC, packet(source, destination, kind))) == 0, kind
+    assert came() == 0
+    assert dropped(space, wanted, ethernet(MAC, packet(OWN, SAME, "udp"))) == 0
+    assert came() == 1  # the control: what passes the filter is seen
 
 
 def test_frames_that_are_no_plain_ipv6_do_not_come_in(space: Namespace, link: str) -> None:

@@ -259,8 +259,14 @@ def test_dropped_packets_are_counted_and_are_no_change(space: Namespace) -> None
                 "address add fe80::5/64 dev rail1 nodad",
             ]
         )
-        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock, contextlib.suppress(PermissionError):
-            sock.sendto(b"hello", ("ff02::1", 9, 0, socket.if_nametoindex("rail1")))
+
+        def send(address: str) -> None:
+            with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock, contextlib.suppress(PermissionError):
+                sock.sendto(b"hello", (address, 9, 0, socket.if_nametoindex("rail1")))
+
+        send("ff02::1")  # as the kernel does when a link comes up
+        assert (await read(table)).drops["from_host"] == 0
+        send("fe80::6")
         ruleset = await read(table)
         assert ruleset.drops["from_host"] > 0
         assert table.is_intact(ruleset)
