@@ -112,6 +112,12 @@ class Keys:
     def claim(self, host: str) -> str:
         return f"{self.prefix}claim:{host}"
 
+    def sign_in(self, digest: str) -> str:
+        return f"{self.prefix}sign-in:{digest}"
+
+    def sign_in_link(self, digest: str) -> str:
+        return f"{self.prefix}sign-in-link:{digest}"
+
     def environment(self, id_: str) -> str:
         return f"{self.prefix}environment:{id_}"
 

@@ -19,6 +19,7 @@ from store.keys import DEFAULT_PREFIX, Keys
 from store.leases import LeaseStore
 from store.options import StoreOptions
 from store.quotas import QuotaStore
+from store.signins import SignInStore
 from store.tokens import TokenStore
 
 COMMAND_TIMEOUT = 2.0  # seconds; within what an API client waits, and far above any healthy reply
@@ -55,6 +56,7 @@ class Store:
         self.acks = AckStore(self.connection)
         self.credentials = CredentialStore(self.connection)
         self.tokens = TokenStore(self.connection)
+        self.sign_ins = SignInStore(self.connection)
         self.quotas = QuotaStore(self.connection)
         self.deleted = DeletedStore(self.connection, self.clock)
         self.guard = GuardStore(self.connection)
