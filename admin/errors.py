@@ -49,6 +49,10 @@ class RateLimited(AdminError):
         self.wait = wait
 
 
+class TooManyViewers(AdminError):
+    """As many people look at this control plane in a browser as it serves."""
+
+
 class SlowBody(AdminError):
     """The client did not send its body in time."""
 

@@ -10,6 +10,7 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 from admin.auth.actors import Actor
+from admin.auth.signins import SignIns
 from admin.counts import ApiCounts
 from admin.http.identity import Identifier
 from admin.http.limits import Buckets, Limits
@@ -83,6 +84,8 @@ class Context:
     """The address plan and the name of the zone."""
     identifier: Identifier
     """Finds out who sent a request."""
+    sign_ins: SignIns
+    """Begins and ends sign-ins to the console."""
     uses: TokenUses
     """Notes when each token was used last."""
     explain: Explain

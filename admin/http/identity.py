@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 
 from admin.auth import actors, tokens
 from admin.auth.actors import Actor, Anonymous, Root
+from admin.auth.signins import SignIns
 from admin.errors import RateLimited
 from admin.http.limits import Buckets
 from store.store import Store
@@ -20,10 +22,14 @@ MOST_KNOWN = 10_000  # tokens that were good lately; a megabyte
 
 
 class Identifier:
-    """Finds out who sent a request: by the root token, or by ``store`` at the pace of ``strangers``."""
+    """Finds out who sent a request: by the root token, or by ``store`` at the pace of ``strangers``.
 
-    def __init__(self, store: Store, root_token_digest: str, strangers: Buckets) -> None:
+    Browsers are known by ``sign_ins`` instead of a token.
+    """
+
+    def __init__(self, store: Store, root_token_digest: str, strangers: Buckets, sign_ins: SignIns) -> None:
         self._store = store
+        self._sign_ins = sign_ins
         self._root = root_token_digest
         self._strangers = strangers
         self._known: OrderedDict[str, None] = OrderedDict()
@@ -42,11 +48,20 @@ class Identifier:
         if isinstance(actor, Root) or not tokens.is_well_formed(token):
             return actor, False
         digest = tokens.digest(token)
+        return await self._look_up(digest, network, lambda: actors.find(digest, self._store))
+
+    async def identify_sign_in(self, cookie: str, network: str) -> tuple[Actor, bool]:
+        """The actor of the sign-in that ``cookie`` names, as `identify` gives that of a token. Raises the same."""
+        if not tokens.is_well_formed(cookie):
+            return Anonymous(presented=bool(cookie)), False
+        return await self._look_up(tokens.digest(cookie), network, lambda: self._sign_ins.find(cookie))
+
+    async def _look_up(self, digest: str, network: str, find: Callable[[], Awaitable[Actor]]) -> tuple[Actor, bool]:
         is_known = digest in self._known
         if not is_known and (wait := self._strangers.take(network, time.monotonic())):
             raise RateLimited("too many requests without a valid token: wait as long as Retry-After says", wait=wait)
         try:
-            found = await actors.find(digest, self._store)
+            found = await find()
         except BaseException:
             self._give_back(network, is_known)
             raise

@@ -30,7 +30,7 @@ async def read_body(request: web.Request, shape: type[T]) -> T:
     # A browser sends a "simple" request of any web page without asking the server first. None of those has this type.
     if request.content_type != "application/json":
         raise UnsupportedMediaType("send JSON, with the header 'Content-Type: application/json'")
-    body = _unpack(request, await _read(request))
+    body = _unpack(request, await read_text(request))
     try:
         return msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as error:
@@ -67,7 +67,7 @@ async def refuse_inputs(request: web.Request, route: Route) -> None:
     if route.query is None:
         for name in request.query:
             raise Malformed(f"this takes no parameter {name!r}: leave it out", field=name)
-    if route.body is None and (await _read(request)).strip() not in (b"", b"{}"):
+    if route.body is None and (await read_text(request)).strip() not in (b"", b"{}"):
         raise Malformed("this takes no body: send none")
 
 
@@ -80,13 +80,19 @@ def read_query(request: web.Request, shape: type[T]) -> T:
     for name in given:
         if len(request.query.getall(name)) > 1:
             raise Malformed(f"the parameter {name!r} is given twice: give it once", field=name)
+    return as_shape(given, shape)
+
+
+def as_shape(given: dict[str, str], shape: type[T]) -> T:
+    """``given``, in which all values are text, as the type ``shape``. Raises `Invalid` with the name of the field."""
     try:
         return msgspec.convert(given, shape, strict=False)
     except msgspec.ValidationError as error:
         raise _as_invalid(error) from None
 
 
-async def _read(request: web.Request) -> bytes:
+async def read_text(request: web.Request) -> bytes:
+    """The body of ``request`` as it is. Raises `SlowBody` and `Malformed`."""
     try:
         async with asyncio.timeout(request.app[CONTEXT].limits.body_seconds):
             return await request.read()

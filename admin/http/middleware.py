@@ -24,6 +24,7 @@ from admin.errors import RateLimited, TimedOut
 from admin.http import problems
 from admin.http.connections import connection_of
 from admin.http.context import ACTOR, CONTEXT, COUNTED, REVISION, ROUTE
+from admin.http.cookies import check_origin, cookie_of
 from admin.http.inputs import refuse_inputs
 from admin.http.limits import source_network
 from admin.http.route import Handler, route_of
@@ -65,6 +66,14 @@ async def identify(request: web.Request, handler: Handler) -> web.StreamResponse
     request[ACTOR] = context.identifier.identify_root(authorization)  # also for errors of what follows
     if route is None:
         request[ACTOR] = Anonymous()
+    elif route.by_sign_in:
+        request[ACTOR] = Anonymous()
+        cookie = cookie_of(request)
+        request[ACTOR], request[COUNTED] = await context.identifier.identify_sign_in(
+            cookie, source_network(_source(request))
+        )
+        if route.is_write:
+            check_origin(request, "" if isinstance(request[ACTOR], Anonymous) else cookie)
     elif route.access is not Access.OPEN:
         request[ACTOR], request[COUNTED] = await context.identifier.identify(
             authorization, source_network(_source(request))

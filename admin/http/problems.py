@@ -15,7 +15,9 @@ import msgspec
 from aiohttp import web
 
 from admin import errors
+from admin.http.context import ROUTE
 from admin.http.insiders import is_insider
+from admin.http.route import Route
 from store.errors import (
     Corrupt,
     CredentialChanged,
@@ -103,6 +105,7 @@ KINDS: dict[type[Exception], Kind] = {
     Unreplicated: Kind(503, "unconfirmed", "The write was made, and a failover may lose it"),
     Refused: Kind(503, "store-unavailable", "The store refuses"),
     Unavailable: Kind(503, "store-unavailable", "The store cannot be reached"),
+    errors.TooManyViewers: Kind(503, "too-many-viewers", "Too many people look at this control plane"),
     errors.TimedOut: Kind(503, "timed-out", "The request took too long"),
 }
 UNEXPECTED = Kind(500, "internal", "A fault of the server")
@@ -127,13 +130,19 @@ def answer(request: web.Request, error: Exception) -> web.Response:
         log.error("request_failed", extra={"reference": reference, "method": request.method}, exc_info=error)
         detail = f"look for the reference {reference} in the server's log"
     quota = error if isinstance(error, QuotaExceeded) else None
+    field = getattr(error, "field", "") if isinstance(error, ZonesError | errors.Malformed) else ""
+    route: Route | None = request.get(ROUTE)
+    if route and route.show_problem:
+        response = route.show_problem(request, kind.status, kind.title, detail, field)
+        response.headers.update(_headers(error))
+        return response
     problem = Problem(
         type=TYPE_PREFIX + kind.name,
         title=kind.title,
         status=kind.status,
         detail=detail,
         instance=request.rel_url.raw_path,
-        field=getattr(error, "field", "") if isinstance(error, ZonesError | errors.Malformed) else "",
+        field=field,
         quota=quota.quota if quota else None,
         limit=quota.limit if quota else None,
         present=quota.present if quota else None,

@@ -90,8 +90,10 @@ def show_deleted(request: web.Request, revision: int) -> web.Response:
 
 
 async def add_headers(_request: web.Request, response: web.StreamResponse) -> None:
-    """Adds the headers that every reply carries. For aiohttp's ``on_response_prepare``."""
-    response.headers.update(HEADERS)
+    """Adds the headers that every reply carries, unless it has its own. For aiohttp's ``on_response_prepare``."""
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers["Server"] = HEADERS["Server"]  # the library has set its own by now
 
 
 def _at(request: web.Request, environment: Environment, away: HostsAway = NONE_AWAY) -> dict[str, str]:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import web
 
 from admin.auth.access import Access
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class ShowProblem(Protocol):
+    """Makes the reply that shows a problem: its status, its kind in some words, what to do, and the field at fault."""
+
+    def __call__(self, request: web.Request, status: int, title: str, detail: str, field: str) -> web.Response: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,8 @@ class Route:
     """The type of the query parameters; None if there are none."""
     refusals: frozenset[int] = frozenset()
     """The statuses with which this route may refuse. Those that follow from access, query and body are left out."""
+    show_problem: ShowProblem | None = None
+    """What shows a problem to whoever sent the request, for a page of the console; None: a problem document."""
     is_stream: bool = False
     """Whether its reply goes on for as long as the client listens, so that no limit of time ends it."""
 
@@ -42,6 +50,11 @@ class Route:
     def name(self) -> str:
         """A unique name: that of the handler."""
         return getattr(self.handler, "__name__", self.path)
+
+    @property
+    def by_sign_in(self) -> bool:
+        """Whether the client is known by the cookie of a sign-in, as browsers are, and by no token."""
+        return self.show_problem is not None
 
     @property
     def is_write(self) -> bool:
