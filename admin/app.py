@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from admin.auth.signins import SignIns
+from admin.console.context import Console
+from admin.console.routes import ROUTES as CONSOLE_ROUTES
+from admin.console.routes import add_console
 from admin.counts import ApiCounts
 from admin.http.context import CONTEXT, Context, Diagnose, Explain, HeldNow
 from admin.http.identity import Identifier
@@ -41,6 +45,7 @@ def make_app(
     held: HeldNow | None = None,
     keep_deleted: int = 0,
     lookups: LookupHub | None = None,
+    console: Console | None = None,
 ) -> web.Application:
     """The API on ``store``, with the operations endpoints beside it.
 
@@ -49,16 +54,19 @@ def make_app(
     ``name_share`` of an environment's names needs a confirmation.
     A deleted environment is kept for ``keep_deleted`` seconds.
     ``lookups`` passes on look-ups; without it, none come.
+    ``console`` is what the console shows; None: there is no console.
     ``held`` gives what the watcher of this process holds back, None where it has no watcher.
     """
     counts, hub = counts or ApiCounts(), lookups or LookupHub()
     app = web.Application(middlewares=ORDER, client_max_size=limits.body_bytes)
+    sign_ins = SignIns(store, root_token_digest)
     strangers = Buckets(limits.anonymous_rate, limits.anonymous_burst, limits.tracked_clients)
     app[CONTEXT] = Context(
         store=store,
         writer=Writer(store, counts, quota=quota, keep=keep_deleted),
         platform=platform,
-        identifier=Identifier(store, root_token_digest, strangers),
+        identifier=Identifier(store, root_token_digest, strangers, sign_ins),
+        sign_ins=sign_ins,
         uses=TokenUses(store),
         explain=explain,
         diagnose=diagnose,
@@ -74,7 +82,9 @@ def make_app(
     app[METRICS] = metrics
     app[DOCUMENT] = describe(ROUTES, PATH_PARAMETERS)
     app.on_response_prepare.append(add_headers)
-    register(app, ROUTES)
+    if console:
+        add_console(app, console)
+    register(app, (*ROUTES, *CONSOLE_ROUTES) if console else ROUTES)
 
     async def end_streams(_: web.Application) -> None:
         hub.close()  # a process that ends waits for the requests that are under way

@@ -28,6 +28,7 @@ from admin.resources import (
     records,
     revisions,
     services,
+    sign_in_links,
     tokens,
 )
 from admin.resources import operations as ops
@@ -229,6 +230,10 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "DELETE", ADMIN_TOKENS + "/{token_id}", tokens.delete_admin_token, "Revoke an admin token", Access.ROOT_ALONE,
         {204: None}, refusals=MISSING,
+    ),
+    Route(
+        "POST", "/v1/sign-in-links", sign_in_links.post_sign_in_link, "Make a link that signs a browser in, once",
+        Access.ANY, {201: sign_in_links.SignInLink},
     ),
     Route(
         "GET", HOSTS, hosts.list_hosts, "List hosts", ROOT,

@@ -38,6 +38,7 @@ ADAPTERS = {
         "agent/system/link_filters.py",
     ],
     "dnslib": ["resolver/wire/parser.py", "resolver/wire/packer.py", "resolver/wire/summary.py"],
+    "jinja2": ["admin/console/rendering.py"],
     "msgspec": [
         "admin/",
         "agent/",

@@ -13,6 +13,7 @@ from aiohttp import ClientSession
 
 from admin.app import make_app
 from admin.auth.tokens import digest, make_token
+from admin.console.context import Console
 from admin.counts import ApiCounts
 from admin.http.connections import Connections
 from admin.http.context import CONTEXT, HeldNow
@@ -88,6 +89,7 @@ class Api:
     ) -> None:
         self.store = store
         self.counts = ApiCounts()
+        self.console = Console()
         self.probes: dict[str, Probe] = {"store": Probe(ok=True)}
         self.asked: list[tuple[str, str, str]] = []
         app = make_app(
@@ -104,6 +106,7 @@ class Api:
             name_share=0.5,
             held=held,
             keep_deleted=keep_deleted,
+            console=self.console,
         )
         self.context = app[CONTEXT]
         self.connections = Connections() if connections is None else connections
