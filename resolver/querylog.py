@@ -33,7 +33,7 @@ _RCODE = 3  # the octet of a message whose lower four bits are the rcode
 _ANSWERS = slice(6, 8)  # the octets that count the records of the answer section
 _NO_ANSWERS = bytes(2)
 
-_FAILURES = frozenset({"SERVFAIL", "REFUSED", "FORMERR", "NOTIMP", "BADVERS", "NXDOMAIN"})
+FAILURES = frozenset({"SERVFAIL", "REFUSED", "FORMERR", "NOTIMP", "BADVERS", "NXDOMAIN"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ class Filter:
             and (self.source is None or line.source == self.source)
             and (
                 not (self.failed or self.nodata)
-                or (self.failed and line.rcode in _FAILURES)
+                or (self.failed and line.rcode in FAILURES)
                 or (self.nodata and line.nodata)
             )
             and not (self.ok and (line.rcode in _FAILURES or line.nodata))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from admin.app import make_app
 from admin.auth.tokens import digest, load_or_create_root_token
+from admin.console.context import Console
 from admin.counts import ApiCounts
 from admin.errors import BadTokenFile
 from admin.http.connections import Connections
@@ -99,11 +100,13 @@ def admin_part(
     guard: Guard | None = None,
     ask_host: AskHost | None = None,
     lookups: LookupHub | None = None,
+    console: Console | None = None,
 ) -> HttpPart:
     """The admin API, with the operations endpoints beside it on the same address.
 
     ``guard`` is that of the watcher of this process; None where the process has no watcher. ``ask_host`` asks the agent
     of a host; None where the process serves no agents. ``lookups`` passes on look-ups; None where none can come.
+    ``console`` is what the console shows; None: there is none.
     """
     service = DoctorService(store, settings.platform, readiness, ask_host)
 
@@ -122,6 +125,7 @@ def admin_part(
             keep_deleted=int(settings.undelete_within),
             held=(lambda: _view(guard)) if guard else None,
             lookups=lookups,
+            console=console,
         )
 
     return HttpPart("admin", "--api-listen", settings.api_listen, make, counts.closed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from admin.console.context import Console
 from admin.counts import ApiCounts
 from interlock.observe import logs
 from interlock.observe.metrics import (
@@ -40,6 +41,7 @@ from interlock.process.supervise import Supervisor
 from interlock.programs.required import require_store
 from interlock.settings.table import ADMIN, Settings
 from watcher.guard import Guard
+from watcher.watcher import Watcher
 
 log = logging.getLogger(__name__)
 
@@ -59,12 +61,14 @@ async def _serve(settings: Settings, url: str) -> None:
     supervisor = Supervisor([probe.part, durability.part, writes.part])
     checks = [store_answers(probe), writes_taken(writes), clock_agrees(store.clock), store_is_durable(durability)]
     sources = [supervisor_metrics(supervisor), admin_metrics(counts), clock_metrics(store.clock)]
-    watcher, ask_host, lookups = None, None, None
+    watcher, ask_host, lookups, console = None, None, None, Console()
     if not settings.hosts_listen:
         sources.append(probe_metrics(probe))  # a watcher would say the same
+        shown = Watcher(store, settings.platform, console.state, guard=Guard(settings.guard))
+        supervisor.parts.append(watcher_part(shown))
     else:
         hosts = HostsParts.of(settings, store, counts)
-        watcher = hosts.watch(settings.platform, Guard(settings.guard))
+        watcher = hosts.watch(settings.platform, Guard(settings.guard), console.state)
         watcher.snapshots = snapshot_keeper(ADMIN, settings)
         supervisor.parts += [watcher_part(watcher), *snapshot_parts(watcher), *hosts.parts(watcher)]
         checks += [*store_history(watcher), withdrawals_passed(watcher), documents_used(watcher)]
@@ -78,8 +82,8 @@ async def _serve(settings: Settings, url: str) -> None:
         ]
     readiness, metrics = Readiness(supervisor, *checks), Metrics(*sources)
     guard = watcher.guard if watcher else None
-    admin = admin_part(settings, store, token, counts, readiness, metrics.render, guard, ask_host, lookups)
-    supervisor.parts.append(admin.part)
+    api = admin_part(settings, store, token, counts, readiness, metrics.render, guard, ask_host, lookups, console)
+    supervisor.parts.append(api.part)
     if token.is_new:
         log.info("token_made", extra={"path": str(token.path)})
     await serve(supervisor, store)

@@ -6,10 +6,10 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 
 import click
 
+from admin.console.context import Console
 from admin.counts import ApiCounts
 from admin.lookups.hub import LookupHub
 from interlock.client import Client
@@ -38,9 +38,10 @@ from interlock.observe.readiness import (
     writes_taken,
     zones_loaded,
 )
+from interlock.parts.console import lookups_of
 from interlock.parts.durability import DurabilityCheck
 from interlock.parts.embedded_store import EmbeddedStorePart
-from interlock.parts.hosts import HostsParts
+from interlock.parts.hosts import HostsParts, Tee
 from interlock.parts.http import RootToken, admin_part
 from interlock.parts.own_lookups import OwnLookups
 from interlock.parts.resolver import ResolverParts
@@ -57,6 +58,7 @@ from interlock.programs.welcome import Welcome
 from interlock.settings.table import UP, Settings
 from interlock.settings.values import reachable
 from watcher.guard import Guard
+from watcher.publisher import Publisher
 from watcher.watcher import Watcher
 from zones.addresses import Platform
 
@@ -86,8 +88,16 @@ async def _serve(settings: Settings, url: str, first: Sequence[Part]) -> None:
     awaited = DEMO if settings.demo else None
     durability, counts = DurabilityCheck(store), ApiCounts()
     hosts = HostsParts.of(settings, store, counts) if settings.hosts_listen else None
-    watch = partial(hosts.watch, settings.platform, Guard(settings.guard)) if hosts else None
+    console = Console()
+
+    def watch(publisher: Publisher) -> Watcher:
+        publishers, guard = Tee((publisher, console.state)), Guard(settings.guard)
+        if hosts:
+            return hosts.watch(settings.platform, guard, publishers)
+        return Watcher(store, settings.platform, publishers, guard=guard)
+
     dns, demo = ResolverParts.of(UP, settings, store, bindings, awaited=awaited, watch=watch), DemoLoading()
+    console.lookups = lambda: lookups_of(dns.resolver)
     writes = WriteProbe(store)
     supervisor = Supervisor([*first, *dns.parts, durability.part, writes.part])
     checks = [zones_loaded(dns), store_connected(dns.watcher), writes_taken(writes)]
@@ -115,7 +125,8 @@ async def _serve(settings: Settings, url: str, first: Sequence[Part]) -> None:
     ask_host = hosts.service.sessions.examine if hosts else None
     lookups = hosts.service.lookups if hosts else LookupHub()
     lookups.add(OwnLookups(dns.resolver.querylog, lookups))
-    admin = admin_part(settings, store, token, counts, readiness, metrics.render, dns.watcher.guard, ask_host, lookups)
+    guard = dns.watcher.guard
+    admin = admin_part(settings, store, token, counts, readiness, metrics.render, guard, ask_host, lookups, console)
     supervisor.parts.append(admin.part)
     if settings.mesh:
         supervisor.parts += mesh_parts(settings, lambda: Client(admin.url, token.text))
