@@ -11,6 +11,7 @@ from interlock.commands.about import completion, config, help_, version
 from interlock.commands.ask import explain, query
 from interlock.commands.attach import attach, detach, mesh
 from interlock.commands.backups import backup, restore
+from interlock.commands.console import console
 from interlock.commands.demo import demo
 from interlock.commands.doctor import doctor
 from interlock.commands.environments import env
@@ -38,7 +39,7 @@ SECTIONS: Mapping[str, Sequence[click.Command]] = {
     "What runs where": (env, service, instance, record, peer, host, token),
     "All of it at once": (apply, export),
     "This host": (attach, detach, mesh),
-    "What is answered, and why": (doctor, query, explain, tail, snapshot),
+    "What is answered, and why": (console, doctor, query, explain, tail, snapshot),
     "Look after it": (backup, restore, guard, store),
     "This command": (config, version, completion, help_),
 }

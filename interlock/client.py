@@ -80,6 +80,11 @@ class Client:
         conditions = {"If-None-Match": "*" if only_new else "", "If-Match": if_match}
         return self._send("PUT", path, body, query, headers=conditions, tags=tags)
 
+    def sign_in_link(self) -> dict[str, Any]:
+        """A link that signs a browser in to the console: its ``url``, and for how many ``seconds`` it works, once."""
+        made = self.post("sign-in-links", body={})
+        return {"url": self.url + made["path"], "seconds": made["seconds"]}
+
     def post(
         self,
         *path: str,

@@ -136,9 +136,19 @@ async def _serve(settings: Settings, url: str, first: Sequence[Part]) -> None:
         if settings.demo:
             await _load_demo(Client(admin.url, token.text), settings.platform, dns, demo)
         address = reachable(*dns.resolver.addresses[0])
-        click.echo(Welcome(address, admin.url, token.path, settings.platform, settings.demo, settings.mesh))
+        link = await _console_link(Client(admin.url, token.text)) if settings.demo else ""
+        click.echo(Welcome(address, admin.url, token.path, settings.platform, settings.demo, link, settings.mesh))
 
     await serve(supervisor, store, welcome)
+
+
+async def _console_link(client: Client) -> str:
+    """A link that signs a browser in, once; empty where none could be made, which the log has said by then."""
+    try:
+        url: str = (await asyncio.to_thread(client.sign_in_link))["url"]
+    except InterlockError:
+        return ""
+    return url
 
 
 async def _load_demo(client: Client, platform: Platform, dns: ResolverParts, demo: DemoLoading) -> None:

@@ -25,6 +25,8 @@ class Welcome:
     """The platform, whose zone the examples are in."""
     has_demo: bool
     """Whether the demo was loaded, so that there is a name to query."""
+    console: str = ""
+    """A link that signs a browser in to the console, once; empty where there is none."""
     has_mesh: bool = False
     """Whether this machine is a host of the mesh, so that workloads can be attached."""
 
@@ -44,6 +46,11 @@ class Welcome:
         yield f"         curl -H {token} {self.api}/v1/environments"
 
     def _addresses(self) -> Iterable[str]:
+        if self.console:
+            yield f"  Look   {self.console}"
+            yield "         in a browser; the link works once, and 'interlock console' makes another"
+        else:
+            yield f"  Look   {self.api}     in a browser; 'interlock console' makes a link that signs in"
         yield f"  API    {self.api}     (described at /openapi.json)"
         # The token itself is never printed: the output may be a log, of a container or of a service manager.
         yield f"  Token  in {self.token_file}; 'interlock' commands of this user find it there"

@@ -102,11 +102,8 @@ async def test_attempts_are_limited_as_those_of_the_api(store: Store) -> None:
 
 async def test_a_made_up_cookie_asks_the_store_no_more_often_than_a_made_up_token(store: Store) -> None:
     async with Api(store, Limits(anonymous_rate=0.001, anonymous_burst=5)) as api, Browser(api) as browser:
-        statuses = []
-        for _ in range(7):
-            statuses.append(
-                (await browser.send("GET", OVERVIEW, headers={"Cookie": f"interlock={make_token()}"})).status
-            )
+        made_up = [{"Cookie": f"interlock={make_token()}"} for _ in range(7)]
+        statuses = [(await browser.send("GET", OVERVIEW, headers=headers)).status for headers in made_up]
         assert statuses == [303] * 5 + [429] * 2
 
 

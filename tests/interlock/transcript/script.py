@@ -150,6 +150,7 @@ SCRIPT: Sequence[Section] = (
             Step("interlock token get 000000000000 -e shop"),
             Step("interlock env list --token wrong"),
             Step("interlock token delete TOKEN-ID -e shop", YES),
+            Step("interlock console", note="A link to the console signs a browser in, once."),
         ),
     ),
     Section(
