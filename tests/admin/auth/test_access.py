@@ -38,9 +38,9 @@ QUERIES = {
 
 def status_of(route: Route) -> int:
     """The status of ``route`` for a client that may use it, where all that its path names exists."""
-    return dict.fromkeys(("post_token", "post_admin_token", "post_enrolment", "post_undelete"), 201).get(
-        route.name, 204 if route.method == "DELETE" else 200
-    )
+    if route.name in ("post_token", "post_admin_token", "post_enrolment", "post_undelete", "post_sign_in_link"):
+        return 201
+    return 204 if route.method == "DELETE" else 200
 
 
 def tenant_statuses(route: Route) -> dict[str, int]:
@@ -49,7 +49,7 @@ def tenant_statuses(route: Route) -> dict[str, int]:
     match route.access:
         case Access.OPEN:
             return {OWN: own, OTHER: own, NONE: own}
-        case Access.ANY if route.name == "list_environments":  # it names no environment
+        case Access.ANY if route.name in ("list_environments", "post_sign_in_link"):  # they name no environment
             return {OWN: own, OTHER: own, NONE: own}
         case Access.ANY | Access.INSIDE:
             return {OWN: own, OTHER: 403, NONE: 403}
