@@ -139,7 +139,7 @@ class Filter:
                 or (self.failed and line.rcode in FAILURES)
                 or (self.nodata and line.nodata)
             )
-            and not (self.ok and (line.rcode in _FAILURES or line.nodata))
+            and not (self.ok and (line.rcode in FAILURES or line.nodata))
         )
 
 
