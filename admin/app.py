@@ -12,7 +12,7 @@ from admin.console.context import Console
 from admin.console.routes import ROUTES as CONSOLE_ROUTES
 from admin.console.routes import add_console
 from admin.counts import ApiCounts
-from admin.http.context import CONTEXT, Context, Diagnose, Explain, HeldNow
+from admin.http.context import CONTEXT, Context, Deploys, Diagnose, Explain, HeldNow
 from admin.http.identity import Identifier
 from admin.http.limits import Buckets, Limits
 from admin.http.middleware import ORDER
@@ -36,6 +36,7 @@ def make_app(
     root_token_digest: str,
     explain: Explain,
     diagnose: Diagnose,
+    deploys: Deploys,
     readiness: Readiness,
     metrics: Metrics,
     limits: Limits = Limits(),  # noqa: B008 frozen
@@ -70,6 +71,7 @@ def make_app(
         uses=TokenUses(store),
         explain=explain,
         diagnose=diagnose,
+        deploys=deploys,
         lookups=hub,
         limits=limits,
         counts=counts,

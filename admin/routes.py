@@ -15,6 +15,7 @@ from admin.openapi import get_openapi
 from admin.resources import (
     batch,
     deleted,
+    deploys,
     doctor,
     enrolments,
     environments,
@@ -265,6 +266,14 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "GET", "/v1/explain", explain.get_explanation, "Explain what a name is answered with", Access.ANY,
         {200: explain.Explanation}, query=explain.ExplainQuery, refusals=CONFLICT,
+    ),
+    Route(
+        "GET", ENVIRONMENT + "/deploys", deploys.get_environment_deploys, "Show the last attaches of an environment",
+        INSIDE, {200: deploys.DeploysReply}, query=deploys.EnvironmentDeploysQuery,
+    ),
+    Route(
+        "GET", "/v1/deploys", deploys.get_deploys, "Show the last attaches of all hosts", ROOT,
+        {200: deploys.DeploysReply}, query=deploys.DeploysQuery,
     ),
     Route(
         "GET", ENVIRONMENT + "/lookups", lookups.get_environment_lookups,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass, field
 
 from admin.hosts import rights
@@ -199,6 +200,7 @@ class HostRequests:
                 raise BadRequest(f"{revision} is no revision of {id_!r}")
         await self.store.acks.acknowledge(lease, request.revisions)
         self.waits.note(self.host, request.revisions)
+        self.updates.state.propagation.acknowledged(self.host, request.revisions, time.monotonic())
         return Done(request.number)
 
     async def _wait(self, request: Wait) -> Waited:

@@ -67,7 +67,7 @@ class HostsService:
     def __post_init__(self) -> None:
         self.sessions = HostSessions(self.store, self.limits, self.lookups)
         self.waits = Waits(self.store.acks, self.sessions.has)
-        self.lookups.expected = self._live_hosts
+        self.lookups.expected = self.live_hosts
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Serves until it is cancelled. Raises `support.listening.ListenError` and `BadAuthority`.
@@ -79,7 +79,7 @@ class HostsService:
             authority = await self._authority(ready)
             await self._serve(authority, ready)
 
-    def _live_hosts(self, environment: str | None) -> Collection[str]:
+    def live_hosts(self, environment: str | None) -> Collection[str]:
         """The hosts that are not down, and have a member of ``environment`` if one is given."""
         hosts = self.state.hosts
         live = hosts.hosts.keys() - hosts.down

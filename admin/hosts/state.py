@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 
 from msgspec import Raw
 
+from admin.hosts.propagation import Propagation
 from watcher.session.protocol import EnvironmentIs, HostIs, HostUnreadable, encode
 from zones import document
 from zones.hosts import Hosts, hosts_of
@@ -81,6 +82,8 @@ class PlatformState:
     """Since when the store has not answered, in Unix seconds; None while it answers."""
     quarantined: Mapping[EnvironmentId, str] = field(default_factory=dict)
     """What is wrong with the newest document, of each environment whose newest document is bad."""
+    propagation: Propagation = field(default_factory=Propagation)
+    """How long commits take to reach hosts."""
     _noted_epoch: str | None = None
     _restored: float | None = None  # the Unix time of the snapshot, while all that is known is from one
     _by_host: defaultdict[str, set[EnvironmentId]] = field(default_factory=lambda: defaultdict(set))
@@ -136,11 +139,15 @@ class PlatformState:
         after = hosts_of(zone.environment)
         self.environments[zone.id] = KnownEnvironment(zone.environment, after)
         self._note_members(zone.id, before, after)
+        if known:
+            with_session = after & self._listeners.keys()
+            self.propagation.published(zone.id, zone.revision, with_session, time.monotonic())
 
     def withdraw(self, environment: EnvironmentId) -> None:
         """``environment`` was deleted."""
         before = self.members(environment)
         self.environments.pop(environment, None)
+        self.propagation.forget(environment)
         self._note_members(environment, before, frozenset())
 
     def restored(self, as_of: float) -> None:

@@ -53,6 +53,15 @@ class Explain(Protocol):
     ) -> Awaitable[Mapping[str, Any]]: ...
 
 
+class Deploys(Protocol):
+    """Gives the last attaches, of an environment if one is given, and how long commits take to reach hosts.
+
+    The agents have this knowledge, and ``admin`` does not import them, so the composition root passes the function in.
+    """
+
+    def __call__(self, environment: EnvironmentId | None, number: int) -> Awaitable[Mapping[str, Any]]: ...
+
+
 class HeldView(Struct, frozen=True):
     """What has vanished from the store and is served on: the environments or hosts in ``names``."""
 
@@ -92,6 +101,8 @@ class Context:
     """Answers ``GET /v1/explain``."""
     diagnose: Diagnose
     """Answers ``GET /v1/doctor``."""
+    deploys: Deploys
+    """Answers ``GET /v1/deploys``."""
     lookups: LookupHub
     """Passes look-ups to those who watch."""
     limits: Limits

@@ -29,6 +29,7 @@ from agent.attach.attachment import Attachment, Phase, key_of
 from agent.attach.attachments import Attachments
 from agent.attach.connection import Connections
 from agent.attach.errors import as_agent_errors
+from agent.attach.history import AttachHistory
 from agent.attach.lookup import look_up
 from agent.attach.record import Fate, InstanceRecords
 from agent.attach.step_times import StepTimes
@@ -91,6 +92,8 @@ class Attacher:
     """Waits for the other hosts."""
     counts: AttachCounts = field(default_factory=AttachCounts)
     """What has happened since the agent started."""
+    history: AttachHistory = field(default_factory=AttachHistory)
+    """The last attaches."""
     _under_way: dict[str, Attachment] = field(default_factory=dict)
     """The attaches under way, by key: their attachments may not be on the disk yet."""
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
@@ -121,12 +124,14 @@ class Attacher:
                     attached = await self._run_steps(wanted, known, namespace, times, wait=wait)
                 except BaseException as error:
                     self.counts.failed += 1
+                    self.history.note(wanted, times, str(error) or type(error).__name__)
                     await self._undo(wanted, known, error)
                     raise
                 finally:
                     del self._under_way[wanted.key]
         if known:
             await self._give_back_path(known, attached)
+        self.history.note(attached, times)
         taken = times.with_total()
         self.counts.attached += 1
         self.counts.seconds.observe(taken["total"] / 1000)
@@ -233,10 +238,10 @@ class Attacher:
 
     async def _wait_for_hosts(self, step: str, begun: Attachment, record: Committed, times: StepTimes) -> None:
         with times.timed(step):
-            await _at_once(self._wait_here(begun, record), self._wait_for_others(begun, record))
+            await _at_once(self._wait_here(begun, record), self._wait_for_others(step, begun, record, times))
 
-    async def _wait_for_others(self, begun: Attachment, record: Committed) -> None:
-        await self.barrier.wait(begun.environment, record.revision)
+    async def _wait_for_others(self, step: str, begun: Attachment, record: Committed, times: StepTimes) -> None:
+        times.note_lagging(step, await self.barrier.wait(begun.environment, record.revision))
 
     async def _wait_here(self, begun: Attachment, record: Committed) -> None:
         with contextlib.suppress(TimeoutError):  # the look-up will say what is wrong

@@ -59,6 +59,8 @@ class Examiner:
 
     async def examine(self, question: Question) -> HostFacts:
         """The facts that ``question`` is about. Raises `NotThere` where no workload is at the path that it names."""
+        if question.attaches:
+            return self._with_attaches(question)
         chosen = await self._choose(question)
         attachments = self.attacher.attachments
         inside = WorkloadExaminer(self.mesh, self.attacher)
@@ -72,6 +74,14 @@ class Examiner:
         facts = self._describe(state, question)
         problem = connections.source_problem(question)
         return replace(facts, peers=peers, workloads=tuple(workloads), connects=connects, source_problem=problem)
+
+    def _with_attaches(self, question: Question) -> HostFacts:
+        identity, system = self.mesh.identity, self.mesh.system
+        attaches = self.attacher.history.newest(question.attaches, question.environment)
+        endpoint = identity.host.endpoint
+        return HostFacts(
+            host=identity.id, endpoint=endpoint, device=system.device_name, mtu=system.mtu, attaches=attaches
+        )
 
     def _describe(self, state: MeshState | str, question: Question) -> HostFacts:
         mesh, registrar = self.mesh, self.registrar

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import msgspec
 from msgspec import Struct
 
+from agent.examine.attaches import AttachFacts
+
 
 class Listener(Struct, frozen=True, omit_defaults=True):
     """A socket that accepts connections, or takes datagrams."""
@@ -166,6 +168,8 @@ class HostFacts(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Why none could be tried: no workload of this host is the one that was named; else empty."""
     attached: int = 0
     """How many workloads are attached to this host."""
+    attaches: tuple[AttachFacts, ...] | None = None
+    """The last attaches, the newest first; None where they were not asked for, and from an agent that knows none."""
     document: str | None = None
     """The document, in JSON, of the environment that was asked about; None where none was, or it has no member here."""
 

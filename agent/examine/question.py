@@ -29,6 +29,8 @@ class Question:
     """What it connects to, in the same way. None: the service that was asked about."""
     port: int | None = None
     """The port to connect to. None: those of the service."""
+    attaches: int = 0
+    """How many of the last attaches are asked for, instead of all else."""
 
 
 def encode_question(question: Question) -> str:

@@ -757,6 +757,39 @@ SESSION_THROTTLED = HOSTS.counter(
         " detached in a loop on its host?",
     ),
 )
+PROPAGATION_SECONDS = HOSTS.histogram(
+    "interlock_propagation_seconds",
+    "Seconds from when this control plane heard of a commit until hosts had acknowledged it, which they do when their "
+    "mesh and their resolvers have it. By `hosts`: 'each' of those that have their session here, or 'all' of them.",
+    "hosts",
+)
+PROPAGATIONS_OVERDUE = HOSTS.counter(
+    "interlock_propagations_overdue_total",
+    "Commits that a host of this control plane has not acknowledged within a minute, because it went away or lags.",
+)
+
+LOOKUPS = Group("Look-ups, for those who watch", "`up` and `admin`")
+
+LOOKUP_VIEWERS = LOOKUPS.gauge("interlock_lookup_viewers", "People and programs that watch look-ups here at present.")
+LOOKUPS_TAKEN = LOOKUPS.counter(
+    "interlock_lookups_taken_total", "Look-ups that resolvers have given to this control plane, while somebody watched."
+)
+LOOKUPS_REFUSED = LOOKUPS.counter(
+    "interlock_lookups_refused_total",
+    "Look-ups that were not believed: their host has no member of the environment, or sent more than it was asked for.",
+    alert=Alert(
+        "LookupsNotBelieved",
+        "ticket",
+        "rate(interlock_lookups_refused_total[5m]) > 1",
+        "10m",
+        "A host sends look-ups of environments that are none of its business, or too many: is the machine in other"
+        " hands? The control plane's log names its sessions",
+    ),
+)
+LOOKUPS_LEFT_OUT = LOOKUPS.counter(
+    "interlock_lookups_left_out_total",
+    "Look-ups that were not shown, because there were more than a viewer is given in a second.",
+)
 
 MESH = Group("The mesh of a host", "`agent`")
 
@@ -985,6 +1018,7 @@ GROUPS = (
     SESSION,
     ADMIN,
     HOSTS,
+    LOOKUPS,
     MESH,
     PEERS,
     FEED,

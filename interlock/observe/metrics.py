@@ -17,6 +17,8 @@ from prometheus_client.registry import Collector
 from admin.counts import ApiCounts
 from admin.hosts.counts import HostCounts
 from admin.hosts.service import HostsService
+from admin.hosts.state import PlatformState
+from admin.lookups.hub import LookupHub
 from interlock.observe import catalogue
 from interlock.process.supervise import Supervisor
 from resolver.counts import QueryCounts
@@ -29,7 +31,6 @@ from watcher.feed.follower import Follower
 from watcher.guard import Guard, Kind
 from watcher.session.follower import SessionFollower
 from watcher.watcher import Watcher
-from zones.hosts import Hosts
 from zones.model import State
 from zones.placement import Placement
 
@@ -143,7 +144,12 @@ def admin_metrics(counts: ApiCounts) -> Source:
 
 def hosts_metrics(service: HostsService) -> Source:
     """The sessions with the agents of hosts."""
-    return lambda: _hosts(service.counts, service.state.hosts)
+    return lambda: _hosts(service.counts, service.state)
+
+
+def lookups_metrics(hub: LookupHub) -> Source:
+    """Who watches look-ups, and what they are given."""
+    return lambda: _lookups(hub)
 
 
 def by_environment(description: catalogue.Description, values: Iterable[tuple[str, float]], number: int) -> Metric:
@@ -271,7 +277,8 @@ def _admin(counts: ApiCounts) -> Iterator[Metric]:
     yield catalogue.API_CLOSED.each(((reason,), count) for reason, count in counts.closed.items())
 
 
-def _hosts(counts: HostCounts, hosts: Hosts) -> Iterator[Metric]:
+def _hosts(counts: HostCounts, state: PlatformState) -> Iterator[Metric]:
+    hosts, propagation = state.hosts, state.propagation
     registered = hosts.hosts.keys() | hosts.unreadable.keys()
     down = len(registered & hosts.down)
     yield catalogue.HOSTS_REGISTERED.each([(("live",), len(registered) - down), (("down",), down)])
@@ -284,3 +291,13 @@ def _hosts(counts: HostCounts, hosts: Hosts) -> Iterator[Metric]:
     yield catalogue.SESSION_UPDATES.one(counts.updates)
     yield catalogue.SESSION_UPDATE_BYTES.one(counts.update_octets)
     yield catalogue.SESSION_THROTTLED.one(counts.throttled)
+    measured = {"each": propagation.each, "all": propagation.all}
+    yield catalogue.PROPAGATION_SECONDS.histograms(((which,), seconds) for which, seconds in measured.items())
+    yield catalogue.PROPAGATIONS_OVERDUE.one(propagation.overdue)
+
+
+def _lookups(hub: LookupHub) -> Iterator[Metric]:
+    yield catalogue.LOOKUP_VIEWERS.one(hub.viewers)
+    yield catalogue.LOOKUPS_TAKEN.one(hub.counts.taken)
+    yield catalogue.LOOKUPS_REFUSED.one(hub.counts.refused)
+    yield catalogue.LOOKUPS_LEFT_OUT.one(hub.counts.left_out)

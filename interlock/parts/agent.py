@@ -144,6 +144,7 @@ class AgentParts:
         )
         registrar = Registrar(identity, control_plane, keyring, mesh, barrier, acknowledger)
         attacher = Attacher(mesh, attachments, InstanceRecords(control_plane), Connections(mesh, attachments), barrier)
+        attacher.history.wall_clock = control_plane.clock.now
         comparison = Comparison(mesh, attacher)
         upkeep = Upkeep(mesh, attacher, comparison, Inspection(attacher))
 

@@ -14,12 +14,14 @@ from admin.auth.tokens import digest, load_or_create_root_token
 from admin.console.context import Console
 from admin.counts import ApiCounts
 from admin.errors import BadTokenFile
+from admin.hosts.service import HostsService
 from admin.http.connections import Connections
 from admin.http.context import HeldView
 from admin.http.server import Application, serve
 from admin.lookups.hub import LookupHub
 from admin.resources.operations import Metrics, Readiness, operations_app
-from interlock.doctor.service import AskHost, DoctorService
+from interlock.deploys.service import DeployService
+from interlock.doctor.service import DoctorService
 from interlock.errors import PartFailed, StateDirectoryUnusable
 from interlock.process.state_dir import TOKEN_FILE
 from interlock.process.supervise import Part
@@ -98,17 +100,18 @@ def admin_part(
     readiness: Readiness,
     metrics: Metrics,
     guard: Guard | None = None,
-    ask_host: AskHost | None = None,
+    hosts: HostsService | None = None,
     lookups: LookupHub | None = None,
     console: Console | None = None,
 ) -> HttpPart:
     """The admin API, with the operations endpoints beside it on the same address.
 
-    ``guard`` is that of the watcher of this process; None where the process has no watcher. ``ask_host`` asks the agent
-    of a host; None where the process serves no agents. ``lookups`` passes on look-ups; None where none can come.
+    ``guard`` is that of the watcher of this process; None where the process has no watcher. ``hosts`` serves the
+    agents of hosts; None where the process serves none. ``lookups`` passes on look-ups; None where none can come.
     ``console`` is what the console shows; None: there is none.
     """
-    service = DoctorService(store, settings.platform, readiness, ask_host)
+    service = DoctorService(store, settings.platform, readiness, hosts.sessions.examine if hosts else None)
+    deploys = DeployService(hosts)
 
     def make() -> Application:
         return make_app(
@@ -117,6 +120,7 @@ def admin_part(
             root_token_digest=digest(token.text),
             explain=service.explain,
             diagnose=service.diagnose,
+            deploys=deploys.show,
             readiness=readiness,
             metrics=metrics,
             counts=counts,

@@ -6,12 +6,14 @@ import logging
 
 from admin.console.context import Console
 from admin.counts import ApiCounts
+from admin.lookups.hub import LookupHub
 from interlock.observe import logs
 from interlock.observe.metrics import (
     Metrics,
     admin_metrics,
     clock_metrics,
     hosts_metrics,
+    lookups_metrics,
     probe_metrics,
     snapshot_metrics,
     supervisor_metrics,
@@ -61,7 +63,7 @@ async def _serve(settings: Settings, url: str) -> None:
     supervisor = Supervisor([probe.part, durability.part, writes.part])
     checks = [store_answers(probe), writes_taken(writes), clock_agrees(store.clock), store_is_durable(durability)]
     sources = [supervisor_metrics(supervisor), admin_metrics(counts), clock_metrics(store.clock)]
-    watcher, ask_host, lookups, console = None, None, None, Console()
+    watcher, service, console = None, None, Console()
     if not settings.hosts_listen:
         sources.append(probe_metrics(probe))  # a watcher would say the same
         shown = Watcher(store, settings.platform, console.state, guard=Guard(settings.guard))
@@ -73,16 +75,16 @@ async def _serve(settings: Settings, url: str) -> None:
         supervisor.parts += [watcher_part(watcher), *snapshot_parts(watcher), *hosts.parts(watcher)]
         checks += [*store_history(watcher), withdrawals_passed(watcher), documents_used(watcher)]
         checks += snapshot_kept(watcher)
-        state, ask_host = hosts.service.state, hosts.service.sessions.examine
-        lookups = hosts.service.lookups
+        service, state = hosts.service, hosts.service.state
         sources += [
             watcher_metrics(watcher),
             snapshot_metrics(watcher, lambda: state.stale_since),
             hosts_metrics(hosts.service),
         ]
-    readiness, metrics = Readiness(supervisor, *checks), Metrics(*sources)
+    lookups = service.lookups if service else LookupHub()
+    readiness, metrics = Readiness(supervisor, *checks), Metrics(*sources, lookups_metrics(lookups))
     guard = watcher.guard if watcher else None
-    api = admin_part(settings, store, token, counts, readiness, metrics.render, guard, ask_host, lookups, console)
+    api = admin_part(settings, store, token, counts, readiness, metrics.render, guard, service, lookups, console)
     supervisor.parts.append(api.part)
     if token.is_new:
         log.info("token_made", extra={"path": str(token.path)})

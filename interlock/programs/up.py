@@ -20,6 +20,7 @@ from interlock.observe.metrics import (
     admin_metrics,
     clock_metrics,
     hosts_metrics,
+    lookups_metrics,
     resolver_metrics,
     snapshot_metrics,
     supervisor_metrics,
@@ -121,12 +122,12 @@ async def _serve(settings: Settings, url: str, first: Sequence[Part]) -> None:
     if hosts and isinstance(dns.watcher, Watcher):
         supervisor.parts += hosts.parts(dns.watcher)
         sources.append(hosts_metrics(hosts.service))
-    metrics = Metrics(*sources)
-    ask_host = hosts.service.sessions.examine if hosts else None
-    lookups = hosts.service.lookups if hosts else LookupHub()
+    service = hosts.service if hosts else None
+    lookups = service.lookups if service else LookupHub()
+    sources.append(lookups_metrics(lookups))
     lookups.add(OwnLookups(dns.resolver.querylog, lookups))
-    guard = dns.watcher.guard
-    admin = admin_part(settings, store, token, counts, readiness, metrics.render, guard, ask_host, lookups, console)
+    metrics, guard = Metrics(*sources), dns.watcher.guard
+    admin = admin_part(settings, store, token, counts, readiness, metrics.render, guard, service, lookups, console)
     supervisor.parts.append(admin.part)
     if settings.mesh:
         supervisor.parts += mesh_parts(settings, lambda: Client(admin.url, token.text))

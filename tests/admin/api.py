@@ -98,6 +98,7 @@ class Api:
             root_token_digest=digest(ROOT),
             explain=self._explain,
             diagnose=self._diagnose,
+            deploys=self._deploys,
             readiness=lambda: self.probes,
             metrics=lambda: (b"up 1\n", "text/plain; version=0.0.4; charset=utf-8"),
             limits=limits or Limits(),
@@ -174,6 +175,9 @@ class Api:
             raise Missing(f"there is no environment {environment!r}", field="environment")
         self.asked.append((environment, str(qname), qtype))
         return {"rcode": "NOERROR", "stages": []}
+
+    async def _deploys(self, environment: EnvironmentId | None, number: int) -> Mapping[str, Any]:
+        return {"deploys": [], "unheard": [{"host": f"{environment}", "reason": f"{number}"}], "propagation": []}
 
     async def _diagnose(
         self,

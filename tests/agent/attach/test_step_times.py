@@ -23,3 +23,4 @@ def test_a_step_that_raises_is_left_out() -> None:
     with pytest.raises(RuntimeError), times.timed("record"):
         raise RuntimeError
     assert list(times.with_total()) == ["total"]
+    assert (list(times.begins), times.failed) == (["record"], "record")

@@ -124,6 +124,7 @@ CASES: Mapping[str, AlertCase] = {
         {'interlock_session_requests_total{request="Record",outcome="done"}': GROWS},
     ),
     "AgentLimited": _one("interlock_session_throttled_total", "0+120x60", "0+10x60"),
+    "LookupsNotBelieved": _one("interlock_lookups_refused_total", "0+120x60", "0+10x60"),
     "HostNotProgrammed": _one("interlock_mesh_ok", STILL_0, STILL_1),
     "EntriesRejected": _one("interlock_mesh_rejected", STILL_1, STILL_0),
     "HostChangedByOthers": _one("interlock_mesh_repairs_total", GROWS, "3x60"),

@@ -18,6 +18,7 @@ from admin.counts import ApiCounts
 from admin.hosts.counts import HostCounts
 from admin.hosts.service import HostsService
 from admin.hosts.state import PlatformState
+from admin.lookups.hub import LookupHub
 from agent.announce.barrier import Barrier
 from agent.attach.attacher import AttachCounts
 from agent.control_plane.connection import ControlPlane
@@ -30,6 +31,7 @@ from interlock.observe.metrics import (
     admin_metrics,
     clock_metrics,
     hosts_metrics,
+    lookups_metrics,
     resolver_metrics,
     snapshot_metrics,
     supervisor_metrics,
@@ -120,6 +122,7 @@ def everything() -> list[str]:
             snapshot_metrics(fed_by_store.watcher, lambda: fed_by_store.stale_since),
             admin_metrics(counts),
             hosts_metrics(cast("HostsService", SimpleNamespace(counts=hosts, state=PlatformState()))),
+            lookups_metrics(LookupHub()),
             clock_metrics(clock),
         ),
         Metrics(resolver_metrics(fed_by_agent.resolver), watcher_metrics(fed_by_agent.watcher)),
