@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,13 @@ class Client:
         tags: list[str] = []
         return self._send("GET", path, tags=tags), tags[0]
 
+    @contextmanager
+    def stream(self, *path: str, query: Mapping[str, str] | None = None) -> Iterator[Iterator[Any]]:
+        """What comes at ``path``, line by line as it comes: each line is JSON. It ends with the ``with``."""
+        response = self._send("GET", path, query=query, is_stream=True)
+        with response:
+            yield (json.loads(line) for line in response if line.strip())
+
     def put(
         self,
         *path: str,
@@ -113,8 +121,13 @@ class Client:
         decode: Callable[[bytes], Any] = lambda content: json.loads(content) if content else None,
         headers: Mapping[str, str] | None = None,
         tags: list[str] | None = None,
+        *,
+        is_stream: bool = False,
     ) -> Any:
-        """Gives what ``decode`` makes of the reply's content; ``tags`` is given the reply's entity tag."""
+        """Gives what ``decode`` makes of the reply's content; ``tags`` is given the reply's entity tag.
+
+        ``is_stream`` gives the reply itself, still open, whose content goes on.
+        """
         url = "/".join((self.url, "v1", *(quote(segment, safe="") for segment in path)))
         request = Request(url + (f"?{urlencode(query)}" if query else ""), method=method)  # noqa: S310 http or https
         request.add_header("Authorization", f"Bearer {self.token}")
@@ -126,7 +139,10 @@ class Client:
             request.data = json.dumps(body).encode()
             request.add_header("Content-Type", "application/json")
         try:
-            with _opener.open(request, timeout=self.timeout) as response:
+            opened = _opener.open(request, timeout=self.timeout)
+            if is_stream:
+                return opened
+            with opened as response:
                 if tags is not None:
                     tags.append(response.headers["ETag"] or "")
                 return decode(response.read())

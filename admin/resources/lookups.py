@@ -47,6 +47,8 @@ class LookupQuery(Struct, frozen=True, forbid_unknown_fields=True):
     result: Literal["ok", "failed", "nodata", "bad"] | None = None
     """``failed``: errors and names that do not exist; ``nodata``: names without records of the type; ``bad``: both;
     ``ok``: the others. None: all."""
+    rcode: Annotated[str, Meta(max_length=16, examples=["NXDOMAIN"])] | None = None
+    """Only replies with this rcode. None: all."""
     client: Annotated[str, Meta(max_length=64, examples=["fd12:5b1e:90c4:1::1"])] | None = None
     """Only those of the client with this address. None: of all."""
 
@@ -86,6 +88,7 @@ def filter_of(query: LookupQuery, environment: str | None, zone: Name) -> Lookup
         environment=environment,
         name=name,
         type=query.type.upper() if query.type else None,
+        rcode=query.rcode.upper() if query.rcode else None,
         source=query.client or None,
         failed=query.result in ("failed", "bad"),
         nodata=query.result in ("nodata", "bad"),

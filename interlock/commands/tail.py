@@ -1,4 +1,4 @@
-"""``interlock tail``: look-ups as they happen, from the query log of the resolver on this machine."""
+"""``interlock tail``: look-ups as they happen, from the resolver on this machine, or of all hosts by the admin API."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from interlock.client import Client
 from interlock.commands.options import takes
 from interlock.commands.output import cell, json_option
 from interlock.errors import FilterRefused, ServerSilent
@@ -27,16 +28,20 @@ from interlock.settings.table import Settings
     is_flag=True,
     help="Only names that exist and have no records of the type (NODATA); with --failed, failures as well.",
 )
-@takes("environment", "state_dir")
+@click.option("--hosts", is_flag=True, help="Of all hosts, by the admin API, and not of the resolver on this machine.")
+@takes("environment", "state_dir", "api", "token")
 @json_option
-def tail(name: str | None, rcode: str | None, failed: bool, nodata: bool, settings: Settings, as_json: bool) -> None:
+def tail(
+    name: str | None, rcode: str | None, failed: bool, nodata: bool, hosts: bool, settings: Settings, as_json: bool
+) -> None:
     """Show look-ups as they happen, and why those fail that do, until Ctrl-C.
 
     Run it on the resolver's machine, as the resolver's user or as root. The resolver is found by its --state-dir;
-    without one, where `interlock up` and the units of deploy/ have theirs.
+    without one, where `interlock up` and the units of deploy/ have theirs. With --hosts it runs anywhere, with the
+    token of an environment or an admin token.
     """
     wanted = {"environment": settings.environment, "name": name, "rcode": rcode, "failed": failed, "nodata": nodata}
-    for line in _watch(_places(settings), wanted):
+    for line in _watch_hosts(settings, wanted) if hosts else _watch(_places(settings), wanted):
         if as_json:
             click.echo(json.dumps(line, ensure_ascii=False))
         else:
@@ -56,6 +61,16 @@ def _watch(places: Iterable[Path], wanted: dict[str, Any]) -> Iterator[dict[str,
                 if "error" in line:
                     raise FilterRefused(f"{line['error']}")
                 yield line
+
+
+def _watch_hosts(settings: Settings, wanted: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The look-ups of all hosts that the control plane hears, and which those are."""
+    results = {(True, True): "bad", (True, False): "failed", (False, True): "nodata"}
+    result = results.get((wanted["failed"], wanted["nodata"]))
+    query = {"name": wanted["name"], "rcode": wanted["rcode"], "result": result}
+    path = ("environments", settings.environment, "lookups") if settings.environment else ("lookups",)
+    with Client.of(settings).stream(*path, query={key: value for key, value in query.items() if value}) as lines:
+        yield from lines
 
 
 def _connect(paths: Iterable[Path]) -> socket.socket:
@@ -78,13 +93,39 @@ def _connect(paths: Iterable[Path]) -> socket.socket:
 
 
 def _describe(line: dict[str, Any]) -> str:
+    if "left_out" in line:
+        return _describe_hosts(line)
     if "time" not in line:  # not a look-up, but a message about the log itself
         return ", ".join(f"{name}: {cell(value)}" for name, value in line.items())
     moment = time.strftime("%H:%M:%S", time.localtime(line["time"]))
+    line = {**_DEFAULTS, **line}
     found = ", ".join([*line["aliases"], *line["answers"]]) or "-"
     outcome = "NODATA" if line["nodata"] else line["rcode"]
     scope = line["environment"] or line["scope"]
+    where = f"{line['host']} " if line["host"] else ""
     return cell(
-        f"{moment} {scope:<16} {line['source']:<24} {line['transport']} {line['name']} {line['type']}"
+        f"{moment} {where}{scope:<16} {line['source']:<24} {line['transport']} {line['name']} {line['type']}"
         f" {outcome} {line['duration_ms']:.3f} ms  {found}{': ' if line['reason'] else ''}{line['reason']}"
     )
+
+
+_DEFAULTS: dict[str, Any] = {
+    # what the API leaves out of a look-up
+    "transport": "udp",
+    "answers": [],
+    "aliases": [],
+    "scope": "environment",
+    "duration_ms": 0.0,
+    "nodata": False,
+    "reason": "",
+    "host": None,
+}
+
+
+def _describe_hosts(status: dict[str, Any]) -> str:
+    """Which hosts are heard, for somebody who reads along."""
+    heard = [*status["heard"], *(["the control plane's own resolver"] if status["here"] else [])]
+    deaf = [*status["silent"], *status["unheard"]]
+    text = f"heard: {', '.join(heard) or 'nobody'}"
+    text += f"; not heard: {', '.join(deaf)}" if deaf else ""
+    return cell(text + (f"; left out, because there were too many: {status['left_out']}" if status["left_out"] else ""))

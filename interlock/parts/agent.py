@@ -181,6 +181,7 @@ class AgentParts:
         view.on_examine = RemoteExaminations(examiner, control_plane).take
         lookups = LookupRelay(control_plane, host.directory / LOOKUPS_SOCKET, settings.agent_group)
         view.on_watch = lookups.take_question
+        lookups.take_question(view.watch)  # the session has begun already
         operations = Operations(
             mesh,
             attacher,

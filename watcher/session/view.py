@@ -82,8 +82,10 @@ class SessionView:
     """Whether something was said of hosts; the follower takes it back."""
     on_examine: Callable[[Examine], None] = lambda _: None
     """Is called where the control plane asks for facts about this host."""
+    watch: Watch = field(default_factory=Watch)
+    """Which look-ups the control plane asks for in this session."""
     on_watch: Callable[[Watch], None] = lambda _: None
-    """Is called where the control plane asks for look-ups, and with none of them where a session has ended."""
+    """Is called where that changes."""
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     # What the agent's connection calls
@@ -100,7 +102,7 @@ class SessionView:
         """The session has ended. What was said in it stays as it is."""
         self.connected = False
         self.lost += 1
-        self.on_watch(Watch())
+        self._take_watch(Watch())
         self.wake()
 
     def take(self, update: Update) -> None:
@@ -123,9 +125,13 @@ class SessionView:
                 self.on_examine(update)
                 return
             case Watch():
-                self.on_watch(update)
+                self._take_watch(update)
                 return
         self.wake()
+
+    def _take_watch(self, watch: Watch) -> None:
+        self.watch = watch
+        self.on_watch(watch)
 
     def _take_environment(self, update: EnvironmentIs | EnvironmentUnreadable | EnvironmentGone) -> None:
         self.changed[update.id] = None

@@ -84,3 +84,23 @@ def test_without_a_resolver_it_names_where_it_looked(tmp_path: Path) -> None:
     status, _, err = run_here("tail", "--state-dir", str(tmp_path))
     assert status == 1
     assert f"start a resolver on this machine, or name its --state-dir (tried {tmp_path}/tail.sock: No such file" in err
+
+
+def test_with_hosts_it_hears_by_the_admin_api(tmp_path: Path) -> None:
+    command = interlock(
+        "up", "--demo", "--state-dir", str(tmp_path), "--dns-listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0",
+        "--upstream", "none", "--log-format", "json",
+    )  # fmt: skip
+    with started(*command) as process:
+        process.read_until("api.railway.internal")
+        wait_until(lambda: '"http_listening"' in process.errors)
+        events = [json.loads(line) for line in process.errors.splitlines() if line.startswith("{")]
+        at = {event["event"]: event for event in events}
+        port = int(at["dns_listening"]["addresses"][0].rpartition(":")[2])
+        api = ("--api", f"http://{at['http_listening']['address']}", "--state-dir", str(tmp_path))
+        with started(*interlock("tail", "--hosts", "-e", "demo", "--failed", *api)) as tail:
+            tail.read_until("heard: the control plane's own resolver")
+            _ask_until_shown(port, tail)
+            assert "nosuch.railway.internal. AAAA NXDOMAIN" in tail.output
+        status, _, err = run_here("tail", "--hosts", "--token", "no-token", "--api", api[1])
+        assert (status, "token is not valid" in err) == (1, True), err
