@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from agent.attach.attachment import Attachment
+from agent.attach.ended import AttachFacts, AttachStep
 from agent.attach.step_times import StepTimes
-from agent.examine.attaches import AttachFacts, AttachStep
 from zones.names import EnvironmentId
 
 KEPT = 100  # attaches; one takes a kilobyte

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 from msgspec import Struct
 
-from agent.examine.attaches import AttachFacts
+from agent.attach.ended import AttachFacts
 
 
 class Listener(Struct, frozen=True, omit_defaults=True):

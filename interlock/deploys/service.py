@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from admin.hosts.service import HostsService
-from agent.examine.attaches import AttachFacts
+from agent.attach.ended import AttachFacts
 from agent.examine.facts import decode_facts
 from agent.examine.question import Question, encode_question
 from support.histogram import Histogram
