@@ -14,7 +14,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from resolver.querylog import Filter, QueryLog, Watch
+from resolver.querylog import Filter, GivesLines, Watch
 from resolver.tail_server import make_filter
 
 RETRY = 1.0  # seconds between two attempts to connect; an agent of an earlier release has no such socket
@@ -27,7 +27,7 @@ class LookupGiver:
 
     path: Path
     """The agent's socket for look-ups."""
-    log: QueryLog
+    log: GivesLines
     """The look-ups of this resolver."""
     _watch: Watch | None = None
 

@@ -15,7 +15,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from resolver.reasons import Reasons, find_reason, is_nodata
 from resolver.scope import EXTERNAL, INTERNAL, OUTSIDE, ScopeState
@@ -203,6 +203,16 @@ class _Lookup(NamedTuple):
     """From the packet's arrival to its reply."""
     watches: Sequence[Watch]
     """Who may want the line."""
+
+
+class GivesLines(Protocol):
+    """A query log: that of one process, or of several together."""
+
+    def watch(self, *filters: Filter, most: int = MOST_LINES) -> Watch:
+        """A queue that gets the lines which one of ``filters`` selects, ``most`` a second, until `unwatch`."""
+
+    def unwatch(self, watch: Watch) -> None:
+        """Gives ``watch`` no more lines."""
 
 
 class QueryLog:

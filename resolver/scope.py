@@ -99,6 +99,11 @@ class ScopeTable:
         """The environments that are published or pending."""
         return frozenset(self._scopes)
 
+    def state_of(self, environment: EnvironmentId) -> ScopeState | None:
+        """What the clients of ``environment`` are served; None where it is not known."""
+        scope = self._scopes.get(environment)
+        return scope.state if scope else None
+
     @property
     def has_several_clients(self) -> bool:
         """Whether queries have come from more than one address lately."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
 
@@ -19,16 +17,14 @@ from resolver.net.udp import UdpListener
 from resolver.querylog import QueryLog
 from resolver.responder import Responder
 from resolver.scope import ScopeTable
+from resolver.sockets import SocketPair, open_pairs
 from resolver.wire.messages import Hold
-from support.listening import ListenError
 from zones.addresses import Platform
 from zones.names import EnvironmentId
 from zones.zone import Zone
 
-RECEIVE_BUFFER = 4 << 20  # octets; queries that arrive while a large document is read wait there, and are not lost
-_RCVBUFFORCE = 33  # <asm-generic/socket.h>; the socket module does not name it
 AGE_EVERY = 30.0  # seconds; how far behind the age in a stale reply can be, so it is right to the minute
-_PORT_TRIES = 20  # for port 0: a port that is free for both UDP and TCP
+LEAVING_EVERY = 0.02  # seconds between two looks at what is not answered yet
 
 
 class Resolver:
@@ -39,6 +35,7 @@ class Resolver:
     that their `source_away` does not answer. ``bindings`` gives the environment of clients whose address is in no
     environment's network. ``forwarder`` answers queries for names that are not the platform's; without one they are
     refused. ``source_rate`` is how many replies a second are made for one source, beside those from the packet cache.
+    ``scopes`` has the zones of another resolver, whose place this one takes; None: it begins without any.
     """
 
     def __init__(
@@ -48,8 +45,9 @@ class Resolver:
         bindings: Mapping[IPv4Network | IPv6Network, EnvironmentId],
         forwarder: Forwarder | None = None,
         source_rate: float = DEFAULT_RATE,
+        scopes: ScopeTable | None = None,
     ) -> None:
-        counts, scopes = QueryCounts(), ScopeTable(platform, bindings)
+        counts, scopes = QueryCounts(), scopes or ScopeTable(platform, bindings)
         responder = Responder(scopes, counts, forwarder)
         turns = Turns(source_rate)
         turns.read_sockets = self._read_sockets
@@ -71,22 +69,33 @@ class Resolver:
         self.forwarder = forwarder
         self.addresses: list[tuple[str, int]] = []
 
-    async def start(self) -> None:
-        """Listens on all addresses. Raises `ListenError`; then it listens on none."""
-        try:
-            for host, port in self._listen:
-                await self._start_listening(*_open_sockets(host, port))
-        except ListenError:
-            await self.stop()
-            raise
+    async def start(self, sockets: Sequence[SocketPair] | None = None) -> None:
+        """Answers what comes to ``sockets``, which it owns from now on; without any, it opens one on each address.
+
+        Raises `ListenError`; then it listens on none.
+        """
+        for pair in open_pairs(self._listen)[0] if sockets is None else sockets:
+            await self._start_listening(pair)
+        self._renew_age()
+
+    async def leave(self, seconds: float) -> None:
+        """Stops as `stop` does, for another process to go on with the same sockets: nobody is to notice.
+
+        What is held is answered first, and TCP connections are served until they have been idle for a moment; all that
+        for at most ``seconds``.
+        """
+        self._pause()
+        self._context.turns.take_all()
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + seconds
+        while clock() < deadline and (self._context.held or self._close_idle()):  # noqa: ASYNC110
+            await asyncio.sleep(LEAVING_EVERY)  # that a connection has become idle is no event
+        await self.stop()
 
     async def stop(self) -> None:
         """Receives no more queries; those that were received are answered."""
+        self._pause()
         listeners, self._listeners = self._listeners, []
-        self.addresses.clear()
-        for udp, tcp in listeners:
-            udp.pause()
-            tcp.pause()
         self._context.turns.take_all()
         await self._context.reply_tasks.drain()
         for udp, tcp in listeners:
@@ -95,6 +104,22 @@ class Resolver:
             tcp.close()
         if self.forwarder:
             await self.forwarder.close()
+
+    def _pause(self) -> None:
+        self.addresses.clear()
+        for udp, tcp in self._listeners:
+            udp.pause()
+            tcp.pause()
+
+    def _close_idle(self) -> bool:
+        """Closes the TCP connections that are not used; whether there are others."""
+        in_use = [connection for connection in self._context.connections if not connection.close_if_idle()]
+        return bool(in_use)
+
+    @property
+    def scopes(self) -> ScopeTable:
+        """What it serves to whom; for a resolver that takes its place."""
+        return self._context.scopes
 
     @property
     def counts(self) -> QueryCounts:
@@ -180,48 +205,9 @@ class Resolver:
             self._context.scopes.clear_caches()
             asyncio.get_running_loop().call_later(AGE_EVERY, self._renew_age)
 
-    async def _start_listening(self, udp_socket: socket.socket, tcp_socket: socket.socket) -> None:
-        tcp = TcpListener(tcp_socket, self._context)
+    async def _start_listening(self, pair: SocketPair) -> None:
+        tcp = TcpListener(pair.tcp, self._context)
         await tcp.start()
-        self._listeners.append((UdpListener(udp_socket, self._context), tcp))
-        host, port = udp_socket.getsockname()[:2]
-        self.addresses.append((host, port))
-
-
-def _open_sockets(host: str, port: int) -> tuple[socket.socket, socket.socket]:
-    """A UDP and a TCP socket bound to one address and port."""
-    for _ in range(_PORT_TRIES if port == 0 else 1):
-        udp = _open_socket(host, port, socket.SOCK_DGRAM)
-        try:
-            return udp, _open_socket(host, udp.getsockname()[1], socket.SOCK_STREAM)
-        except ListenError as error:
-            udp.close()
-            failure = error
-    raise failure
-
-
-def _open_socket(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with contextlib.ExitStack() as unless_bound:
-        try:
-            sock = unless_bound.enter_context(socket.socket(family, kind))
-            sock.setblocking(False)
-            _prepare(sock)
-            sock.bind((host, port))
-        except OSError as error:
-            transport = "UDP" if kind == socket.SOCK_DGRAM else "TCP"
-            raise ListenError(host, port, transport, error, setting="--dns-listen") from error
-        unless_bound.pop_all()
-    return sock
-
-
-def _prepare(sock: socket.socket) -> None:
-    if sock.family == socket.AF_INET6:
-        # A client's address is then always of the socket's own family, never an IPv4 address mapped into IPv6.
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    if sock.type == socket.SOCK_STREAM:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    else:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-        with contextlib.suppress(PermissionError):  # without CAP_NET_ADMIN the system's own limit (rmem_max) holds
-            sock.setsockopt(socket.SOL_SOCKET, _RCVBUFFORCE, RECEIVE_BUFFER)
+        self._listeners.append((UdpListener(pair.udp, self._context), tcp))
+        if pair.address not in self.addresses:  # of several processes on one port, each has a pair
+            self.addresses.append(pair.address)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from resolver.querylog import Filter, QueryLog
+from resolver.querylog import Filter, GivesLines
 from resolver.wire.messages import Rcode
 from support.text import shorten
 from support.unix_server import UnixServer
@@ -25,7 +25,7 @@ _OTHER_RCODE = re.compile(r"RCODE[0-9]{1,4}")  # as lines name those that this p
 class TailServer:
     """Serves the query log on a Unix socket: a watcher sends a filter as a line of JSON, then gets lines."""
 
-    def __init__(self, path: Path, log: QueryLog, environments: Callable[[], Collection[str] | None]) -> None:
+    def __init__(self, path: Path, log: GivesLines, environments: Callable[[], Collection[str] | None]) -> None:
         """``environments`` gives those whose clients are answered; None while not all of them are known."""
         self._log = log
         self._environments = environments

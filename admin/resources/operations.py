@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from inspect import isawaitable
 from typing import Annotated
 
 from aiohttp import web
@@ -33,8 +34,10 @@ class Probe:
 
 Readiness = Callable[[], Mapping[str, Probe]]
 """Gives the probe of each part by the part's name."""
-Metrics = Callable[[], tuple[bytes, str]]
-"""Gives the metrics in an exposition format of Prometheus, and the content type of that format."""
+Exposition = tuple[bytes, str]
+"""The metrics in an exposition format of Prometheus, and the content type of that format."""
+Metrics = Callable[[], Exposition | Awaitable[Exposition]]
+"""Gives them, perhaps after it has asked others."""
 
 READINESS: web.AppKey[Readiness] = web.AppKey("readiness")
 METRICS: web.AppKey[Metrics] = web.AppKey("metrics")
@@ -71,7 +74,8 @@ async def get_readyz(request: web.Request) -> web.Response:
 
 async def get_metrics(request: web.Request) -> web.Response:
     """Give the metrics, in the format of Prometheus."""
-    exposition, content_type = request.app[METRICS]()
+    given = request.app[METRICS]()
+    exposition, content_type = await given if isawaitable(given) else given
     if CONTEXT in request.app and not is_insider(request):
         exposition = _OF_AN_ENVIRONMENT.sub(b"", exposition)  # whoever reaches the API is not told who is there
     return web.Response(body=exposition, headers={"Content-Type": content_type})

@@ -21,11 +21,11 @@ def up(settings: Settings) -> None:
 
 @click.command()
 @serves("resolver")
-def resolver(settings: Settings) -> None:
+def resolver(settings: Settings) -> int:
     """Run the DNS server alone, fed by a store that is elsewhere or by the agent of this host."""
-    from interlock.programs.resolver import run_resolver
+    from interlock.programs.launcher import run_resolver
 
-    run_resolver(settings)
+    return run_resolver(settings)
 
 
 @click.command()

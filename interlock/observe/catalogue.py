@@ -151,6 +151,22 @@ LISTENING = RESOLVER.gauge(
     "An address on which the resolver serves DNS, with its port, as a label. Always 1.",
     "address",
 )
+WORKERS = RESOLVER.gauge(
+    "interlock_dns_workers",
+    "Processes that answer DNS now, where there are several (--workers). The other metrics are those of all together.",
+)
+WORKERS_REPLACED = RESOLVER.counter(
+    "interlock_dns_workers_replaced_total",
+    "Processes that answered DNS and ended by themselves; each was replaced by another on the same sockets.",
+    alert=Alert(
+        "WorkersEnd",
+        "ticket",
+        "increase(interlock_dns_workers_replaced_total[15m]) > 3",
+        "0m",
+        "Processes that answer DNS end again and again, and with each some queries are lost; the `worker_ended` log"
+        " lines say by which signal: SIGKILL is the kernel's where memory is short",
+    ),
+)
 QUERIES = RESOLVER.counter(
     "interlock_queries_total",
     "DNS replies sent, by response code, query type and transport. The scope is 'environment' for the platform's own "

@@ -6,7 +6,7 @@ The number of series is bounded, since no label holds a name that a client could
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Protocol
 
@@ -82,16 +82,38 @@ def supervisor_metrics(supervisor: Supervisor) -> Source:
     return lambda: _supervisor(supervisor)
 
 
-def resolver_metrics(resolver: Resolver) -> Source:
-    """Queries, and forwarding where ``resolver`` forwards."""
+class AnswersTogether(Protocol):
+    """Several processes that answer on the same addresses."""
+
+    @property
+    def addresses(self) -> Sequence[tuple[str, int]]: ...
+
+    @property
+    def pids(self) -> Sequence[int]: ...
+
+    replaced: int
+
+    def figures(self, own: Iterable[Metric]) -> Iterable[Metric]: ...
+
+
+def resolver_metrics(resolver: Resolver, workers: AnswersTogether | None = None) -> Source:
+    """Queries, and forwarding where ``resolver`` forwards; with what ``workers`` do beside it, where there are any."""
 
     def collect() -> Iterator[Metric]:
-        yield catalogue.LISTENING.each(((str(Endpoint(*address)),), 1) for address in resolver.addresses)
-        yield from _resolver(resolver.counts)
-        if resolver.forwarder:
-            yield from _forwarder(resolver.forwarder)
+        addresses = workers.addresses if workers else resolver.addresses
+        yield catalogue.LISTENING.each(((str(Endpoint(*address)),), 1) for address in addresses)
+        figures = resolver_figures(resolver)
+        yield from workers.figures(figures) if workers else figures
+        if workers:
+            yield catalogue.WORKERS.one(len(workers.pids))
+            yield catalogue.WORKERS_REPLACED.one(workers.replaced)
 
     return collect
+
+
+def resolver_figures(resolver: Resolver) -> list[Metric]:
+    """What one process that answers has done, and nothing that is the same for several of them."""
+    return [*_resolver(resolver.counts), *(_forwarder(resolver.forwarder) if resolver.forwarder else ())]
 
 
 def watcher_metrics(watcher: Follows) -> Source:

@@ -65,6 +65,26 @@ def zones_loaded(resolver: LoadsZones) -> Check:
     return check
 
 
+class AnswersTogether(Protocol):
+    """Several processes that answer; ``missing`` is how many do not."""
+
+    @property
+    def missing(self) -> int: ...
+
+
+def all_answer(workers: AnswersTogether | None) -> tuple[Check, ...]:
+    """A resolver stays ready while a worker is replaced, and notes it: the others answer. There may be no workers."""
+    if workers is None:
+        return ()
+
+    def check() -> tuple[str, Probe]:
+        missing = workers.missing
+        note = f"{missing} of the processes that answer are being replaced" if missing else ""
+        return "workers", Probe(True, note=note)
+
+    return (check,)
+
+
 class LoadsDemo(Protocol):
     """Something that loads the demo; ``obstacle`` says why it is not loaded, and is empty once it is."""
 

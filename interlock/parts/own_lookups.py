@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import asdict, dataclass, field
 
 from admin.lookups.hub import LookupHub
-from resolver.querylog import Filter, QueryLog, Watch
+from resolver.querylog import Filter, GivesLines, Watch
 from watcher.session.lookups import LookupFilter, fields_of, lookup_of
 
 TOGETHER = 100  # lines that are passed on without a break for queries
@@ -16,7 +16,7 @@ TOGETHER = 100  # lines that are passed on without a break for queries
 class OwnLookups:
     """Watches ``log`` while somebody watches at ``hub``. It is a `admin.lookups.hub.Source`."""
 
-    log: QueryLog
+    log: GivesLines
     """The look-ups of the resolver."""
     hub: LookupHub
     """Is given them."""

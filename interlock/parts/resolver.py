@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
-import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from admin.resources.operations import Exposition
 from agent.lookups import SOCKET as LOOKUPS_SOCKET
 from interlock.errors import BadSetting, PartFailed
+from interlock.parts.listening import listen_addresses, worker_processes
 from interlock.parts.resolv_conf import ResolvConf
 from interlock.parts.snapshot import snapshot_keeper, snapshot_parts
+from interlock.process.collector import expect_zones, spare_zones
 from interlock.process.state_dir import TAIL_SOCKET
 from interlock.process.supervise import Part
 from interlock.settings.table import Settings
-from interlock.settings.values import NO_UPSTREAM, Binding, reachable
+from interlock.settings.values import NO_UPSTREAM, Binding, Network, reachable
+from interlock.workers.pool import Workers
 from resolver.forward.forwarder import Forwarder
 from resolver.forward.upstream import PORT as DNS_PORT
 from resolver.forward.upstream import Routes
 from resolver.lookups import LookupGiver
+from resolver.scope import ScopeTable
 from resolver.server import Resolver
+from resolver.sockets import SocketPair, open_pairs
 from resolver.tail_server import TailServer
 from store.store import Store
 from support.endpoints import Endpoint
@@ -37,16 +42,6 @@ from zones.addresses import Platform
 from zones.names import EnvironmentId
 from zones.zone import Zone, apex_of
 
-GC_WHILE_LOADING = (50_000, 100, 1_000)
-"""Thresholds of the garbage collector (``gc.set_threshold``) while the first zones are loaded. Full collections of the
-growing zones held up queries for half a second at a million instances. None of the zones is garbage, and short-lived
-objects are collected with the youngest generation."""
-GC_WHILE_SERVING = (150, 2, 30_000)
-"""The same once the zones are loaded, and exempt. What is forwarded takes some hundred objects a question, all freed
-without the collector's help; with Python's thresholds it walked through all of them several times a second, and each
-time the queries of all clients waited a tenth of a second. The two young generations are small, for all queries wait
-while they are collected: 450 objects take a third of a millisecond, and 12,000 took eight."""
-
 RESOLV_CONF = Path("/etc/resolv.conf")
 SERVED_DEADLINE = 5.0  # seconds from a commit until it is answered; milliseconds in a healthy process
 
@@ -58,7 +53,9 @@ class ResolverParts:
     """The resolver of one process and everything that feeds it."""
 
     resolver: Resolver
-    """Answers DNS queries from the zones that it is given."""
+    """Answers DNS queries from the zones that it is given; where there are workers, until they do."""
+    workers: Workers | None
+    """The processes that answer, where there are several; None where this process alone does."""
     watcher: Watcher | Follower
     """Learns the zones: from the store, or from the feed of this host's agent."""
     fan_out: FanOut
@@ -84,26 +81,35 @@ class ResolverParts:
         *,
         awaited: EnvironmentId | None = None,
         watch: Callable[[Publisher], Watcher] | None = None,
+        handed: Sequence[Sequence[SocketPair]] = (),
+        answers_before: bool = True,
     ) -> ResolverParts:
         """The resolver of ``program`` with ``bindings``, set up by ``settings``, that serves the zones in ``store``.
 
         Without a store it serves the zones that the agent of this host has programmed routes for. The
         environment ``awaited`` is one that this process itself makes when the others are loaded: until `complete` is
         called, the resolver is not ready, and queries of clients that belong to no environment are held. ``watch``
-        makes the watcher, where others of this process learn from it too.
+        makes the watcher, where others of this process learn from it too. ``handed`` are the sockets of each worker,
+        where this process was started with them; ``answers_before`` says whether it answers until its workers do.
         """
-        listen = _listen_addresses(settings)
-        forwarder, resolv_conf = _forwarder(settings, listen)
-        resolver = Resolver(settings.platform, listen, dict(bindings), forwarder, settings.dns_source_rate)
+        listen = listen_addresses(settings)
+        makes = MakesResolvers(settings, listen, dict(bindings))
+        resolver, resolv_conf = makes.make()
+        workers = None
+        if (number := len(handed) or worker_processes(settings)) > 1:
+            open_sockets = partial(_open_sockets, listen, number, handed)
+            workers = Workers(resolver, makes, open_sockets, answers_before)
         loaded, published = asyncio.Event(), asyncio.Event()
-        fan_out = FanOut(resolver, loaded, published, awaited)
+        fan_out = FanOut(workers or resolver, loaded, published, awaited)
         watcher = watch(fan_out) if watch else _watcher(settings, store, fan_out)
+        if workers and isinstance(watcher, Follower):
+            watcher.settled = workers.settled
         watcher.snapshots = snapshot_keeper(program, settings)
         giver = None
         if store is None and settings.agent_dir:
-            giver = LookupGiver(settings.agent_dir / LOOKUPS_SOCKET, resolver.querylog)
+            giver = LookupGiver(settings.agent_dir / LOOKUPS_SOCKET, (workers or resolver).querylog)
         tail_socket = settings.state_dir / TAIL_SOCKET
-        return cls(resolver, watcher, fan_out, loaded, published, tail_socket, resolv_conf, giver)
+        return cls(resolver, workers, watcher, fan_out, loaded, published, tail_socket, resolv_conf, giver)
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -133,35 +139,70 @@ class ResolverParts:
         """The awaited environment is there, or never will be."""
         self.fan_out.complete()
 
+    def ask_before(self, render: Callable[[], Exposition]) -> Callable[[], Exposition | Awaitable[Exposition]]:
+        """``render``, before which the workers are asked what they have done; itself where there are none."""
+        workers = self.workers
+        if workers is None:
+            return render
+
+        async def ask() -> Exposition:
+            await workers.report()
+            return render()
+
+        return ask
+
     async def wait_for(self, environment: EnvironmentId, revision: int) -> None:
         """Returns when ``revision`` of ``environment``, or a newer one, is served. Raises ``TimeoutError``."""
         async with asyncio.timeout(SERVED_DEADLINE):
             while self.watcher.revisions.get(environment, 0) < revision:
                 self.published.clear()
                 await self.published.wait()
+            if self.workers:
+                await self.workers.settled(environment)
+
+    @property
+    def querylog(self) -> GivesLines:
+        """The look-ups that are answered here."""
+        return self.workers.querylog if self.workers else self.resolver.querylog
+
+    @property
+    def queries(self) -> Mapping[QueryKey, int]:
+        """How many replies of each kind were given, as far as is known at this moment."""
+        own = self.resolver.counts.snapshot()
+        return self.workers.queries(own) if self.workers else own
+
+    @property
+    def addresses(self) -> Sequence[tuple[str, int]]:
+        """Where DNS is served."""
+        return self.workers.addresses if self.workers else self.resolver.addresses
 
     async def _resolve(self, ready: Callable[[], None]) -> None:
+        def listening() -> None:
+            log.info("dns_listening", extra={"addresses": [str(Endpoint(*a)) for a in self.addresses]})
+            ready()
+
         try:
+            if self.workers:
+                await self.workers.run(listening)
             await self.resolver.start()
         except ListenError as error:
             raise PartFailed(str(error)) from error
         try:
-            log.info("dns_listening", extra={"addresses": [str(Endpoint(*a)) for a in self.resolver.addresses]})
-            ready()
+            listening()
             await asyncio.Future()
         finally:
             await self.resolver.stop()
 
     async def _watch(self, ready: Callable[[], None]) -> None:
         if not self.loaded.is_set():
-            gc.set_threshold(*GC_WHILE_LOADING)
+            expect_zones()
         # Ready at once: the watcher keeps asking for an absent store by itself; the resolver holds queries meanwhile.
         ready()
         await self.watcher.run()
 
     async def _serve_query_log(self, ready: Callable[[], None]) -> None:
         ready()
-        server = TailServer(self.tail_socket, self.resolver.querylog, lambda: self.resolver.environments)
+        server = TailServer(self.tail_socket, self.querylog, lambda: self.resolver.environments)
         try:
             await server.start()
         except OSError as error:
@@ -183,7 +224,7 @@ class ResolverParts:
 class FanOut:
     """Passes what the watcher publishes on to the resolver, and sets the events that others wait for."""
 
-    resolver: Resolver
+    resolver: Resolver | Workers
     """Receives every zone."""
     all_loaded: asyncio.Event
     """Set when the watcher has published all zones that there are."""
@@ -215,13 +256,13 @@ class FanOut:
 
     def source_away(self) -> None:
         self.resolver.source_away()
-        _spare_the_collector()  # as far as a snapshot is, it is loaded
+        spare_zones()  # as far as a snapshot is, it is loaded
 
     def loaded(self) -> None:
         if self.awaited is None:
             self.resolver.loaded()
         self.all_loaded.set()
-        _spare_the_collector()
+        spare_zones()
 
     def complete(self) -> None:
         """The awaited environment is there, or never will be: nothing is withheld any more."""
@@ -231,29 +272,43 @@ class FanOut:
         self.resolver.loaded()
 
 
+@dataclass(frozen=True, slots=True)
+class MakesResolvers:
+    """Makes the resolver of this process, and those of its workers."""
+
+    settings: Settings
+    """What they are set up by."""
+    listen: Sequence[Endpoint]
+    """Where they listen."""
+    bindings: Mapping[Network, EnvironmentId]
+    """The environments of clients that are in no environment's network."""
+
+    def make(self, scopes: ScopeTable | None = None) -> tuple[Resolver, ResolvConf | None]:
+        """A resolver, with the file that its upstreams are in, unless they are configured."""
+        forwarder, resolv_conf = _forwarder(self.settings, self.listen)
+        rate, platform = self.settings.dns_source_rate, self.settings.platform
+        return Resolver(platform, self.listen, self.bindings, forwarder, rate, scopes), resolv_conf
+
+    def make_worker(self, scopes: ScopeTable) -> tuple[Resolver, Coroutine[Any, Any, None]]:
+        """See `interlock.workers.pool.MakesWorkers`."""
+        resolver, resolv_conf = self.make(scopes)
+        if resolver.forwarder and resolv_conf:
+            return resolver, resolv_conf.follow(resolver.forwarder, lambda: None)
+        return resolver, asyncio.sleep(0)
+
+
+def _open_sockets(
+    listen: Sequence[Endpoint], number: int, handed: Sequence[Sequence[SocketPair]]
+) -> Sequence[Sequence[SocketPair]]:
+    """The sockets of each worker, by descriptors of its own: those of ``handed`` stay open."""
+    return [[pair.duplicate() for pair in pairs] for pairs in handed] or open_pairs(listen, number)
+
+
 def _watcher(settings: Settings, store: Store | None, publisher: FanOut) -> Watcher | Follower:
     if store:
         return Watcher(store, settings.platform, publisher, guard=Guard(settings.guard))
     assert settings.agent_dir
     return Follower(settings.agent_dir / FEED_SOCKET, settings.platform, publisher, guard=Guard(settings.guard))
-
-
-def _spare_the_collector() -> None:
-    """Exempts the loaded zones from garbage collection: they stay, and walking through them takes time."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_WHILE_SERVING)
-
-
-def _listen_addresses(settings: Settings) -> list[Endpoint]:
-    """Where to serve DNS. Default addresses that this machine does not have are left out; configured ones never are."""
-    if not settings.is_default("dns_listen"):
-        return list(settings.dns_listen)
-    usable = [endpoint for endpoint in settings.dns_listen if _has_address(endpoint.host)]
-    for endpoint in settings.dns_listen:
-        if endpoint not in usable:
-            log.warning("address_left_out", extra={"address": str(endpoint), "reason": "this machine does not have it"})
-    return usable or list(settings.dns_listen)
 
 
 def _forwarder(settings: Settings, listen: Iterable[Endpoint]) -> tuple[Forwarder | None, ResolvConf | None]:
@@ -280,13 +335,3 @@ def _own_nameservers(settings: Settings, listen: Iterable[Endpoint]) -> frozense
     hosts = {endpoint.host for endpoint in listen if endpoint.port == DNS_PORT}
     hosts |= {reachable(host, DNS_PORT).host for host in hosts}
     return frozenset({*hosts, str(settings.platform.resolver)})
-
-
-def _has_address(host: str) -> bool:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.bind((host, 0))
-    except OSError:
-        return False
-    return True

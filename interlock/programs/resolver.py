@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import signal
+
 from interlock.errors import BadSetting
 from interlock.observe import logs
 from interlock.observe.metrics import (
@@ -14,6 +18,7 @@ from interlock.observe.metrics import (
 )
 from interlock.observe.readiness import (
     Readiness,
+    all_answer,
     clock_agrees,
     documents_used,
     snapshot_kept,
@@ -30,11 +35,19 @@ from interlock.parts.store import open_store
 from interlock.process.lifecycle import run_until_signal, serve
 from interlock.process.supervise import Supervisor
 from interlock.programs.required import require_store
+from interlock.programs.succession import Handed, Line
 from interlock.settings.table import RESOLVER, Settings
 
+STDIN = 0
 
-def run_resolver(settings: Settings) -> None:
-    """Runs the watcher and the resolver until a signal ends them. Raises `InterlockError` where it cannot start."""
+log = logging.getLogger(__name__)
+
+
+def run_resolver(settings: Settings, handed: Handed | None = None) -> None:
+    """Runs the watcher and the resolver until a signal ends them. Raises `InterlockError` where it cannot start.
+
+    ``handed`` is what a launcher has started this process with; None where this is all of the resolver.
+    """
     if settings.agent_dir and settings.redis:
         raise BadSetting("a resolver learns from the store or from this host's agent: leave out --redis or --agent-dir")
     url = (
@@ -43,16 +56,32 @@ def run_resolver(settings: Settings) -> None:
         else require_store(settings, "resolver", ", or --agent-dir to learn from this host's agent")
     )
     logs.configure(settings.log_level, settings.log_format)
-    run_until_signal(_serve(settings, url))
+    if handed or not os.isatty(STDIN):  # else its terminal has gone, which ends it
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if handed else _say_not_renewed)
+    run_until_signal(_serve(settings, url, handed))
 
 
-async def _serve(settings: Settings, url: str | None) -> None:
+def _say_not_renewed(_number: int, _frame: object) -> None:
+    log.warning("resolver_not_renewed", extra={"reason": "there are no workers: restart it, or see --workers"})
+
+
+async def _serve(settings: Settings, url: str | None, handed: Handed | None) -> None:
     store = open_store(settings, url) if url else None
-    dns = ResolverParts.of(RESOLVER, settings, store, settings.bind)
+    sockets, is_first = (handed.sockets, handed.is_first) if handed else ((), True)
+    dns = ResolverParts.of(RESOLVER, settings, store, settings.bind, handed=sockets, answers_before=is_first)
     durability = DurabilityCheck(store) if store else None
+    line = Line(handed, dns.workers) if handed and dns.workers else None
     supervisor = Supervisor([*dns.parts, *([durability.part] if durability else [])])
+    if line:
+        # What only one program can have, the one before this one has until it has left.
+        supervisor.parts.insert(2, line.part)
     if settings.ops_listen:
-        checks = [zones_loaded(dns), *store_history(dns.watcher), withdrawals_passed(dns.watcher)]
+        checks = [
+            zones_loaded(dns),
+            *all_answer(dns.workers),
+            *store_history(dns.watcher),
+            withdrawals_passed(dns.watcher),
+        ]
         checks += [*snapshot_kept(dns.watcher), source_answers(dns.watcher), documents_used(dns.watcher)]
         if store and durability:
             # A resolver without a store follows the agent of its host, which names a wrong clock.
@@ -60,10 +89,10 @@ async def _serve(settings: Settings, url: str | None) -> None:
         readiness = Readiness(supervisor, *checks)
         metrics = Metrics(
             supervisor_metrics(supervisor),
-            resolver_metrics(dns.resolver),
+            resolver_metrics(dns.resolver, dns.workers),
             watcher_metrics(dns.watcher),
             snapshot_metrics(dns.watcher, lambda: dns.stale_since),
             *([clock_metrics(store.clock)] if store else []),
         )
-        supervisor.parts.append(operations_part(settings.ops_listen, readiness, metrics.render).part)
-    await serve(supervisor, store)
+        supervisor.parts.append(operations_part(settings.ops_listen, readiness, dns.ask_before(metrics.render)).part)
+    await serve(supervisor, store, line.say_ready if line else None, line.left if line else None)

@@ -28,6 +28,7 @@ from interlock.observe.metrics import (
 )
 from interlock.observe.readiness import (
     Readiness,
+    all_answer,
     clock_agrees,
     demo_loaded,
     documents_used,
@@ -98,10 +99,10 @@ async def _serve(settings: Settings, url: str, first: Sequence[Part]) -> None:
         return Watcher(store, settings.platform, publishers, guard=guard)
 
     dns, demo = ResolverParts.of(UP, settings, store, bindings, awaited=awaited, watch=watch), DemoLoading()
-    console.lookups = lambda: lookups_of(dns.resolver)
+    console.lookups = lambda: lookups_of(dns.queries)
     writes = WriteProbe(store)
     supervisor = Supervisor([*first, *dns.parts, durability.part, writes.part])
-    checks = [zones_loaded(dns), store_connected(dns.watcher), writes_taken(writes)]
+    checks = [zones_loaded(dns), *all_answer(dns.workers), store_connected(dns.watcher), writes_taken(writes)]
     if settings.demo:
         checks.append(demo_loaded(demo))
     notes = (
@@ -113,7 +114,7 @@ async def _serve(settings: Settings, url: str, first: Sequence[Part]) -> None:
     readiness = Readiness(supervisor, *checks, *store_history(dns.watcher), *notes, *snapshot_kept(dns.watcher))
     sources = [
         supervisor_metrics(supervisor),
-        resolver_metrics(dns.resolver),
+        resolver_metrics(dns.resolver, dns.workers),
         watcher_metrics(dns.watcher),
         snapshot_metrics(dns.watcher, lambda: dns.stale_since),
         admin_metrics(counts),
@@ -125,9 +126,9 @@ async def _serve(settings: Settings, url: str, first: Sequence[Part]) -> None:
     service = hosts.service if hosts else None
     lookups = service.lookups if service else LookupHub()
     sources.append(lookups_metrics(lookups))
-    lookups.add(OwnLookups(dns.resolver.querylog, lookups))
-    metrics, guard = Metrics(*sources), dns.watcher.guard
-    admin = admin_part(settings, store, token, counts, readiness, metrics.render, guard, service, lookups, console)
+    lookups.add(OwnLookups(dns.querylog, lookups))
+    render, guard = dns.ask_before(Metrics(*sources).render), dns.watcher.guard
+    admin = admin_part(settings, store, token, counts, readiness, render, guard, service, lookups, console)
     supervisor.parts.append(admin.part)
     if settings.mesh:
         supervisor.parts += mesh_parts(settings, lambda: Client(admin.url, token.text))
@@ -136,7 +137,7 @@ async def _serve(settings: Settings, url: str, first: Sequence[Part]) -> None:
         await dns.loaded.wait()
         if settings.demo:
             await _load_demo(Client(admin.url, token.text), settings.platform, dns, demo)
-        address = reachable(*dns.resolver.addresses[0])
+        address = reachable(*dns.addresses[0])
         link = await _console_link(Client(admin.url, token.text)) if settings.demo else ""
         click.echo(Welcome(address, admin.url, token.path, settings.platform, settings.demo, link, settings.mesh))
 

@@ -222,9 +222,20 @@ class Settings:
             "N",
             values.parse_count,
             f"{DEFAULT_RATE:g}",
-            "How many DNS replies are made for one address in a second, beside those that are ready in the packet"
-            " cache; queries beyond that are dropped and counted. 0 for any number.",
+            "How many DNS replies are made for one address in a second, by each worker, beside those that are ready in"
+            " its packet cache; queries beyond that are dropped and counted. 0 for any number.",
             programs=(UP, RESOLVER),
+        )
+    )
+    workers: int = field(
+        metadata=_setting(
+            "N|auto",
+            values.parse_workers,
+            "1",
+            "How many processes answer DNS, each on a core of its own beside the one that follows the store or the"
+            " agent; 'auto' for one on each core that this process may use. With 1, one process does all.",
+            programs=(UP, RESOLVER),
+            show=values.show_workers,
         )
     )
     demo: bool = field(

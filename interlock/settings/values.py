@@ -308,6 +308,24 @@ def parse_wait(text: str) -> int:
     return int(text)
 
 
+AUTO_WORKERS = 0
+MOST_WORKERS = 256  # more than any machine has use for, and no number that was meant for another setting
+
+
+def parse_workers(text: str) -> int:
+    """A number of processes, or ``auto``."""
+    if text == "auto":
+        return AUTO_WORKERS
+    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= MOST_WORKERS:
+        raise ValueError(f"{text!r} is not a number from 1 to {MOST_WORKERS}, nor 'auto'")
+    return int(text)
+
+
+def show_workers(number: int) -> str:
+    """The text of a number of processes."""
+    return "auto" if number == AUTO_WORKERS else str(number)
+
+
 def one_of(*choices: str) -> Callable[[str], str]:
     """A parser that takes one of ``choices``."""
 

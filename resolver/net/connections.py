@@ -27,6 +27,9 @@ class Connection(Protocol):
     def close(self) -> None:
         """Closes when all replies are sent."""
 
+    def close_if_idle(self) -> bool:
+        """Closes if its client has not used it for a moment, and waits for nothing; gives whether it has."""
+
     def abort(self) -> None:
         """Closes at once."""
 

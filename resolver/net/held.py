@@ -43,6 +43,9 @@ class HeldQueries:
         self._number_of: Counter[bytes] = Counter()  # source → how many of its queries are held
         self._held: dict[Hold, dict[_HeldQuery, None]] = {}
 
+    def __len__(self) -> int:
+        return self._number
+
     def hold(self, until: Hold, source: bytes, answer: AnswerQuery) -> bool:
         """Calls ``answer`` at the release of ``until``, or when the longest hold is over.
 

@@ -17,6 +17,7 @@ Without the probation a flood would fill the queue, and hold up everybody, each 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import struct
@@ -57,7 +58,18 @@ class Shield:
         self._level: dict[bytes, float] = {}  # source → when what it has filled batches with is forgotten, at `RATE`
         self._times: dict[bytes, tuple[float, float]] = {}  # source → for how long it was shut out last, and until when
         self._is_possible = True
+        self._clear()  # of what a process that had the socket before, and was killed, may have left
         self._long = min(LONG_QUEUE, int(sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) * SHARE_OF_QUEUE))
+
+    def end(self) -> None:
+        """Lets all sources in again, and shuts out no more."""
+        self._is_possible = False
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        self._shut_out.clear()
+        self._on_probation.clear()
+        self._clear()
 
     @property
     def dropped(self) -> int:
@@ -152,6 +164,11 @@ class Shield:
         except OSError as error:
             self._is_possible = False
             log.warning("no_socket_filter", extra={"reason": error.strerror})
+
+    def _clear(self) -> None:
+        if self._sock.fileno() >= 0:
+            with contextlib.suppress(OSError):  # there is no filter
+                set_filter(self._sock, b"")
 
     def _meminfo(self) -> tuple[int, ...]:
         return struct.unpack(f"{_MEMINFO_FIELDS}I", self._sock.getsockopt(socket.SOL_SOCKET, _MEMINFO, 36))

@@ -17,6 +17,7 @@ IDLE = 10.0  # seconds (RFC 7766 §6.2.3: of the order of seconds); also all the
 BACKLOG = 1024
 ACCEPTED_AT_ONCE = 32  # connections, before any is closed for them: they must not use up the descriptors
 MOST_AHEAD = (1 << 16) + 2  # octets of queries that are received before they are answered: the longest one fits
+BREATH = 1.0  # seconds without a query after which a client of a process that is ending is not about to send another
 WAIT = 0.05  # seconds after which a client that has used up its rate is looked at again; TCP makes it wait
 
 
@@ -60,6 +61,7 @@ class TcpConnection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._timer: asyncio.TimerHandle
         self._destination = b""
+        self._used = 0.0  # when something was received or sent last, by the loop's clock
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -70,8 +72,10 @@ class TcpConnection(asyncio.Protocol):
         if self._connections.add(self):
             self._context.counts.dropped["tcp_too_many"] += 1
         self._timer = asyncio.get_running_loop().call_later(IDLE, self.close)
+        self._used = asyncio.get_running_loop().time()
 
     def data_received(self, data: bytes) -> None:
+        self._used = asyncio.get_running_loop().time()
         self._received += data
         self._note_received()
         self._wait_for_turn()
@@ -100,6 +104,16 @@ class TcpConnection(asyncio.Protocol):
         if self._transport.get_write_buffer_size():
             self._timer = asyncio.get_running_loop().call_later(IDLE, self.abort)
         self._transport.close()
+
+    def close_if_idle(self) -> bool:
+        """Closes if its client has not used it for a moment, and waits for nothing; gives whether it has."""
+        if self._transport.is_closing():
+            return True
+        is_used = asyncio.get_running_loop().time() - self._used < BREATH
+        if is_used or self._unanswered or self._has_message:
+            return False
+        self.close()
+        return True
 
     def abort(self) -> None:
         """Closes at once."""
@@ -197,5 +211,7 @@ class TcpConnection(asyncio.Protocol):
 
     def _keep_open(self) -> None:
         self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(IDLE, self.close)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(IDLE, self.close)
+        self._used = loop.time()
         self._connections.use(self)

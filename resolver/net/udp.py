@@ -54,8 +54,9 @@ class UdpListener:
         return self._shield.dropped
 
     def pause(self) -> None:
-        """Receives no more."""
+        """Receives no more, and shuts nobody out any more: another process may go on with the socket."""
         asyncio.get_running_loop().remove_reader(self._sock)
+        self._shield.end()
 
     def close(self) -> None:
         """Sends no more."""

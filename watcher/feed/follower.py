@@ -22,7 +22,7 @@ import contextlib
 import logging
 import time
 from asyncio import IncompleteReadError, LimitOverrunError, StreamReader
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,6 +84,8 @@ class Follower(ShowsServed):
     """What has happened since the start; ``changes`` are the documents that came as `Pending`."""
     guard: Guard = field(default_factory=Guard)
     """Holds on to what the agent does not name any more, if that is too much."""
+    settled: Callable[[EnvironmentId], Awaitable[None]] | None = None
+    """Returns when all that answer do so from what was published; None where that is so at once."""
     connected: bool = False
     """Whether the agent is connected now."""
     _ahead: float = 0.0  # by how many seconds this host's clock is ahead of the store's
@@ -170,6 +172,8 @@ class Follower(ShowsServed):
             started = time.monotonic()
             while True:
                 if reply := await self._apply(decode_update(await _read_line(reader))):
+                    if self.settled:
+                        await self.settled(reply.id)
                     writer.write(encode(reply))
                     await writer.drain()
                 if time.monotonic() - started > SLICE:

@@ -58,6 +58,7 @@ CASES: Mapping[str, AlertCase] = {
     "ProcessDown": _one('up{job="interlock-agent",instance="a"}', STILL_0, STILL_1),
     "PartDown": _one('interlock_part_up{part="watcher"}', STILL_0, STILL_1),
     "PartCrashes": _one('interlock_part_restarts_total{part="watcher"}', GROWS, "3x60"),
+    "WorkersEnd": _one("interlock_dns_workers_replaced_total", GROWS, "3x60"),
     "FileDescriptorsLow": AlertCase(
         {"process_open_fds": "900x60", "process_max_fds": "1000x60"},
         {"process_open_fds": "700x60", "process_max_fds": "1000x60"},

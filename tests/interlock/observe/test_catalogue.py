@@ -106,7 +106,7 @@ def everything() -> list[str]:
     assert fed_by_store.watcher.snapshots
     fed_by_store.watcher.snapshots.confirmed = 0.0
     fed_by_agent = ResolverParts.of(
-        "resolver", read_settings({"agent_dir": "/nowhere", "upstream": ["none"]}, {}), None, []
+        "resolver", read_settings({"agent_dir": "/nowhere", "upstream": ["none"], "workers": "2"}, {}), None, []
     )
     follower = SessionFollower(SessionView(), Platform(), Recorder(), lambda _: None, nobody_says)
     supervisor = Supervisor([], restarts={"watcher": 2}, down={"watcher"})
@@ -125,7 +125,7 @@ def everything() -> list[str]:
             lookups_metrics(LookupHub()),
             clock_metrics(clock),
         ),
-        Metrics(resolver_metrics(fed_by_agent.resolver), watcher_metrics(fed_by_agent.watcher)),
+        Metrics(resolver_metrics(fed_by_agent.resolver, fed_by_agent.workers), watcher_metrics(fed_by_agent.watcher)),
         Metrics(mesh_metrics(*an_agent()), watcher_metrics(follower)),
     ]
     return [metrics.render()[0].decode() for metrics in processes]

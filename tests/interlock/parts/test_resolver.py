@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from interlock.errors import BadSetting
-from interlock.parts import resolver
+from interlock.parts import listening, resolver
 from interlock.parts.resolver import ResolverParts
 from interlock.programs.demo import DEMO
 from interlock.settings.setting import Raw
@@ -75,7 +75,7 @@ def test_a_default_address_may_be_missing(
     resolv_conf: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     resolv_conf.write_text("nameserver 192.0.2.1\n")
-    monkeypatch.setattr(resolver, "_has_address", lambda host: ":" not in host)
+    monkeypatch.setattr(listening, "has_address", lambda host: ":" not in host)
     assert built({}).resolver._listen == [Endpoint("127.0.0.1", 1053)]
     assert [record.getMessage() for record in caplog.records] == ["address_left_out"]
     asked_for: dict[str, Raw] = {"dns_listen": ["127.0.0.1:1053", "[::1]:1053"]}

@@ -1,0 +1,110 @@
+"""The line between the launcher of a resolver and the program that it has started, which answers with its workers.
+
+    to the program      leave     another program answers on the same sockets: end, and nobody is to notice
+                        alone     the program before this one has ended
+
+    from the program    serving   its workers answer
+                        ready     all of it runs
+
+The launcher hands the sockets of DNS, and this line, to each program that it starts: a variable has their descriptors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from interlock.process.supervise import Part
+from resolver.sockets import SocketPair, adopt_pair
+
+VARIABLE = "_INTERLOCK_HANDED"  # no setting: those begin otherwise
+LEAVE, ALONE, SERVING, READY = b"leave", b"alone", b"serving", b"ready"
+LONGEST = 16  # octets of a message
+_FIRST, _LATER = "first", "later"
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """What a program was started with by a launcher."""
+
+    line: socket.socket
+    """The line to the launcher."""
+    is_first: bool
+    """Whether no other program answers on the sockets."""
+    sockets: Sequence[Sequence[SocketPair]]
+    """The sockets of each worker."""
+
+
+class Answers(Protocol):
+    """The workers of a program."""
+
+    is_serving: asyncio.Event
+    """Set once each of them has answered."""
+
+    async def leave(self) -> None:
+        """Ends them, and their clients notice nothing."""
+
+
+class Line:
+    """A program's end of the line. ``workers`` are those that answer on the sockets that were handed to it."""
+
+    def __init__(self, handed: Handed, workers: Answers) -> None:
+        self.part = Part("succession", self._run)
+        self.left = asyncio.Event()
+        """Set once this program is to end."""
+        self._line = handed.line
+        self._is_first = handed.is_first
+        self._workers = workers
+
+    async def say_ready(self) -> None:
+        """Says that all of this program runs."""
+        await self._say(READY)
+
+    async def _run(self, ready: Callable[[], None]) -> None:
+        if self._is_first:
+            ready()
+        else:
+            await self._workers.is_serving.wait()
+            await self._say(SERVING)
+        while heard := await asyncio.get_running_loop().sock_recv(self._line, LONGEST):
+            match heard:
+                case message if message == ALONE:
+                    ready()
+                case message if message == LEAVE:
+                    await self._workers.leave()
+                    break
+        self.left.set()  # also where the launcher is gone
+        await asyncio.Future()
+
+    async def _say(self, message: bytes) -> None:
+        with contextlib.suppress(ConnectionError):  # the launcher is gone, which `_run` notices
+            await asyncio.get_running_loop().sock_sendall(self._line, message)
+
+
+def descriptors(line: socket.socket, sockets: Sequence[Sequence[SocketPair]]) -> list[int]:
+    """What a program must inherit."""
+    return [line.fileno(), *(each.fileno() for pairs in sockets for pair in pairs for each in (pair.udp, pair.tcp))]
+
+
+def write_handed(line: socket.socket, sockets: Sequence[Sequence[SocketPair]], *, is_first: bool) -> str:
+    """The value of the variable for a program that is to inherit ``line`` and ``sockets``."""
+    workers = ("+".join(f"{pair.udp.fileno()}:{pair.tcp.fileno()}" for pair in pairs) for pairs in sockets)
+    return " ".join((_FIRST if is_first else _LATER, str(line.fileno()), *workers))
+
+
+def take_handed() -> Handed | None:
+    """What this process was started with; None where no launcher has started it. To be called once."""
+    written = os.environ.pop(VARIABLE, "")
+    if not written:
+        return None
+    place, line, *workers = written.split()
+    sock = socket.socket(fileno=int(line))
+    sock.setblocking(False)
+    sock.set_inheritable(False)
+    sockets = [[adopt_pair(*map(int, pair.split(":"))) for pair in worker.split("+")] for worker in workers]
+    return Handed(sock, place == _FIRST, sockets)

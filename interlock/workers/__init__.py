@@ -1,0 +1,1 @@
+"""The processes that answer DNS on one port, and the process that has the zones and keeps them."""

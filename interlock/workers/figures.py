@@ -1,0 +1,55 @@
+"""The figures of all workers together: each series is the sum of theirs, and goes on when a worker is replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from prometheus_client.core import Metric
+
+from interlock.observe import catalogue
+
+_Key = tuple[str, tuple[tuple[str, str], ...]]  # of a sample: its name, and its labels
+
+NOW = frozenset({catalogue.FORWARD_CACHE_ENTRIES.name})
+"""What is so at this moment, and is gone with the worker; all else counts what has happened."""
+UNREAD = "socket"
+"""The reason of datagrams that the kernel has dropped at a socket, which outlives its worker and counts by itself."""
+
+
+class Base:
+    """What workers did that are gone."""
+
+    def __init__(self) -> None:
+        self.families: dict[str, dict[_Key, float]] = {}
+        """By the name of the family: its samples."""
+
+    def add(self, families: Iterable[Metric]) -> None:
+        """Adds what a worker did that is gone, from its last ``families``."""
+        for family in families:
+            if family.name not in NOW:
+                _add(self.families.setdefault(family.name, {}), family)
+
+
+def add_up(each: Sequence[Iterable[Metric]], past: Base, unread: int) -> Iterable[Metric]:
+    """The families of all processes in ``each``, the first of which is this one, and of the ``past``.
+
+    ``unread`` is how many datagrams the kernel has dropped at all their sockets.
+    """
+    sums: dict[str, dict[_Key, float]] = {name: dict(samples) for name, samples in past.families.items()}
+    described: dict[str, Metric] = {}
+    for families in each:
+        for family in families:
+            described.setdefault(family.name, family)
+            _add(sums.setdefault(family.name, {}), family)
+    for name, family in described.items():
+        total = Metric(name, family.documentation, family.type)
+        for (sample, labels), value in sums[name].items():
+            is_unread = sample == catalogue.QUERIES_DROPPED.name and ("reason", UNREAD) in labels
+            total.add_sample(sample, dict(labels), unread if is_unread else value)
+        yield total
+
+
+def _add(sums: dict[_Key, float], family: Metric) -> None:
+    for sample in family.samples:
+        key = sample.name, tuple(sample.labels.items())
+        sums[key] = sums.get(key, 0.0) + sample.value

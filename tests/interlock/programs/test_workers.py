@@ -1,0 +1,383 @@
+"""`interlock resolver --workers 2`: several processes on one port, which clients, operators and agents take for one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from resolver.wire.upstream_messages import pack_query
+from tests.interlock.processes import DEADLINE, ROOT, Running, get, interlock, python, run, started
+from tests.waiting import until, until_true
+from tests.worlds import build
+from watcher.feed.protocol import SOCKET
+from watcher.feed.server import CONFIRM_DEADLINE, FeedServer
+from zones.edits import Edit, PutInstance, PutService, apply
+from zones.model import Environment
+from zones.names import Name
+from zones.records import RRType
+
+SHOP = build("shop", 1, PutService("api"), PutInstance("api", "a1"))
+API = Name.parse("api.railway.internal")
+LOAD = 3000  # queries of one test's load
+AT_ONCE = 50  # queries on their way
+
+
+@dataclass(frozen=True, slots=True)
+class Resolver:
+    """A resolver with two workers, and the agent that it follows."""
+
+    process: Running
+    agent: FeedServer
+
+    def events(self, name: str) -> list[dict[str, object]]:
+        lines = [line for line in self.process.errors.rpartition("\n")[0].splitlines() if line.startswith("{")]
+        return [line for line in map(json.loads, lines) if line["event"] == name]
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, _, port = str(self.events("dns_listening")[0]["addresses"][0]).rpartition(":")  # type: ignore[index]
+        return host.strip("[]"), int(port)
+
+    @property
+    def workers(self) -> list[int]:
+        """The workers of the program that answers."""
+        return self.events("workers_serving")[-1]["workers"]  # type: ignore[return-value]
+
+    async def get(self, path: str) -> str:
+        return (await asyncio.to_thread(get, f"http://{self.events('http_listening')[-1]['address']}{path}"))[1]
+
+    async def metric(self, name: str, labels: str = "") -> float:
+        """The sum of the series ``name`` with ``labels``."""
+        series = rf"^{name}(?:\{{.*{labels}.*\}})? (\S+)$"
+        found = re.findall(series, await self.get("/metrics"), re.MULTILINE)
+        return sum(map(float, found))
+
+    async def publish(self, environment: Environment) -> None:
+        self.agent.announce(environment)
+        await self.agent.publish(environment)
+
+
+@asynccontextmanager
+async def resolver(
+    tmp_path: Path, *flags: str, environ: dict[str, str] | None = None, listen: str = "127.0.0.1:0"
+) -> AsyncIterator[Resolver]:
+    agent = FeedServer(tmp_path / "agent" / SOCKET)
+    await agent.start()
+    agent.announce(SHOP)
+    await agent.publish(SHOP)
+    agent.loaded()
+    command = python(  # not from the directory of this process, which has the code too
+        "-P", "-m", "interlock", "resolver", "--agent-dir", str(tmp_path / "agent"), "--state-dir", str(tmp_path),
+        "--dns-listen", listen, "--ops-listen", "127.0.0.1:0",
+        "--bind", "127.0.0.0/8=shop", "--bind", "::1=shop", "--upstream", "none",
+        "--workers", "2", *flags,
+    )  # fmt: skip
+    with started(*command, environ=environ) as process:
+        made = Resolver(process, agent)
+        try:
+            await until(lambda: made.events("workers_serving") and made.events("ready"))
+            yield made
+            assert await asyncio.to_thread(process.end, signal.SIGTERM) == 0, process.errors
+        finally:
+            await agent.stop()
+
+
+def client(server: tuple[str, int], kind: socket.SocketKind = socket.SOCK_DGRAM) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if ":" in server[0] else socket.AF_INET, kind)
+    sock.setblocking(False)
+    return sock
+
+
+async def ask(server: tuple[str, int], name: Name = API, seconds: float = DEADLINE) -> int | None:
+    """The rcode of the answer to a query from a new port; None where none comes."""
+    loop = asyncio.get_running_loop()
+    with client(server) as sock:
+        await loop.sock_connect(sock, server)
+        await loop.sock_sendall(sock, pack_query(7, name, RRType.AAAA))
+        try:
+            async with asyncio.timeout(seconds):
+                return (await loop.sock_recv(sock, 4096))[3] & 15
+        except TimeoutError:
+            return None
+
+
+async def ask_many(server: tuple[str, int], number: int, name: Name = API) -> list[int | None]:
+    return await asyncio.gather(*(ask(server, name) for _ in range(number)))
+
+
+async def put_load(server: tuple[str, int], until_done: Callable[[], bool], seconds: float = DEADLINE) -> list[bool]:
+    """Asks from many ports, at least `LOAD` times and until then; for each query whether it was answered."""
+    answered: list[bool] = []
+
+    async def one() -> None:
+        while len(answered) < LOAD or not until_done():
+            answered.append(await ask(server, seconds=seconds) == 0)
+
+    await asyncio.gather(*(one() for _ in range(AT_ONCE)))
+    return answered
+
+
+def grown(*edits: Edit) -> Environment:
+    return apply(SHOP, edits, 0)
+
+
+# What clients, operators and the agent see
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "[::1]:0"])
+async def test_both_answer_and_their_metrics_add_up(tmp_path: Path, listen: str) -> None:
+    async with resolver(tmp_path, listen=listen) as it:
+        assert set(await ask_many(it.address, 100)) == {0}
+        assert await it.metric("interlock_queries_total") == 100
+        assert await it.metric("interlock_dns_workers") == 2
+        hits, misses = (
+            await it.metric("interlock_packet_cache_hits_total"),
+            await it.metric("interlock_packet_cache_misses_total"),
+        )
+        assert (hits + misses, misses) == (100, 2)  # one for each process: each of them has answered
+        assert "[+]workers ok\n" in await it.get("/readyz?verbose")
+
+
+async def test_tcp_is_answered_by_both(tmp_path: Path) -> None:
+    async with resolver(tmp_path) as it:
+        for _ in range(20):
+            reader, writer = await asyncio.open_connection(*it.address)
+            query = pack_query(7, API, RRType.AAAA)
+            writer.write(len(query).to_bytes(2, "big") + query)
+            length = int.from_bytes(await reader.readexactly(2), "big")
+            assert (await reader.readexactly(length))[3] & 15 == 0
+            writer.close()
+        assert await it.metric("interlock_queries_total", 'transport="tcp"') == 20
+        assert await it.metric("interlock_packet_cache_misses_total") == 2
+
+
+async def test_tail_sees_the_look_ups_of_all(tmp_path: Path) -> None:
+    async with resolver(tmp_path) as it:
+        await until(lambda: (tmp_path / "tail.sock").exists())
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "tail.sock")
+        writer.write(b'{"name": "api.railway.internal."}\n')
+        # The workers hear of the watcher a moment later: until both show what they answer, then all of the next.
+        async with asyncio.timeout(DEADLINE):
+            while await it.metric("interlock_queries_total") == 0 or not reader._buffer:  # type: ignore[attr-defined]
+                await ask_many(it.address, 20)
+        before = await it.metric("interlock_queries_total")
+        await ask_many(it.address, 100, Name.parse("nothing.api.railway.internal"))
+        seen: list[str] = []
+        async with asyncio.timeout(DEADLINE):
+            while seen.count("nothing.api.railway.internal.") < 100:
+                seen.append(json.loads(await reader.readline())["name"])
+        assert await it.metric("interlock_queries_total") == before + 100
+        writer.close()
+
+
+async def test_the_agent_hears_of_a_revision_when_all_workers_serve_it(tmp_path: Path) -> None:
+    async with resolver(tmp_path) as it:
+        web = Name.parse("web.railway.internal")
+        await it.publish(grown(PutService("web"), PutInstance("web", "w1")))
+        assert set(await ask_many(it.address, 50, web)) == {0}  # each of them, and at once
+        confirmed = it.agent.counts.unconfirmed
+        os.kill(it.workers[0], signal.SIGSTOP)
+        try:
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            await it.publish(grown(PutService("web"), PutService("db"), PutInstance("db", "d1")))
+            assert loop.time() - began >= CONFIRM_DEADLINE  # one of them does not serve it yet
+            assert it.agent.counts.unconfirmed == confirmed + 1
+        finally:
+            os.kill(it.workers[0], signal.SIGCONT)
+        assert set(await ask_many(it.address, 50, Name.parse("db.railway.internal"))) == {0}
+
+
+async def test_names_of_a_pending_zone_wait_in_each_worker(tmp_path: Path) -> None:
+    async with resolver(tmp_path) as it:
+        after = grown(PutService("web"), PutInstance("web", "w1"))
+        it.agent.announce(after)
+        web = Name.parse("web.railway.internal")
+        await until_true(lambda: _is_held(it, web))
+        waiting = asyncio.gather(*(ask(it.address, web) for _ in range(20)))
+        await it.agent.publish(after)
+        assert set(await waiting) == {0}
+
+
+async def _is_held(it: Resolver, name: Name) -> bool:
+    """Whether all of some queries for ``name`` get no answer for a moment, where a denial would come at once."""
+    return set(await asyncio.gather(*(ask(it.address, name, 0.2) for _ in range(20)))) == {None}
+
+
+async def test_another_server_on_the_port_is_refused(tmp_path: Path) -> None:
+    async with resolver(tmp_path) as it:
+        listen = f"{it.address[0]}:{it.address[1]}"
+        state = tmp_path / "other"
+        command = interlock("resolver", "--agent-dir", str(tmp_path), "--state-dir", str(state), "--workers", "2")
+        second = await asyncio.to_thread(run, *command, "--dns-listen", listen)
+        assert second.returncode == 1
+        assert "another server listens there" in second.stderr
+
+
+# When a process ends
+
+
+async def test_a_worker_that_is_killed_is_replaced_and_what_it_had_not_read_is_answered(tmp_path: Path) -> None:
+    async with resolver(tmp_path) as it:
+        victim = it.workers[0]
+        load = asyncio.create_task(put_load(it.address, lambda: bool(it.events("worker_ended")), seconds=2.0))
+        await until_true(lambda: _has_answered(it, LOAD // 3))
+        os.kill(victim, signal.SIGKILL)
+        answered = await load
+        assert answered.count(False) <= AT_ONCE  # no more than it can have had in its hands
+        assert [event["pid"] for event in it.events("worker_ended")] == [victim]
+        await until_true(lambda: _is_one(it, "interlock_dns_workers", 2))
+        assert await it.metric("interlock_dns_workers_replaced_total") == 1
+        await it.publish(grown(PutService("web"), PutInstance("web", "w1")))  # the new one hears of changes as well
+        assert set(await ask_many(it.address, 50, Name.parse("web.railway.internal"))) == {0}
+
+
+async def _has_answered(it: Resolver, number: int) -> bool:
+    return await it.metric("interlock_queries_total") >= number
+
+
+async def _is_one(it: Resolver, name: str, value: float) -> bool:
+    return await it.metric(name) == value
+
+
+async def test_queries_wait_in_the_socket_of_a_worker_that_is_gone(tmp_path: Path) -> None:
+    async with resolver(tmp_path) as it:
+        for pid in it.workers:
+            os.kill(pid, signal.SIGSTOP)
+        waiting = asyncio.gather(*(ask(it.address) for _ in range(200)))
+        await asyncio.sleep(0)
+        for pid in it.workers:
+            os.kill(pid, signal.SIGKILL)
+        assert set(await waiting) == {0}
+
+
+async def test_sigterm_ends_all(tmp_path: Path) -> None:
+    async with resolver(tmp_path) as it:
+        pids = [*it.workers, it.process.pid]
+    await until(lambda: not any(_runs(pid) for pid in pids))
+
+
+async def test_the_workers_end_with_the_launcher_also_when_it_is_killed(tmp_path: Path) -> None:
+    agent = FeedServer(tmp_path / "agent" / SOCKET)
+    await agent.start()
+    agent.loaded()
+    command = interlock(
+        "resolver", "--agent-dir", str(tmp_path / "agent"), "--state-dir", str(tmp_path), "--workers", "2",
+        "--dns-listen", "127.0.0.1:0", "--ops-listen", "", "--upstream", "none",
+    )  # fmt: skip
+    with started(*command) as process:
+        it = Resolver(process, agent)
+        await until(lambda: it.events("workers_serving"))
+        workers = it.workers
+        process.end(signal.SIGKILL)
+        await until(lambda: not any(_runs(pid) for pid in workers))
+    await agent.stop()
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def _children(pid: int) -> str:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text()
+
+
+def _runs(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+# Renewal
+
+
+async def test_a_renewal_loses_no_query_and_runs_the_code_that_is_installed_by_then(tmp_path: Path) -> None:
+    code = tmp_path / "code"
+    for package in ("admin", "agent", "interlock", "resolver", "store", "support", "watcher", "zones"):
+        shutil.copytree(ROOT / package, code / package, ignore=shutil.ignore_patterns("__pycache__"))
+    async with resolver(tmp_path, environ={"PYTHONPATH": str(code), "PYTHONDONTWRITEBYTECODE": "1"}) as it:
+        catalogue = code / "interlock" / "observe" / "catalogue.py"
+        changed = catalogue.read_text().replace("Processes that answer DNS now", "Processes of the new release")
+        before = it.workers
+        load = asyncio.create_task(put_load(it.address, lambda: bool(it.events("resolver_renewed"))))
+        await until_true(lambda: _has_answered(it, LOAD // 3))
+        catalogue.write_text(changed)
+        os.kill(it.process.pid, signal.SIGHUP)
+        answered = await load
+        assert answered.count(False) == 0
+        assert set(it.workers).isdisjoint(before)
+        await until(lambda: len(it.events("ready")) == 2)
+        assert "Processes of the new release" in await it.get("/metrics")
+        assert not any(_runs(pid) for pid in before)
+        await it.publish(grown(PutService("web"), PutInstance("web", "w1")))
+        assert set(await ask_many(it.address, 50, Name.parse("web.railway.internal"))) == {0}
+
+
+async def test_a_tcp_connection_in_use_outlives_its_worker(tmp_path: Path) -> None:
+    async with resolver(tmp_path) as it:
+        reader, writer = await asyncio.open_connection(*it.address)
+        query = pack_query(7, API, RRType.AAAA)
+        os.kill(it.process.pid, signal.SIGHUP)
+        answered = 0
+        while not it.events("resolver_renewed"):
+            writer.write(len(query).to_bytes(2, "big") + query)
+            try:
+                await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
+            except EOFError:
+                break  # it has been served for as long as a worker that leaves may take
+            answered += 1
+            if it.events("workers_serving")[1:]:
+                writer.close()  # of its own will, and not because somebody has closed it
+                break
+        assert writer.is_closing()
+        assert answered
+        await until(lambda: it.events("resolver_renewed"))
+
+
+async def test_a_new_program_that_does_not_start_changes_nothing(tmp_path: Path) -> None:
+    settings = tmp_path / "settings.toml"
+    settings.write_text("")
+    async with resolver(tmp_path, "--config", str(settings)) as it:
+        before = it.workers
+        settings.write_text("no-such-setting = 1\n")
+        os.kill(it.process.pid, signal.SIGHUP)
+        await until(lambda: it.events("resolver_not_renewed"))
+        assert set(await ask_many(it.address, 50)) == {0}
+        settings.write_text("")
+        os.kill(it.process.pid, signal.SIGHUP)
+        await until(lambda: it.events("resolver_renewed"))
+        assert set(it.workers).isdisjoint(before)
+
+
+async def test_the_program_that_has_the_zones_is_replaced_when_it_is_killed(tmp_path: Path) -> None:
+    async with resolver(tmp_path) as it:
+        before = it.workers
+        os.kill(_parent(before[0]), signal.SIGKILL)
+        waiting = asyncio.gather(*(ask(it.address) for _ in range(100)))
+        assert set(await waiting) == {0}  # what came meanwhile has waited in the sockets
+        await until(lambda: len(it.events("workers_serving")) == 2)
+        assert set(it.workers).isdisjoint(before)
+
+
+# One process
+
+
+async def test_with_one_there_is_no_other_process_and_nothing_to_renew(tmp_path: Path) -> None:
+    command = interlock("resolver", "--agent-dir", str(tmp_path / "agent"), "--state-dir", str(tmp_path),
+                        "--dns-listen", "127.0.0.1:0", "--ops-listen", "", "--upstream", "none")  # fmt: skip
+    with started(*command) as process:
+        it = Resolver(process, FeedServer(tmp_path / "agent" / SOCKET))
+        await until(lambda: it.events("ready"))
+        assert _children(process.pid) == ""
+        os.kill(process.pid, signal.SIGHUP)
+        await until(lambda: it.events("resolver_not_renewed"))
+        assert await asyncio.to_thread(process.end, signal.SIGTERM) == 0
