@@ -20,6 +20,7 @@ from admin.hosts.service import HostsService
 from admin.hosts.state import PlatformState
 from admin.lookups.hub import LookupHub
 from interlock.observe import catalogue
+from interlock.observe.figures import Families
 from interlock.process.supervise import Supervisor
 from resolver.counts import QueryCounts
 from resolver.forward.forwarder import Forwarder
@@ -93,7 +94,7 @@ class AnswersTogether(Protocol):
 
     replaced: int
 
-    def figures(self, own: Iterable[Metric]) -> Iterable[Metric]: ...
+    def figures(self, own: Families) -> Families: ...
 
 
 def resolver_metrics(resolver: Resolver, workers: AnswersTogether | None = None) -> Source:
@@ -111,7 +112,7 @@ def resolver_metrics(resolver: Resolver, workers: AnswersTogether | None = None)
     return collect
 
 
-def resolver_figures(resolver: Resolver) -> list[Metric]:
+def resolver_figures(resolver: Resolver) -> Families:
     """What one process that answers has done, and nothing that is the same for several of them."""
     return [*_resolver(resolver.counts), *(_forwarder(resolver.forwarder) if resolver.forwarder else ())]
 

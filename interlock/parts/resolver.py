@@ -22,10 +22,12 @@ from interlock.process.supervise import Part
 from interlock.settings.table import Settings
 from interlock.settings.values import NO_UPSTREAM, Binding, Network, reachable
 from interlock.workers.pool import Workers
+from resolver.counts import QueryKey
 from resolver.forward.forwarder import Forwarder
 from resolver.forward.upstream import PORT as DNS_PORT
 from resolver.forward.upstream import Routes
 from resolver.lookups import LookupGiver
+from resolver.querylog import GivesLines
 from resolver.scope import ScopeTable
 from resolver.server import Resolver
 from resolver.sockets import SocketPair, open_pairs

@@ -16,8 +16,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from prometheus_client.core import Metric
-
+from interlock.observe.figures import Families
 from interlock.workers.messages import (
     Changes,
     Done,
@@ -59,7 +58,7 @@ class Handle:
     """Gets its lines for the query log."""
     on_change: Callable[[], None]
     """Is called when it serves something new, or has ended."""
-    figures: list[Metric] = field(default_factory=list)
+    figures: Families = ()
     """What it has done since it began, as it said last."""
     is_serving: bool = False
     """Whether it answers queries."""

@@ -23,8 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from prometheus_client.core import Metric
-
+from interlock.observe.figures import Families
 from interlock.workers.steps import Change
 from resolver.querylog import Filter, Line
 
@@ -98,7 +97,7 @@ class Done:
 class Figures:
     """What the worker has done since it began."""
 
-    families: list[Metric]
+    families: Families
     """The metrics of its resolver."""
 
 

@@ -17,18 +17,18 @@ import contextlib
 import logging
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from prometheus_client.core import Metric
-
+from interlock.observe.figures import Families, Past, add_up, count_queries
 from interlock.process.forking import fork
-from interlock.workers.figures import Base, add_up
 from interlock.workers.handle import Handle
 from interlock.workers.lines import SharedQueryLog
 from interlock.workers.steps import Shown, shown
 from interlock.workers.worker import Worker
+from resolver.counts import QueryKey
 from resolver.scope import ScopeTable
 from resolver.server import Resolver
 from resolver.sockets import SocketPair
@@ -75,7 +75,7 @@ class Workers:
     """How many workers have ended by themselves."""
     _sockets: Sequence[Sequence[SocketPair]] = ()
     _handles: dict[int, Handle] = field(default_factory=dict)  # by slot
-    _past: Base = field(default_factory=Base)  # what workers did that are gone
+    _past: Past = field(default_factory=Past)  # what workers did that are gone
     _is_known: asyncio.Event = field(default_factory=asyncio.Event)  # that all zones are there which there are now
     _progress: asyncio.Event = field(default_factory=asyncio.Event)
     _is_leaving: bool = False
@@ -176,10 +176,17 @@ class Workers:
         """Has `figures` be of this moment, as far as the workers answer at once."""
         await asyncio.gather(*(handle.report(REPORT_DEADLINE) for handle in self._handles.values()))
 
-    def figures(self, own: Iterable[Metric]) -> Iterable[Metric]:
+    def figures(self, own: Families) -> Families:
         """What this process (``own``) and all its workers, also those that are gone, have done."""
         unread = sum(pair.unread for pair in self._all_pairs)
-        return add_up([list(own), *(handle.figures for handle in self._handles.values())], self._past, unread)
+        return add_up([own, *(handle.figures for handle in self._handles.values())], self._past, unread)
+
+    def queries(self, own: Mapping[QueryKey, int]) -> Mapping[QueryKey, int]:
+        """How many replies of each kind this process (``own``) and all its workers have given."""
+        total = Counter(own)
+        for key, number in count_queries([handle.figures for handle in self._handles.values()], self._past):
+            total[key] += number
+        return total
 
     @property
     def _all_pairs(self) -> list[SocketPair]:
@@ -211,7 +218,7 @@ class Workers:
                 continue
             status = await handle.run()
             self._past.add(handle.figures)
-            handle.figures = []
+            handle.figures = ()
             if self._is_leaving or handle.is_leaving:
                 continue
             self.replaced += 1

@@ -7,6 +7,10 @@ from collections.abc import Iterable, Sequence
 from prometheus_client.core import Metric
 
 from interlock.observe import catalogue
+from resolver.counts import QueryKey
+
+Families = Sequence[Metric]
+"""What a process has done, as metrics."""
 
 _Key = tuple[str, tuple[tuple[str, str], ...]]  # of a sample: its name, and its labels
 
@@ -16,21 +20,21 @@ UNREAD = "socket"
 """The reason of datagrams that the kernel has dropped at a socket, which outlives its worker and counts by itself."""
 
 
-class Base:
+class Past:
     """What workers did that are gone."""
 
     def __init__(self) -> None:
         self.families: dict[str, dict[_Key, float]] = {}
         """By the name of the family: its samples."""
 
-    def add(self, families: Iterable[Metric]) -> None:
+    def add(self, families: Families) -> None:
         """Adds what a worker did that is gone, from its last ``families``."""
         for family in families:
             if family.name not in NOW:
                 _add(self.families.setdefault(family.name, {}), family)
 
 
-def add_up(each: Sequence[Iterable[Metric]], past: Base, unread: int) -> Iterable[Metric]:
+def add_up(each: Sequence[Families], past: Past, unread: int) -> Families:
     """The families of all processes in ``each``, the first of which is this one, and of the ``past``.
 
     ``unread`` is how many datagrams the kernel has dropped at all their sockets.
@@ -41,12 +45,27 @@ def add_up(each: Sequence[Iterable[Metric]], past: Base, unread: int) -> Iterabl
         for family in families:
             described.setdefault(family.name, family)
             _add(sums.setdefault(family.name, {}), family)
+    found = []
     for name, family in described.items():
         total = Metric(name, family.documentation, family.type)
         for (sample, labels), value in sums[name].items():
             is_unread = sample == catalogue.QUERIES_DROPPED.name and ("reason", UNREAD) in labels
             total.add_sample(sample, dict(labels), unread if is_unread else value)
-        yield total
+        found.append(total)
+    return found
+
+
+def count_queries(each: Sequence[Families], past: Past) -> Iterable[tuple[QueryKey, int]]:
+    """How many replies of each kind are in ``each`` and in the ``past``; a kind may come several times."""
+    for families in each:
+        for family in families:
+            for sample in family.samples:
+                if sample.name == catalogue.QUERIES.name:
+                    yield QueryKey(*sample.labels.values()), int(sample.value)
+    for samples in past.families.values():
+        for (name, labels), value in samples.items():
+            if name == catalogue.QUERIES.name:
+                yield QueryKey(*(text for _, text in labels)), int(value)
 
 
 def _add(sums: dict[_Key, float], family: Metric) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client.core import Metric
 
 from interlock.observe import catalogue
-from interlock.workers.figures import Base, add_up
+from interlock.observe.figures import Past, add_up
 from support.histogram import Histogram
 
 
@@ -20,7 +20,7 @@ def figures(queries: int, seconds: float = 0.001, cached: int = 0, socket: int =
     ]
 
 
-def values(each: list[list[Metric]], past: Base, unread: int = 0) -> dict[str, float]:
+def values(each: list[list[Metric]], past: Past, unread: int = 0) -> dict[str, float]:
     return {
         "/".join([sample.name, *sample.labels.values()]): sample.value
         for family in add_up(each, past, unread)
@@ -29,7 +29,7 @@ def values(each: list[list[Metric]], past: Base, unread: int = 0) -> dict[str, f
 
 
 def test_they_add_up() -> None:
-    found = values([figures(1), figures(20, 0.2), figures(300, cached=7)], Base())
+    found = values([figures(1), figures(20, 0.2), figures(300, cached=7)], Past())
     assert found["interlock_queries_total/NOERROR/AAAA/environment/udp"] == 321
     assert found["interlock_query_seconds_count/environment"] == 321
     assert found["interlock_query_seconds_bucket/environment/0.001"] == 301
@@ -38,7 +38,7 @@ def test_they_add_up() -> None:
 
 
 def test_what_a_worker_did_stays_when_it_is_gone() -> None:
-    past = Base()
+    past = Past()
     past.add(figures(20, cached=7))
     past.add(figures(300))
     found = values([figures(1), figures(0)], past)
@@ -47,7 +47,7 @@ def test_what_a_worker_did_stays_when_it_is_gone() -> None:
 
 
 def test_what_the_kernel_dropped_is_counted_at_the_sockets_once() -> None:
-    past = Base()
+    past = Past()
     past.add(figures(1, socket=5))
     found = values([figures(1), figures(1, socket=5)], past, unread=5)
     assert found["interlock_queries_dropped_total/socket"] == 5
