@@ -86,9 +86,13 @@ async def resolver(
     with started(*command, environ=environ) as process:
         made = Resolver(process, agent)
         try:
-            await until(lambda: made.events("workers_serving") and made.events("ready"))
+            for step in ("ready", "workers_serving"):  # each with a deadline of its own: it is several programs
+                await until(lambda step=step: made.events(step))  # type: ignore[misc]
             yield made
             assert await asyncio.to_thread(process.end, signal.SIGTERM) == 0, process.errors
+        except AssertionError:
+            print(process.errors)
+            raise
         finally:
             await agent.stop()
 
