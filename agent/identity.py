@@ -19,7 +19,7 @@ from watcher.session.protocol import LEASE, Counted, Register, Renew, Renewed, W
 from zones.hosts import Host
 
 RENEW_EVERY = 1.5  # seconds; two renewals may be lost
-CLAIM_DEADLINE = LEASE + RENEW_EVERY  # seconds; who still holds the lease then has renewed it, and lives
+CLAIM_DEADLINE = LEASE + 2 * RENEW_EVERY  # seconds; who still holds the lease then has renewed it, and lives
 CLAIM_EVERY = 0.2  # seconds between two attempts to take the lease of an agent that has just ended
 
 log = logging.getLogger(__name__)

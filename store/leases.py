@@ -25,6 +25,7 @@ JUDGE_SCRIPT = Script(read_script("judge_leases", shared=("wrong_type", "append_
 LOOK_AT_LEAST = 250  # milliseconds between two looks at all leases, however many control planes ask for one
 LOOK_AT_MOST = 5_000  # milliseconds; after a longer break leases may have ended because nobody could renew them
 SETTLE = 30_000  # milliseconds after a break in which nobody is down: a thousand agents need some seconds to come back
+UNINTERRUPTED = 2_000  # milliseconds between two looks; after a longer break leases may have ended while holders live
 CLAIM_KEPT = 30_000  # milliseconds for which the holder is told of a claim that was refused; a claimant tries again
 _ABLE, _UNABLE = "able", "unable"
 
@@ -63,14 +64,32 @@ class LeaseStore:
 
         A host that is not ``is_able`` keeps its lease, but is not live: nobody waits for it. Returns where another
         agent runs that has claimed to be this host lately, empty for none; ``where`` is that of this one, in words.
-        Raises `LeaseNotHeld` where another agent holds the lease.
+        Raises `LeaseNotHeld` where another agent holds the lease. After an outage, in which nobody could renew one,
+        that is the one that held it last, for as long as a lease is held: a copy of its disk must not be faster.
         """
         keys, state = self._keys, _ABLE if is_able else _UNABLE
         async with self._connection.client() as redis:
             outcome, detail = await RENEW_SCRIPT.run(
                 redis,
-                [keys.lease(lease.host), keys.claim(lease.host), keys.hosts_down, keys.hosts_revision, keys.changes],
-                [lease.incarnation, state, milliseconds, where, CLAIM_KEPT, lease.host, CHANGES_KEPT],
+                [
+                    keys.lease(lease.host),
+                    keys.claim(lease.host),
+                    keys.hosts_down,
+                    keys.hosts_revision,
+                    keys.changes,
+                    keys.hosts_missed,
+                ],
+                [
+                    lease.incarnation,
+                    state,
+                    milliseconds,
+                    where,
+                    CLAIM_KEPT,
+                    lease.host,
+                    CHANGES_KEPT,
+                    UNINTERRUPTED,
+                    milliseconds,
+                ],
             )
         if outcome == b"held":
             raise LeaseNotHeld(f"another agent is the host {lease.host!r}, and lives")
@@ -88,7 +107,7 @@ class LeaseStore:
         found = await self._connection.read(
             JUDGE_SCRIPT,
             [keys.hosts, keys.hosts_down, keys.hosts_missed, keys.hosts_revision, keys.changes],
-            [keys.lease(""), grace, least, most, settle, CHANGES_KEPT],
+            [keys.lease(""), grace, least, most, settle, CHANGES_KEPT, UNINTERRUPTED],
         )
         return Verdict(*(tuple(sorted(host.decode(errors="replace") for host in hosts)) for hosts in found))
 

@@ -66,7 +66,7 @@ else
   redis.call('HDEL', KEYS[7], ARGV[1])
   redis.call('HDEL', KEYS[8], ARGV[1])
   redis.call('HDEL', KEYS[9], ARGV[1])
-  redis.call('HDEL', KEYS[10], ARGV[1])
+  redis.call('HDEL', KEYS[10], ARGV[1], '@holder ' .. ARGV[1])
   redis.call('DEL', KEYS[5])
 end
 return {'ok', revision}

@@ -9,7 +9,7 @@
 -- KEYS  1 hosts  2 hosts:down  3 hosts:missed  4 hosts:revision  5 changes
 -- ARGV  1 what the key of a lease begins with  2 the grace  3 milliseconds between two looks at least
 --       4 milliseconds between two looks at most  5 milliseconds for which nobody is down after a break
---       6 number of changes to keep
+--       6 number of changes to keep  7 milliseconds between two looks beyond which nobody could renew a lease
 -- Returns {the hosts that are down from now on, those that are not any more, hosts without a lease that are not down}
 
 local wrong = wrong_type(KEYS[1], 'hash', KEYS[2], 'hash', KEYS[3], 'hash', KEYS[4], 'string', KEYS[5], 'stream')
@@ -21,6 +21,9 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local last = tonumber(redis.call('HGET', KEYS[3], '@looked') or '')
 if last and now >= last and now - last < tonumber(ARGV[3]) then
   return {{}, {}, {}}
+end
+if not last or now < last or now - last > tonumber(ARGV[7]) then
+  redis.call('HSET', KEYS[3], '@since', string.format('%.0f', now))
 end
 
 local hosts = redis.call('HKEYS', KEYS[1])

@@ -10,7 +10,7 @@ import pytest
 
 from store.errors import LeaseNotHeld
 from store.keys import ALL_HOSTS
-from store.leases import Lease, Verdict
+from store.leases import UNINTERRUPTED, Lease, Verdict
 from store.store import Store
 from store.writer import Writer
 from tests import worlds
@@ -40,6 +40,37 @@ async def test_it_is_free_when_it_has_ended(store: Store) -> None:
                 break
     with pytest.raises(LeaseNotHeld):
         await store.leases.renew(FIRST, LONG_LEASE)
+
+
+@pytest.mark.parametrize("has_been_looked", [False, True], ids=["before the first look", "after it"])
+async def test_after_an_outage_it_is_left_to_its_last_holder(
+    store: Store, store_url: str, has_been_looked: bool
+) -> None:
+    """A copy of the host's disk, which started during the outage, may be faster to ask for it than the host."""
+    await store.leases.judge(0, least=0)
+    await store.leases.renew(FIRST, LONG_LEASE)
+    async with inside(store, store_url) as (redis, keys):
+        for field in ("@looked", "@since"):
+            await redis.hincrby(keys.hosts_missed, field, -UNINTERRUPTED - 1)
+        await redis.delete(keys.lease("h1"))  # as if it had ended
+    if has_been_looked:
+        await store.leases.judge(0, least=0)
+    with pytest.raises(LeaseNotHeld):
+        await store.leases.renew(SECOND, LONG_LEASE, where="192.0.2.9:51820")
+    await store.leases.renew(Lease("h2", "second"), LONG_LEASE)  # which nobody has held
+    assert await store.leases.renew(FIRST, LONG_LEASE) == "192.0.2.9:51820"
+
+
+async def test_a_while_after_an_outage_it_is_free_as_always(store: Store, store_url: str) -> None:
+    await store.leases.judge(0, least=0)
+    await store.leases.renew(FIRST, LONG_LEASE)
+    async with inside(store, store_url) as (redis, keys):
+        await redis.delete(keys.lease("h1"))
+        with pytest.raises(LeaseNotHeld):
+            await store.leases.renew(SECOND, LONG_LEASE)
+        await redis.hincrby(keys.hosts_missed, "@since", -LONG_LEASE)
+    await store.leases.judge(0, least=0)
+    await store.leases.renew(SECOND, LONG_LEASE)
 
 
 async def test_its_holder_learns_of_a_claim_that_was_refused(store: Store) -> None:
@@ -212,7 +243,7 @@ async def test_a_host_that_is_forgotten_is_not_down_any_more(store: Store, store
     assert await store.hosts.down() == frozenset()
     assert await _judge(store) == Verdict((), (), ())
     async with inside(store, store_url) as (redis, keys):
-        assert await redis.hkeys(keys.hosts_missed) == [b"@looked"]
+        assert set(await redis.hkeys(keys.hosts_missed)) == {b"@looked", b"@since", b"@holder h2"}
 
 
 async def _live(store: Store, *hosts: str) -> None:
