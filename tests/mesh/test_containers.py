@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -142,18 +143,20 @@ def test_check_succeeds_for_an_attached_container_also_twice(cni: Caller, worklo
         assert cni("CHECK", prevResult=result) == (0, None)
 
 
-def test_check_reports_what_is_broken_and_add_repairs_it(cni: Caller, workload: Workload) -> None:
+def test_check_reports_what_is_broken_and_add_repairs_it(cni: Caller, workload: Workload, tmp_path: Path) -> None:
     _, result = cni("ADD")
     # Again and again: the agent finds it by itself within two seconds, and the plugin can take as long.
-    breaking = ["sh", "-c", "while :; do ip address flush dev railnet0 scope global; sleep 0.02; done"]
-    with tempfile.TemporaryFile() as log, workload.popen(breaking, log) as process:
+    (on := tmp_path / "on").touch()
+    loop = f"while [ -e {on} ]; do ip address flush dev railnet0 scope global; sleep 0.02; done"
+    with tempfile.TemporaryFile() as log, workload.popen(["sh", "-c", loop], log) as process:
         try:
             for _ in range(2):
                 error = until(lambda: cni("CHECK", prevResult=result)[1], "CHECK reports nothing")
                 assert error["code"] == ErrorCode.FAILED
                 assert "railnet0" in error["msg"]
         finally:
-            process.kill()
+            on.unlink()  # and not killed: its last `ip` could break again what is repaired
+            process.wait()
     assert cni("ADD") == (0, result)
     assert cni("CHECK", prevResult=result) == (0, None)
 
