@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from bench import barriers, changes, flood, followers, fuzz_cost, load, mesh, path, propagation, queries
+from bench import barriers, changes, deploys, flood, followers, fuzz_cost, load, mesh, path, propagation, queries
 from bench.options import Options
 from bench.peers import PEERS
 from bench.processes import BenchError
@@ -26,6 +26,7 @@ BENCHMARKS: Mapping[str, Callable[[Options], Iterator[Table | str]]] = {
     "mesh": mesh.run,
     "barriers": barriers.run,
     "path": path.run,
+    "deploys": deploys.run,
     "followers": followers.run,
 }
 
@@ -71,6 +72,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--instances", type=_numbers, default=(100_000,), help="numbers of instances in the store that load measures"
     )
+    parser.add_argument("--deploys", type=int, default=200, help="deploys, one after the other")
     parser.add_argument(
         "--devices",
         type=lambda text: tuple(text.split(",")),
@@ -103,6 +105,7 @@ def _options(arguments: argparse.Namespace, directory: Path) -> Options:
         seconds=arguments.seconds,
         writes=arguments.writes,
         instances=arguments.instances,
+        deploys=arguments.deploys,
         devices=arguments.devices,
     )
 

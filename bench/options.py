@@ -26,5 +26,7 @@ class Options:
     """`propagation`: how many writes."""
     instances: tuple[int, ...]
     """`load`: how many instances are in the store, for each table."""
+    deploys: int
+    """`deploys`: how many deploys, one after the other."""
     devices: tuple[str, ...]
-    """`mesh`, `path`: which WireGuard is measured, as the agent's setting names them."""
+    """`mesh`, `path`, `deploys`: which WireGuard is measured, as the agent's setting names them."""

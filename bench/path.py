@@ -61,7 +61,7 @@ class Joined:
     def processes(self) -> list[int]:
         """Those of wireguard-go on both hosts."""
         hosts = {host.namespace.path.stat().st_ino for host in (self.client.host, self.server.host)}
-        return [pid for pid, network in _running("wireguard-go") if network in hosts]
+        return [pid for pid, network in running_programs("wireguard-go") if network in hosts]
 
 
 def run(options: Options) -> Iterator[Table | str]:
@@ -153,7 +153,7 @@ def _qperf(path: Joined, measure: str, seconds: float) -> float:
     return float(number.replace(",", "")) * UNITS[unit]
 
 
-def _running(program: str) -> Iterator[tuple[int, int]]:
+def running_programs(program: str) -> Iterator[tuple[int, int]]:
     """The processes of this machine that run ``program``, each with the inode of its network namespace."""
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it has ended

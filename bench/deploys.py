@@ -1,0 +1,142 @@
+"""deploys: from the request to attach until a client on another host has the first octet, and what it costs.
+
+Four hosts on one machine, each with an agent and a resolver, one control plane and one store: so each commit is applied
+four times on the same cores. The hosts are those of `tests/mesh`. Each of the four has a client, so each deploy waits
+for all of them. The programs at both ends run before the request.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench.options import Options
+from bench.path import running_programs
+from bench.processes import BenchError
+from bench.report import Table, own_command, percentile, progress
+from tests import wireguard
+from tests.clients.builds import Unavailable
+from tests.mesh import mesh as meshes
+from tests.mesh import talking, topology
+from tests.mesh.deploying import Deploy, deployed
+from tests.mesh.members import Layout, at_once, populated
+from tests.mesh.mesh import Mesh, Node
+
+HOSTS = ("h1", "h2", "h3", "h4")
+CLIENTS: Layout = {"client": {f"c{number}": name for number, name in enumerate(HOSTS, 1)}}
+TOGETHER = 20  # deploys to one environment at the same moment
+TURNS = 5  # of them
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def run(options: Options) -> Iterator[Table | str]:
+    """One table of times, one of processor time."""
+    if reason := topology.why_not():
+        raise BenchError(f"deploys needs hosts: {reason}")
+    device = next((one for one in options.devices if not wireguard.why_not(one)), "auto")
+    try:
+        programs = talking.programs()
+    except Unavailable as error:
+        raise BenchError(f"the test program cannot be built: {error}") from None
+    with meshes.running(options.directory, device) as mesh:
+        progress("deploys: the hosts")
+        mesh.add(*HOSTS)
+        with populated(mesh, "deploys", CLIENTS, programs) as clients:
+            for number in range(TOGETHER):
+                mesh.client.put("environments", clients.id, "services", f"s{number}", body={})
+
+            def deploy(number: int) -> Deploy:
+                member = clients.members[number % len(HOSTS)]
+                node = mesh.nodes[HOSTS[(number + 1 + number // len(HOSTS) % 3) % len(HOSTS)]]
+                service, build = f"s{number % TOGETHER}", programs["glibc"]
+                with deployed(node, clients.id, service, f"i{number}", member.talkers["glibc"], build, service) as made:
+                    return made
+
+            before = _processor_seconds(mesh)
+            progress(f"deploys: {options.deploys}, one after the other")
+            one_by_one = [deploy(number) for number in range(options.deploys)]
+            used = {name: seconds - before[name] for name, seconds in _processor_seconds(mesh).items()}
+            if failed := [str(one) for one in one_by_one if not one.is_reached]:
+                raise BenchError(f"{len(failed)} first connections failed: {failed[0]}")
+            progress(f"deploys: {TOGETHER} at once, {TURNS} times")
+            together = [_at_once(mesh, clients.id, turn) for turn in range(TURNS)]
+    yield _times(device, one_by_one, together)
+    yield _processor(used, options.deploys)
+
+
+def _at_once(mesh: Mesh, environment: str, turn: int) -> list[float]:
+    """The milliseconds that each of `TOGETHER` attaches took, all of them begun at the same moment."""
+    nodes = [mesh.nodes[HOSTS[number % len(HOSTS)]] for number in range(TOGETHER)]
+    with ExitStack() as stack:
+        made = [(number, node, node.workload()) for number, node in enumerate(nodes)]
+        for _, _, workload in made:
+            stack.callback(workload.remove)
+
+        def attach(one: tuple[int, Node, topology.Workload]) -> float:
+            number, node, workload = one
+            node.attach(environment, f"s{number}", f"t{turn}", workload)
+            return (time.monotonic() - began) * 1000
+
+        began = time.monotonic()
+        taken = at_once(attach, made)
+        for number, node, _ in made:
+            node.detach(environment, f"s{number}", f"t{turn}")
+        return taken
+
+
+def _times(device: str, one_by_one: Sequence[Deploy], together: Sequence[Sequence[float]]) -> Table:
+    parts = {
+        "first octet": [one.reached for one in one_by_one],
+        "attached": [one.attached for one in one_by_one],
+        **{f"- {step}": [one.steps[step] for one in one_by_one] for step in one_by_one[0].steps},
+        f"{TOGETHER} at once: all attached": [max(taken) for taken in together],
+    }
+    return Table(
+        f"{len(one_by_one)} deploys on four hosts, in milliseconds, with WireGuard of {device}",
+        own_command(),
+        ("from the request to attach until", "p50", "p95", "p99", "most"),
+        [
+            (name, *(f"{percentile(times, share):.1f}" for share in (50, 95, 99)), f"{max(times):.1f}")
+            for name, times in parts.items()
+        ],
+        (
+            "The steps are the agent's own times; path and connect run at the same time.",
+            f"Load average at the end {os.getloadavg()[0]:.1f}.",
+        ),
+    )
+
+
+def _processor(used: Mapping[str, float], deploys: int) -> Table:
+    return Table(
+        "Processor time of a deploy, with the detach that ends it, in milliseconds",
+        own_command(),
+        (*used, "all"),
+        [[f"{1000 * seconds / deploys:.1f}" for seconds in (*used.values(), sum(used.values()))]],
+        ("Of all four hosts together, and of the processes that they have started meanwhile.",),
+    )
+
+
+def _processor_seconds(mesh: Mesh) -> dict[str, float]:
+    hosts = {node.host.namespace.path.stat().st_ino for node in mesh.nodes.values()}
+    devices = [pid for pid, network in running_programs("wireguard-go") if network in hosts]
+    return {
+        "control plane": _seconds(mesh.plane.program.pid),
+        "store": sum(_seconds(pid) for pid in _of_store(mesh)),
+        "agents": sum(_seconds(node.agent.pid) for node in mesh.nodes.values()),
+        "resolvers": sum(_seconds(node.resolver.pid) for node in mesh.nodes.values()),
+        "wireguard-go": sum(_seconds(pid) for pid in devices),
+    }
+
+
+def _of_store(mesh: Mesh) -> list[int]:
+    name = Path(mesh.store.url.removeprefix("unix://")).name
+    return [pid for pid, _ in running_programs("valkey-server") if name in Path(f"/proc/{pid}/cmdline").read_text()]
+
+
+def _seconds(pid: int) -> float:
+    """The processor time of ``pid``, and of its children that have ended, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / _TICKS
