@@ -28,7 +28,8 @@ from msgspec.structs import replace
 from agent.errors import AgentError
 from agent.keys import PrivateKey
 from agent.plan.peers import ActualPeer, Tunnel, diff
-from agent.plan.plan import Shares, plan
+from agent.plan.plan import plan
+from agent.plan.shares import Shares
 from agent.plan.wanted import Peer, Wanted
 from agent.system.netlink import Links
 from agent.system.wireguard import messages

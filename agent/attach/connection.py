@@ -63,7 +63,7 @@ class Connections:
         with contextlib.suppress(Failed):  # the mesh tries again in its next pass
             await self.mesh.wait_until_applied()
         await remove_veth(self.mesh.system.links, attachment.link)
-        self.mesh.note_own_removal()
+        self.mesh.note_removed(attachment.link)
         await self.restore_resolv_conf(attachment)
 
     async def restore_resolv_conf(self, attachment: Attachment) -> None:

@@ -45,6 +45,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from agent.announce.handshakes import Handshakes
 from agent.announce.notifier import Notifier
@@ -55,6 +56,7 @@ from agent.mesh.published import Published
 from agent.mesh.reconcile import Reconciler
 from agent.mesh.scheduler import MANUAL_CHANGE_DELAY, ReadBackTimer, Scheduler
 from agent.mesh.status import Status
+from agent.plan import routes
 from agent.plan.plan import LocalWorkload
 from agent.system.host import HostSystem
 from agent.system.monitor import NetlinkMonitor
@@ -177,9 +179,11 @@ class Mesh:
         """Returns when a pass has applied everything that is known now. Raises `Failed`."""
         await self._scheduler.wait_until_applied()
 
-    def note_own_removal(self) -> None:
-        """Says that the agent itself has just removed a link: what the kernel notifies of it is no manual change."""
+    def note_removed(self, link: str) -> None:
+        """Says that the agent itself has just removed ``link``: what the kernel notifies of it is no manual change."""
         self._monitor.discard()
+        if actual := self.status.actual:
+            self.status.actual = replace(actual, routes=routes.without(actual.routes, link))
 
     def begin_handshakes(self) -> None:
         """Begins a handshake with each peer, in the next pass."""

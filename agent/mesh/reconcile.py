@@ -22,9 +22,10 @@ from agent.mesh.scheduler import ReadBackTimer
 from agent.mesh.status import Status
 from agent.plan.firewall import LINK, Ruleset
 from agent.plan.peers import StartHandshake, Tunnel
-from agent.plan.plan import LocalWorkload, Shares, plan
+from agent.plan.plan import LocalWorkload, plan
 from agent.plan.retain import retain
 from agent.plan.routes import Routes
+from agent.plan.shares import Shares
 from agent.plan.steps import Actual, after, diff
 from agent.plan.wanted import Peer, Wanted
 from agent.system.host import HostSystem

@@ -170,10 +170,22 @@ def after(actual: Tunnel, steps: Iterable[PeerStep]) -> Tunnel:
     return replace(actual, peers=peers)
 
 
+def with_wanted_sets(actual: Tunnel, wanted: Mapping[PublicKey, Peer]) -> Tunnel:
+    """``actual``, with the very sets of ``wanted`` where these are equal: so the next comparison looks into none."""
+    same = {
+        key: replace(peer, allowed_ips=found.allowed_ips)
+        for key, peer in actual.peers.items()
+        if (found := wanted.get(key))
+        and found.allowed_ips is not peer.allowed_ips
+        and found.allowed_ips == peer.allowed_ips
+    }
+    return replace(actual, peers={**actual.peers, **same}) if same else actual
+
+
 def _is_as_wanted(peer: Peer, actual: ActualPeer, is_stable: bool) -> bool:
     """Whether nothing is to be done. Most peers are, in every pass, so this must be quick: whole sets are compared."""
     return (
-        peer.allowed_ips == actual.allowed_ips
+        (peer.allowed_ips is actual.allowed_ips or peer.allowed_ips == actual.allowed_ips)
         and peer.keepalive == actual.keepalive
         and not actual.is_foreign
         and not _is_to_be_elsewhere(peer, actual, is_stable)

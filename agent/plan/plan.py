@@ -3,8 +3,9 @@
     plan(environments, hosts, me, platform, workloads)  ->  Plan
 
 What one environment adds to the plan, its share, depends on that environment's document alone, and a document never
-changes in place. So a share is computed once and kept for as long as the document is (`Shares`). To put the shares
-together takes one union of address sets for each host.
+changes in place. So a share is computed once and kept for as long as the document is; that of the next revision is made
+of it by what the two have otherwise (`agent.plan.shares`). To put the shares together takes one union of address sets
+for each host, of which those that have not changed are the same objects as before.
 
 What could let one environment's traffic reach another is left out of the plan and named in a `Rejection`: an address
 outside its environment's network, an address that two claim, a peer with this host's key or with another host's, a
@@ -17,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv6Network
 
+from agent.plan.shares import Shares
 from agent.plan.wanted import Peer, Rejection, Wanted
 from zones.addresses import Address, Platform, resolver_address
 from zones.hosts import Host
@@ -24,7 +26,6 @@ from zones.keys import PublicKey
 from zones.model import Environment
 from zones.names import EnvironmentId
 
-NETWORK_OCTETS = 6  # of an environment's /48
 NAT_KEEPALIVE = 25  # seconds; below the half minute after which common NATs forget a mapping (RFC 4787, wg(8))
 
 _NO_ADDRESSES: list[frozenset[Address]] = []
@@ -58,37 +59,6 @@ class Plan:
     """What the store holds and the plan leaves out."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Share:
-    """What one environment adds to the plan."""
-
-    by_host: Mapping[str, frozenset[Address]]
-    """The addresses of the environment's instances on each host, by the host's id."""
-    external: tuple[tuple[PublicKey, Address, str], ...]
-    """Key, address and gateway host of each external peer."""
-    rejected: tuple[Rejection, ...]
-    """The instances and external peers that are left out."""
-
-
-class Shares:
-    """The shares of environments, each computed once for each document."""
-
-    def __init__(self) -> None:
-        self._known: dict[EnvironmentId, tuple[Environment, _Share]] = {}
-
-    def of(self, environment: Environment) -> _Share:
-        """The share of ``environment``; an older document of the same id is forgotten."""
-        known = self._known.get(environment.id)
-        if known is None or known[0] is not environment:
-            known = self._known[environment.id] = (environment, _share(environment))
-        return known[1]
-
-    def retain(self, ids: Iterable[EnvironmentId]) -> None:
-        """Forgets the shares of all environments but ``ids``."""
-        for id_ in self._known.keys() - set(ids):
-            del self._known[id_]
-
-
 def plan(
     environments: Mapping[EnvironmentId, Environment],
     hosts: Mapping[str, Host],
@@ -106,7 +76,7 @@ def plan(
     """
     shares = shares or Shares()
     enabled = {id_: environment for id_, environment in environments.items() if environment.enabled}
-    peers = _Peers(me)
+    peers = _Peers(me, shares)
     gateways: set[IPv6Network] = set()
     local: dict[EnvironmentId, frozenset[Address]] = {}
     for id_, environment in enabled.items():
@@ -144,6 +114,8 @@ class _Peers:
 
     me: Host
     """The host that the plan is for."""
+    shares: Shares
+    """Keeps the unions of addresses."""
     at_host: dict[str, list[frozenset[Address]]] = field(default_factory=dict)
     """The addresses at each other host, one set for each environment."""
     external: dict[PublicKey, set[Address]] = field(default_factory=dict)
@@ -175,7 +147,8 @@ class _Peers:
                     continue
                 # The next key is not in use yet: a handshake with it would fail, and hold back the one that succeeds.
                 seconds = keepalive if key == host.public_key else 0
-                peers[key] = Peer(host.endpoint, frozenset().union(*addresses), seconds, host.behind_nat)
+                allowed = self.shares.union(id_, addresses) if addresses else frozenset[Address]()
+                peers[key] = Peer(host.endpoint, allowed, seconds, host.behind_nat)
         for key, own_addresses in self.external.items():
             if key in own or key in peers:
                 self.rejected.append(Rejection(f"external peer {key}", "its public key is that of a host"))
@@ -200,30 +173,3 @@ def _owning(
             others = {owners[link]} if link in owners else {one.owner for one in claimants}
             named = ", ".join(sorted(others - {workload.owner})) or "the same workload once more"
             rejected.append(Rejection(f"workload {workload.owner}", f"its link {link} is that of {named}"))
-
-
-def _share(environment: Environment) -> _Share:
-    network = environment.network.network_address.packed[:NETWORK_OCTETS]
-    owners: dict[Address, str] = {}
-    by_host: dict[str, list[Address]] = {}
-    external: list[tuple[PublicKey, Address, str]] = []
-    rejected: list[Rejection] = []
-
-    def claim(address: Address, owner: str) -> bool:
-        # The model's checks refuse both already. This is the last place before the system, so it checks again.
-        if address[:NETWORK_OCTETS] != network:
-            rejected.append(Rejection(owner, f"its address {address} is outside {environment.network}"))
-            return False
-        if (other := owners.setdefault(address, owner)) != owner:
-            rejected.append(Rejection(owner, f"its address {address} is that of {other}"))
-            return False
-        return True
-
-    for name, service in environment.services.items():
-        for id_, instance in service.instances.items():
-            if claim(instance.address, f"instance {id_}.{name} of {environment.id}") and instance.host is not None:
-                by_host.setdefault(instance.host, []).append(instance.address)
-    for id_, peer in environment.peers.items():
-        if claim(peer.address, f"external peer {id_} of {environment.id}"):
-            external.append((peer.public_key, peer.address, peer.gateway))
-    return _Share({host: frozenset(found) for host, found in by_host.items()}, tuple(external), tuple(rejected))

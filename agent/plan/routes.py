@@ -96,6 +96,16 @@ def diff(wanted: Wanted, actual: Routes) -> list[RouteStep]:
     return steps
 
 
+def without(actual: Routes, link: str) -> Routes:
+    """``actual`` once ``link`` has been removed, with all that was routed to it."""
+    return replace(
+        actual,
+        links=actual.links - {link},
+        workloads={name: address for name, address in actual.workloads.items() if name != link},
+        owners={name: owner for name, owner in actual.owners.items() if name != link},
+    )
+
+
 def after(actual: Routes, steps: Iterable[RouteStep]) -> Routes:
     """``actual`` once ``steps`` have been taken."""
     addresses, workloads, has_prefix = set(actual.addresses), dict(actual.workloads), actual.has_prefix

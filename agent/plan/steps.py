@@ -75,5 +75,5 @@ def after(actual: Actual, steps: Steps, wanted: Wanted) -> Actual:
     return Actual(
         firewall.after(actual.firewall, firewall.elements(wanted)) if steps.firewall else actual.firewall,
         routes.after(actual.routes, steps.routes),
-        peers.after(actual.tunnel, steps.peers) if steps.peers else actual.tunnel,
+        peers.with_wanted_sets(peers.after(actual.tunnel, steps.peers) if steps.peers else actual.tunnel, wanted.peers),
     )

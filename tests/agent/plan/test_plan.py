@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import force_setattr, replace
 
-from agent.plan.plan import NAT_KEEPALIVE, LocalWorkload, Plan, Shares, plan
+from agent.plan.plan import NAT_KEEPALIVE, LocalWorkload, Plan, plan
+from agent.plan.shares import Shares
 from agent.plan.wanted import Peer
 from tests.agent.worlds import PLATFORM, address, environment, host, key
 from zones import model

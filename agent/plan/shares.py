@@ -1,0 +1,151 @@
+"""What each environment adds to the plan of a host: its share, made anew only where the environment has changed.
+
+A revision has all that it has not changed in common with the one before, object by object. So its share is made of the
+one before, by the difference of the two, and a host that has an environment of ten thousand instances plans the next
+one as quickly as in an environment of ten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from agent.plan.wanted import Rejection
+from zones import parts
+from zones.addresses import Address
+from zones.keys import PublicKey
+from zones.model import Environment, Instance
+from zones.names import EnvironmentId
+from zones.parts import Difference
+
+NETWORK_OCTETS = 6  # of an environment's /48
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one environment adds to the plan."""
+
+    by_host: Mapping[str, frozenset[Address]]
+    """The addresses of the environment's instances on each host, by the host's id."""
+    external: tuple[tuple[PublicKey, Address, str], ...]
+    """Key, address and gateway host of each external peer."""
+    rejected: tuple[Rejection, ...]
+    """The instances and external peers that are left out."""
+
+
+@dataclass(slots=True)
+class _Known:
+    environment: Environment
+    share: Share
+    owners: dict[Address, str]  # who has each address of ``share``; it goes on to the next revision
+
+
+@dataclass(slots=True)
+class Shares:
+    """The shares of environments, each computed once for each document."""
+
+    _known: dict[EnvironmentId, _Known] = field(default_factory=dict)
+    _unions: dict[str, tuple[Sequence[frozenset[Address]], frozenset[Address]]] = field(default_factory=dict)
+
+    def of(self, environment: Environment) -> Share:
+        """The share of ``environment``; an older document of the same id is forgotten."""
+        known = self._known.get(environment.id)
+        if known is None or known.environment is not environment:
+            known = self._known[environment.id] = (known and _next(known, environment)) or _share(environment)
+        return known.share
+
+    def union(self, host: str, addresses: Sequence[frozenset[Address]]) -> frozenset[Address]:
+        """All ``addresses`` at ``host``: the same object as before, if ``addresses`` are the same objects."""
+        if len(addresses) == 1:
+            return addresses[0]
+        before = self._unions.get(host)
+        if before and len(before[0]) == len(addresses) and all(map(_is, before[0], addresses)):
+            return before[1]
+        union = frozenset[Address]().union(*addresses)
+        self._unions[host] = addresses, union
+        return union
+
+    def retain(self, ids: Iterable[EnvironmentId]) -> None:
+        """Forgets the shares of all environments but ``ids``."""
+        for id_ in self._known.keys() - set(ids):
+            del self._known[id_]
+
+
+def _is(one: object, other: object) -> bool:
+    return one is other
+
+
+def _share(environment: Environment) -> _Known:
+    network = _network(environment)
+    owners: dict[Address, str] = {}
+    by_host: dict[str, list[Address]] = {}
+    external: list[tuple[PublicKey, Address, str]] = []
+    rejected: list[Rejection] = []
+
+    def claim(address: Address, owner: str) -> bool:
+        # The model's checks refuse both already. This is the last place before the system, so it checks again.
+        if address[:NETWORK_OCTETS] != network:
+            rejected.append(Rejection(owner, f"its address {address} is outside {environment.network}"))
+            return False
+        if (other := owners.setdefault(address, owner)) != owner:
+            rejected.append(Rejection(owner, f"its address {address} is that of {other}"))
+            return False
+        return True
+
+    for name, service in environment.services.items():
+        for id_, instance in service.instances.items():
+            if claim(instance.address, _owner(environment, name, id_)) and instance.host is not None:
+                by_host.setdefault(instance.host, []).append(instance.address)
+    for id_, peer in environment.peers.items():
+        if claim(peer.address, f"external peer {id_} of {environment.id}"):
+            external.append((peer.public_key, peer.address, peer.gateway))
+    share = Share({host: frozenset(found) for host, found in by_host.items()}, tuple(external), tuple(rejected))
+    return _Known(environment, share, owners)
+
+
+def _next(known: _Known, environment: Environment) -> _Known | None:
+    """The share of ``environment``, which follows ``known``; None where it must be made anew."""
+    before, share, owners = known.environment, known.share, known.owners
+    difference = parts.difference(before, environment)
+    if share.rejected or difference.peers or before.network != environment.network:
+        return None  # these are rare, and one address may decide about another one
+    gone: dict[str, set[Address]] = {}
+    come: dict[str, set[Address]] = {}
+    for owner, instance in _instances(before, difference, is_after=False):
+        if owners.pop(instance.address, owner) != owner:
+            return None
+        gone.setdefault(instance.host or "", set()).add(instance.address)
+    for owner, instance in _instances(environment, difference, is_after=True):
+        is_inside = instance.address[:NETWORK_OCTETS] == _network(environment)
+        if not is_inside or owners.setdefault(instance.address, owner) != owner:
+            return None
+        come.setdefault(instance.host or "", set()).add(instance.address)
+    by_host = dict(share.by_host)
+    for host in (gone.keys() | come.keys()) - {""}:
+        nothing = frozenset[Address]()
+        left = by_host.get(host, nothing) - gone.get(host, nothing) | come.get(host, nothing)
+        if not left:
+            by_host.pop(host, None)
+        elif left != by_host.get(host):
+            by_host[host] = left
+    return _Known(environment, Share(by_host, share.external, ()), owners)
+
+
+def _instances(one: Environment, difference: Difference, *, is_after: bool) -> Iterator[tuple[str, Instance]]:
+    """The instances of ``one``, with their owners, that ``difference`` sets or ends; see `parts.difference`."""
+    for name, head in difference.services.items():
+        if head is None and not is_after and (service := one.services.get(name)):
+            yield from ((_owner(one, name, id_), instance) for id_, instance in service.instances.items())
+    for name, changes in difference.instances.items():
+        if service := one.services.get(name):
+            yield from (
+                (_owner(one, name, id_), found) for id_ in changes if (found := service.instances.get(id_)) is not None
+            )
+
+
+def _network(environment: Environment) -> bytes:
+    return environment.network.network_address.packed[:NETWORK_OCTETS]
+
+
+def _owner(environment: Environment, service: str, id_: str) -> str:
+    return f"instance {id_}.{service} of {environment.id}"
