@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv6Network
 
@@ -20,11 +21,13 @@ from msgspec.structs import replace
 
 from admin.allowed_hosts import read_allowed_hosts
 from admin.errors import MassWithdrawal
-from admin.http.context import CONTEXT, ROUTE
+from admin.history import CREATED, Change, changes_of, written_changes
+from admin.http.context import ACTOR, CONTEXT, ROUTE
 from admin.http.fields import ConfirmQuery
 from admin.http.inputs import read_query
 from admin.http.preconditions import read_preconditions
-from store.errors import Corrupt
+from store.errors import Corrupt, Unavailable
+from store.history import Entry
 from zones import edits
 from zones.edits import Edit
 from zones.model import Environment
@@ -57,11 +60,15 @@ async def find_environment(request: web.Request) -> Environment:
 
 
 async def commit_edits(
-    request: web.Request, wanted: Sequence[Edit], exists: Callable[[Environment], bool] = lambda _environment: True
+    request: web.Request,
+    wanted: Sequence[Edit],
+    exists: Callable[[Environment], bool] = lambda _environment: True,
+    expect: Callable[[Environment], object] = lambda _environment: None,
 ) -> Committed:
     """Applies the edits ``wanted`` to the environment in the path of ``request``, all in one commit.
 
-    ``exists`` says whether an environment has what the request writes. Raises `zones.errors.ZonesError`,
+    ``exists`` says whether an environment has what the request writes. ``expect`` is called with the environment before
+    the commit; what it raises ends the write. Raises `zones.errors.ZonesError`,
     `admin.errors.Malformed`, `admin.errors.PreconditionFailed`, `admin.errors.Forbidden` if a host is not one that the
     request may choose, and `admin.errors.MassWithdrawal` if very many names would be lost and the request does not
     confirm that.
@@ -77,6 +84,7 @@ async def commit_edits(
         after = edits.apply(before, wanted, now, apex)
         # Last, so that a precondition does not hide another reason to refuse (RFC 9110 §13.2.1).
         preconditions.check(before, exists(before))
+        expect(before)
         lost = loss(before, after)
         if lost.is_mass(share) and not is_confirmed:
             raise MassWithdrawal(
@@ -86,6 +94,8 @@ async def commit_edits(
         return after
 
     written = await request.app[CONTEXT].writer.change(id_, change)
+    if written.before is not None and written.after is not written.before:
+        await _note(request, written.after, changes_of(wanted, written.before, written.after), now)
     return Committed(written.after, created=written.before is None or not exists(written.before))
 
 
@@ -118,6 +128,10 @@ async def commit_environment(
         if made := await context.writer.replace_damaged(id_, make):
             return Committed(made, created=False)
         written = await context.writer.change(id_, change)  # somebody has mended it just now
+    if written.before is None:
+        await _note(request, written.after, [CREATED], now)
+    elif written.after is not written.before:
+        await _note(request, written.after, changes_of(wanted, written.before, written.after), now)
     return Committed(written.after, created=written.before is None)
 
 
@@ -134,7 +148,17 @@ async def commit_deletion(request: web.Request) -> int:
         else:
             preconditions.check(environment, exists=True)
 
-    return await request.app[CONTEXT].writer.delete(id_, check)
+    revision = await request.app[CONTEXT].writer.delete(id_, check)
+    with suppress(Unavailable):
+        await request.app[CONTEXT].store.history.remove(id_)
+    return revision
+
+
+async def _note(request: web.Request, environment: Environment, changes: Sequence[Change], now: int) -> None:
+    """Adds the commit that ``request`` has made to those that people can look at. The commit stands without it too."""
+    entry = Entry(environment.revision, now, request[ACTOR].id, written_changes(changes))
+    with suppress(Unavailable):
+        await request.app[CONTEXT].store.history.add(environment.id, entry)
 
 
 def _is_confirmed(request: web.Request) -> bool:

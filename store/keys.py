@@ -112,6 +112,9 @@ class Keys:
     def claim(self, host: str) -> str:
         return f"{self.prefix}claim:{host}"
 
+    def history(self, id_: str) -> str:
+        return f"{self.prefix}history:{id_}"
+
     def sign_in(self, digest: str) -> str:
         return f"{self.prefix}sign-in:{digest}"
 

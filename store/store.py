@@ -14,6 +14,7 @@ from store.credentials import CredentialStore
 from store.deleted import DeletedStore
 from store.environments import EnvironmentStore
 from store.guard import GuardStore
+from store.history import HistoryStore
 from store.hosts import HostStore
 from store.keys import DEFAULT_PREFIX, Keys
 from store.leases import LeaseStore
@@ -56,6 +57,7 @@ class Store:
         self.acks = AckStore(self.connection)
         self.credentials = CredentialStore(self.connection)
         self.tokens = TokenStore(self.connection)
+        self.history = HistoryStore(self.connection)
         self.sign_ins = SignInStore(self.connection)
         self.quotas = QuotaStore(self.connection)
         self.deleted = DeletedStore(self.connection, self.clock)

@@ -6,6 +6,7 @@ the browser is told to run none (`SECURITY`).
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -43,6 +44,7 @@ _environment = jinja2.Environment(
 _environment.globals["asset"] = address_of
 _environment.filters["number"] = lambda value: f"{value:,}".replace(",", "\u202f")
 _environment.filters["duration"] = in_words
+_environment.filters["ago"] = lambda seconds: in_words(time.time() - seconds)
 _environment.filters["moment"] = lambda seconds: datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 

@@ -17,7 +17,7 @@ from admin.console.assets import PATH as ASSETS
 from admin.console.assets import get_asset
 from admin.console.context import CONSOLE, Console
 from admin.console.figures import RATES, Rates, run_feed
-from admin.console.pages import events, overview, signin
+from admin.console.pages import environment, events, history, overview, peers, records, services, signin
 from admin.console.pages.overview import REPORTS, Reports
 from admin.http.route import Route
 
@@ -27,13 +27,24 @@ log = logging.getLogger(__name__)
 
 Feed = Callable[[web.Application], Awaitable[None]]
 
-FEEDS: tuple[Feed, ...] = (run_feed,)  # what brings news to those who look; each works only while somebody does
+
+async def _run_ages(app: web.Application) -> None:
+    await app[CONSOLE].state.ages.run()
+
+
+FEEDS: tuple[Feed, ...] = (run_feed, _run_ages)
+"""What works beside the pages; what brings news does so only while somebody looks."""
 
 ROUTES: tuple[Route, ...] = (
     *signin.ROUTES,
     Route("GET", ASSETS + "{digest}/{name:.+}", get_asset, "Give a file of the pages", Access.OPEN, {200: bytes}),
     *events.ROUTES,
     *overview.ROUTES,
+    *environment.ROUTES,
+    *services.ROUTES,
+    *records.ROUTES,
+    *peers.ROUTES,
+    *history.ROUTES,
 )
 
 

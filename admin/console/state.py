@@ -12,6 +12,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
+from admin.console.ages import Ages
 from zones.model import Environment, State
 from zones.names import EnvironmentId
 from zones.placement import HostsAway, Placement, placement_of
@@ -54,6 +57,8 @@ class ConsoleState:
     """The environment that has changed last, its revision, and when, in Unix seconds; None: none since the start."""
     on_change: Callable[[EnvironmentId], None] = lambda _id: None
     """Is called with each environment that has changed, or was deleted."""
+    ages: Ages = field(default_factory=Ages)
+    """Since when each instance is as it is."""
     _changes: int = 0
     _changed: set[EnvironmentId] = field(default_factory=set)  # since `total` was worked out
     _counted: dict[EnvironmentId, Census] = field(default_factory=dict)  # what of each is in the total
@@ -88,6 +93,11 @@ class ConsoleState:
 
     def publish(self, zone: Zone) -> None:
         """``zone`` replaces what was known of its environment."""
+        if before := self.environments.get(zone.id):
+            self.ages.note((before.environment, before.away), (zone.environment, zone.away))
+        elif self.is_loaded:
+            nothing = replace(zone.environment, services={}, records={}, peers={})
+            self.ages.note((nothing, zone.away), (zone.environment, zone.away))
         self.environments[zone.id] = Known(zone.environment, zone.away, self._next_version())
         if self.is_loaded:
             self.newest = zone.id, zone.revision, time.time()
@@ -96,6 +106,7 @@ class ConsoleState:
     def withdraw(self, environment: EnvironmentId) -> None:
         """``environment`` was deleted."""
         self.environments.pop(environment, None)
+        self.ages.forget(environment)
         self._changes += 1
         self._note(environment)
 

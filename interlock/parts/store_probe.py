@@ -1,9 +1,11 @@
-"""The store probe: asks every second whether the store answers, for a process that has no watcher to know it."""
+"""The store probe: asks every second whether the store answers, for the readiness of the admin API.
+
+It logs nothing: the watcher of the same process says when the store is away, and when it is back.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,8 +15,6 @@ from store.errors import Unavailable
 from store.store import Store
 
 PING_EVERY = 1.0  # seconds; a load balancer should learn of a lost store before its clients do
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -40,13 +40,9 @@ class StoreProbe:
                 await self.store.ping()
                 await self.store.clock.milliseconds()
             except Unavailable as error:
-                if self.reason != str(error):
-                    log.warning("store_unavailable", extra={"reason": str(error)})
                 self.disconnects += not self.reason
                 self.reason = str(error)
             else:
-                if self.reason:
-                    log.info("store_connected", extra={"store": self.store.url})
                 self.reason, self.last_contact = "", time.monotonic()
             ready()
             await asyncio.sleep(PING_EVERY)

@@ -146,6 +146,67 @@ document.addEventListener("click", (event) => {
   }
 });
 
+// What a person types, or has opened, stays when the page around it is brought up to date.
+const isKept = (node) => node.dataset !== undefined && "keep" in node.dataset;
+addEventListener("DOMContentLoaded", () => {
+  const callbacks = Idiomorph.defaults.callbacks;
+  callbacks.beforeNodeMorphed = (node) => !isKept(node);
+  callbacks.beforeNodeRemoved = (node) => !isKept(node);
+  callbacks.beforeAttributeUpdated = (name, node) => !(name === "open" && node.tagName === "DETAILS");
+});
+
+function leave(element) {
+  const details = element.closest("details.create");
+  const slot = element.closest(".slot, #peer-panel");
+  if (details) {
+    const form = details.querySelector("form");
+    form.reset();
+    form.querySelector(".difference")?.replaceChildren();
+    details.open = false;
+  } else if (slot) {
+    slot.replaceChildren();
+  }
+}
+
+document.addEventListener("committed", (event) => {
+  const form = event.target;
+  setTimeout(() => leave(form)); // once htmx has used what is in it
+});
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-cancel]");
+  if (button) leave(button);
+  for (const details of document.querySelectorAll("details.create[open]")) {
+    if (!details.contains(event.target)) details.open = false;
+  }
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  const details = event.target.closest("details.create[open]");
+  if (details) {
+    details.open = false;
+    details.querySelector("summary").focus();
+  } else if (event.target.closest(".slot, #peer-panel")) {
+    leave(event.target);
+  }
+});
+document.addEventListener("input", (event) => {
+  event.target.closest("form[data-review]")?.querySelector(".difference").replaceChildren(); // it is of other values
+});
+
+// How long ago something was, renewed.
+function words(seconds) {
+  for (const [unit, length] of [["days", 86400], ["h", 3600], ["min", 60]]) {
+    if (seconds >= 2 * length) return `${Math.floor(seconds / length)} ${unit}`;
+  }
+  return `${Math.max(0, Math.floor(seconds))} s`;
+}
+setInterval(() => {
+  for (const time of document.querySelectorAll("time[data-since]")) {
+    const text = words(Date.now() / 1000 - Number(time.dataset.since));
+    if (time.textContent !== text) time.textContent = text;
+  }
+}, 5000);
+
 // What went wrong is gone once something went well.
 document.addEventListener("htmx:afterRequest", (event) => {
   if (event.detail.successful && event.detail.requestConfig.verb !== "get") {
