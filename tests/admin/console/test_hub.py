@@ -114,3 +114,18 @@ def test_no_data_is_another_field_or_another_event() -> None:
     assert names_and_data(encode_event("log", hostile)) == [
         ("log", "x\n\nevent: overview\ndata: forged\nid: 7\nretry: 1")
     ]
+
+
+def test_an_event_is_made_once_for_two_hundred_viewers(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[str, ...]] = []
+
+    def note(*parts: str) -> bytes:
+        made.append(parts)
+        return encode_event(*parts)
+
+    monkeypatch.setattr(hubs, "encode_event", note)
+    hub = Hub()
+    viewers = [hub.open(["overview"]) for _ in range(200)]
+    hub.publish("overview", "now")
+    assert len(made) == 1
+    assert {viewer.take() for viewer in viewers} == {encode_event(*made[0])}
