@@ -44,7 +44,7 @@ class Handshakes:
 
         ``environments`` are those that ``me`` shares with them. ``wake`` is called when a handshake is due.
         """
-        ours = {host.id: host for host in new_peers if _begins(me, host)}
+        ours = {host.id: host for host in new_peers if begins(me, host)}
         for environment in environments:
             if not ours:
                 break
@@ -83,7 +83,8 @@ class Handshakes:
             wake()
 
 
-def _begins(me: Host, other: Host) -> bool:
+def begins(me: Host, other: Host) -> bool:
+    """Whether it is for ``me`` to begin a handshake with ``other`` where both might."""
     if me.behind_nat != other.behind_nat:
         return me.behind_nat
     return me.public_key < other.public_key

@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from agent.announce.handshakes import Handshakes
+from agent.announce.handshakes import Handshakes, begins
 from agent.announce.notifier import Notifier
 from agent.errors import Failed
 from agent.identity import Identity
 from agent.mesh.endpoints import Endpoints
 from agent.mesh.fresh import FreshWorkloads
+from agent.mesh.idle import IdlePeers
 from agent.mesh.published import Published
 from agent.mesh.scheduler import ReadBackTimer
 from agent.mesh.status import Status
@@ -70,6 +71,8 @@ class Reconciler:
     """Each environment's share of the plan."""
     endpoints: Endpoints = field(default_factory=Endpoints)
     """Where the peers are."""
+    _idle: IdlePeers = field(default_factory=IdlePeers)
+    """Who is asked whether it is there."""
     _new_peers: set[PublicKey] = field(default_factory=set)
     """The peers that were added and whose handshakes are not scheduled yet."""
     _found: Actual | None = None
@@ -118,6 +121,8 @@ class Reconciler:
             self.notifier.hosts_applied(changes.hosts_revision)
         self._schedule_handshakes()
         self.notifier.ready(one for one in changes.environments if one.id in self.published.environments)
+        if is_read_back:
+            await self._ask_idle_peers()
 
     # Read
 
@@ -249,3 +254,17 @@ class Reconciler:
         if new_peers:
             hosts = [host for host in self.published.hosts.hosts.values() if host.public_key in new_peers]
             self.handshakes.schedule(self.identity.host, hosts, self.published.environments.values(), self.wake)
+
+    async def _ask_idle_peers(self) -> None:
+        """Has hosts that have said nothing for long show that they are there. It changes nothing, so it is no step."""
+        actual, published = self.status.actual, self.published.hosts
+        if actual is None:
+            return
+        peers = actual.tunnel.peers
+        hosts = {
+            host.public_key: begins(self.identity.host, host)
+            for host in published.hosts.values()
+            if host.public_key in peers and host.id not in published.down
+        }
+        due = self._idle.due(hosts, self.handshakes.waiting, self.status.health, time.monotonic())
+        await self.system.device.apply([StartHandshake(key, peers[key].keepalive) for key in due])

@@ -58,6 +58,10 @@ class Health:
         traffic = self._traffic.get(key)
         return traffic is not None and not traffic.is_silent
 
+    def quiet(self, now: float) -> dict[PublicKey, float]:
+        """For how many seconds nothing has come from each peer, or since it was first read."""
+        return {key: now - traffic.received_at for key, traffic in self._traffic.items()}
+
     def silent(self, now: float) -> dict[PublicKey, float]:
         """The peers that have not answered for at least `SILENCE`, and for how many seconds each has not."""
         return {

@@ -9,6 +9,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
+from agent.mesh.idle import GIVES_UP, IDLE, SECOND
 from tests.clients.builds import Build
 from tests.mesh.members import Member, populated
 from tests.mesh.mesh import WIREGUARD, Mesh, Node, until
@@ -58,6 +61,30 @@ def test_a_blocked_port_is_named_within_half_a_minute(mesh: Mesh, programs: dict
             finally:
                 blocked.host.run(["nft", "delete table inet blocked"])
         mesh.until_healthy()
+
+
+@pytest.mark.skipif(
+    not os.environ.get("TEST_IDLE"), reason="waits four minutes for WireGuard to end a session: set TEST_IDLE=1"
+)
+def test_a_blocked_port_is_named_where_nobody_sends(mesh: Mesh, programs: dict[str, Build]) -> None:
+    """Each host asks the others by itself, and only two of them find no way to each other."""
+    blocked, other = mesh.nodes["h2"], mesh.nodes["h3"]
+    with populated(mesh, "idle", {"web": {"w2": blocked.name, "w3": other.name}}, programs):
+        mesh.until_healthy()
+        rule = ["nft", f"add rule inet blocked in udp dport {WIREGUARD} drop"]
+        blocked.host.run(["nft", "add table inet blocked"])
+        blocked.host.run(["nft", "add chain inet blocked in { type filter hook input priority 0; }"])
+        blocked.host.run(rule)
+        try:
+            named = f"host {other.name} at {other.endpoint} has not answered for"
+            until(
+                lambda: any(named in problem for problem in blocked.ask("mesh")["problems"]),
+                lambda: f"not named by {blocked.name}: {mesh.problems()}",
+                IDLE + SECOND + scaled(NAMED + 10),
+            )
+        finally:
+            blocked.host.run(["nft", "delete table inet blocked"])
+        until(lambda: mesh.problems() == [], lambda: f"it stays: {mesh.problems()}", GIVES_UP + scaled(NAMED))
 
 
 def test_one_way_traffic_is_no_alarm_and_moves_no_peer(mesh: Mesh, programs: dict[str, Build]) -> None:

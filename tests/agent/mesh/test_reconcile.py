@@ -6,6 +6,7 @@ What the real system makes of it is tested in tests/mesh; here a reading can be 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Network
@@ -23,6 +24,7 @@ from agent.control_plane.credential import CredentialFiles
 from agent.errors import Failed
 from agent.identity import Identity
 from agent.keys import PrivateKey
+from agent.mesh.idle import IDLE, SECOND
 from agent.mesh.mesh import Mesh
 from agent.plan.firewall import LINK, Element, Ruleset, SetChange
 from agent.plan.link_filter import tunnel_filter
@@ -256,6 +258,20 @@ async def test_what_a_read_back_finds_to_differ_is_corrected_and_counted(mesh: M
     await run_pass(mesh)
     assert world.routed == {"rail1": address(1, 1)}
     assert mesh.status.counts.repairs == 1
+
+
+async def test_a_host_that_says_nothing_for_long_is_asked_and_nothing_counts_as_changed(
+    mesh: Mesh, world: Simulated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(mesh)
+    await run_pass(mesh)
+    steps, clock = mesh.status.counts.steps, time.monotonic
+    monkeypatch.setattr("agent.mesh.reconcile.time.monotonic", lambda: clock() + IDLE + SECOND)
+    await run_pass(mesh)
+    assert world.handshakes == [host(2).public_key]
+    await run_pass(mesh)
+    assert world.handshakes == [host(2).public_key]  # once
+    assert (mesh.status.counts.steps, mesh.status.counts.repairs) == (steps, 0)
 
 
 async def test_without_filters_of_links_the_host_works_and_says_so(mesh: Mesh, world: Simulated) -> None:
