@@ -10,7 +10,7 @@ hosts are those of `tests/mesh`: namespaces on a bridge. The link of a workload 
 
 With wireguard-go there is the processor time of both its processes as well, for each megabyte of the bulk. On the host
 that receives, the firewall and the filters run in it too, for it is what hands the packets to the kernel. It depends
-least on what else the machine does.
+least on what else the machine does. `bench.rules` then measures the mesh with and without the rules of the agents.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import guest
+from bench import guest, rules
 from bench.options import Options
 from bench.processes import BenchError, processor_seconds
 from bench.report import Table, median, own_command, progress
@@ -35,6 +35,7 @@ from tests.mesh.mesh import Mesh, Node, until
 from tests.mesh.topology import Underlay, Workload
 
 MANY = 1_000
+TURNS = 5  # with and without rules, for each round
 MTU = 1420  # octets, of WireGuard on an Ethernet
 MEASURES = ("tcp_bw", "udp_lat")  # qperf's: octets a second, and half of a round trip in seconds
 UNITS = {"bytes/sec": 1.0, "ns": 1e-9}
@@ -65,28 +66,28 @@ class Joined:
 
 
 def run(options: Options) -> Iterator[Table | str]:
-    """A table for each WireGuard: that of the kernel in a guest, where this machine has none."""
+    """Three tables for each WireGuard: those of the kernel in a guest, where this machine has none."""
     if not shutil.which("qperf"):
         raise BenchError("path needs qperf: install the package qperf")
     if reason := topology.why_not():
         raise BenchError(f"path needs hosts: {reason}")
     for device in options.devices:
         if not (reason := wireguard.why_not(device)):
-            yield _measure(device, options)
+            yield from _measure(device, options)
         elif device == "kernel" and not guest.why_not():
             yield guest.measured("path", "--rounds", str(options.rounds), "--seconds", f"{options.seconds:g}")
         else:
             progress(f"path: WireGuard of the {device} skipped: {reason}")
 
 
-def _measure(device: str, options: Options) -> Table:
+def _measure(device: str, options: Options) -> Iterator[Table]:
     with ExitStack() as stack:
         progress(f"path: the hosts, with WireGuard of the {device}")
+        meshes_of = {"mesh": _mesh(stack, device, 1), f"mesh, of {MANY:,}": _mesh(stack, device, MANY)}
         paths = [
             Joined("veth", *_bare(stack.enter_context(topology.underlay()), _route)),
             Joined(BASE, *_bare(stack.enter_context(topology.underlay()), _TUNNELS[device])),
-            Joined("mesh", *_mesh(stack, device, 1)),
-            Joined(f"mesh, of {MANY:,}", *_mesh(stack, device, MANY)),
+            *(Joined(name, *mesh[:2]) for name, mesh in meshes_of.items()),
         ]
         for path in paths:
             stack.enter_context(_serving(path.server))
@@ -101,6 +102,13 @@ def _measure(device: str, options: Options) -> Table:
                     if processes:
                         used = sum(map(processor_seconds, processes)) - before
                         path.used.append(used * 1000 / (value * options.seconds / 1e6))
+        yield _table(device, paths, options)
+        for path in paths[2:]:
+            left, right, nodes = meshes_of[path.name]
+            yield rules.measure(path.name, (left, right), nodes, path.processes, options.rounds * TURNS)
+
+
+def _table(device: str, paths: Sequence[Joined], options: Options) -> Table:
     return Table(
         f"A path between two hosts, with WireGuard of {'the kernel' if device == 'kernel' else 'wireguard-go'}",
         own_command(),
@@ -226,7 +234,7 @@ _TUNNELS: dict[str, Callable[[list[Workload]], None]] = {
 }
 
 
-def _mesh(stack: ExitStack, device: str, environments: int) -> tuple[Workload, Workload]:
+def _mesh(stack: ExitStack, device: str, environments: int) -> tuple[Workload, Workload, list[Node]]:
     directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="interlock-bench-path-")))
     mesh = stack.enter_context(meshes.running(directory, device))
     left, right = mesh.add("left", "right")
@@ -238,7 +246,7 @@ def _mesh(stack: ExitStack, device: str, environments: int) -> tuple[Workload, W
             START_DEADLINE,
         )
     mesh.environment("measured", "web")
-    return left.attach("measured", "web", "left"), right.attach("measured", "web", "right")
+    return left.attach("measured", "web", "left"), right.attach("measured", "web", "right"), [left, right]
 
 
 def _applied(node: Node) -> int:

@@ -112,10 +112,16 @@ def diff(wanted: Mapping[PublicKey, Peer], actual: Tunnel, stable_peers: Collect
     ``stable_peers`` (it answers, and registers what it registered before), its endpoint is left alone, even if that is
     not the registered one.
     """
+    found_at = actual.peers.get
+    # Most peers are as wanted, in every pass, so this must be quick: whole sets are compared, and nothing is called.
     changed = {
         key: peer
         for key, peer in wanted.items()
-        if not ((found := actual.peers.get(key)) and _is_as_wanted(peer, found, key in stable_peers))
+        if (found := found_at(key)) is None
+        or (peer.allowed_ips is not found.allowed_ips and peer.allowed_ips != found.allowed_ips)
+        or peer.keepalive != found.keepalive
+        or found.is_foreign
+        or (peer.endpoint != found.endpoint and _is_to_be_elsewhere(peer, found, key in stable_peers))
     }
     set_steps = [
         step
@@ -180,16 +186,6 @@ def with_wanted_sets(actual: Tunnel, wanted: Mapping[PublicKey, Peer]) -> Tunnel
         and found.allowed_ips == peer.allowed_ips
     }
     return replace(actual, peers={**actual.peers, **same}) if same else actual
-
-
-def _is_as_wanted(peer: Peer, actual: ActualPeer, is_stable: bool) -> bool:
-    """Whether nothing is to be done. Most peers are, in every pass, so this must be quick: whole sets are compared."""
-    return (
-        (peer.allowed_ips is actual.allowed_ips or peer.allowed_ips == actual.allowed_ips)
-        and peer.keepalive == actual.keepalive
-        and not actual.is_foreign
-        and not _is_to_be_elsewhere(peer, actual, is_stable)
-    )
 
 
 def _is_to_be_elsewhere(peer: Peer, actual: ActualPeer, is_stable: bool) -> bool:
