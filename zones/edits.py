@@ -10,7 +10,7 @@ if one of them is refused, none is made.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
@@ -29,6 +29,7 @@ from zones.keys import PublicKey
 from zones.model import Environment, Instance, Peer, Port, RecordSet, Service, State
 from zones.names import EnvironmentId, Name, check_new_instance_id, check_new_service_name, check_peer_id
 from zones.records import RecordType
+from zones.revising import revise_environment, revise_service
 
 MAX_OVERLAP = 30 * 86_400  # seconds; an old name that must last longer is a CNAME record, not a rename
 DEFAULT_OVERLAP = 3600  # seconds an old name goes on answering: long enough to redeploy what still uses it
@@ -160,10 +161,10 @@ def apply(environment: Environment, edits: Iterable[Edit], now: int, apex: Name 
         except ZonesError as error:
             error.edit = position
             raise
-    fields = draft.fields()
-    if all(getattr(environment, name) == value for name, value in fields.items()):
+    fields = {name: value for name, value in draft.fields().items() if getattr(environment, name) != value}
+    if not fields:
         return environment
-    return replace(environment, revision=environment.revision + 1, **fields)
+    return revise_environment(environment, revision=environment.revision + 1, **fields)
 
 
 def must_exist(id_: EnvironmentId, environment: Environment | None, *, advice: str = "create it first") -> Environment:
@@ -199,6 +200,7 @@ class _Instances:
 
     by_id: dict[str, Instance]
     last_number: int  # the highest host number ever given to an instance of the service
+    edited: set[str] = field(default_factory=set)  # the ids that an edit has named
 
 
 class _Draft:
@@ -213,16 +215,18 @@ class _Draft:
         # By service, of those services whose instances are edited. A `Service` checks all its instances when it is
         # made, so it is made once, after all edits, and not once for each edit.
         self._instances: dict[str, _Instances] = {}
-        self._records = {name: dict(sets) for name, sets in environment.records.items()}
+        self._records = dict(environment.records)
         self._last_subnet = environment.last_subnet
         self._peers = dict(environment.peers)
         self._last_peer = environment.last_peer
 
     def fields(self) -> dict[str, Any]:
+        for name in self._instances:
+            self._services[name] = self._with_instances(name)
         return {
             "enabled": self._enabled,
             "isolated": self._isolated,
-            "services": self._services | {name: self._with_instances(name) for name in self._instances},
+            "services": self._services,
             "records": self._records,
             "last_subnet": self._last_subnet,
             "peers": self._peers,
@@ -257,9 +261,11 @@ class _Draft:
 
     def forget_ended_names(self, now: int) -> None:
         for name, service in self._services.items():
+            if not service.former_names:
+                continue
             lasting = {former: until for former, until in service.former_names.items() if until > now}
             if len(lasting) < len(service.former_names):
-                self._services[name] = replace(service, former_names=lasting)
+                self._services[name] = revise_service(service, former_names=lasting)
 
     def _service(self, name: str) -> Service:
         return _get_service(self._environment.id, self._services, name)
@@ -271,7 +277,7 @@ class _Draft:
         elif name not in self._services:
             self._create_service(name)
         if edit.ports is not UNSET:
-            self._services[name] = replace(self._services[name], ports=edit.ports)
+            self._services[name] = revise_service(self._services[name], ports=edit.ports)
 
     def _create_service(self, name: str) -> None:
         check_new_service_name(name)
@@ -297,7 +303,7 @@ class _Draft:
         if old in self._instances:
             self._instances[new] = self._instances.pop(old)
         kept = {old: now + overlap * 1000} if overlap else {}
-        self._services[new] = replace(service, former_names={**service.former_names, **kept})
+        self._services[new] = revise_service(service, former_names={**service.former_names, **kept})
         return new
 
     def _free_former_name(self, name: str) -> None:
@@ -305,7 +311,7 @@ class _Draft:
         for owner, service in self._services.items():
             if name in service.former_names:
                 others = {former: until for former, until in service.former_names.items() if former != name}
-                self._services[owner] = replace(service, former_names=others)
+                self._services[owner] = revise_service(service, former_names=others)
 
     def _put_instance(self, edit: PutInstance) -> None:
         edited = self._instances_of(edit.service)
@@ -320,11 +326,13 @@ class _Draft:
         if given.get("host", instance.host) != instance.host:
             given.setdefault("attached", given["host"] is None)
         edited.by_id[edit.id] = replace(instance, **given)
+        edited.edited.add(edit.id)
 
     def _delete_instance(self, edit: DeleteInstance) -> None:
         edited = self._instances_of(edit.service)
         _get_instance(edit.service, edited.by_id, edit.id)
         del edited.by_id[edit.id]
+        edited.edited.add(edit.id)
 
     def _instances_of(self, name: str) -> _Instances:
         if name not in self._instances:
@@ -333,20 +341,25 @@ class _Draft:
         return self._instances[name]
 
     def _with_instances(self, name: str) -> Service:
-        edited = self._instances[name]
-        return replace(self._services[name], instances=edited.by_id, last_number=edited.last_number)
+        edited, service = self._instances[name], self._services[name]
+        changed = {id_ for id_ in edited.edited if edited.by_id.get(id_) != service.instances.get(id_)}
+        if not changed and edited.last_number == service.last_number:
+            return service
+        return revise_service(service, changed, instances=edited.by_id, last_number=edited.last_number)
 
     def _put_record(self, edit: PutRecord) -> None:
         if edit.type == "CNAME" and self._apex is not None:
             own = Name.of((*Name.parse(edit.name).labels, *self._apex.labels))
             if any(Name.parse(value) == own for value in edit.records.values):
                 raise Invalid(f"{own} would be an alias of itself, which nobody can follow", field="values")
-        self._records.setdefault(edit.name, {})[edit.type] = edit.records
+        self._records[edit.name] = {**self._records.get(edit.name, {}), edit.type: edit.records}
 
     def _delete_record(self, edit: DeleteRecord) -> None:
         _get_record(self._environment.id, self._records, edit.name, edit.type)
-        del self._records[edit.name][edit.type]
-        if not self._records[edit.name]:
+        left = {rtype: sets for rtype, sets in self._records[edit.name].items() if rtype != edit.type}
+        if left:
+            self._records[edit.name] = left
+        else:
             del self._records[edit.name]
 
     def _put_peer(self, edit: PutPeer) -> None:
