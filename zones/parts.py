@@ -17,7 +17,8 @@ the next one follows from the two (`next_digest`), so nobody has to write the en
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from ipaddress import IPv6Network
 from typing import Any
 
@@ -117,22 +118,62 @@ def difference(before: Environment, after: Environment) -> Difference:
 
 def apply_difference(environment: Environment, difference: Difference) -> Environment:
     """What ``difference`` makes of ``environment``. Raises `Invalid` and `Conflict`, also if it is not one of that."""
-    if (difference.id, difference.before) != (environment.id, environment.revision):
-        raise Invalid(
-            f"a difference to revision {difference.before} of {difference.id!r} cannot be applied to revision"
-            f" {environment.revision} of {environment.id!r}",
-            field="before",
+    return apply_differences(environment, [difference])
+
+
+def apply_differences(environment: Environment, differences: Sequence[Difference]) -> Environment:
+    """What ``differences`` make of ``environment``, one after the other; it takes hardly longer than one of them.
+
+    Raises `Invalid` and `Conflict`, also if one is not of the revision before it.
+    """
+    if not differences:
+        return environment
+    draft = _Draft(environment)
+    for each in differences:
+        draft.apply(each)
+    return revise_environment(environment, **draft.fields())
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """The keys of all parts that some differences name."""
+
+    services: frozenset[str]
+    """The services of which any part was set or is gone."""
+    instances: Mapping[str, frozenset[str]]
+    """Service → the ids of the instances that were set or are gone."""
+    records: frozenset[str]
+    """The names of record sets."""
+
+    @classmethod
+    def by(cls, differences: Sequence[Difference]) -> Touched:
+        """What ``differences`` name."""
+        instances: dict[str, frozenset[str]] = {}
+        for each in differences:
+            for name, changes in each.instances.items():
+                instances[name] = instances.get(name, frozenset()) | changes.keys()
+        return cls(
+            frozenset(instances).union(*(each.services for each in differences)),
+            instances,
+            frozenset[str]().union(*(each.records for each in differences)),
         )
-    fields: dict[str, Any] = {"revision": difference.revision}
-    if difference.head:
-        fields |= asdict(difference.head)
-    if difference.services or difference.instances:
-        fields["services"] = _apply_services(environment.services, difference)
-    if difference.records:
-        fields["records"] = _apply_records(environment.records, difference.records)
-    if difference.peers:
-        fields["peers"] = _apply_changes(environment.peers, difference.peers)
-    return revise_environment(environment, **fields)
+
+
+def growth(before: Environment, difference: Difference) -> int:
+    """By how many octets the document grows if ``difference`` follows ``before``; it may be some octets a part off."""
+    grown = len(encode(difference)) - len(encode(Difference(difference.id, difference.before, difference.revision)))
+    replaced = dict[str, Any](services={}, instances={}, records={}, peers={})
+    for name, head in difference.services.items():
+        if (old := before.services.get(name)) is not None:
+            replaced["services"][name] = old if head is None else _service_head(old)
+    for name, changes in difference.instances.items():
+        if (old := before.services.get(name)) is not None:
+            replaced["instances"][name] = {id_: old.instances[id_] for id_ in changes if id_ in old.instances}
+    for name, sets in difference.records.items():
+        present = before.records.get(name, {})
+        replaced["records"][name] = {rtype: present[rtype] for rtype in sets if rtype in present}
+    replaced["peers"] = {id_: before.peers[id_] for id_ in difference.peers if id_ in before.peers}
+    return grown - len(_encoder.encode({key: value for key, value in replaced.items() if value}))
 
 
 def encode(difference: Difference) -> bytes:
@@ -192,45 +233,94 @@ def _changed_records(
     return changed | {name: dict.fromkeys(before[name]) for name in before if name not in after}
 
 
-def _apply_services(before: Mapping[str, Service], difference: Difference) -> dict[str, Service]:
-    services = dict(before)
-    for name in {**difference.services, **difference.instances}:
-        old, head, changes = services.get(name), difference.services.get(name), difference.instances.get(name, {})
-        if head is None and name in difference.services:
-            services.pop(name, None)
-        elif old is not None:
-            fields: dict[str, Any] = asdict(head) if head else {}
-            if changes:
-                fields["instances"] = _apply_changes(old.instances, changes)
-            services[name] = revise_service(old, changes, **fields)
-        elif head is not None:
-            services[name] = Service(**asdict(head), instances=_apply_changes({}, changes))
-        else:
-            raise Invalid(f"there is no service {name!r}, whose instances are to change", field="instances")
-    return services
+class _Draft:
+    """An environment to which differences are being applied. It is checked once, after the last one."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._revision = environment.revision
+        self._head: Head | None = None
+        self._services: dict[str, _ServiceDraft | None] = {}  # those that were named; None: gone
+        self._records: dict[str, dict[RecordType, RecordSet]] = {}
+        self._peers: dict[str, Peer | None] = {}
+
+    def apply(self, difference: Difference) -> None:
+        id_ = self._environment.id
+        if (difference.id, difference.before) != (id_, self._revision):
+            raise Invalid(
+                f"a difference to revision {difference.before} of {difference.id!r} cannot be applied to revision"
+                f" {self._revision} of {id_!r}",
+                field="before",
+            )
+        self._revision = difference.revision
+        self._head = difference.head or self._head
+        for name, head in difference.services.items():
+            if head is None:
+                self._services[name] = None
+            elif (service := self._service(name)) is not None:
+                service.head = head
+            else:
+                self._services[name] = _ServiceDraft(None, head, {})
+        for name, changes in difference.instances.items():
+            service = self._service(name)
+            if service is None:
+                raise Invalid(f"there is no service {name!r}, whose instances are to change", field="instances")
+            _change(service.instances, changes)
+            service.changed |= changes.keys()
+        for relative, sets in difference.records.items():
+            if relative not in self._records:
+                self._records[relative] = dict(self._environment.records.get(relative, {}))
+            _change(self._records[relative], sets)
+        self._peers |= difference.peers
+
+    def fields(self) -> dict[str, Any]:
+        environment = self._environment
+        fields: dict[str, Any] = {"revision": self._revision}
+        if self._head:
+            fields |= asdict(self._head)
+        if self._services:
+            made = {name: service and service.made() for name, service in self._services.items()}
+            fields["services"] = _change(dict(environment.services), made)
+        if self._records:
+            left = {name: sets or None for name, sets in self._records.items()}
+            fields["records"] = _change(dict(environment.records), left)
+        if self._peers:
+            fields["peers"] = _change(dict(environment.peers), self._peers)
+        return fields
+
+    def _service(self, name: str) -> _ServiceDraft | None:
+        if name not in self._services:
+            before = self._environment.services.get(name)
+            if before is None:
+                return None
+            self._services[name] = _ServiceDraft(before, None, dict(before.instances))
+        return self._services[name]
 
 
-def _apply_records(
-    before: Mapping[str, Mapping[RecordType, RecordSet]], changes: Records
-) -> dict[str, Mapping[RecordType, RecordSet]]:
-    records = dict(before)
-    nothing: Mapping[RecordType, RecordSet] = {}
-    for name, sets in changes.items():
-        if left := _apply_changes(records.get(name, nothing), sets):
-            records[name] = left
-        else:
-            records.pop(name, None)
-    return records
+@dataclass(slots=True)
+class _ServiceDraft:
+    before: Service | None  # None: it is new
+    head: ServiceHead | None  # None: that of before
+    instances: dict[str, Instance]
+    changed: set[str] = field(default_factory=set)  # the ids of the instances that were named
+
+    def made(self) -> Service:
+        fields: dict[str, Any] = asdict(self.head) if self.head else {}
+        if self.before is None:
+            return Service(**fields, instances=self.instances)
+        if self.changed:
+            fields["instances"] = self.instances
+        return revise_service(self.before, self.changed, **fields)
 
 
-def _apply_changes(before: Mapping[Any, Any], changes: Mapping[Any, Any]) -> dict[Any, Any]:
-    after = dict(before)
+def _change(values: dict[Any, Any], changes: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Sets in ``values`` what ``changes`` has, and removes what is None there."""
     for key, value in changes.items():
         if value is None:
-            after.pop(key, None)
+            values.pop(key, None)
         else:
-            after[key] = value
-    return after
+            values[key] = value
+    return values
 
 
 _encoder = msgspec.json.Encoder(enc_hook=document.encode_value)

@@ -17,7 +17,7 @@ from zones.addresses import Address
 from zones.edits import DeleteInstance, DeleteService, Edit, PutInstance, PutRecord, PutService, apply
 from zones.errors import Invalid, ZonesError
 from zones.model import Environment, RecordSet, State
-from zones.parts import Difference, apply_difference, difference
+from zones.parts import Difference, apply_difference, apply_differences, difference, growth
 
 
 @given(
@@ -28,18 +28,19 @@ from zones.parts import Difference, apply_difference, difference
 def test_reading_by_part_gives_what_reading_whole_gives(
     first: Environment, commits: list[list[Edit]], *, is_together: bool
 ) -> None:
-    """Each commit alone, or all of them in one difference."""
-    read, last = first, first
+    """One difference after the other, or all of them at once."""
+    read, last, found = first, first, list[Difference]()
     for step, commit in enumerate(commits):
         try:
             after = apply(last, commit, NOW + (40 + step) * 1000)
         except ZonesError:
             continue
-        if not is_together and after is not last:
-            read = take(read, difference(last, after))
+        if after is not last:
+            found.append(parts.decode(parts.encode(difference(last, after))))
+            read = take(read, found[-1])
         last = after
     if is_together:
-        read = take(first, difference(first, last))
+        read = apply_differences(first, found)
     assert read == last == document.decode(document.encode(last))
     worlds.compiled(read, NOW + 60_000)
 
@@ -130,6 +131,15 @@ def test_a_service_does_not_take_the_name_of_records() -> None:
         apply(before, [PutService("new")], NOW)
     with pytest.raises(ZonesError, match="belongs to the service"):
         apply(before, [PutService("api", rename="new")], NOW)
+
+
+@given(environments(), environments())
+def test_the_growth_of_a_document_is_known_without_writing_it(one: Environment, other: Environment) -> None:
+    other = replace(other, revision=one.revision + 7)
+    found = difference(one, other)
+    named = len(found.services) + len(found.instances) + len(found.records) + len(found.peers) + 4
+    grown = len(document.encode(other)) - len(document.encode(one))
+    assert abs(grown - growth(one, found)) < 60 * (named + sum(map(len, found.instances.values())))
 
 
 def test_digests_follow_from_each_other() -> None:
