@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterable
-from dataclasses import dataclass
+from bisect import bisect_left, insort
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from operator import attrgetter
 
 from zones.addresses import Address
 from zones.model import Instance, Service, State
@@ -39,6 +40,25 @@ def make_member(name: str, service: Service, away: HostsAway) -> Member:
     ordered = sorted(service.instances, key=lambda id_: service.instances[id_].address)
     ready = [service.instances[i] for i in ordered if service.instances[i].state is State.READY]
     return Member(name, service, _answered(ready, away), tuple(ordered), away)
+
+
+def next_member(before: Member, service: Service, changed: Collection[str]) -> Member:
+    """The same as `make_member`, if ``service`` differs from that of ``before`` in the instances ``changed`` alone."""
+    if before.away.unreachable:
+        return make_member(before.name, service, before.away)  # who is answered depends on all of them
+    ids, ready = list(before.by_address), list(before.ready)
+    old, new = before.service.instances, service.instances
+    for id_ in changed:
+        if (instance := old.get(id_)) is not None:
+            del ids[bisect_left(ids, instance.address, key=lambda each: old[each].address)]
+            if _is_answered(instance, before.away):
+                del ready[bisect_left(ready, instance.address)]
+    for id_ in changed:
+        if (instance := new.get(id_)) is not None:
+            ids.insert(bisect_left(ids, instance.address, key=lambda each: new[each].address), id_)
+            if _is_answered(instance, before.away):
+                insort(ready, instance.address)
+    return replace(before, service=service, ready=tuple(ready), by_address=tuple(ids))
 
 
 def find_below(qname: Name, labels: tuple[bytes, ...], member: Member, apex: Name) -> Node | None:
@@ -96,7 +116,7 @@ def list_services(members: Iterable[Member]) -> tuple[Text, ...]:
             f"name={member.name},ready={len(member.ready)},instances={len(member.by_address)}"
             + "".join(f",port={port.name}:{port.number}/{port.protocol}" for port in member.service.ports)
         )
-        for member in members
+        for member in sorted(members, key=attrgetter("name"))
         if not member.is_former
     )
 
@@ -121,6 +141,11 @@ def first_at_or_after(member: Member, low: Address) -> tuple[str, Instance] | No
     instances = member.service.instances
     at = bisect_left(member.by_address, low, key=lambda id_: instances[id_].address)
     return (member.by_address[at], instances[member.by_address[at]]) if at < len(member.by_address) else None
+
+
+def _is_answered(instance: Instance, away: HostsAway) -> bool:
+    """Whether ``instance`` is among those that are ready, where no host is unreachable."""
+    return instance.state is State.READY and has_path(instance, away)
 
 
 def _answered(instances: Iterable[Instance], away: HostsAway) -> tuple[Address, ...]:

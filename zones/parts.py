@@ -17,9 +17,11 @@ the next one follows from the two (`next_digest`), so nobody has to write the en
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv6Network
+from itertools import compress, islice
+from operator import is_, is_not
 from typing import Any
 
 import msgspec
@@ -144,6 +146,8 @@ class Touched:
     """Service → the ids of the instances that were set or are gone."""
     records: frozenset[str]
     """The names of record sets."""
+    anew: frozenset[str] = frozenset()
+    """The services that were gone in between: those that are there are others, with the same names."""
 
     @classmethod
     def by(cls, differences: Sequence[Difference]) -> Touched:
@@ -156,7 +160,14 @@ class Touched:
             frozenset(instances).union(*(each.services for each in differences)),
             instances,
             frozenset[str]().union(*(each.records for each in differences)),
+            frozenset(name for each in differences for name, head in each.services.items() if head is None),
         )
+
+    def instances_of(self, name: str, before: Service | None, after: Service | None) -> Collection[str]:
+        """The ids of the instances by which ``before`` and ``after``, the service ``name``, may differ."""
+        if before is None or after is None or name in self.anew:
+            return {*(before.instances if before else ()), *(after.instances if after else ())}
+        return self.instances.get(name, ())
 
 
 def growth(before: Environment, difference: Difference) -> int:
@@ -213,7 +224,11 @@ def _changes(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> dict[Any, A
     """The keys of ``after`` with other values than ``before`` has, and those that are gone, with None."""
     if after is before:
         return {}
-    changed = {key: value for key, value in after.items() if (old := before.get(key)) is not value and old != value}
+    if len(after) >= len(before) and all(map(is_, before, after)):  # as a copy to which some keys were added
+        keys = [*compress(after, map(is_not, after.values(), before.values())), *islice(after, len(before), None)]
+    else:
+        keys = list(after)
+    changed = {key: after[key] for key in keys if before.get(key) != after[key]}
     if len(after) != len(before) + sum(key not in before for key in changed):
         changed |= dict.fromkeys(before.keys() - after.keys())
     return changed

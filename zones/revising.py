@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from copy import copy
-from operator import attrgetter
+from operator import attrgetter, countOf
 from typing import Any, TypeVar
 
 from msgspec import Struct
@@ -80,10 +80,10 @@ def _are_free(given: list[Address], service: Service) -> bool:
     """Whether no two instances of ``service`` have one address; ``given`` are those that may be taken."""
     if not given:
         return True
-    addresses = list(map(_address, service.instances.values()))
+    instances = service.instances
     if len(given) < FEW:
-        return all(addresses.count(address) == 1 for address in given)
-    return len(set(addresses)) == len(addresses)
+        return all(countOf(map(_address, instances.values()), address) == 1 for address in given)
+    return len(set(map(_address, instances.values()))) == len(instances)
 
 
 def _is_valid_environment(before: Environment, after: Environment) -> bool:

@@ -11,14 +11,16 @@ commit. Only the names of custom records stand in a table, with the empty non-te
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from zones.addresses import Address, Platform, contains, resolver_address, subnet_number
-from zones.members import Member, find_below, first_at_or_after, list_services, make_member
-from zones.model import Environment
+from zones.members import Member, find_below, first_at_or_after, list_services, make_member, next_member
+from zones.model import Environment, Service
 from zones.names import EnvironmentId, Name
 from zones.nodes import TTL, Node, Origin, make_node
+from zones.parts import Touched
 from zones.placement import NONE_AWAY, HostsAway
 from zones.records import RRset, RRType, Soa
 
@@ -49,6 +51,7 @@ class Zone:
         records: Mapping[Name, Node],
         valid_until: int | None,
         away: HostsAway,
+        by_subnet: Mapping[int, Member] | None = None,
     ) -> None:
         self.platform = platform
         self.environment = environment
@@ -60,9 +63,7 @@ class Zone:
         self._records = records
         serial = environment.revision & 0xFFFF_FFFF  # RFC 1982: 32 bits that wrap
         self._soa = Soa(self.apex.child("ns"), self.apex.child("hostmaster"), serial, *_SOA_TIMES)
-        self._by_subnet = {
-            subnet_number(member.service.subnet): member for member in members.values() if not member.is_former
-        }
+        self._by_subnet = _index_subnets(members) if by_subnet is None else by_subnet
 
     @property
     def id(self) -> EnvironmentId:
@@ -160,17 +161,59 @@ def compile_zone(platform: Platform, environment: Environment, now: int, away: H
 
     The instances on the hosts in ``away`` are in its answers only as `zones.placement` says.
     """
+    made = {name: make_member(name, service, away) for name, service in environment.services.items()}
+    members, valid_until = _lay_out_members(made, now)
+    return Zone(platform, environment, members, _lay_out_records(platform, environment), valid_until, away)
+
+
+def compile_next(zone: Zone, environment: Environment, touched: Touched, now: int) -> Zone:
+    """The same as `compile_zone`, where ``environment`` differs from that of ``zone`` in what is ``touched`` alone.
+
+    Of all else the zone is that of before, object for object.
+    """
+    before, after = zone.environment.services, environment.services
+    made = {
+        name: _next_member(zone, name, service, touched.instances_of(name, before.get(name), service))
+        for name in touched.services
+        if (service := after.get(name)) is not None
+    }
+    members, valid_until, by_subnet = dict(zone._members), None, dict(zone._by_subnet)
+    if zone.valid_until is None and not any(member.service.former_names for member in made.values()):
+        for name in touched.services:
+            if (old := members.pop(name.encode(), None)) is not None:
+                del by_subnet[subnet_number(old.service.subnet)]
+        members |= {name.encode(): member for name, member in made.items()}
+        by_subnet |= _index_subnets(made)
+    else:
+        kept = {member.name: member for member in members.values() if not member.is_former and member.name in after}
+        members, valid_until = _lay_out_members(kept | made, now)
+        by_subnet = _index_subnets(members)
+    records = _next_records(zone, environment, touched.records) if touched.records else zone._records
+    return Zone(zone.platform, environment, members, records, valid_until, zone.away, by_subnet)
+
+
+def _next_member(zone: Zone, name: str, service: Service, changed: Collection[str]) -> Member:
+    old = zone._members.get(name.encode())
+    if old is None or old.is_former or old.service.subnet != service.subnet:
+        return make_member(name, service, zone.away)
+    return next_member(old, service, changed)
+
+
+def _lay_out_members(made: Mapping[str, Member], now: int) -> tuple[dict[bytes, Member], int | None]:
+    """The members by each of their names, also the former ones, and when the next of these ends."""
     members: dict[bytes, Member] = {}
     ends = []
-    for name, service in environment.services.items():
-        member = make_member(name, service, away)
+    for name, member in made.items():
         members[name.encode()] = member
-        for former, until in service.former_names.items():
+        for former, until in member.service.former_names.items():
             if until > now:
                 members[former.encode()] = replace(member, is_former=True)
                 ends.append(until)
-    records = _lay_out_records(platform, environment)
-    return Zone(platform, environment, members, records, min(ends, default=None), away)
+    return members, min(ends, default=None)
+
+
+def _index_subnets(members: Mapping[Any, Member]) -> dict[int, Member]:
+    return {subnet_number(member.service.subnet): member for member in members.values() if not member.is_former}
 
 
 def apex_of(platform: Platform, qname: Name) -> Name | None:
@@ -192,10 +235,43 @@ def reverse_name(octets: bytes, nibbles: int) -> Name:
 def _lay_out_records(platform: Platform, environment: Environment) -> dict[Name, Node]:
     nodes: dict[Name, Node] = {}
     for relative in environment.records:
-        name = Name.of((*Name.parse(relative).labels, *platform.apex.labels))
-        data = environment.record_data(relative)
-        nodes[name] = Node(Origin.RECORD, {rtype: RRset(name, rtype, ttl, rdatas) for rtype, ttl, rdatas in data})
+        name = _record_name(platform, relative)
+        nodes[name] = _make_record(environment, relative, name)
     for name in list(nodes):
-        while (name := name.parent) != platform.apex:
-            nodes.setdefault(name, Node(Origin.EMPTY_NON_TERMINAL))
+        _add_ancestors(nodes, name, platform.apex)
     return nodes
+
+
+def _next_records(zone: Zone, environment: Environment, touched: Collection[str]) -> dict[Name, Node]:
+    """The same as `_lay_out_records`, if the records differ from those of ``zone`` at the names ``touched`` alone."""
+    nodes, apex = dict(zone._records), zone.apex
+    for relative in touched:
+        name = _record_name(zone.platform, relative)
+        if relative in environment.records:
+            nodes[name] = _make_record(environment, relative, name)
+            _add_ancestors(nodes, name, apex)
+            continue
+        nodes[name] = Node(Origin.EMPTY_NON_TERMINAL)
+        while name in nodes and _is_empty_leaf(nodes, name):  # the apex is none of them
+            del nodes[name]
+            name = name.parent
+    return nodes
+
+
+def _record_name(platform: Platform, relative: str) -> Name:
+    return Name.of((*Name.parse(relative).labels, *platform.apex.labels))
+
+
+def _make_record(environment: Environment, relative: str, name: Name) -> Node:
+    data = environment.record_data(relative)
+    return Node(Origin.RECORD, {rtype: RRset(name, rtype, ttl, rdatas) for rtype, ttl, rdatas in data})
+
+
+def _add_ancestors(nodes: dict[Name, Node], name: Name, apex: Name) -> None:
+    while (name := name.parent) != apex:
+        nodes.setdefault(name, Node(Origin.EMPTY_NON_TERMINAL))
+
+
+def _is_empty_leaf(nodes: Mapping[Name, Node], name: Name) -> bool:
+    """Whether ``name`` has no records, and no name below it has."""
+    return nodes[name].origin is Origin.EMPTY_NON_TERMINAL and not any(each.parent == name for each in nodes)

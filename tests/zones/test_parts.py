@@ -13,11 +13,14 @@ from tests import worlds
 from tests.worlds import NOW, PRODUCTION, build, production
 from tests.zones.strategies import edits, environments
 from zones import document, parts
-from zones.addresses import Address
+from zones.addresses import Address, Platform
 from zones.edits import DeleteInstance, DeleteService, Edit, PutInstance, PutRecord, PutService, apply
 from zones.errors import Invalid, ZonesError
 from zones.model import Environment, RecordSet, State
-from zones.parts import Difference, apply_difference, apply_differences, difference, growth
+from zones.names import Name
+from zones.parts import Difference, Touched, apply_difference, apply_differences, difference, growth
+from zones.placement import HostsAway
+from zones.zone import Zone, compile_next, compile_zone
 
 
 @given(
@@ -154,3 +157,40 @@ def test_digests_follow_from_each_other() -> None:
 def take(before: Environment, found: Difference) -> Environment:
     """Over the wire, as a reader does."""
     return apply_difference(before, parts.decode(parts.encode(found)))
+
+
+@given(
+    first=environments(),
+    commits=st.lists(st.lists(edits, min_size=1, max_size=4), max_size=6),
+    away=st.sampled_from([HostsAway(), HostsAway(frozenset({"h1"})), HostsAway(frozenset(), frozenset({"h1"}))]),
+    is_together=st.booleans(),
+)
+def test_a_zone_compiled_by_part_is_the_one_compiled_whole(
+    first: Environment, commits: list[list[Edit]], away: HostsAway, *, is_together: bool
+) -> None:
+    platform, last, found = Platform(), first, list[Difference]()
+    zone = compile_zone(platform, first, NOW, away)
+    for step, commit in enumerate(commits):
+        now = NOW + step * 1000
+        try:
+            after = apply(last, commit, now)
+        except ZonesError:
+            continue
+        if after is not last:
+            found.append(difference(last, after))
+            if not is_together:
+                zone = compile_next(zone, after, Touched.by(found[-1:]), now)
+                check_same(zone, compile_zone(platform, after, now, away))
+        last = after
+    if is_together:
+        zone = compile_next(zone, last, Touched.by(found), NOW + 9000)
+        check_same(zone, compile_zone(platform, last, NOW + 9000, away))
+
+
+def check_same(one: Zone, other: Zone) -> None:
+    assert (one.revision, one.valid_until, one.away) == (other.revision, other.valid_until, other.away)
+    assert one._members == other._members
+    assert one._by_subnet == other._by_subnet
+    assert one._records == other._records
+    for qname in ("_services.railway.internal", "api.railway.internal", "railway.internal"):
+        assert one.find(Name.parse(qname)) == other.find(Name.parse(qname))
