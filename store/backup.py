@@ -1,8 +1,9 @@
 """Backups: all that the store holds and that nobody makes anew by itself, as lines of a file.
 
 A backup is of one moment: what has changed while it was made is read once more, until nothing has. Each environment is
-read with its line of the index in one step, so it is whole in any case. What hosts renew by themselves is left out:
-leases, claims, acknowledgements; so is the stream of changes, for a restored store is another data set.
+read with its line of the index in one step, so it is whole in any case; its differences are put into the document, so
+every release can read it. What hosts renew by themselves is left out: leases, claims, acknowledgements; so is the
+stream of changes, for a restored store is another data set.
 
 The lines, each a JSON object. Where two are about the same thing, the later one counts:
 
@@ -95,8 +96,9 @@ async def _changed(store: Store, read: dict[EnvironmentId, bytes]) -> AsyncItera
     while some := list(islice(ids, AT_ONCE)):
         for id_, stored in (await environments.stored(some)).items():
             read[id_] = stored.line or b""
-            document = None if stored.written is None else _text(stored.written)
-            yield {"environment": id_, "line": _text(stored.line or b""), "document": document}
+            whole = await environments.aside.call(id_, stored.folded) if stored.differences else stored
+            document = None if whole.written is None else _text(whole.written)
+            yield {"environment": id_, "line": _text(whole.line or b""), "document": document}
 
 
 async def _others(store: Store) -> AsyncIterator[dict[str, Any]]:

@@ -1,4 +1,7 @@
-"""Environments in the store: each is one document, and each commit replaces it whole.
+"""Environments in the store: each is one document, to which the differences are added that commits have made since.
+
+A small document is replaced whole with each commit. To a large one a difference is added, and after many of them it is
+written whole once more: so a commit costs what it changes, and who reads all of it reads at most twice its size.
 
 Nothing writes an environment but `EnvironmentStore.commit` and `EnvironmentStore.delete`.
 """
@@ -6,7 +9,7 @@ Nothing writes an environment but `EnvironmentStore.commit` and `EnvironmentStor
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv6Network
 
 from store.aside import LARGE, Aside, is_large
@@ -16,13 +19,15 @@ from store.connection import Connection
 from store.errors import NetworkTaken, Refused, RevisionConflict, Unavailable, Unreplicated
 from store.index import DELETED, IndexEntry, decode_entry, join_hosts, read_number
 from store.leases import Lease, not_held
+from store.newest import Newest, NewestKept
 from store.scripts import read_script
-from store.stored import MAX_DOCUMENT, Stored
-from zones import document
+from store.stored import MAX_DOCUMENT, Known, Stored
+from zones import document, parts
 from zones.errors import Conflict, Missing
 from zones.hosts import hosts_of
 from zones.model import Environment
 from zones.names import EnvironmentId
+from zones.parts import Difference
 from zones.quota import QuotaExceeded
 
 COMMIT_SCRIPT = Script(
@@ -34,15 +39,26 @@ COMMIT_SCRIPT = Script(
 READ_SCRIPT = Script(read_script("read_environments"), only_reads=True)
 GIVE_NETWORK_SCRIPT = Script(read_script("give_network"))
 
+WHOLE_UP_TO = 16 << 10  # octets; some 150 instances, which are written and read in less than a millisecond
+VERY_LARGE = 4 << 20  # octets of a document; in a smaller one it is found within some milliseconds what has changed
+SMALLER = 4  # times smaller than the document must a difference be: else it is no gain
+MOST_DIFFERENCES = 2_000  # to one document, each some microseconds to whoever reads it whole
+
+NOTHING_KNOWN: Mapping[EnvironmentId, Known] = {}
+
 KEPT_ASIDE = 7 * 86_400  # seconds for which a damaged document is kept that was replaced: until somebody has looked
 
 
 class EnvironmentStore:
     """Reads and writes environments. All methods raise `Unavailable`."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, whole: bool = False) -> None:
+        """With ``whole`` each commit writes its document whole, so that releases read it that know no differences."""
         self._connection = connection
         self._keys = connection.keys
+        self._whole = whole
+        self.kept = NewestKept()
+        """What the last commits have written or read."""
         self.aside = Aside()
         """Does the work on large documents."""
 
@@ -57,19 +73,37 @@ class EnvironmentStore:
         # An id that is no text is none of ours. Its replacement here names no document, so nothing is served for it.
         return {EnvironmentId(id_.decode(errors="replace")): line for id_, line in fields.items()}
 
-    async def stored(self, ids: Iterable[EnvironmentId], most: int = MAX_DOCUMENT) -> dict[EnvironmentId, Stored]:
+    async def stored(
+        self,
+        ids: Iterable[EnvironmentId],
+        most: int = MAX_DOCUMENT,
+        known: Mapping[EnvironmentId, Known] = NOTHING_KNOWN,
+    ) -> dict[EnvironmentId, Stored]:
         """What the store holds of each of ``ids``, all as of one moment; of a document above ``most`` octets its size.
 
-        A document of more than `MAX_DOCUMENT` octets is never read.
+        Of those in ``known`` only what has followed, where that can be told. A document of more than `MAX_DOCUMENT`
+        octets is never read.
         """
         wanted = list(ids)
         if not wanted:
             return {}
-        keys = [self._keys.environments, *map(self._keys.environment, wanted)]
-        lines, sizes, documents = await self._connection.read(READ_SCRIPT, keys, [min(most, MAX_DOCUMENT), *wanted])
+        found = await self._read(wanted, most, known)
+        # The same revision can have another digest in a data set that has lost some commits and made others.
+        strange = [id_ for id_, one in found.items() if one.since and (not one.entry or one.digest != one.entry.digest)]
+        return found | (await self._read(strange, most, NOTHING_KNOWN) if strange else {})
+
+    async def _read(
+        self, ids: Sequence[EnvironmentId], most: int, known: Mapping[EnvironmentId, Known]
+    ) -> dict[EnvironmentId, Stored]:
+        keys, arguments = [self._keys.environments], list[str | int]([min(most, MAX_DOCUMENT)])
+        for id_ in ids:
+            keys += self._keys.environment(id_), self._keys.differences(id_)
+            has = known.get(id_)
+            arguments += (id_, has.revision, has.digest) if has else (id_, "", "")
+        read = await self._connection.read(READ_SCRIPT, keys, arguments)
         return {
-            id_: Stored.of(id_, line, size, written)
-            for id_, line, size, written in zip(wanted, lines, sizes, documents, strict=True)
+            id_: Stored.of(id_, line, size, written, found, known.get(id_) if written is None and size > 0 else None)
+            for id_, line, size, written, found in zip(ids, *read, strict=True)
         }
 
     async def read(self, id_: EnvironmentId) -> tuple[int, Environment | None]:
@@ -77,9 +111,45 @@ class EnvironmentStore:
 
         Raises `Corrupt`.
         """
-        stored = (await self.stored([id_]))[id_]
-        environment = await self.aside.call(id_, stored.decode) if stored.size > LARGE else stored.decode()
-        return (stored.entry.revision if stored.entry else 0), environment
+        revision, newest = await self.newest(id_)
+        return revision, newest.environment if newest else None
+
+    async def newest(self, id_: EnvironmentId) -> tuple[int, Newest | None]:
+        """The newest revision of ``id_`` and the environment, as `read`; what is known of it is not read again.
+
+        Raises `Corrupt`.
+        """
+        held = self.kept.get(id_)
+        stored = (await self.stored([id_], known={id_: held.known} if held else NOTHING_KNOWN))[id_]
+        if held and stored.since and stored.size == held.written:
+            if stored.differences:
+                followed = stored.follow(held.environment)
+                found = parts.difference(held.environment, followed)
+                held = held.followed_by(followed, found, stored.digest, stored.differences)
+                self.kept.put(held)
+            return held.environment.revision, held
+        self.kept.forget(id_)
+        if stored.since:
+            stored = (await self.stored([id_]))[id_]  # somebody has changed the document by hand
+        whole = stored
+
+        def decode() -> Newest | None:
+            environment = whole.decode()
+            return Newest.of(whole, environment) if environment else None
+
+        newest = await self.aside.call(id_, decode) if stored.size > LARGE else decode()
+        self._keep(newest)
+        return (stored.entry.revision if stored.entry else 0), newest
+
+    def hosts_of(self, environment: Environment) -> frozenset[str]:
+        """The hosts that have a member of ``environment``: known, where that was just written or read."""
+        newest = self.kept.get(environment.id)
+        return newest.hosts if newest and newest.environment is environment else hosts_of(environment)
+
+    def _keep(self, newest: Newest | None) -> None:
+        # A small one is read whole each time, so that nobody builds on what somebody has changed by hand.
+        if newest and newest.octets >= WHOLE_UP_TO:
+            self.kept.put(newest)
 
     async def networks(self) -> dict[str, str]:
         """Network → the environment that it belongs to, which may have been deleted since."""
@@ -103,25 +173,54 @@ class EnvironmentStore:
         return bool(given)
 
     async def commit(
-        self, environment: Environment, expected: int, leases: Sequence[Lease] = (), most: int | None = None
+        self,
+        environment: Environment,
+        expected: int,
+        leases: Sequence[Lease] = (),
+        most: int | None = None,
+        before: Newest | None = None,
     ) -> None:
         """Makes ``environment`` the newest revision, if the newest so far is ``expected`` (0: it never existed).
 
-        Its document may have ``most`` octets, if that is given; else it raises `zones.quota.QuotaExceeded`.
-        What is committed in the name of hosts needs their ``leases``. Raises `RevisionConflict`, `NetworkTaken`, and
-        `LeaseNotHeld`, which names the host, unless all of them are held.
+        Where that is ``before``, only the difference to it is written, if that is much the smaller. The document may
+        have ``most`` octets, if that is given; else it raises `zones.quota.QuotaExceeded`. What is committed in the
+        name of hosts needs their ``leases``. Raises `RevisionConflict`, `NetworkTaken`, and `LeaseNotHeld`, which names
+        the host, unless all of them are held.
         """
 
-        def prepare() -> tuple[bytes, IndexEntry]:
+        def prepare() -> tuple[bytes, Newest]:
             written = _encode(environment)
-            if most is not None and len(written) > most:
-                raise QuotaExceeded(environment.id, "document", most, len(written))
-            return written, IndexEntry(environment.revision, document.digest(written), hosts_of(environment))
+            digest, hosts = document.digest(written), hosts_of(environment)
+            return written, Newest(environment, digest, len(written), hosts, len(written))
 
-        prepared = await self.aside.call(environment.id, prepare) if is_large(environment) else prepare()
-        written, entry = prepared
-        await self._write(environment.id, str(environment.network), expected, entry, written, leases)
-        document.remember_digest(environment, entry.digest or "")
+        added = await self._difference(before, environment) if before else None
+        if added:
+            written, after = added
+        else:
+            written, after = await self.aside.call(environment.id, prepare) if is_large(environment) else prepare()
+        if most is not None and after.octets > most:
+            raise QuotaExceeded(environment.id, "document", most, after.octets)
+        entry = IndexEntry(environment.revision, after.digest, after.hosts)
+        of = before if added else None
+        self.kept.forget(environment.id)  # unless all goes well, it is read again
+        await self._write(environment.id, str(environment.network), expected, entry, written, leases, of=of)
+        self._keep(after)
+        document.remember_digest(environment, after.digest)
+
+    async def _difference(self, before: Newest, environment: Environment) -> tuple[bytes, Newest] | None:
+        """The difference to write, and what is the newest then; None where the document is to be written whole."""
+        if self._whole or before.octets < WHOLE_UP_TO or before.differences >= MOST_DIFFERENCES:
+            return None
+
+        def find() -> Difference:
+            return parts.difference(before.environment, environment)
+
+        found = await self.aside.call(environment.id, find) if before.octets > VERY_LARGE else find()
+        written = parts.encode(found)
+        if len(written) * SMALLER > before.octets or before.added + len(written) > before.octets:
+            return None
+        after = before.followed_by(environment, found, parts.next_digest(before.digest, written), [written])
+        return (written, after) if after.octets <= MAX_DOCUMENT else None
 
     async def delete(self, environment: Environment, keep: int = 0) -> int:
         """Deletes ``environment``, if it is still at its revision, and returns the revision of the deletion.
@@ -129,7 +228,11 @@ class EnvironmentStore:
         Its document is kept for ``keep`` seconds, in which `undelete` can bring it back. Raises `RevisionConflict`.
         """
         entry = IndexEntry(environment.revision + 1, None)
-        await self._write(environment.id, str(environment.network), environment.revision, entry, b"", keep=keep)
+        kept = _encode(environment) if keep else b""
+        self.kept.forget(environment.id)
+        await self._write(
+            environment.id, str(environment.network), environment.revision, entry, b"", keep=keep, deleted=kept
+        )
         return entry.revision
 
     async def undelete(self, environment: Environment, expected: int, kept: int) -> None:
@@ -140,6 +243,7 @@ class EnvironmentStore:
         """
         written = _encode(environment)
         entry = IndexEntry(environment.revision, document.digest(written), hosts_of(environment))
+        self.kept.forget(environment.id)
         await self._write(environment.id, str(environment.network), expected, entry, written, kept=kept)
 
     async def overwrite(self, found: Stored, environment: Environment | None, revision: int) -> None:
@@ -152,6 +256,7 @@ class EnvironmentStore:
         hosts = frozenset[str]() if environment is None else hosts_of(environment)
         network = "" if environment is None else str(environment.network)
         entry = IndexEntry(revision, document.digest(written) if written else None, hosts)
+        self.kept.forget(found.id)
         await self._write(found.id, network, 0, entry, written, found=found)
 
     async def _write(
@@ -165,6 +270,8 @@ class EnvironmentStore:
         found: Stored | None = None,
         keep: int = 0,
         kept: int | None = None,
+        of: Newest | None = None,
+        deleted: bytes = b"",
     ) -> None:
         keys, digest, hosts = self._keys, entry.digest or DELETED, join_hosts(entry.hosts or ())
         epoch = secrets.token_hex(8)
@@ -181,6 +288,7 @@ class EnvironmentStore:
                     keys.aside(id_),
                     keys.deleted,
                     keys.deleted_document(id_, entry.revision if kept is None else kept),
+                    keys.differences(id_),
                     *(keys.lease(lease.host) for lease in leases),
                 ],
                 [
@@ -197,6 +305,9 @@ class EnvironmentStore:
                     KEPT_ASIDE,
                     keep,
                     b"" if kept is None else b"1",
+                    of.digest if of else "",
+                    "1" if of and not of.differences else "",
+                    deleted,
                     *(lease.incarnation for lease in leases),
                 ],
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 DEFAULT_PREFIX = "interlock:"
+DIFFERENCES = ":differences"  # after the key of a document; no id has a colon, and whoever may read one may read both
 ALL_HOSTS = "@hosts"  # stands where an environment's id does, for the documents of all hosts; no id begins with "@"
 
 
@@ -123,6 +124,9 @@ class Keys:
 
     def environment(self, id_: str) -> str:
         return f"{self.prefix}environment:{id_}"
+
+    def differences(self, id_: str) -> str:
+        return self.environment(id_) + DIFFERENCES
 
     def aside(self, key: str) -> str:
         return f"{self.prefix}damaged:{key}"

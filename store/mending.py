@@ -18,6 +18,7 @@ from ipaddress import IPv6Network
 import msgspec
 
 from store.errors import Corrupt, RevisionConflict
+from store.keys import DIFFERENCES
 from store.store import Store
 from store.stored import Stored, find_damage
 from zones.errors import Invalid
@@ -75,7 +76,8 @@ async def document_names(store: Store) -> list[bytes]:
     pattern = "".join(f"\\{character}" if character in "*?[]\\" else character for character in prefix)
     async with store.connection.client() as redis:
         found = [key async for key in redis.scan_iter(match=f"{pattern}*", count=SCAN)]
-    return [key.removeprefix(prefix.encode()) for key in found]
+    names = (key.removeprefix(prefix.encode()) for key in found)
+    return [name for name in names if not name.endswith(DIFFERENCES.encode())]
 
 
 def _id_of(name: bytes) -> EnvironmentId | None:

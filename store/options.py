@@ -20,3 +20,5 @@ class StoreOptions:
     wait: int = 0
     """How many replicas must have confirmed a write before it counts as made; 0 for none; `ALL` for all that the
     Sentinels hold to be up, and one at least, for any of them may be the next primary."""
+    whole: bool = False
+    """Whether each commit writes its environment whole, so that releases read it that know no differences."""

@@ -50,7 +50,7 @@ class Store:
         )
         self.url = self.connection.url  # without its passwords
         self.clock = StoreClock(self.connection, wall_clock)
-        self.environments = EnvironmentStore(self.connection)
+        self.environments = EnvironmentStore(self.connection, whole=options.whole if options else False)
         self.changes = ChangeStream(self.connection)
         self.hosts = HostStore(self.connection)
         self.leases = LeaseStore(self.connection)

@@ -1,5 +1,8 @@
 """What the store holds of one environment, its document and its line in the index, and what is wrong with the two.
 
+To a large document the differences are added that the newest commits have made, and the digest in the line is the one
+that follows from all of them.
+
 The writers here keep both in step. Where they are not, somebody has written to the store by hand, a server has thrown
 keys away for want of memory, or bits have rotted: the environment is damaged. Nobody builds on what is damaged: readers
 keep the last good document, and writers refuse, until somebody has said what is to count.
@@ -7,20 +10,32 @@ keep the last good document, and writers refuse, until somebody has said what is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from store.errors import Corrupt
-from store.index import NO_HOSTS, IndexEntry, decode_entry
-from zones import document
-from zones.errors import Invalid
+from store.index import NO_HOSTS, IndexEntry, decode_entry, read_number
+from zones import document, parts
+from zones.errors import ZonesError
 from zones.hosts import hosts_of
 from zones.model import Environment
 from zones.names import EnvironmentId
+from zones.parts import Difference
 
 MAX_DOCUMENT = 16 << 20  # octets; some 150,000 instances. What is larger is not one of ours, and would hold up queries
 NO_STRING = -1  # in place of the size of a document whose key is of a wrong type
 EXCERPT = 40  # octets of a bad line that are quoted
 SHOWN = 5  # hosts that a text names
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a reader has of an environment already."""
+
+    revision: int
+    """The revision."""
+    digest: str
+    """The digest that the index had for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +49,45 @@ class Stored:
     entry: IndexEntry | None
     """What the line says."""
     size: int
-    """The size of its document in octets; 0 if there is none, `NO_STRING` if its key is of a wrong type."""
+    """The size of its document in octets; 0 if there is none, `NO_STRING` if a key is of a wrong type."""
     written: bytes | None
-    """The document; None if there is none, or it is larger than the reader wanted."""
+    """The document; None if there is none, if it is larger than the reader wanted, or if it was not needed."""
     digest: str
-    """The digest of ``written``; empty if that is None."""
+    """The digest of the newest revision: that of ``written``, or of ``since``, and of all ``differences``. Empty if
+    both are None."""
+    differences: tuple[bytes, ...] = ()
+    """The differences to ``written``, or to ``since``, in their order."""
+    since: Known | None = None
+    """What the reader has, if ``differences`` are all that it lacks; None where the document was to be read."""
 
     @classmethod
-    def of(cls, id_: EnvironmentId, line: bytes | None, size: int, written: bytes | None) -> Stored:
-        """From what the script has read."""
+    def of(
+        cls,
+        id_: EnvironmentId,
+        line: bytes | None,
+        size: int,
+        written: bytes | None,
+        differences: Sequence[bytes] = (),
+        since: Known | None = None,
+    ) -> Stored:
+        """From what the script has read.
+
+        ``differences`` are in their order to ``since``, else each comes after its revision, in any order.
+        """
         entry = None if line is None else decode_entry(line)
-        return cls(id_, line, entry, size, written, "" if written is None else document.digest(written))
+        if not since:
+            differences = _in_order(differences)
+        digest = since.digest if since else "" if written is None else document.digest(written)
+        if not since and entry and digest == entry.digest:
+            differences = ()  # a release that knows none of them has written the document
+        for each in differences:
+            digest = parts.next_digest(digest, each)
+        return cls(id_, line, entry, size, written, digest, tuple(differences), since)
+
+    @property
+    def read(self) -> int:
+        """The octets of what was read."""
+        return len(self.written or b"") + sum(map(len, self.differences))
 
     @property
     def damage(self) -> str:
@@ -62,7 +105,7 @@ class Stored:
             return "its document is no string"
         if self.size > MAX_DOCUMENT:
             return f"its document has {self.size} octets, and one of more than {MAX_DOCUMENT} is not read"
-        if self.written is not None and self.digest != entry.digest:
+        if self.digest and self.digest != entry.digest:
             return "its document is not the one that the index names: one of the two was changed by hand, or is spoilt"
         return ""
 
@@ -100,14 +143,46 @@ class Stored:
     def decode_document(self) -> Environment:
         """The environment that the document describes, whatever the index says. Raises `Corrupt`."""
         try:
-            environment = document.decode(self.written or b"")
-        except Invalid as error:
+            environment = parts.apply_differences(document.decode(self.written or b""), self.decode_differences())
+        except ZonesError as error:
             raise Corrupt(f"environment {self.id!r} is damaged in the store: {error}") from error
         if environment.id != self.id:
             raise Corrupt(
                 f"environment {self.id!r} is damaged in the store: its document says that it is {environment.id!r}'s"
             )
         return environment
+
+    def decode_differences(self) -> list[Difference]:
+        """The differences. Raises `Invalid`."""
+        return [parts.decode(each) for each in self.differences]
+
+    def follow(self, environment: Environment) -> Environment:
+        """What ``differences`` make of ``environment``, which is the one that ``since`` tells of. Raises `Corrupt`."""
+        try:
+            followed = parts.apply_differences(environment, self.decode_differences())
+        except ZonesError as error:
+            raise Corrupt(f"environment {self.id!r} is damaged in the store: {error}") from error
+        if self.differences:
+            document.remember_digest(followed, self.digest)
+        return followed
+
+    def folded(self) -> Stored:
+        """The same with all differences in the document, as releases read it that know no differences.
+
+        What is damaged stays as it is.
+        """
+        if not self.differences or find_damage(self) or self.entry is None:
+            return self
+        written = document.encode(self.decode_document())
+        rest = (self.line or b"").split(b" ")[2:]
+        line = b" ".join([str(self.entry.revision).encode(), document.digest(written).encode(), *rest])
+        return Stored.of(self.id, line, len(written), written)
+
+
+def _in_order(fields: Sequence[bytes]) -> list[bytes]:
+    """The differences in ``fields``, in which each comes after the revision that it is the difference to."""
+    pairs = sorted(zip(map(read_number, fields[::2]), fields[1::2], strict=True), key=lambda pair: pair[0] or 0)
+    return [difference for _, difference in pairs]
 
 
 def find_damage(stored: Stored) -> str:

@@ -27,6 +27,7 @@ from store import mending
 from store.errors import Corrupt, LeaseNotHeld, NetworkLost, NetworkTaken, RevisionConflict, TooManyWaiting
 from store.leases import Lease
 from store.mending import NewEnvironment
+from store.newest import Newest
 from store.quotas import merged
 from store.store import Store
 from zones import document, edits
@@ -231,9 +232,10 @@ class Writer:
 
     async def _change(self, id_: EnvironmentId, together: Sequence[_Change]) -> None:
         async def attempt() -> list[tuple[_Change, Written | Exception]]:
-            (revision, first), limits = await asyncio.gather(
-                self._store.environments.read(id_), self._store.quotas.find(id_)
+            (revision, newest), limits = await asyncio.gather(
+                self._store.environments.newest(id_), self._store.quotas.find(id_)
             )
+            first = newest.environment if newest else None
             quota = merged(self.quota, limits)
             asked = [item for item in together if item.is_wanted]
             outcomes, last = await _apply_all(asked, revision, first, quota)
@@ -246,7 +248,8 @@ class Writer:
                     # The readers hold back a document that lacks many names, unless they were deleted on purpose.
                     await self._store.guard.allow(id_, last.revision)
                 try:
-                    await self._commit(last, revision, outcomes, quota.document if grows(first, last) else None)
+                    most = quota.document if grows(first, last) else None
+                    await self._commit(last, revision, outcomes, most, newest)
                 except NetworkTaken as error:
                     if first is not None and first.network == last.network:
                         raise NetworkLost(f"environment {id_!r} is damaged in the store: {error}") from error
@@ -268,11 +271,12 @@ class Writer:
         revision: int,
         outcomes: Sequence[tuple[_Change, Written | Exception]],
         most: int | None,
+        before: Newest | None,
     ) -> None:
         written = (item for item, outcome in outcomes if isinstance(outcome, Written))
         leases = list(dict.fromkeys(item.lease for item in written if item.lease))
         try:
-            await self._store.environments.commit(last, revision, leases, most)
+            await self._store.environments.commit(last, revision, leases, most, before)
         except LeaseNotHeld as error:
             for item, _ in outcomes:
                 if item.lease and item.lease.host == error.host:

@@ -12,7 +12,6 @@ from store.store import Store
 from zones import edits
 from zones.edits import Edit, PutInstance
 from zones.errors import Conflict
-from zones.hosts import hosts_of
 from zones.model import Environment
 from zones.placement import NONE_AWAY, HostsAway, instances_on
 
@@ -57,8 +56,9 @@ async def _known(store: Store, hosts: Iterable[str]) -> set[str]:
 
 async def hosts_away(request: web.Request, environment: Environment) -> HostsAway:
     """The hosts that are down, of those that have a member of ``environment``."""
-    if hosts := hosts_of(environment):
-        return HostsAway(down=await request.app[CONTEXT].store.hosts.down() & hosts)
+    store = request.app[CONTEXT].store
+    if hosts := store.environments.hosts_of(environment):
+        return HostsAway(down=await store.hosts.down() & hosts)
     return NONE_AWAY
 
 

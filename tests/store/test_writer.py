@@ -11,6 +11,7 @@ from store import writer as writing
 from store.environments import EnvironmentStore
 from store.errors import NetworkTaken, RevisionConflict, TooManyWaiting, Unavailable
 from store.leases import Lease
+from store.newest import Newest
 from store.store import Store
 from store.tokens import Token
 from store.writer import Writer, WriterCounts, Written
@@ -179,11 +180,15 @@ async def test_a_change_is_made_again_when_another_writer_was_first(store: Store
     original = store.environments.commit
 
     async def change_first(
-        environment: Environment, expected: int, leases: Sequence[Lease] = (), most: int | None = None
+        environment: Environment,
+        expected: int,
+        leases: Sequence[Lease] = (),
+        most: int | None = None,
+        newest: Newest | None = None,
     ) -> None:
         store.environments.commit = original  # type: ignore[method-assign]
         await store.environments.commit(changed_by_another, 1)
-        await store.environments.commit(environment, expected, leases, most)
+        await store.environments.commit(environment, expected, leases, most, newest)
 
     def change(_revision: int, found: Environment | None) -> Environment:
         nonlocal calls
@@ -191,7 +196,7 @@ async def test_a_change_is_made_again_when_another_writer_was_first(store: Store
         assert found
         return apply(found, [PutService("ours")], NOW)
 
-    store.environments.commit = change_first  # type: ignore[method-assign]
+    store.environments.commit = change_first  # type: ignore[method-assign, assignment]
     written = await writer.change(PRODUCTION, change)
     assert (calls, written.before) == (2, changed_by_another)
     assert written.after.services.keys() == {"theirs", "ours"}

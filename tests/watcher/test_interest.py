@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import pytest
 from msgspec.structs import replace
@@ -12,7 +12,7 @@ from store.changes import Change, ChangeStream
 from store.connection import Connection
 from store.environments import EnvironmentStore
 from store.store import Store
-from store.stored import MAX_DOCUMENT, Stored
+from store.stored import MAX_DOCUMENT, Known, Stored
 from tests import worlds
 from tests.store.servers import StartServer, inside, opened
 from tests.waiting import until
@@ -47,12 +47,14 @@ def unsampled(monkeypatch: pytest.MonkeyPatch) -> None:
 class CountingEnvironments(EnvironmentStore):
     def __init__(self, connection: Connection, read: list[EnvironmentId]) -> None:
         super().__init__(connection)
-        self._read = read
+        self._asked = read
 
-    async def stored(self, ids: Iterable[EnvironmentId], most: int = MAX_DOCUMENT) -> dict[EnvironmentId, Stored]:
+    async def stored(
+        self, ids: Iterable[EnvironmentId], most: int = MAX_DOCUMENT, known: Mapping[EnvironmentId, Known] = {}
+    ) -> dict[EnvironmentId, Stored]:
         wanted = list(ids)
-        self._read += wanted
-        return await super().stored(wanted, most)
+        self._asked += wanted
+        return await super().stored(wanted, most, known)
 
 
 async def change(store: Store, environment: Environment, *edits: Edit) -> Environment:

@@ -101,7 +101,7 @@ async def test_a_document_older_than_its_change_is_read_again(
         before = await store.environments.stored([PRODUCTION])
         async with following(store) as (watcher, recorder):
 
-            async def lag(self: EnvironmentStore, ids: list[Any], most: int = MAX_DOCUMENT) -> Any:
+            async def lag(self: EnvironmentStore, ids: list[Any], most: int = MAX_DOCUMENT, known: Any = None) -> Any:
                 nonlocal older
                 older -= 1
                 return before if older >= 0 else await original(self, ids, most)
@@ -125,7 +125,7 @@ async def test_a_server_that_stays_behind_its_changes_is_given_up(
         async with following(store) as (watcher, recorder):
             generation = store.connection.generation
 
-            async def lag(self: EnvironmentStore, ids: list[Any], most: int = MAX_DOCUMENT) -> Any:
+            async def lag(self: EnvironmentStore, ids: list[Any], most: int = MAX_DOCUMENT, known: Any = None) -> Any:
                 return (
                     before
                     if self is store.environments and store.connection.generation == generation

@@ -91,7 +91,7 @@ async def test_a_fault_of_the_server_is_logged_under_its_reference(
     async def fail(*_: object) -> None:
         raise RuntimeError("an inner secret")
 
-    monkeypatch.setattr(EnvironmentStore, "read", fail)
+    monkeypatch.setattr(EnvironmentStore, "newest", fail)
     refused = await api.put(E, {})
     assert (refused.status, refused.problem) == (500, "internal")
     assert "secret" not in str(refused.body)

@@ -85,7 +85,7 @@ async def test_a_request_that_takes_too_long(store: Store, monkeypatch: pytest.M
         await asyncio.Event().wait()
 
     async with Api(store, Limits(request_seconds=0.05)) as api:
-        monkeypatch.setattr(EnvironmentStore, "read", never)
+        monkeypatch.setattr(EnvironmentStore, "newest", never)
         refused = await api.put(E, {})
     assert (refused.status, refused.problem, refused.headers["Retry-After"]) == (503, "timed-out", "1")
 
@@ -94,5 +94,5 @@ async def test_a_time_out_of_something_else_is_a_fault(api: Api, monkeypatch: py
     async def fail(*_: object) -> None:
         raise TimeoutError
 
-    monkeypatch.setattr(EnvironmentStore, "read", fail)
+    monkeypatch.setattr(EnvironmentStore, "newest", fail)
     assert (await api.get(E)).problem == "internal"

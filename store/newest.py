@@ -1,0 +1,110 @@
+"""The newest revision of environments, as a writer has read or written it: it need not be read whole for each commit.
+
+Whether one is still the newest is asked with each commit, in one round trip, which also brings what others have written
+since. So what is kept here is never believed, only compared.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from store.stored import MAX_DOCUMENT, Known, Stored
+from zones import document, parts
+from zones.hosts import hosts_of
+from zones.model import Environment
+from zones.names import EnvironmentId
+from zones.parts import Difference
+
+KEPT_OCTETS = MAX_DOCUMENT  # of documents; some 80 MB of memory, and at least one environment of any size
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """A revision of an environment, and what its writer knows of it beside."""
+
+    environment: Environment
+    """The environment."""
+    digest: str
+    """Its digest in the index."""
+    octets: int
+    """The size of its document, if all of it were written; some octets off where differences were added."""
+    hosts: frozenset[str]
+    """The hosts that have a member of it."""
+    written: int
+    """The octets of the document that lies in the store; no writer changes it without changing the digest."""
+    added: int = 0
+    """The octets of the differences that lie beside its document."""
+    differences: int = 0
+    """How many those are."""
+
+    @property
+    def known(self) -> Known:
+        """By what the store is asked whether it is still the newest."""
+        return Known(self.environment.revision, self.digest)
+
+    @classmethod
+    def of(cls, stored: Stored, environment: Environment) -> Newest:
+        """What was read whole: ``environment`` is what ``stored`` holds."""
+        octets = len(document.encode(environment)) if stored.differences else stored.size
+        added = sum(map(len, stored.differences))
+        return cls(
+            environment, stored.digest, octets, hosts_of(environment), stored.size, added, len(stored.differences)
+        )
+
+    def followed_by(self, environment: Environment, found: Difference, digest: str, written: Sequence[bytes]) -> Newest:
+        """``environment``, which differs in ``found``, by the differences ``written``, and has the ``digest``."""
+        octets = self.octets + parts.growth(self.environment, found)
+        hosts = _hosts_after(self.hosts, self.environment, environment, found)
+        added = self.added + sum(map(len, written))
+        return Newest(environment, digest, octets, hosts, self.written, added, self.differences + len(written))
+
+
+def _hosts_after(hosts: frozenset[str], before: Environment, after: Environment, found: Difference) -> frozenset[str]:
+    """The hosts that have a member of ``after``, where ``hosts`` have one of ``before``, which differ in ``found``."""
+    named = {one.host for changes in found.instances.values() for one in changes.values() if one}
+    for name, changes in found.instances.items():
+        old = before.services[name].instances if name in before.services else {}
+        named |= {old[id_].host for id_ in changes if id_ in old}
+    for name, head in found.services.items():
+        if head is None:
+            named |= {one.host for one in before.services[name].instances.values()}
+    named |= {peer.gateway for peer in found.peers.values() if peer}
+    named |= {before.peers[id_].gateway for id_ in found.peers if id_ in before.peers}
+    doubtful = {host for host in named if host is not None}
+    return (hosts - doubtful) | {host for host in doubtful if _has_member(after, host)}
+
+
+def _has_member(environment: Environment, host: str) -> bool:
+    return any(peer.gateway == host for peer in environment.peers.values()) or any(
+        instance.host == host for service in environment.services.values() for instance in service.instances.values()
+    )
+
+
+class NewestKept:
+    """Keeps the newest revisions that were used last, up to `KEPT_OCTETS` of documents."""
+
+    def __init__(self, most: int = KEPT_OCTETS) -> None:
+        self._most = most
+        self._octets = 0
+        self._kept: OrderedDict[EnvironmentId, Newest] = OrderedDict()
+
+    def get(self, id_: EnvironmentId) -> Newest | None:
+        """The one of ``id_``."""
+        if id_ in self._kept:
+            self._kept.move_to_end(id_)
+        return self._kept.get(id_)
+
+    def put(self, newest: Newest) -> None:
+        """Keeps ``newest``, instead of those that were used longest ago."""
+        self.forget(newest.environment.id)
+        self._kept[newest.environment.id] = newest
+        self._octets += newest.octets
+        while self._octets > self._most and len(self._kept) > 1:
+            self._octets -= self._kept.popitem(last=False)[1].octets
+
+    def forget(self, id_: EnvironmentId) -> None:
+        """``id_`` is read whole the next time."""
+        if old := self._kept.pop(id_, None):
+            self._octets -= old.octets
