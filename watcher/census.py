@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from zones.model import Instance, State
 from zones.names import EnvironmentId
+from zones.parts import Touched
 from zones.placement import placement_of
 from zones.zone import Zone
 
@@ -35,6 +36,21 @@ class Census:
             found[instances[0].state.value, placement_of(instances[0], zone.away).value] += len(instances)
         self._by_environment[zone.id] = found
         self.totals.update(found)
+
+    def note_next(self, before: Zone, zone: Zone, touched: Touched) -> None:
+        """``zone`` is served instead of ``before``, from which it differs in what is ``touched`` alone."""
+        found = self._by_environment.get(zone.id)
+        if found is None or before.away is not zone.away:
+            self.note(zone)
+            return
+        for name in touched.services:
+            old, new = before.environment.services.get(name), zone.environment.services.get(name)
+            for id_ in touched.instances_of(name, old, new):
+                for service, by in ((old, -1), (new, 1)):
+                    if service and (instance := service.instances.get(id_)):
+                        kind = instance.state.value, placement_of(instance, zone.away).value
+                        found[kind] += by
+                        self.totals[kind] += by
 
     def forget(self, id_: EnvironmentId) -> None:
         """The environment ``id_`` is not served any more."""

@@ -18,7 +18,7 @@ from store.changes import Change
 from store.errors import Unavailable, WrongKey
 from store.index import DELETED, IndexEntry
 from store.store import Store
-from store.stored import Stored
+from store.stored import Known, Stored
 from watcher.damage import BadDocuments
 from watcher.guard import Guard, Kind, loses_many_names
 from watcher.keeper import restore_one
@@ -26,6 +26,7 @@ from watcher.publisher import SLICE, ServedZones, WatcherCounts
 from watcher.snapshot import Snapshot
 from zones.hosts import hosts_of
 from zones.names import EnvironmentId
+from zones.parts import Touched
 from zones.zone import Zone
 
 READ_FIRST, READ_MOST = 20, 100  # documents in the first round trip, and at most in a later one, if not too large
@@ -128,7 +129,7 @@ class EnvironmentReader:
         while waiting:
             some = [waiting.pop() for _ in range(min(batch, len(waiting)))]
             read = await self._documents(some, announced)
-            octets = sum(len(one.written or b"") for one in read.values())
+            octets = sum(one.read for one in read.values())
             batch = max(1, min(READ_MOST, READ_OCTETS * len(some) // max(octets, 1)))
             await self.apply_all(read, judged, opened)
 
@@ -137,7 +138,7 @@ class EnvironmentReader:
     ) -> dict[EnvironmentId, Stored]:
         """The index entries and documents of ``ids``, which are at least as new as the changes in ``announced``."""
         for attempt in range(STALE_ATTEMPTS):
-            read = await self.store.environments.stored(ids)
+            read = await self.store.environments.stored(ids, known=self._known(ids))
             stale = [id_ for id_, stored in read.items() if _is_stale(stored.entry, announced.get(id_))]
             if not stale:
                 return read
@@ -146,6 +147,12 @@ class EnvironmentReader:
         reason = f"it told of a change of {stale[0]!r}, and then gave an older document"
         self.store.connection.end(reason)
         raise Unavailable(f"store {self.store.url}: {reason}")
+
+    def _known(self, ids: Iterable[EnvironmentId]) -> dict[EnvironmentId, Known]:
+        """What is served of ``ids``, to which the store is to give what follows; what is quarantined is read whole."""
+        served, bad = self.served, self.served.quarantined
+        zones = ((served.zone(id_), served.digest(id_)) for id_ in ids if id_ not in bad)
+        return {zone.id: Known(zone.revision, digest) for zone, digest in zones if zone and digest}
 
     async def apply_all(
         self,
@@ -164,17 +171,17 @@ class EnvironmentReader:
                 entry is None or entry.digest is None or not self._may_concern_us(id_, entry)
             ):
                 self._withdraw(id_)
-            elif stored.written is None or stored.is_half_deleted:
+            elif (stored.written is None and not stored.since) or stored.is_half_deleted:
                 self.served.quarantine(id_, stored.damage)
                 await self._serve_last_good(id_)
             else:
-                await self._apply(stored, stored.written, opened)
+                await self._apply(stored, opened)
             self.bad.note(stored, is_bad=id_ in self.served.quarantined)
             if time.monotonic() - started > SLICE:
                 await asyncio.sleep(0)
                 started = time.monotonic()
 
-    async def _apply(self, stored: Stored, read: bytes, opened: frozenset[Kind]) -> None:
+    async def _apply(self, stored: Stored, opened: frozenset[Kind]) -> None:
         id_, digest = stored.id, stored.digest
         if stored.damage:
             self.served.quarantine(id_, stored.damage)
@@ -185,13 +192,24 @@ class EnvironmentReader:
         if served and self.served.digest(id_) == digest:
             self._confirm(stored, served)
             return
-        zone = await self.served.compile(id_, read)
-        if zone is not None:
-            await self._apply_zone(zone, stored, opened)
+        compiled = await self._compile(stored, served)
+        if compiled is not None:
+            await self._apply_zone(*compiled, stored, opened)
         elif self._names_us(stored):
             await self._serve_last_good(id_)
         else:
             self._withdraw(id_)
+
+    async def _compile(self, stored: Stored, served: Zone | None) -> tuple[Zone, Touched | None] | None:
+        """The zone of ``stored``, and by what it differs from the one that is ``served``; None if that is bad."""
+        id_, since = stored.id, stored.since
+        if since is None:
+            zone = await self.served.compile(id_, stored.written or b"", stored.differences)
+            return (zone, None) if zone else None
+        if served is None or (served.revision, self.served.digest(id_)) != (since.revision, since.digest):
+            self.must_compare = True  # it was withdrawn, or put back, while this was read
+            return None
+        return await self.served.follow(served, stored.differences)
 
     def _confirm(self, stored: Stored, served: Zone) -> None:
         self._let_go(stored.id)
@@ -200,18 +218,18 @@ class EnvironmentReader:
         else:
             self.served.confirm_served(stored.id, stored.digest)
 
-    async def _apply_zone(self, zone: Zone, stored: Stored, opened: frozenset[Kind]) -> None:
+    async def _apply_zone(self, zone: Zone, touched: Touched | None, stored: Stored, opened: frozenset[Kind]) -> None:
         id_, digest = stored.id, stored.digest
-        if not self._may_have_member_here(hosts_of(zone.environment)):
+        if not self._has_member_here(zone, stored):
             self._withdraw(id_)
             if self._names_us(stored):  # then each comparison would read it again, if the digest were not remembered
                 self._foreign[id_] = digest
         elif Kind.NAMES not in opened and (lacking := await self._lacking(zone)):
             self.guard.hold_names(id_, digest, lacking)
-        elif self.served.publish(zone, digest):
+        elif self.served.publish(zone, digest, touched):
             self._foreign.pop(id_, None)
             self._let_go(id_)
-            if damage := stored.damage or stored.wrong_hosts(zone.environment):
+            if damage := stored.damage or ("" if touched else stored.wrong_hosts(zone.environment)):
                 self.served.quarantine(id_, damage)  # it is served for want of a better one
 
     async def _lacking(self, zone: Zone) -> str:
@@ -242,6 +260,13 @@ class EnvironmentReader:
         The hosts of an entry alone withdraw nothing: somebody may have changed them by hand.
         """
         return self._may_have_member_here(entry.hosts) or self.served.digest(id_) is not None
+
+    def _has_member_here(self, zone: Zone, stored: Stored) -> bool:
+        if self.interest is None:
+            return True
+        # To look through all instances takes long, so of a difference the commit is believed that it came with.
+        named = stored.entry.hosts if stored.since and stored.entry else None
+        return self.interest in (hosts_of(zone.environment) if named is None else named)
 
     def _names_us(self, stored: Stored) -> bool:
         return stored.entry is not None and self._may_have_member_here(stored.entry.hosts)

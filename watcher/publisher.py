@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, KeysView, Mapping
+from collections.abc import Callable, KeysView, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv6Network
 from typing import Protocol
@@ -20,15 +20,17 @@ from support.clock import unix_milliseconds
 from support.text import shorten
 from watcher.census import Census
 from watcher.starting import Starting
-from zones import document
+from zones import document, parts
 from zones.addresses import Platform
 from zones.errors import ZonesError
 from zones.model import Environment
 from zones.names import EnvironmentId
+from zones.parts import Touched
 from zones.placement import NONE_AWAY, HostsAway, is_on_any
-from zones.zone import Zone, compile_zone
+from zones.zone import Zone, compile_next, compile_zone
 
 LARGE_DOCUMENT = 65_536  # octets; a larger one is compiled in a thread, so that queries need not wait for it
+VERY_LARGE = 30_000  # instances; the ids of fewer are copied within some milliseconds
 SLICE = 0.0005  # seconds of work without a break; then queries that have arrived meanwhile are answered
 
 log = logging.getLogger(__name__)
@@ -155,28 +157,53 @@ class ServedZones:
         self.quarantined.pop(id_, None)
         return True
 
-    async def compile(self, id_: EnvironmentId, read: bytes) -> Zone | None:
-        """The zone of the document ``read``, which should be ``id_``'s; None if it is bad, and then quarantined."""
+    async def compile(self, id_: EnvironmentId, read: bytes, differences: Sequence[bytes] = ()) -> Zone | None:
+        """The zone of the document ``read``, which should be ``id_``'s, with ``differences`` to it.
+
+        None if it is bad; then the environment is quarantined.
+        """
 
         def build() -> Zone:
-            environment = document.decode(read)
+            environment = parts.apply_differences(document.decode(read), list(map(parts.decode, differences)))
             _check_identity(id_, environment)
             return compile_zone(self.platform, environment, self._now(), self.away)
 
         try:
-            return await asyncio.to_thread(build) if len(read) > LARGE_DOCUMENT else build()
+            return (
+                await asyncio.to_thread(build) if len(read) + sum(map(len, differences)) > LARGE_DOCUMENT else build()
+            )
         except ZonesError as error:
             self.quarantine(id_, str(error))
+            return None
+
+    async def follow(self, before: Zone, written: Sequence[bytes]) -> tuple[Zone, Touched] | None:
+        """The zone that the differences ``written`` make of ``before``, which is served, and what they touch.
+
+        None if they are bad; then the environment is quarantined.
+        """
+
+        def build() -> Zone:
+            environment = parts.apply_differences(before.environment, differences)
+            return compile_next(before, environment, touched, self._now())
+
+        try:
+            differences = [parts.decode(each) for each in written]
+            touched = Touched.by(differences)
+            is_large = sum(map(len, written)) > LARGE_DOCUMENT or _is_very_large(before.environment, touched)
+            return (await asyncio.to_thread(build) if is_large else build()), touched
+        except ZonesError as error:
+            self.quarantine(before.id, str(error))
             return None
 
     def compile_again(self, zone: Zone) -> Zone:
         """``zone`` as it is now: former names may have ended, and hosts gone or come back, since it was compiled."""
         return compile_zone(self.platform, zone.environment, self._now(), self.away)
 
-    def publish(self, zone: Zone, digest: str) -> bool:
+    def publish(self, zone: Zone, digest: str, touched: Touched | None = None) -> bool:
         """Publishes ``zone``, made from the document with ``digest``.
 
-        If its network is that of another environment, quarantines it and returns False.
+        It differs from the one that is served in what is ``touched`` alone; None: nobody knows. If its network is that
+        of another environment, quarantines it and returns False.
         """
         network = zone.environment.network
         # The store's script refuses this too. But a document can get into the store without the script, and the
@@ -187,7 +214,7 @@ class ServedZones:
         self.quarantined.pop(zone.id, None)
         if zone.away is not self.away:  # that has changed since the zone was compiled
             zone = self.compile_again(zone)
-        self._serve(zone, digest)
+        self._serve(zone, digest, touched)
         return True
 
     async def set_away(self, away: HostsAway) -> None:
@@ -233,17 +260,24 @@ class ServedZones:
             if _next_end(served.zone.environment, now) != served.zone.valid_until:
                 self._serve(self.compile_again(served.zone), served.digest)
 
-    def _serve(self, zone: Zone, digest: str) -> None:
+    def _serve(self, zone: Zone, digest: str, touched: Touched | None = None) -> None:
+        before, was_renamed = self.zone(zone.id), zone.id in self._renamed
         self._forget(zone.id)
         self._owners[zone.environment.network] = zone.id
         self._served[zone.id] = _ServedZone(digest, zone)
-        if any(service.former_names for service in zone.environment.services.values()):
+        services = zone.environment.services
+        named = touched.services if touched and before and not was_renamed else services
+        if any(service.former_names for name in named if (service := services.get(name))):
             self._renamed.add(zone.id)
         self.publisher.publish(zone)
         self.counts.published += 1
         # What is shown of instances costs some tenths of a microsecond for each, which answers do not wait for.
-        self.starting.note(zone.environment, time.monotonic())
-        self.census.note(zone)
+        if touched and before:
+            self.starting.note_next(before.environment, zone.environment, touched, time.monotonic())
+            self.census.note_next(before, zone, touched)
+        else:
+            self.starting.note(zone.environment, time.monotonic())
+            self.census.note(zone)
 
     def _forget(self, id_: EnvironmentId) -> bool:
         self._renamed.discard(id_)
@@ -281,6 +315,12 @@ class ShowsServed:
     def instances(self) -> Mapping[tuple[str, str], int]:
         """How many instances are served, by their state and their placement."""
         return self._served.census.totals
+
+
+def _is_very_large(environment: Environment, touched: Touched) -> bool:
+    """Whether a service of which some is ``touched`` has so many instances that not even their ids are copied soon."""
+    services = (environment.services.get(name) for name in touched.services)
+    return sum(len(service.instances) for service in services if service) > VERY_LARGE
 
 
 def _next_end(environment: Environment, now: int) -> int | None:

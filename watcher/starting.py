@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from zones.model import Environment, State
 from zones.names import EnvironmentId
+from zones.parts import Touched
 
 STUCK = 60.0  # seconds; an attach ends after two barriers of 10 s, and programs that start take less than the rest
 
@@ -31,6 +32,20 @@ class Starting:
         }
         if found:
             self._since[environment.id] = found
+
+    def note_next(self, before: Environment, environment: Environment, touched: Touched, now: float) -> None:
+        """Takes in the newest ``environment``, which differs from ``before`` in what is ``touched`` alone."""
+        since = self._since.setdefault(environment.id, {})
+        for name in touched.services:
+            old, new = before.services.get(name), environment.services.get(name)
+            for id_ in touched.instances_of(name, old, new):
+                instance = new.instances.get(id_) if new else None
+                if instance and instance.state is State.STARTING:
+                    since.setdefault((name, id_), now)
+                else:
+                    since.pop((name, id_), None)
+        if not since:
+            del self._since[environment.id]
 
     def forget(self, id_: EnvironmentId) -> None:
         """Takes in that the environment ``id_`` is not served any more."""

