@@ -1,4 +1,4 @@
-"""``interlock store``: looks through a store for what is damaged, and mends what can be mended."""
+"""``interlock store``: looks through a store for what is damaged, mends what can be mended, and writes it whole."""
 
 from __future__ import annotations
 
@@ -55,3 +55,34 @@ def check(repair: bool, settings: Settings, as_json: bool) -> None:
     show(rows, as_json, lambda rows: table(rows, COLUMNS) if rows else click.echo("all well"))
     if left:
         raise StoreDamaged(f"{left} still damaged: what mends it is in the last column")
+
+
+@store.command()
+@takes("redis", "redis_prefix", "redis_ca", "state_dir", program="admin")
+@json_option
+def fold(settings: Settings, as_json: bool) -> None:
+    """Write each environment whole of which only changes were written, before an older release is to read them.
+
+    Start every control plane with --redis-whole first, else they go on writing changes alone. Without --redis it works
+    on the store of the 'interlock up' that runs with this --state-dir.
+    """
+    from interlock.parts.store import open_store
+    from interlock.programs.required import require_any_store
+    from store import folding
+    from store.errors import StoreError
+
+    url = require_any_store(settings, "store fold")
+
+    async def run() -> list[folding.Folded]:
+        opened = open_store(settings, url)
+        try:
+            return await folding.fold(opened)
+        finally:
+            await opened.close()
+
+    try:
+        found = asyncio.run(run())
+    except StoreError as error:
+        raise StoreUnreachable(str(error)) from None
+    rows = [asdict(one) for one in found]
+    show(rows, as_json, lambda rows: table(rows, ("environment", "revision")) if rows else click.echo("all are whole"))

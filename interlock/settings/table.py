@@ -165,6 +165,16 @@ class Settings:
             programs=(UP, ADMIN),
         )
     )
+    redis_whole: bool = field(
+        metadata=_setting(
+            "BOOL",
+            values.parse_switch,
+            "false",
+            "Write each environment whole with each commit, and not what the commit changes in a large one: for as long"
+            " as resolvers or control planes of an older release follow the same store.",
+            programs=(UP, ADMIN),
+        )
+    )
     redis_prefix: str = field(
         metadata=_setting(
             "TEXT",

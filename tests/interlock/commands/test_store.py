@@ -1,4 +1,4 @@
-"""``interlock store check``, on a real store."""
+"""``interlock store``, on a real store."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ import asyncio
 import json
 
 import pytest
+from msgspec.structs import replace
 
 from interlock.cli import run
 from store.store import Store
+from store.writer import Writer
 from tests.store.servers import inside
-from tests.worlds import PRODUCTION, build
+from tests.store.test_differences import large
+from tests.worlds import NOW, PRODUCTION, build
+from zones import document
+from zones.edits import PutInstance
 
 
-async def check(store: Store, store_url: str, *flags: str) -> int:
+async def check(store: Store, store_url: str, *flags: str, command: str = "check") -> int:
     keys = store.connection.keys
-    arguments = ["store", "check", "--redis", store_url, "--redis-prefix", keys.prefix, *flags]
+    arguments = ["store", command, "--redis", store_url, "--redis-prefix", keys.prefix, *flags]
     return await asyncio.to_thread(run, arguments)
 
 
@@ -40,6 +45,20 @@ async def test_damage_is_an_exit_status_until_it_is_mended(
     assert await check(store, store_url, "--repair") == 0
     assert "its document is now revision" in capsys.readouterr().out
     assert await check(store, store_url) == 0
+
+
+async def test_all_is_written_whole_for_an_older_release(
+    store: Store, store_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await large(store)
+    written = (await Writer(store).edit(PRODUCTION, [PutInstance("api", "mine")], NOW)).after
+    assert await check(store, store_url, command="fold") == 0
+    assert capsys.readouterr().out.lower().split() == ["environment", "revision", PRODUCTION, str(written.revision + 1)]
+    assert await check(store, store_url, command="fold") == 0
+    assert capsys.readouterr().out == "all are whole\n"
+    async with inside(store, store_url) as (redis, keys):
+        whole = document.decode(await redis.get(keys.environment(PRODUCTION)))
+    assert whole == replace(written, revision=written.revision + 1)
 
 
 def test_a_store_that_is_away_is_named(capsys: pytest.CaptureFixture[str], tmp_path: object) -> None:

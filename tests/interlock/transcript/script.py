@@ -220,6 +220,7 @@ SCRIPT: Sequence[Section] = (
             Step("interlock restore platform.backup --yes"),
             Step("interlock restore --check platform.yaml"),
             Step("interlock store check"),
+            Step("interlock store fold"),
             Step("interlock guard show"),
             Step("interlock guard confirm", NO),
             Step("interlock completion tcsh"),
