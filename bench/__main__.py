@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from bench import barriers, changes, deploys, flood, followers, fuzz_cost, load, mesh, path, propagation, queries
+from bench import barriers, changes, cost, deploys, flood, followers, fuzz_cost, load, mesh, path, propagation, queries
 from bench.options import Options
 from bench.peers import PEERS
 from bench.processes import BenchError
@@ -21,6 +21,7 @@ BENCHMARKS: Mapping[str, Callable[[Options], Iterator[Table | str]]] = {
     "propagation": propagation.run,
     "load": load.run,
     "changes": changes.run,
+    "cost": cost.run,
     "fuzz-cost": fuzz_cost.run,
     "flood": flood.run,
     "mesh": mesh.run,
@@ -68,7 +69,10 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5.0, help="seconds of load, for each server in each round")
-    parser.add_argument("--writes", type=int, default=1_000, help="writes that propagation measures")
+    parser.add_argument("--writes", type=int, default=1_000, help="writes that propagation measures; and cost, a size")
+    parser.add_argument(
+        "--plots", type=Path, metavar="DIRECTORY", help="where plots are written, as SVG; by default none is"
+    )
     parser.add_argument(
         "--instances", type=_numbers, default=(100_000,), help="numbers of instances in the store that load measures"
     )
@@ -104,6 +108,7 @@ def _options(arguments: argparse.Namespace, directory: Path) -> Options:
         rounds=arguments.rounds,
         seconds=arguments.seconds,
         writes=arguments.writes,
+        plots=arguments.plots,
         instances=arguments.instances,
         deploys=arguments.deploys,
         devices=arguments.devices,

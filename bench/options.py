@@ -23,7 +23,9 @@ class Options:
     seconds: float
     """`queries`, `fuzz-cost`, `changes`, `flood`: the length of one load."""
     writes: int
-    """`propagation`: how many writes."""
+    """`propagation`: how many writes; `cost`: how many to each environment."""
+    plots: Path | None
+    """Where plots are written; None: nowhere."""
     instances: tuple[int, ...]
     """`load`: how many instances are in the store, for each table."""
     deploys: int

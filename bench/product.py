@@ -75,10 +75,17 @@ def running_resolver(
 @contextmanager
 def running_admin(url: str, directory: Path) -> Iterator[Api]:
     """`interlock admin` on the store at ``url``, ready."""
+    with running_admin_process(url, directory) as (_process, api):
+        yield api
+
+
+@contextmanager
+def running_admin_process(url: str, directory: Path) -> Iterator[tuple[Process, Api]]:
+    """The same, with its process."""
     state, port = directory / "admin", free_port()
     command = [_program(), "admin", "--redis", url, "--state-dir", str(state), "--api-listen", f"[{LOOPBACK}]:{port}"]
     with running("admin", command, directory) as process:
-        yield _wait_for_api(process, port, state)
+        yield process, _wait_for_api(process, port, state)
 
 
 @contextmanager
