@@ -12,7 +12,7 @@ from admin.console.context import Console
 from admin.console.routes import ROUTES as CONSOLE_ROUTES
 from admin.console.routes import add_console
 from admin.counts import ApiCounts
-from admin.http.context import CONTEXT, Context, Deploys, Diagnose, Explain, HeldNow
+from admin.http.context import CONTEXT, Context, Deploys, Diagnose, Explain, HeldNow, ShowMesh
 from admin.http.identity import Identifier
 from admin.http.limits import Buckets, Limits
 from admin.http.middleware import ORDER
@@ -37,6 +37,7 @@ def make_app(
     explain: Explain,
     diagnose: Diagnose,
     deploys: Deploys,
+    mesh: ShowMesh,
     readiness: Readiness,
     metrics: Metrics,
     limits: Limits = Limits(),  # noqa: B008 frozen
@@ -72,6 +73,7 @@ def make_app(
         explain=explain,
         diagnose=diagnose,
         deploys=deploys,
+        mesh=mesh,
         lookups=hub,
         limits=limits,
         counts=counts,

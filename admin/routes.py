@@ -24,6 +24,7 @@ from admin.resources import (
     hosts,
     instances,
     lookups,
+    mesh,
     peers,
     quotas,
     records,
@@ -274,6 +275,9 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "GET", "/v1/deploys", deploys.get_deploys, "Show the last attaches of all hosts", ROOT,
         {200: deploys.DeploysReply}, query=deploys.DeploysQuery,
+    ),
+    Route(
+        "GET", "/v1/mesh", mesh.get_mesh, "Show the hosts and their links", ROOT, {200: mesh.MeshReply},
     ),
     Route(
         "GET", ENVIRONMENT + "/lookups", lookups.get_environment_lookups,

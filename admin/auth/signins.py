@@ -2,8 +2,8 @@
 
 The cookie is 256 random bits, of which the store has the digest, so every control plane on the store knows the
 sign-in. It opens what its token opens, as long as that token is valid: it ends with the token, by itself after
-`SIGN_IN_SECONDS`, and when its holder signs out. It opens no route of the API, and a token in a header opens no page of
-the console.
+`SIGN_IN_SECONDS`, and when its holder signs out. It opens the API to a page of the console alone, which shows with each
+request that it knows the text made from the cookie; a token in a header opens no page of the console.
 
 The digest of the root token is not written to the store, where people who chose that token themselves could have it
 guessed; a proof is, for which the cookie is needed.

@@ -20,7 +20,14 @@ class Entry:
     """Whether it shows all of the platform, and so is not for the token of an environment."""
 
 
-ENTRIES = (Entry("Overview", "/console/overview", of_the_platform=True),)
+ENTRIES = (
+    Entry("Overview", "/console/overview", of_the_platform=True),
+    Entry("Log", "/console/log"),
+    Entry("Try it", "/console/try"),
+    Entry("Mesh", "/console/mesh", of_the_platform=True),
+    Entry("Deploys", "/console/deploys"),
+    Entry("API", "/console/api"),
+)
 
 
 def entries_for(actor: Actor) -> Sequence[Entry]:

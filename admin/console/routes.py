@@ -17,13 +17,27 @@ from admin.console.assets import PATH as ASSETS
 from admin.console.assets import get_asset
 from admin.console.context import CONSOLE, Console
 from admin.console.figures import RATES, Rates, run_feed
-from admin.console.pages import environment, events, history, overview, peers, records, services, signin
+from admin.console.pages import (
+    api,
+    deploys,
+    environment,
+    events,
+    history,
+    log,
+    mesh,
+    overview,
+    peers,
+    records,
+    services,
+    signin,
+    tries,
+)
 from admin.console.pages.overview import REPORTS, Reports
 from admin.http.route import Route
 
 RESTART_AFTER = 1.0  # seconds
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 Feed = Callable[[web.Application], Awaitable[None]]
 
@@ -32,7 +46,7 @@ async def _run_ages(app: web.Application) -> None:
     await app[CONSOLE].state.ages.run()
 
 
-FEEDS: tuple[Feed, ...] = (run_feed, _run_ages)
+FEEDS: tuple[Feed, ...] = (run_feed, mesh.run_feed, _run_ages)
 """What works beside the pages; what brings news does so only while somebody looks."""
 
 ROUTES: tuple[Route, ...] = (
@@ -45,6 +59,11 @@ ROUTES: tuple[Route, ...] = (
     *records.ROUTES,
     *peers.ROUTES,
     *history.ROUTES,
+    *log.ROUTES,
+    *tries.ROUTES,
+    *mesh.ROUTES,
+    *deploys.ROUTES,
+    *api.ROUTES,
 )
 
 
@@ -69,7 +88,7 @@ async def _keep_running(feed: Feed, app: web.Application) -> None:
         try:
             await feed(app)
         except Exception:
-            log.exception("console_feed_failed", extra={"feed": getattr(feed, "__name__", "")})
+            logger.exception("console_feed_failed", extra={"feed": getattr(feed, "__name__", "")})
             await asyncio.sleep(RESTART_AFTER)
 
 

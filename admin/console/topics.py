@@ -13,6 +13,7 @@ TOPICS: Mapping[str, Access] = {
     "overview": Access.ROOT,
     "environments": Access.ROOT,
     "environment": Access.INSIDE,
+    "mesh": Access.ROOT,
 }
 MOST_TOPICS = 16  # of one page
 

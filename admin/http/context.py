@@ -62,6 +62,12 @@ class Deploys(Protocol):
     def __call__(self, environment: EnvironmentId | None, number: int) -> Awaitable[Mapping[str, Any]]: ...
 
 
+class ShowMesh(Protocol):
+    """Gives the hosts, and their links as their agents see them. The composition root passes it in."""
+
+    def __call__(self) -> Awaitable[Mapping[str, Any]]: ...
+
+
 class HeldView(Struct, frozen=True):
     """What has vanished from the store and is served on: the environments or hosts in ``names``."""
 
@@ -103,6 +109,8 @@ class Context:
     """Answers ``GET /v1/doctor``."""
     deploys: Deploys
     """Answers ``GET /v1/deploys``."""
+    mesh: ShowMesh
+    """Answers ``GET /v1/mesh``."""
     lookups: LookupHub
     """Passes look-ups to those who watch."""
     limits: Limits

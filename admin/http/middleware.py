@@ -24,7 +24,7 @@ from admin.errors import RateLimited, TimedOut
 from admin.http import problems
 from admin.http.connections import connection_of
 from admin.http.context import ACTOR, CONTEXT, COUNTED, REVISION, ROUTE
-from admin.http.cookies import check_origin, cookie_of
+from admin.http.cookies import CSRF_HEADER, check_origin, cookie_of
 from admin.http.inputs import refuse_inputs
 from admin.http.limits import source_network
 from admin.http.route import Handler, route_of
@@ -74,6 +74,12 @@ async def identify(request: web.Request, handler: Handler) -> web.StreamResponse
         )
         if route.is_write:
             check_origin(request, "" if isinstance(request[ACTOR], Anonymous) else cookie)
+    elif route.access is not Access.OPEN and not authorization and CSRF_HEADER in request.headers:
+        # A page of the console, where people try the API with the rights that they have signed in with.
+        cookie, request[ACTOR] = cookie_of(request), Anonymous()
+        network = source_network(_source(request))
+        request[ACTOR], request[COUNTED] = await context.identifier.identify_sign_in(cookie, network)
+        check_origin(request, cookie)
     elif route.access is not Access.OPEN:
         request[ACTOR], request[COUNTED] = await context.identifier.identify(
             authorization, source_network(_source(request))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Annotated, Literal
 
@@ -108,12 +108,17 @@ def still_good(request: web.Request) -> Allowed:
     return check
 
 
-async def stream(request: web.Request, wanted: LookupFilter, allowed: Allowed) -> web.StreamResponse:
-    """Replies with the look-ups that ``wanted`` wants, while ``allowed`` says so. Raises `admin.errors.RateLimited`."""
+async def stream(
+    request: web.Request, wanted: LookupFilter, allowed: Allowed, headers: Mapping[str, str] | None = None
+) -> web.StreamResponse:
+    """Replies with the look-ups that ``wanted`` wants, while ``allowed`` says so. Raises `admin.errors.RateLimited`.
+
+    ``headers`` are those that the reply has besides.
+    """
     hub, actor = request.app[CONTEXT].lookups, request[ACTOR]
     is_events = EVENTS in request.headers.get(hdrs.ACCEPT, "")
     async with hub.watched(wanted, actor.id) as viewer:
-        response = web.StreamResponse(headers={"Content-Type": EVENTS if is_events else LINES})
+        response = web.StreamResponse(headers={"Content-Type": EVENTS if is_events else LINES, **(headers or {})})
         response.headers["X-Accel-Buffering"] = "no"  # a proxy such as nginx would keep it back
         await response.prepare(request)
         if request.method != hdrs.METH_HEAD:

@@ -20,6 +20,7 @@ from agent.control_plane.errors import ControlPlaneError
 from agent.errors import NotThere
 from agent.examine.connections import ConnectionExaminer
 from agent.examine.facts import HostFacts
+from agent.examine.links import read_links
 from agent.examine.peers import PeerExaminer
 from agent.examine.question import Question
 from agent.examine.workload import WorkloadExaminer
@@ -59,8 +60,8 @@ class Examiner:
 
     async def examine(self, question: Question) -> HostFacts:
         """The facts that ``question`` is about. Raises `NotThere` where no workload is at the path that it names."""
-        if question.attaches:
-            return self._with_attaches(question)
+        if question.attaches or question.links:
+            return self._describe_briefly(question)
         chosen = await self._choose(question)
         attachments = self.attacher.attachments
         inside = WorkloadExaminer(self.mesh, self.attacher)
@@ -75,12 +76,23 @@ class Examiner:
         problem = connections.source_problem(question)
         return replace(facts, peers=peers, workloads=tuple(workloads), connects=connects, source_problem=problem)
 
-    def _with_attaches(self, question: Question) -> HostFacts:
-        identity, system = self.mesh.identity, self.mesh.system
-        attaches = self.attacher.history.newest(question.attaches, question.environment)
-        endpoint = identity.host.endpoint
+    def _describe_briefly(self, question: Question) -> HostFacts:
+        """What is in memory: the last attaches, or the links."""
+        mesh, identity, attaches, links = self.mesh, self.mesh.identity, None, None
+        served: dict[str, int] = {}
+        if question.attaches:
+            attaches = self.attacher.history.newest(question.attaches, question.environment)
+        if question.links:
+            links = read_links(mesh)
+            served = {str(id_): revision for id_, revision in mesh.notifier.answered.items()}
         return HostFacts(
-            host=identity.id, endpoint=endpoint, device=system.device_name, mtu=system.mtu, attaches=attaches
+            host=identity.id,
+            endpoint=identity.host.endpoint,
+            device=mesh.system.device_name,
+            mtu=mesh.system.mtu,
+            attaches=attaches,
+            links=links,
+            served=served,
         )
 
     def _describe(self, state: MeshState | str, question: Question) -> HostFacts:

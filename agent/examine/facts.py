@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from agent.attach.ended import AttachFacts
+from agent.examine.links import LinkFacts
 
 
 class Listener(Struct, frozen=True, omit_defaults=True):
@@ -170,6 +171,8 @@ class HostFacts(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """How many workloads are attached to this host."""
     attaches: tuple[AttachFacts, ...] | None = None
     """The last attaches, the newest first; None where they were not asked for, and from an agent that knows none."""
+    links: tuple[LinkFacts, ...] | None = None
+    """The links with other hosts; None where they were not asked for, and from an agent that does not show them."""
     document: str | None = None
     """The document, in JSON, of the environment that was asked about; None where none was, or it has no member here."""
 

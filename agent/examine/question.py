@@ -31,6 +31,8 @@ class Question:
     """The port to connect to. None: those of the service."""
     attaches: int = 0
     """How many of the last attaches are asked for, instead of all else."""
+    links: bool = False
+    """Whether the links with other hosts are asked for, instead of all else."""
 
 
 def encode_question(question: Question) -> str:

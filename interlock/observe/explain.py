@@ -59,6 +59,8 @@ class Explained:
     """The service whose instances the answer is about; None where it is about none."""
     instance: str | None
     """The one instance that it is about; None where it is about all of the service."""
+    packet: dict[str, Any]
+    """The fields of the reply, as a client that speaks EDNS gets it; empty where an upstream is asked."""
 
 
 def explain_stages(zone: Zone, qname: Name, qtype: int) -> Explained:
@@ -80,6 +82,7 @@ def explain_stages(zone: Zone, qname: Name, qtype: int) -> Explained:
         stages=tuple(stages),
         service=node.service if node else None,
         instance=trace.steps[-1].name.labels[0].decode("latin-1") if is_one else None,
+        packet={} if isinstance(outcome, Forward) else _describe_packet(outcome, qname, qtype),
     )
 
 
@@ -94,6 +97,19 @@ def explain_answer(zone: Zone, qname: Name, qtype: int) -> dict[str, Any]:
         "rcode": explained.rcode,
         "answer": list(explained.answer),
         "stages": [{"stage": stage.stage, "ok": stage.ok, "detail": stage.detail} for stage in explained.stages],
+        "packet": explained.packet,
+    }
+
+
+def _describe_packet(reply: Reply, qname: Name, qtype: int) -> dict[str, Any]:
+    return {
+        "flags": ["qr", *(["aa"] if reply.authoritative else []), "rd", "ra"],
+        "rcode": reply.rcode.name,
+        "question": f"{qname} IN {type_name(qtype)}",
+        "answer": sum(len(rrset.rdatas) for rrset in reply.answer),
+        "authority": [line for rrset in reply.authority for line in str(rrset).split("\n")],
+        "extended_error": f"{reply.error.code.value} {reply.error.text}" if reply.error else "",
+        "orders": reply.rotations,
     }
 
 

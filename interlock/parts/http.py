@@ -20,7 +20,9 @@ from admin.http.context import HeldView
 from admin.http.server import Application, serve
 from admin.lookups.hub import LookupHub
 from admin.resources.operations import Metrics, Readiness, operations_app
-from interlock.deploys.service import DeployService
+from interlock.asked.deploys import DeployService
+from interlock.asked.hosts import HostsAsked
+from interlock.asked.mesh import MeshService
 from interlock.doctor.service import DoctorService
 from interlock.errors import PartFailed, StateDirectoryUnusable
 from interlock.process.state_dir import TOKEN_FILE
@@ -111,7 +113,8 @@ def admin_part(
     ``console`` is what the console shows; None: there is none.
     """
     service = DoctorService(store, settings.platform, readiness, hosts.sessions.examine if hosts else None)
-    deploys = DeployService(hosts)
+    asked = HostsAsked(hosts) if hosts else None
+    deploys, mesh = DeployService(asked), MeshService(asked)
 
     def make() -> Application:
         return make_app(
@@ -121,6 +124,7 @@ def admin_part(
             explain=service.explain,
             diagnose=service.diagnose,
             deploys=deploys.show,
+            mesh=mesh.show,
             readiness=readiness,
             metrics=metrics,
             counts=counts,

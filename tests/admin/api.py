@@ -32,6 +32,7 @@ from zones.quota import Quota
 ROOT = make_token()
 PORT = {"name": "http", "number": 8080, "protocol": "tcp"}
 E = "/v1/environments/production"
+STREAMS = ("application/x-ndjson", "text/event-stream")
 NO_TOKEN = ""  # sends no Authorization header
 
 
@@ -99,6 +100,7 @@ class Api:
             explain=self._explain,
             diagnose=self._diagnose,
             deploys=self._deploys,
+            mesh=self._mesh,
             readiness=lambda: self.probes,
             metrics=lambda: (b"up 1\n", "text/plain; version=0.0.4; charset=utf-8"),
             limits=limits or Limits(),
@@ -142,6 +144,8 @@ class Api:
             data = json.dumps(body).encode() if raw is None else raw
         request = self._session.request(method, path, data=data, headers={**sent, **(headers or {})})
         async with request as response:
+            if response.headers.get("Content-Type") in STREAMS:
+                return Answer(response.status, response.headers.copy(), "")  # it has no end
             content = await response.read()
             is_json = "json" in response.headers.get("Content-Type", "")
             decoded = json.loads(content) if is_json and content else content.decode()
@@ -175,6 +179,9 @@ class Api:
             raise Missing(f"there is no environment {environment!r}", field="environment")
         self.asked.append((environment, str(qname), qtype))
         return {"rcode": "NOERROR", "stages": []}
+
+    async def _mesh(self) -> Mapping[str, Any]:
+        return {"hosts": [], "links": []}
 
     async def _deploys(self, environment: EnvironmentId | None, number: int) -> Mapping[str, Any]:
         return {"deploys": [], "unheard": [{"host": f"{environment}", "reason": f"{number}"}], "propagation": []}
