@@ -34,6 +34,8 @@ class Spot:
     """Where its name is."""
     anchor: str
     """Which end of its name is there."""
+    turn: float = 0.0
+    """By how many degrees its name is turned, so that names beside each other do not overlap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +86,15 @@ def circle(mesh: MeshReply, focus: str = "") -> Circle:
         angle = 2 * math.pi * number / max(1, len(around)) - math.pi / 2
         across, down = math.cos(angle), math.sin(angle)
         anchor = "middle" if abs(across) < 0.3 and not is_dense else "start" if across > 0 else "end"
+        turn = math.degrees(angle) + (0 if across > 0 else 180) if is_dense else 0.0
         spots[host.id] = Spot(
             host,
             middle + radius * across,
             middle + radius * down,
             middle + (radius + 14) * across,
-            middle + (radius + 16) * down + 4,
+            middle + (radius + 14) * down + (0 if is_dense else 4),
             anchor,
+            turn,
         )
     for host in mesh.hosts:
         if host.id == focus:
