@@ -161,10 +161,11 @@ def _raising_ended() -> Iterator[None]:
 
 def _first_process(unshare: int) -> int:
     """The process id, as seen from here, of the first process of the enclosure. Raises `SandboxFailed`."""
-    try:
-        return int(Path(f"/proc/{unshare}/task/{unshare}/children").read_text().split()[0])
-    except (OSError, IndexError):
-        raise SandboxFailed("the sandbox has ended") from None
+    for entry in Path("/proc").glob("[0-9]*"):  # not /proc/PID/task/TID/children: a kernel may come without it
+        with contextlib.suppress(OSError):  # it has ended
+            if (entry / "stat").read_text().rpartition(")")[2].split()[1] == str(unshare):
+                return int(entry.name)
+    raise SandboxFailed("the sandbox has ended")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

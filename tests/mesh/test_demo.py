@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -135,12 +136,14 @@ def _end_of(demo: Running) -> int:
 
 def _inside(demo: Running) -> set[tuple[int, int]]:
     """The processes in the namespaces of ``demo``: the id of each, and when it was started."""
+    children = defaultdict[int, list[int]](list)  # /proc/PID/task/TID/children is not in each kernel
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            children[int((path / "stat").read_text().rpartition(")")[2].split()[1])].append(int(path.name))
     found, seen = set(), [demo.pid]
     for pid in seen:
+        seen += children[pid]
         with suppress(OSError):
-            seen += [
-                int(word) for path in Path(f"/proc/{pid}/task").glob("*/children") for word in path.read_text().split()
-            ]
             found.add((pid, _start(pid)))
     return {one for one in found if one[0] != demo.pid}
 
