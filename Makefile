@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 # Tests wait for real programs most of the time, so two processors carry three workers. All tests of a file run in one.
 WORKERS := --numprocesses 3 --dist loadfile
-LEFT_OUT := system clients mesh faults security vm
+LEFT_OUT := system clients console mesh faults security vm
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -22,7 +22,7 @@ test: $(VENV)/.dev ## install the programs that the tests need, then run all tes
 	@tests/vm/build --if-cached >/dev/null || echo "The tests that need it are skipped." >&2
 	@TEST_PYTHON=$(BIN)/python tests/run $(WORKERS) $(ARGS)
 
-check: $(VENV)/.dev ## format, lint, types, import rules, and the tests except tests/system, clients, mesh, faults, security and vm
+check: $(VENV)/.dev ## format, lint, types, import rules, and the tests except tests/system, clients, console, mesh, faults, security and vm
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
