@@ -240,6 +240,7 @@ def test_the_paths_of_a_query_a_put_a_commit_and_an_attach_are_drawn() -> None:
     assert [heading for heading, _ in paths()] == [
         "The path of a UDP query",
         "The path of a record's PUT",
+        "The path of a change in the console",
         "The path of a commit to an answer",
         "The path of a change to a worker",
         "The path of an attach",
