@@ -9,7 +9,21 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from bench import barriers, changes, cost, deploys, flood, followers, fuzz_cost, load, mesh, path, propagation, queries
+from bench import (
+    barriers,
+    changes,
+    cost,
+    deploys,
+    flood,
+    followers,
+    forwarded,
+    fuzz_cost,
+    load,
+    mesh,
+    path,
+    propagation,
+    queries,
+)
 from bench.options import Options
 from bench.peers import PEERS
 from bench.processes import BenchError
@@ -18,6 +32,7 @@ from tests import wireguard
 
 BENCHMARKS: Mapping[str, Callable[[Options], Iterator[Table | str]]] = {
     "queries": queries.run,
+    "forwarded": forwarded.run,
     "propagation": propagation.run,
     "load": load.run,
     "changes": changes.run,

@@ -1,8 +1,9 @@
 """Bursts of packets of any kind, since dnsperf sends well-formed queries alone.
 
 A burst is sent by one system call, so that it does not matter how slowly its packets were made. After it comes a
-marker: a good query from another socket. The server takes packets in their order, so when it answers the marker, it
-is done with the whole burst. So no packet is lost, and packets that get no reply are known to have been handled.
+marker: a good query from another socket of the same address. A server takes what it must make for one address in its
+order, so when it answers a marker that it must make, it is done with the whole burst. So no packet is lost, and packets
+that get no reply are known to have been handled.
 """
 
 from __future__ import annotations
@@ -37,8 +38,11 @@ class _Message(ctypes.Structure):  # struct mmsghdr without addresses: the socke
     )
 
 
-def send_bursts(port: int, make: Callable[[], bytes], marker: bytes, seconds: float) -> int:
-    """Sends bursts of packets that ``make`` makes to ``port`` for ``seconds``; gives the number of packets."""
+def send_bursts(port: int, make: Callable[[], bytes], mark: Callable[[], bytes], seconds: float) -> int:
+    """Sends bursts of packets that ``make`` makes to ``port`` for ``seconds``; gives the number of packets.
+
+    ``mark`` makes the markers, each without its ID.
+    """
     sent = 0
     end = time.monotonic() + seconds
     with Client(port) as client, socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
@@ -47,7 +51,7 @@ def send_bursts(port: int, make: Callable[[], bytes], marker: bytes, seconds: fl
         sock.connect((LOOPBACK, port))
         while time.monotonic() < end:
             _send(sock, [make() for _ in range(SIZE)])
-            if client.ask(marker) is None:
+            if client.ask(mark()) is None:
                 raise BenchError("the server did not answer a good query after a burst of others")
             sent += SIZE
     return sent

@@ -55,9 +55,9 @@ class Client:
             return None
 
 
-def pack_question(name: str, rtype: int = AAAA) -> bytes:
-    """A query for ``name``, which is below the zone, without its ID."""
-    labels = f"{name}.{APEX}".split(".") if name else APEX.split(".")
+def pack_question(name: str, rtype: int = AAAA, *, absolute: bool = False) -> bytes:
+    """A query for ``name``, which is below the zone unless it is ``absolute``, without its ID."""
+    labels = (name if absolute else f"{name}.{APEX}" if name else APEX).split(".")
     packed = b"".join(len(label).to_bytes(1, "big") + label.encode() for label in labels)
     return _HEADER + packed + b"\0" + rtype.to_bytes(2, "big") + b"\0\x01"
 

@@ -46,7 +46,14 @@ class Loaded:
 
 
 def put_load(
-    server: Process, port: int, queries: Path, seconds: float, core: int, *, rate: int | None = None
+    server: Process,
+    port: int,
+    queries: Path,
+    seconds: float,
+    core: int,
+    *,
+    rate: int | None = None,
+    edns: bool = False,
 ) -> Loaded:
     """Sends the queries in the file ``queries`` again and again, as fast as ``server`` answers or ``rate`` a second."""
     dnsperf = shutil.which("dnsperf")
@@ -58,6 +65,8 @@ def put_load(
     ]  # fmt: skip
     if rate:
         command += ["-Q", str(rate)]
+    if edns:
+        command += ["-e"]
     before = server.cpu()
     ended = subprocess.run(command, capture_output=True, text=True, timeout=seconds + END_DEADLINE)
     cpu = server.cpu() - before

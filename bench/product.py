@@ -22,6 +22,7 @@ LISTENING: Mapping[str, Sequence[str]] = {NAME: [LOOPBACK], "interlock on [::]":
 
 BINDINGS = {"::1/128": ENVIRONMENT}
 NO_UPSTREAM = "none"
+NO_RATE = 0  # replies a second that are made for one source: no limit, for the benchmarks have one client
 CLOSED = ("--upstream", NO_UPSTREAM)
 """No upstream: only Interlock is measured, and malformed packets must not reach other servers."""
 
@@ -59,6 +60,7 @@ def running_resolver(
     listen: Sequence[str] = (LOOPBACK,),
     bindings: Mapping[str, str] = BINDINGS,
     upstream: str = NO_UPSTREAM,
+    source_rate: int | None = None,
 ) -> Iterator[tuple[Process, int]]:
     """`interlock resolver` on the store at ``url``; gives it and the port where it serves DNS. Not yet ready."""
     port = free_port()
@@ -66,6 +68,8 @@ def running_resolver(
     state = directory / f"resolver-{port}"
     command = [_program(), "resolver", "--redis", url, "--state-dir", str(state)]
     command += ["--ops-listen", f"[{LOOPBACK}]:{free_port()}", "--upstream", upstream]
+    if source_rate is not None:
+        command += ["--dns-source-rate", str(source_rate)]
     for address in listen:
         command += ["--dns-listen", str(Endpoint(address, port))]
     with running("resolver", [*command, *_flags("--bind", bindings)], directory, core) as process:

@@ -22,6 +22,9 @@ def started(name: str, directory: Path, core: int, served: Environment) -> Itera
         return
     with product.running_store(directory) as url:
         worlds.fill(url, [served])
-        with product.running_resolver(url, directory, core, product.LISTENING[name]) as (process, port):
+        with product.running_resolver(url, directory, core, product.LISTENING[name], source_rate=product.NO_RATE) as (
+            process,
+            port,
+        ):
             product.wait_until_serving(process, port, worlds.service_name(1))
             yield process, port
