@@ -9,7 +9,7 @@ Rules in brackets are those of docs/clients.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple, assert_never
 
@@ -170,7 +170,7 @@ def _answer_outside(
     query: Query, zone: Zone, qname: Name, chain: list[RRset], routed: frozenset[Name]
 ) -> Reply | Forward:
     if reply := answer_special(query, qname, routed):
-        return replace(reply, answer=(*chain, *reply.answer))
+        return reply.changed(answer=(*chain, *reply.answer)) if chain else reply
     if zone.environment.isolated:
         error = ExtendedError(ErrorCode.BLOCKED, f"environment {zone.id!r} is isolated: it forwards nothing")
         return _negative(zone, ROOT, Rcode.NXDOMAIN, chain, error)
@@ -204,5 +204,5 @@ def _rotations(rrset: RRset) -> int:
 def _rotate(rrset: RRset, rotation: int, rotations: int) -> RRset:
     start = rotation % rotations * len(rrset.rdatas) // rotations
     if rrset.one_each:
-        return replace(rrset, rdatas=rrset.rdatas[start : start + 1])
-    return replace(rrset, rdatas=(*rrset.rdatas[start:], *rrset.rdatas[:start])) if start else rrset
+        return rrset.changed(rdatas=rrset.rdatas[start : start + 1])
+    return rrset.changed(rdatas=(*rrset.rdatas[start:], *rrset.rdatas[:start])) if start else rrset

@@ -1,9 +1,10 @@
 """The packet cache: packed replies by the octets of the query, so that a repeated query is not parsed again.
 
-A packet cache belongs to one state of one scope and is dropped when that state is replaced; it needs no other
-invalidation. All packet caches of a server share one bound and have two generations. When the recent generation is
-full it becomes the previous one, and the one before that is dropped; an entry that is used moves to the recent
-generation. So names that are asked often stay, and a flood of made-up names passes through.
+A packet cache belongs to one state of one scope and is dropped when that state is replaced; a reply from a zone needs
+no other invalidation. A forwarded one ends by itself (`forward/repeats`). All packet caches of a server share one bound
+and have two generations. When the recent generation is full it becomes the previous one, and the one before that is
+dropped; an entry that is used moves to the recent generation. So names that are asked often stay, and a flood of
+made-up names passes through.
 """
 
 from __future__ import annotations
@@ -14,9 +15,16 @@ from weakref import WeakSet
 from resolver.counts import ReplyCounter
 
 GENERATION = 65_536  # entries of all packet caches; with the previous generation some 50 MB, 200 if all are large
+LARGE = 1024  # octets; a larger reply counts as so many entries as it has of these
 
-PacketEntry = tuple[Iterator[bytes], ReplyCounter]
-"""The replies without their ID, one for each rotation, repeated for ever; and the counter of these replies."""
+PacketEntry = tuple[Iterator[bytes], ReplyCounter, int]
+"""The replies without their ID: one for each rotation, again and again, for as long as they are right. Then the counter
+of these replies, and as how many entries they count."""
+
+
+def make_entry(replies: Iterator[bytes], counter: ReplyCounter, octets: int) -> PacketEntry:
+    """The entry of ``replies``, each of ``octets`` octets."""
+    return replies, counter, 1 + octets // LARGE
 
 
 class PacketCaches:
@@ -38,10 +46,13 @@ class PacketCaches:
             each.clear()
         self._with_previous, self._with_recent = WeakSet(), WeakSet()
 
-    def count_entry(self, cache: PacketCache) -> None:
-        """Counts one more entry, which is in ``cache``; begins a new generation when this one is full."""
+    def note_recent(self, cache: PacketCache) -> None:
+        """Notes that ``cache`` has its first recent entry."""
         self._with_recent.add(cache)
-        self._added += 1
+
+    def count(self, entries: int) -> None:
+        """Counts ``entries`` more of them; begins a new generation when this one is full."""
+        self._added += entries
         if self._added >= GENERATION:
             self._added = 0
             for each in self._with_previous | self._with_recent:
@@ -68,8 +79,10 @@ class PacketCache:
 
     def put(self, key: Hashable, entry: PacketEntry) -> None:
         """Stores ``entry`` under ``key``."""
+        if not self.recent:
+            self._caches.note_recent(self)
         self.recent[key] = entry
-        self._caches.count_entry(self)
+        self._caches.count(entry[2])
 
     def clear(self) -> None:
         """Drops all entries."""

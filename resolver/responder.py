@@ -18,14 +18,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import cycle, repeat
 from typing import assert_never
 
 from resolver.answer import answer, refuse
-from resolver.counts import QueryCounts
-from resolver.forward.forwarder import Forwarder
-from resolver.packet_cache import PacketEntry
+from resolver.counts import QueryCounts, ReplyCounter
+from resolver.forward.forwarder import CachedReply, Forwarder
+from resolver.packet_cache import PacketCache, PacketEntry, make_entry
 from resolver.pending import has_better_answer
 from resolver.reasons import Reasons
 from resolver.scope import EXTERNAL, ScopeState, ScopeTable
@@ -44,7 +44,6 @@ from resolver.wire.messages import (
     Reply,
     Transport,
 )
-from resolver.wire.packed import PackedReplies
 from resolver.wire.packer import MINIMUM_UDP, pack, size_limit
 from resolver.wire.parser import parse
 from support.clock import in_words
@@ -79,21 +78,22 @@ class Responder:
         self._scopes = scopes
         self._counts = counts
         self._forwarder = forwarder
-        self._packed = PackedReplies()
-        self.forwarded = 0
-        """How many replies to forwarded names were made, also from the forwarder's cache."""
         self.reasons = Reasons()
         """Why replies that were made lately have no good answer, as far as the client's zone does not say it."""
 
     def respond(self, packet: bytes, state: ScopeState, transport: Transport) -> Outcome:
         """The reply to ``packet`` from a client whose scope is in ``state``, as far as that needs no waiting."""
         try:
-            if entry := state.cache(transport).get(packet[2:]):
-                self._counts.packet_cache_hits += 1
-                return _next_reply(packet, entry)
+            if reply := self._find(packet, packet[2:], state.cache(transport)):
+                return reply
             return self._parse_and_answer(packet, state, transport)
         except Exception as error:  # noqa: BLE001 the one catch-all, where our faults end
             return self._fail(packet, error)
+
+    @property
+    def forwarded(self) -> int:
+        """How many replies to forwarded names were made, also from the forwarder's cache."""
+        return self._forwarder.replies if self._forwarder else 0
 
     def respond_now(self, packet: bytes, state: ScopeState, transport: Transport) -> bytes | ForwardedQuery | None:
         """The reply to ``packet`` that was held for as long as possible: SERVFAIL where it would have to wait on."""
@@ -120,16 +120,24 @@ class Responder:
 
     def _parse_and_answer(self, packet: bytes, state: ScopeState, transport: Transport) -> Outcome:
         match parse(packet):
-            case Drop(reason):
-                self._counts.dropped[reason] += 1
-                return None
+            case Query() as query:
+                return self._answer(packet, query, state, transport)
             case Rejected(header, rcode):
                 self._counts.counter(rcode, None, state.label, transport).count += 1
                 return pack(header, Reply(rcode), size_limit(header, transport))
-            case Query() as query:
-                return self._answer(packet, query, state, transport)
+            case Drop(reason):
+                self._counts.dropped[reason] += 1
+                return None
             case unreachable:
                 assert_never(unreachable)
+
+    def _find(self, packet: bytes, key: Hashable, cache: PacketCache) -> bytes | None:
+        """The next reply that is in ``cache`` under ``key``; None if there is none, or it is no longer right."""
+        if (entry := cache.get(key)) and (reply := next(entry[0], None)):
+            entry[1].count += 1
+            self._counts.packet_cache_hits += 1
+            return packet[:2] + reply
+        return None
 
     def _answer(self, packet: bytes, query: Query, state: ScopeState, transport: Transport) -> Outcome:
         # A packet that may come again octet for octet is cached by its octets, to be found before it is parsed. Where a
@@ -137,23 +145,24 @@ class Responder:
         cache = state.cache(transport)
         by_octets = query.repeats and len(packet) <= LONGEST_KEY
         key = packet[2:] if by_octets else _meaning(query.header)
-        entry = None if by_octets else cache.get(key)
-        if entry is None:
-            reply = self._decide(query, state)
-            if isinstance(reply, Hold):
-                return reply
-            self._counts.packet_cache_misses += 1
-            if isinstance(reply, Forward):
-                if self._forwarder and self._forwarder.is_responsible(reply.qname):
-                    environment = state.zone.id if state.zone else state.environment
-                    assert environment is not None  # nothing is forwarded for clients that are in none
-                    return self._forward(ForwardedQuery(reply, environment, transport), self._forwarder)
-                reply = reply_without_forwarder(reply)
-                self._note_reason(query, state, reply)
-            entry = self._pack_all(query, state, transport, reply)
-            if state.zone or self._scopes.is_loaded:  # else the client's environment may be loaded in a moment
-                cache.put(key, entry)
-        return _next_reply(packet, entry)
+        if not by_octets and (found := self._find(packet, key, cache)):
+            return found
+        reply = self._decide(query, state)
+        if isinstance(reply, Hold):
+            return reply
+        self._counts.packet_cache_misses += 1
+        if isinstance(reply, Forward):
+            if self._forwarder and self._forwarder.is_responsible(reply.qname):
+                environment = state.zone.id if state.zone else state.environment
+                assert environment is not None  # nothing is forwarded for clients that are in none
+                return self._forward(ForwardedQuery(reply, environment, transport), self._forwarder, key, cache)
+            reply = reply_without_forwarder(reply)
+            self._note_reason(query, state, reply)
+        entry = self._pack_all(query, state, transport, reply)
+        if state.zone or self._scopes.is_loaded:  # else the client's environment may be loaded in a moment
+            cache.put(key, entry)
+        entry[1].count += 1
+        return packet[:2] + next(entry[0])
 
     def _decide(self, query: Query, state: ScopeState) -> Reply | Forward | Hold:
         """What to answer, or what to wait for."""
@@ -186,19 +195,28 @@ class Responder:
         """The suffixes of special names that are forwarded all the same."""
         return self._forwarder.routed if self._forwarder else NO_ROUTES
 
-    def _forward(self, forwarded: ForwardedQuery, forwarder: Forwarder) -> Outcome:
-        reply = forwarder.get_cached(forwarded.environment, forwarded.forward)
-        if reply is None and not forwarded.forward.query.header.recursion_desired:
-            reply = reply_without_recursion(forwarded.forward)
-        return forwarded if reply is None else self._pack_forwarded(forwarded, reply)
+    def _forward(
+        self, forwarded: ForwardedQuery, forwarder: Forwarder, key: Hashable, cache: PacketCache
+    ) -> bytes | ForwardedQuery:
+        cached = forwarder.get_cached(forwarded.environment, forwarded.forward)
+        if cached is None:
+            if forwarded.forward.query.header.recursion_desired:
+                return forwarded
+            cached = CachedReply(reply_without_recursion(forwarded.forward))
+        packed = self._pack_forwarded(forwarded, cached.reply)
+        if cached.repeat:
+            counter = self._forwarded_counter(forwarded, cached.reply)
+            cache.put(key, make_entry(cached.repeat(packed[2:]), counter, len(packed)))
+        return packed
 
     def _pack_all(self, query: Query, state: ScopeState, transport: Transport, reply: Reply) -> PacketEntry:
         limit = size_limit(query.header, transport)
         packed = pack(query.header, reply, limit)[2:]
         counter = self._counts.counter(reply.rcode, query.qtype, state.label, transport)
         if reply.rotations == 1:
-            return repeat(packed), counter
-        return self._rotating_replies(query, state, reply.rotations, packed, limit), counter
+            return make_entry(repeat(packed), counter, len(packed))
+        kept = min(len(packed) * reply.rotations, MOST_ROTATED)
+        return make_entry(self._rotating_replies(query, state, reply.rotations, packed, limit), counter, kept)
 
     def _rotating_replies(
         self, query: Query, state: ScopeState, rotations: int, first: bytes, limit: int
@@ -224,16 +242,15 @@ class Responder:
         return pack(query.header, reply, limit)[2:]
 
     def _pack_forwarded(self, forwarded: ForwardedQuery, reply: Reply) -> bytes:
-        query = forwarded.forward.query
-        self.forwarded += 1
-        self._counts.counter(reply.rcode, query.qtype, EXTERNAL, forwarded.transport).count += 1
-        self.reasons.note(forwarded.environment, query.header.question, reply.error.text if reply.error else "")
-        meaning = _meaning(query.header), forwarded.transport
-        packed = self._packed.get(reply, meaning)
-        if packed is None:
-            packed = pack(query.header, reply, size_limit(query.header, forwarded.transport))[2:]
-            self._packed.put(reply, meaning, packed)
-        return query.header.id.to_bytes(2, "big") + packed
+        header = forwarded.forward.query.header
+        assert self._forwarder
+        self._forwarder.replies += 1
+        self._forwarded_counter(forwarded, reply).count += 1
+        self.reasons.note(forwarded.environment, header.question, reply.error.text if reply.error else "")
+        return pack(header, reply, size_limit(header, forwarded.transport))
+
+    def _forwarded_counter(self, forwarded: ForwardedQuery, reply: Reply) -> ReplyCounter:
+        return self._counts.counter(reply.rcode, forwarded.forward.query.qtype, EXTERNAL, forwarded.transport)
 
     def _not_ready(self, packet: bytes, hold: Hold, state: ScopeState, transport: Transport) -> bytes | None:
         query = parse(packet)
@@ -282,14 +299,10 @@ def mark_stale(reply: Reply, age: float) -> Reply:
     """``reply``, which is right as of ``age`` seconds ago, with an extended error that says so."""
     code = ErrorCode.STALE_NXDOMAIN_ANSWER if reply.rcode is Rcode.NXDOMAIN else ErrorCode.STALE_ANSWER
     text = f"from a snapshot that is {in_words(age)} old, and not confirmed since by the store or this host's agent"
-    return replace(reply, error=ExtendedError(code, text))
+    return reply.changed(error=ExtendedError(code, text))
 
 
 def _meaning(header: QueryHeader) -> Hashable:
-    return header.question, header.recursion_desired, header.edns
-
-
-def _next_reply(packet: bytes, entry: PacketEntry) -> bytes:
-    replies, counter = entry
-    counter.count += 1
-    return packet[:2] + next(replies)
+    """All that a reply depends on: what `wire/parser` has read, but for the ID and the options."""
+    flags = header.recursion_desired, header.authentic_wanted, header.checking_disabled
+    return header.question, flags, header.edns

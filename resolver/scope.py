@@ -24,6 +24,8 @@ and a reply to a client that belongs to no environment."""
 REMEMBERED_SOURCES = 65_536  # some 10 MB; a host has far fewer workloads
 NETWORK_OCTETS = 6  # of an environment's /48
 
+_NOBODY: Mapping[bytes, ClientScope] = {}
+
 
 @dataclass(frozen=True, slots=True)
 class ScopeState:
@@ -88,7 +90,8 @@ class ScopeTable:
         self._scopes: dict[EnvironmentId, ClientScope] = {}
         self._networks: dict[bytes, ClientScope] = {}
         self._bindings = _sort_bindings(bindings)
-        self._remembered: dict[bytes, ClientScope] = {}
+        self._remembered: dict[bytes, dict[bytes, ClientScope]] = {}  # destination → source → scope
+        self._number_remembered = 0
         self._no_environment = self._outside("this address belongs to no environment")
 
     def __len__(self) -> int:
@@ -107,7 +110,7 @@ class ScopeTable:
     @property
     def has_several_clients(self) -> bool:
         """Whether queries have come from more than one address lately."""
-        return len(self._remembered) > 1
+        return self._number_remembered > 1
 
     def clear_caches(self) -> None:
         """Has all replies made anew."""
@@ -141,21 +144,30 @@ class ScopeTable:
         if scope := self._scopes.pop(environment, None):
             if self._networks.get(scope.network) is scope:
                 del self._networks[scope.network]
-            self._remembered.clear()
+            self._forget()
 
     def _add(self, environment: EnvironmentId, scope: ClientScope) -> None:
         self._scopes[environment] = self._networks[scope.network] = scope
-        self._remembered.clear()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._remembered = {}
+        self._number_remembered = 0
 
     def scope_of(self, source: bytes, destination: bytes) -> ClientScope:
         """The scope of the client at ``source`` that sent its query to ``destination``; 4 or 16 octets each."""
-        key = source + destination
-        scope = self._remembered.get(key)
+        scope = self.remembered(destination).get(source)
         if scope is None:
-            if len(self._remembered) >= REMEMBERED_SOURCES:
-                self._remembered.clear()
-            scope = self._remembered[key] = self._find_scope(source, destination)
+            if self._number_remembered >= REMEMBERED_SOURCES:
+                self._forget()
+            scope = self._find_scope(source, destination)
+            self._remembered.setdefault(destination, {})[source] = scope
+            self._number_remembered += 1
         return scope
+
+    def remembered(self, destination: bytes) -> Mapping[bytes, ClientScope]:
+        """The scopes of the sources that have sent queries to ``destination`` lately. To be used at once."""
+        return self._remembered.get(destination, _NOBODY)
 
     def _find_scope(self, source: bytes, destination: bytes) -> ClientScope:
         found = self._scope_of_member(source) or self._bound_scope(source)

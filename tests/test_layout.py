@@ -37,11 +37,12 @@ ADAPTERS = {
         "agent/system/namespaces.py",
         "agent/system/link_filters.py",
     ],
-    "dnslib": ["resolver/wire/parser.py", "resolver/wire/packer.py", "resolver/wire/summary.py"],
+    "dnslib": ["resolver/wire/summary.py"],
     "jinja2": ["admin/console/rendering.py"],
     "msgspec": [
         "admin/",
         "agent/",
+        "resolver/wire/messages.py",
         "store/",
         "watcher/session/lookups.py",
         "watcher/session/protocol.py",

@@ -80,11 +80,14 @@ class Name(bytes):
 
     def below(self, apex: Name) -> tuple[bytes, ...] | None:
         """The labels before ``apex``: ``()`` for the apex itself, None for a name that is not below ``apex``."""
-        labels, suffix = self.labels, apex.labels
-        cut = len(labels) - len(suffix)
-        if cut < 0 or labels[cut:] != suffix:
+        if not self.endswith(apex):
             return None
-        return labels[:cut]
+        labels, offset, end = [], 0, len(self) - len(apex)
+        while offset < end:
+            following = offset + 1 + self[offset]
+            labels.append(self[offset + 1 : following])
+            offset = following
+        return tuple(labels) if offset == end else None  # else the octets of ``apex`` begin within a label
 
     def __str__(self) -> str:
         return "".join(_present(label) + "." for label in self.labels) or "."

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from zones.addresses import Address
 from zones.errors import Invalid
@@ -38,8 +40,7 @@ RecordType = Literal["A", "AAAA", "CNAME", "SRV", "TXT"]
 RECORD_TYPES: tuple[str, ...] = get_args(RecordType)
 
 
-@dataclass(frozen=True, slots=True)
-class Address4:
+class Address4(Struct, frozen=True):
     """The data of an A record (RFC 1035 §3.4.1)."""
 
     octets: bytes
@@ -49,8 +50,7 @@ class Address4:
         return socket.inet_ntop(socket.AF_INET, self.octets)
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(Struct, frozen=True):
     """The data of a TXT record (RFC 1035 §3.3.14): one or more strings."""
 
     strings: tuple[bytes, ...]
@@ -71,8 +71,7 @@ class Text:
         return " ".join('"' + _quoted(string) + '"' for string in self.strings)
 
 
-@dataclass(frozen=True, slots=True)
-class Srv:
+class Srv(Struct, frozen=True):
     """The data of an SRV record (RFC 2782)."""
 
     priority: int
@@ -88,8 +87,7 @@ class Srv:
         return f"{self.priority} {self.weight} {self.port} {self.target}"
 
 
-@dataclass(frozen=True, slots=True)
-class Soa:
+class Soa(Struct, frozen=True):
     """The data of an SOA record (RFC 1035 §3.3.13); times in seconds."""
 
     mname: Name
@@ -112,8 +110,7 @@ class Soa:
         return f"{self.mname} {self.rname} {self.serial} {times}"
 
 
-@dataclass(frozen=True, slots=True)
-class Opaque:
+class Opaque(Struct, frozen=True):
     """The data of a record that we pass on without reading it (RFC 3597)."""
 
     octets: bytes
@@ -126,8 +123,7 @@ class Opaque:
 Rdata = Address | Address4 | Name | Text | Srv | Soa | Opaque
 
 
-@dataclass(frozen=True, slots=True)
-class RRset:
+class RRset(Struct, frozen=True):
     """All records of one name and type."""
 
     name: Name
@@ -144,6 +140,10 @@ class RRset:
 
     one_each: bool = False
     """Whether an answer has only one of the records, and the next answer the next one."""
+
+    def changed(self, **changes: Any) -> RRset:
+        """The same RRset with other values in some fields."""
+        return replace(self, **changes)
 
     def __str__(self) -> str:
         rtype = type_name(self.rtype)

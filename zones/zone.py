@@ -18,7 +18,7 @@ from typing import Any
 from zones.addresses import Address, Platform, contains, resolver_address, subnet_number
 from zones.members import Member, find_below, first_at_or_after, list_services, make_member, next_member
 from zones.model import Environment, Service
-from zones.names import EnvironmentId, Name
+from zones.names import ROOT, EnvironmentId, Name
 from zones.nodes import TTL, Node, Origin, make_node
 from zones.parts import Touched
 from zones.placement import NONE_AWAY, HostsAway
@@ -39,7 +39,7 @@ class Zone:
     """
 
     __slots__ = (
-        "_by_subnet", "_members", "_records", "_soa", "apex", "away", "environment", "platform", "reverse_apex",
+        "_by_subnet", "_members", "_records", "_soas", "apex", "away", "environment", "platform", "reverse_apex",
         "valid_until",
     )  # fmt: skip
 
@@ -62,7 +62,9 @@ class Zone:
         self._members = members
         self._records = records
         serial = environment.revision & 0xFFFF_FFFF  # RFC 1982: 32 bits that wrap
-        self._soa = Soa(self.apex.child("ns"), self.apex.child("hostmaster"), serial, *_SOA_TIMES)
+        soa = Soa(self.apex.child("ns"), self.apex.child("hostmaster"), serial, *_SOA_TIMES)
+        apexes = self.apex, self.reverse_apex, ROOT
+        self._soas = {apex: RRset(apex, RRType.SOA, NEGATIVE_TTL, (soa,)) for apex in apexes}
         self._by_subnet = _index_subnets(members) if by_subnet is None else by_subnet
 
     @property
@@ -86,9 +88,12 @@ class Zone:
             return self.reverse_apex
         return None
 
-    def soa(self, apex: Name, ttl: int = NEGATIVE_TTL) -> RRset:
-        """The SOA RRset of ``apex``; its TTL in a negative answer is the negative TTL (RFC 2308 §3)."""
-        return RRset(apex, RRType.SOA, ttl, (self._soa,))
+    def soa(self, apex: Name) -> RRset:
+        """The SOA RRset for a negative answer, where its TTL is the negative TTL (RFC 2308 §3).
+
+        ``apex`` is that of the forward or of the reverse zone, or the root where all other names are denied.
+        """
+        return self._soas[apex]
 
     def find(self, qname: Name) -> Node | None:
         """The node at ``qname``, also by a wildcard (RFC 4592); None if the name does not exist."""
@@ -120,11 +125,11 @@ class Zone:
         source = self._records.get(Name(b"\x01*" + encloser))
         if source is None:
             return None
-        return Node(Origin.WILDCARD, {rtype: replace(rrset, name=qname) for rtype, rrset in source.rrsets.items()})
+        return Node(Origin.WILDCARD, {rtype: rrset.changed(name=qname) for rtype, rrset in source.rrsets.items()})
 
     def _apex(self, apex: Name) -> Node:
         nameservers = RRset(apex, RRType.NS, TTL, (self.apex.child("ns"),))
-        return Node(Origin.APEX, {RRType.SOA: self.soa(apex, TTL), RRType.NS: nameservers})
+        return Node(Origin.APEX, {RRType.SOA: self.soa(apex).changed(ttl=TTL), RRType.NS: nameservers})
 
     def _find_reverse(self, qname: Name) -> Node | None:
         labels = qname.below(self.reverse_apex)

@@ -7,7 +7,7 @@ least. Time is an argument, in seconds of any monotonic clock.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from cachetools import LRUCache
 
@@ -52,16 +52,26 @@ class CacheEntry:
         """Whether it is in use and its TTL is almost over."""
         return self.uses > 1 and self.expires - now < (self.expires - self.stored) * PREFETCH_SHARE
 
+    def seconds_passed(self, now: float) -> int:
+        """How many seconds of its TTLs are over."""
+        return int(now - self.stored)
+
     def aged(self, now: float) -> Reply:
         """The reply with its TTLs counted down, to 1 at least. Within one second this is the same object."""
-        gone = int(now - self.stored)
-        if self._aged is None or self._aged[0] != gone:
-            self._aged = gone, _with_ttls(self.reply, lambda ttl: max(1, ttl - gone))
+        passed = self.seconds_passed(now)
+        if self._aged is None or self._aged[0] != passed:
+            self._aged = passed, _with_ttls(self.reply, lambda ttl: max(1, ttl - passed))
         return self._aged[1]
+
+    def changes_at(self, now: float) -> float:
+        """When `aged` gives another reply than at ``now``, or `wants_refreshing` may begin to be true."""
+        refresh_at = self.expires - (self.expires - self.stored) * PREFETCH_SHARE
+        next_second = self.stored + (self.seconds_passed(now) + 1)
+        return min(next_second, refresh_at) if now < refresh_at else next_second
 
     def stale(self) -> Reply:
         """The reply as it is given when its TTL is over. It is no longer authentic."""
-        return replace(_with_ttls(self.reply, lambda _: STALE_TTL), authentic=False)
+        return _with_ttls(self.reply, lambda _: STALE_TTL).changed(authentic=False)
 
 
 class Cache:
@@ -110,9 +120,9 @@ def lifetime(reply: Reply) -> int:
 
 def _with_ttls(reply: Reply, change: Callable[[int], int]) -> Reply:
     def changed(rrsets: tuple[RRset, ...]) -> tuple[RRset, ...]:
-        return tuple(replace(rrset, ttl=change(rrset.ttl)) for rrset in rrsets)
+        return tuple(rrset.changed(ttl=change(rrset.ttl)) for rrset in rrsets)
 
-    return replace(reply, answer=changed(reply.answer), authority=changed(reply.authority))
+    return reply.changed(answer=changed(reply.answer), authority=changed(reply.authority))
 
 
 def _size(entry: CacheEntry) -> int:

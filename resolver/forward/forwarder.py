@@ -17,12 +17,15 @@ import resource
 import ssl
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 from resolver.forward.cache import Cache, CacheEntry, CacheKey
 from resolver.forward.exchange import Clock, Question
 from resolver.forward.pool import UpstreamPool, fail
+from resolver.forward.repeats import RepeatedReply
 from resolver.forward.stepwise import Stepwise
 from resolver.forward.upstream import Routes
 from resolver.wire.messages import ErrorCode, ExtendedError, Forward, Rcode, Reply
@@ -86,6 +89,19 @@ class _LookUp:
         return max(0.0, self.started + seconds - asyncio.get_running_loop().time())
 
 
+Repeat = Callable[[bytes], Iterator[bytes]]
+"""Gives a packed reply, without its ID, to further queries of the same octets, for as long as it is right."""
+
+
+class CachedReply(NamedTuple):
+    """A reply from the forwarder's cache."""
+
+    reply: Reply
+
+    repeat: Repeat | None = None
+    """Repeats it. None where the forwarder must decide about each query: a failure, or an answer about to change."""
+
+
 class Forwarder:
     """Answers questions for names that are not ``platform``'s. ``pool`` holds the upstreams and their health."""
 
@@ -93,6 +109,7 @@ class Forwarder:
         self, routes: Routes, platform: Platform, *, tls: ssl.SSLContext | None = None, clock: Clock = time.monotonic
     ) -> None:
         self.counts = ForwardCounts()
+        self.replies = 0  # that were made, from the cache or with an upstream's answer
         self.pool = UpstreamPool(routes, platform, tls, clock)
         self._clock = clock
         self._most_by_files = _most_by_files()
@@ -144,11 +161,8 @@ class Forwarder:
         """Whether ``qname`` is forwarded: there is an upstream to ask for it, or there should be."""
         return self.pool.has_upstream(qname) or bool(self.pool.routes.missing)
 
-    def get_cached(self, environment: EnvironmentId, forward: Forward) -> Reply | None:
-        """The reply to ``forward`` from the cache; None if it is not there.
-
-        Within one second, equal questions get the same object, so that it is packed only once.
-        """
+    def get_cached(self, environment: EnvironmentId, forward: Forward) -> CachedReply | None:
+        """The reply to ``forward`` from the cache; None if it is not there."""
         key, now = (environment, _question(forward)), self._clock()
         entry, failure = self._cache.find(key, now), self._cache.failure(key, now)
         if entry and entry.is_fresh(now):
@@ -162,12 +176,30 @@ class Forwarder:
             ):
                 self.counts.prefetched += 1
                 self._start(key, b"")
-            return _whole(forward, entry.aged(now))
+            return CachedReply(_whole(forward, entry.aged(now)), self._repeat(key, entry, now, not forward.chain))
         if not self.pool.has_upstream(forward.qname):
             failure = fail(ErrorCode.NOT_READY, self.pool.routes.missing)
         if failure:
-            return _whole(forward, self._stale(entry) if entry else failure)
+            return CachedReply(_whole(forward, self._stale(entry) if entry else failure))
         return None
+
+    def _repeat(self, key: CacheKey, entry: CacheEntry, now: float, all_age: bool) -> Repeat | None:
+        if entry.wants_refreshing(now):
+            return None  # it is replaced in a moment
+        return partial(
+            RepeatedReply,
+            cache=self._cache,
+            key=key,
+            entry=entry,
+            now=now,
+            all_age=all_age,
+            clock=self._clock,
+            note=self._note_repeat,
+        )
+
+    def _note_repeat(self) -> None:
+        self.counts.hits += 1
+        self.replies += 1
 
     def refuse(self, environment: EnvironmentId, forward: Forward, client: bytes) -> Reply | None:
         """The reply to ``forward`` where too many questions are being asked already; None where it may be asked too."""
@@ -254,7 +286,7 @@ class Forwarder:
         self.counts.stale += 1
         is_no = entry.reply.rcode == Rcode.NXDOMAIN
         code = ErrorCode.STALE_NXDOMAIN_ANSWER if is_no else ErrorCode.STALE_ANSWER
-        return replace(entry.stale(), error=ExtendedError(code, "no upstream resolver answers; this is what one said"))
+        return entry.stale().changed(error=ExtendedError(code, "no upstream resolver answers; this is what one said"))
 
 
 def _count_down(counter: Counter[bytes], client: bytes) -> None:
@@ -279,7 +311,7 @@ def _whole(forward: Forward, reply: Reply) -> Reply:
     """``reply`` with the environment's own CNAMEs before it. Then the queried name is the platform's, so AA is set."""
     checking_disabled = forward.query.header.checking_disabled  # RFC 4035 §3.2.2: copied, into failures too
     if reply.checking_disabled != checking_disabled:
-        reply = replace(reply, checking_disabled=checking_disabled)
+        reply = reply.changed(checking_disabled=checking_disabled)
     if not forward.chain or reply.rcode == Rcode.SERVFAIL:
         return reply
-    return replace(reply, answer=(*forward.chain, *reply.answer), authoritative=True, authentic=False)
+    return reply.changed(answer=(*forward.chain, *reply.answer), authoritative=True, authentic=False)

@@ -83,7 +83,7 @@ class UpstreamPool:
         if not parts or outcome.rcode == Rcode.SERVFAIL:
             return outcome
         answer = tuple(rrset for part in (*parts, outcome) for rrset in part.answer)
-        return replace(outcome, answer=answer, authentic=all(part.authentic for part in (*parts, outcome)))
+        return outcome.changed(answer=answer, authentic=all(part.authentic for part in (*parts, outcome)))
 
     async def _hedge(self, question: Question) -> Reply | Unfinished:
         """The first useful answer; an upstream is asked when the one before it is late or has failed."""

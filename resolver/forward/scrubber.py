@@ -11,7 +11,7 @@ and the proofs of a negative answer.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from resolver.forward.boundary import Boundary
 from resolver.forward.exchange import Question
@@ -121,7 +121,7 @@ def _follow(question: Question, rrsets: dict[RRsetKey, RRset], boundary: Boundar
 def _alias_at(name: Name, rrsets: dict[RRsetKey, RRset]) -> RRset | None:
     """The CNAME of ``name``: the one that was sent, or the one that a DNAME above ``name`` stands for."""
     if alias := rrsets.get((name, RRType.CNAME, 0)):
-        return replace(alias, rdatas=alias.rdatas[:1])  # RFC 2181 §10.1: there is only one
+        return alias.changed(rdatas=alias.rdatas[:1])  # RFC 2181 §10.1: there is only one
     above = name
     while above != ROOT:
         above = above.parent
@@ -175,7 +175,7 @@ def _negative(soa: RRset) -> RRset:
     """RFC 2308 §5: a negative answer holds for the lesser of the SOA's TTL and its minimum, which is then its TTL."""
     rdata = soa.rdatas[0]
     assert isinstance(rdata, Soa)
-    return replace(soa, ttl=max(1, min(soa.ttl, rdata.minimum, LONGEST_NEGATIVE)), rdatas=soa.rdatas[:1])
+    return soa.changed(ttl=max(1, min(soa.ttl, rdata.minimum, LONGEST_NEGATIVE)), rdatas=soa.rdatas[:1])
 
 
 def _holds(zone: Name, name: Name) -> bool:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import socket
-import sys
 from array import array
-from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from resolver.net.mmsg import (
     CMSG_HEADER,
@@ -15,7 +13,6 @@ from resolver.net.mmsg import (
     FLAGS,
     HEADER,
     IP_PKTINFO,
-    IPV6_PKTINFO,
     IPV6_RECVPKTINFO,
     LENGTH,
     MSG_DONTWAIT,
@@ -30,18 +27,17 @@ from resolver.net.mmsg import (
 )  # fmt: skip
 
 LONGEST_QUERY = 4096  # octets; no query that means anything is longer
+DISTANCE = LONGEST_QUERY + 64  # octets; at a power of two all packets would compete for the same lines of the cache
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Where a datagram came from and which address it was sent to, for a reply that is sent later."""
 
-    address: tuple[str, int] | tuple[str, int, int, int]
-    """The client's socket address."""
+    name: bytes
+    """The client's socket address, as the kernel wrote it."""
 
-    control: Sequence[tuple[int, int, bytes]]
-    """Ancillary data for ``sendmsg``, so that the reply leaves from the address that was asked; empty where the socket
-    is bound to one address."""
+    control: bytes
+    """The packet info, as the kernel wrote it; empty where the socket is bound to one address."""
 
 
 class Inbox:
@@ -50,11 +46,11 @@ class Inbox:
     ``names`` and ``controls`` are as the kernel filled them in: for each slot the client's socket address, and the
     packet info with the address that was asked (where the socket listens on all addresses; else ``controls`` is None).
     The outbox sends its replies by them, so a reply leaves from the address that was asked, and nothing of this is
-    converted but the octets of the two addresses: ``sources`` and ``destinations`` hold those, by slot.
+    converted but the octets of the two addresses: ``sources`` and ``destinations`` hold those, by slot. ``octets`` has
+    the datagrams themselves, each `DISTANCE` after the one before.
     """
 
     def __init__(self, sock: socket.socket) -> None:
-        self._family = sock.family
         self._fd = sock.fileno()
         self.is_wildcard = not any(socket.inet_pton(sock.family, sock.getsockname()[0]))
         if self.is_wildcard:
@@ -62,17 +58,19 @@ class Inbox:
         is_v6 = sock.family == socket.AF_INET6
         self.names, controls = bytearray(SLOTS * NAME), bytearray(SLOTS * CONTROL)
         self.controls = controls if self.is_wildcard else None
-        self.sources = [slot[8:24] if is_v6 else slot[4:8] for slot in slices(self.names, NAME)]
+        self._names, self._controls = slices(self.names, NAME), slices(controls, CONTROL)
+        self.sources = [slot[8:24] if is_v6 else slot[4:8] for slot in self._names]
         info = CMSG_HEADER if is_v6 else CMSG_HEADER + 8
         size = 16 if is_v6 else 4
-        self.destinations = [slot[info : info + size] for slot in slices(controls, CONTROL)]
-        octets = bytearray(SLOTS * LONGEST_QUERY)
-        self._packets = slices(octets, LONGEST_QUERY)
-        self._iovecs = make_iovecs(octets, LONGEST_QUERY)
-        headers = make_headers(self.names, sock.family, self._iovecs, self.controls)
-        self._pointed_to = controls, headers  # so that they are not freed: the kernel has only their addresses
+        self.destinations = [slot[info : info + size] for slot in self._controls]
+        self.octets = bytearray(SLOTS * DISTANCE)
+        self._packets = slices(self.octets, DISTANCE)
+        iovecs = make_iovecs((self.octets, DISTANCE, LONGEST_QUERY))
+        headers = make_headers(self.names, sock.family, iovecs, self.controls)
+        self._pointed_to = iovecs, headers  # so that they are not freed: the kernel has only their addresses
         self._first_header = pointers(headers, HEADER)[0]
-        self._halves = memoryview(headers).cast("I")
+        self._flags = memoryview(headers).cast("I")[FLAGS :: HEADER // 4]
+        self._lengths = memoryview(headers).cast("I")[LENGTH :: HEADER // 4]
         self._control_lengths = memoryview(headers).cast("Q")[CONTROL_LENGTH :: HEADER // 8]
         self._unused_lengths = memoryview(array("Q", [CONTROL] * SLOTS))
         self._used = 0
@@ -88,26 +86,16 @@ class Inbox:
 
     def packet(self, slot: int) -> bytes:
         """The datagram in ``slot``; empty if it was longer than `LONGEST_QUERY`."""
-        halves = self._halves
-        if halves[slot * 16 + FLAGS] & MSG_TRUNC:
-            return b""
-        return bytes(self._packets[slot][: halves[slot * 16 + LENGTH]])
+        return b"" if self._flags[slot] & MSG_TRUNC else self._packets[slot][: self._lengths[slot]].tobytes()
+
+    def bodies(self) -> list[bytes]:
+        """All datagrams, each after its ID. One that was longer than `LONGEST_QUERY` is cut off there."""
+        lengths = self._lengths[: self._used].tolist()
+        return [packet[2:length].tobytes() for packet, length in zip(self._packets, lengths, strict=False)]
 
     def origin(self, slot: int) -> Origin:
         """Where the datagram in ``slot`` came from. Unlike the slot it stays valid after the next `receive`."""
-        name = bytes(self.names[slot * NAME : (slot + 1) * NAME])
-        port = int.from_bytes(name[2:4], "big")
-        if self._family == socket.AF_INET:
-            address: tuple[str, int] | tuple[str, int, int, int] = (socket.inet_ntop(socket.AF_INET, name[4:8]), port)
-            level, kind, size = socket.IPPROTO_IP, IP_PKTINFO, 12
-        else:
-            scope = int.from_bytes(name[24:28], sys.byteorder)
-            address = (socket.inet_ntop(socket.AF_INET6, name[8:24]), port, 0, scope)
-            level, kind, size = socket.IPPROTO_IPV6, IPV6_PKTINFO, 20
-        if self.controls is None:
-            return Origin(address, ())
-        start = slot * CONTROL + CMSG_HEADER
-        return Origin(address, [(level, kind, bytes(self.controls[start : start + size]))])
+        return Origin(self._names[slot].tobytes(), self._controls[slot].tobytes() if self.is_wildcard else b"")
 
 
 def _request_packet_info(sock: socket.socket) -> None:

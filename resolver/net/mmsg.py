@@ -45,27 +45,33 @@ def pointers(buffer: bytearray, size: int) -> list[ctypes.c_void_p]:
     return [ctypes.c_void_p(_address(buffer) + start) for start in range(0, len(buffer), size)]
 
 
-def make_iovecs(buffer: bytearray, size: int) -> bytearray:
-    """A struct iovec for each slot, which points to its part of ``buffer``, of ``size`` octets."""
-    vectors = bytearray(SLOTS * IOVEC)
+def make_iovecs(*pieces: tuple[bytearray, int, int]) -> bytearray:
+    """For each slot a struct iovec for each of ``pieces``, of which a datagram is made.
+
+    A piece is a buffer, how many octets of it belong to a slot, and how many of these, from the first on, to its
+    datagram.
+    """
+    vectors = bytearray(SLOTS * len(pieces) * IOVEC)
     words = memoryview(vectors).cast("Q")
     for slot in range(SLOTS):
-        words[slot * 2] = _address(buffer) + slot * size
-        words[slot * 2 + 1] = size
+        for number, (buffer, distance, size) in enumerate(pieces, slot * len(pieces)):
+            words[number * 2] = _address(buffer) + slot * distance
+            words[number * 2 + 1] = size
     return vectors
 
 
 def make_headers(
     names: bytearray, family: socket.AddressFamily, iovecs: bytearray, controls: bytearray | None
 ) -> bytearray:
-    """A struct mmsghdr for each slot. Without ``controls``, no packet info is received or sent."""
+    """A struct mmsghdr for each slot, with its ``iovecs``. Without ``controls``, no packet info is received or sent."""
     headers = bytearray(SLOTS * HEADER)
     words, halves = memoryview(headers).cast("Q"), memoryview(headers).cast("I")
+    pieces = len(iovecs) // (SLOTS * IOVEC)
     for slot in range(SLOTS):
         words[slot * 8 + NAME_POINTER] = _address(names) + slot * NAME
         halves[slot * 16 + NAME_LENGTH] = 28 if family == socket.AF_INET6 else 16
-        words[slot * 8 + IOV_POINTER] = _address(iovecs) + slot * IOVEC
-        words[slot * 8 + IOV_LENGTH] = 1
+        words[slot * 8 + IOV_POINTER] = _address(iovecs) + slot * pieces * IOVEC
+        words[slot * 8 + IOV_LENGTH] = pieces
         if controls is not None:
             words[slot * 8 + CONTROL_POINTER] = _address(controls) + slot * CONTROL
             words[slot * 8 + CONTROL_LENGTH] = CONTROL

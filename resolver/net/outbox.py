@@ -1,4 +1,4 @@
-"""Sending replies, up to `SLOTS` with one system call, or one by itself."""
+"""Sending replies, up to `SLOTS` with one system call."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import errno
 import socket
 from array import array
 
-from resolver.net.inbox import Inbox, Origin
+from resolver.counts import QueryCounts
+from resolver.net.inbox import DISTANCE, Inbox, Origin
 from resolver.net.mmsg import (
+    CONTROL,
     CONTROL_LENGTH,
     HEADER,
     MSG_DONTWAIT,
+    NAME,
     SLOTS,
     get_errno,
     libc,
@@ -21,30 +24,44 @@ from resolver.net.mmsg import (
 )  # fmt: skip
 
 LONGEST_REPLY = 1280  # octets; what is sent over UDP is at most 1232
+ID = 2  # octets
 
 
 class Outbox:
-    """The replies to the datagrams in ``inbox``, each in the slot of its query, to be sent through ``sock``."""
+    """Replies in slots, to be sent through ``sock``.
 
-    def __init__(self, sock: socket.socket, inbox: Inbox) -> None:
-        self._sock = sock
+    For each slot, ``names`` has the socket address of the client, ``controls`` the packet info with the address that
+    was asked (None where ``sock`` is bound to one), and ``ids`` the ID of the query, ``distance`` after that of the
+    slot before. All of it is sent from where it lies.
+    """
+
+    def __init__(
+        self, sock: socket.socket, names: bytearray, controls: bytearray | None, ids: bytearray, distance: int
+    ) -> None:
         self._fd = sock.fileno()
         octets = bytearray(SLOTS * LONGEST_REPLY)
-        self._packets = slices(octets, LONGEST_REPLY)
-        self._iovecs = make_iovecs(octets, LONGEST_REPLY)
-        self._lengths = memoryview(self._iovecs).cast("Q")
-        headers = make_headers(inbox.names, sock.family, self._iovecs, inbox.controls)
-        self._pointed_to = inbox, headers  # so that they are not freed: the kernel has only their addresses
+        self._bodies = slices(octets, LONGEST_REPLY)
+        iovecs = make_iovecs((ids, distance, ID), (octets, LONGEST_REPLY, LONGEST_REPLY))
+        self._lengths = memoryview(iovecs).cast("Q")[3::4]
+        headers = make_headers(names, sock.family, iovecs, controls)
+        # So that they are not freed: the kernel has only their addresses.
+        self._pointed_to = names, controls, ids, iovecs, headers
         # A datagram's ancillary data is one packet info and nothing else, so a reply's always has the same length.
-        used = socket.CMSG_SPACE(20 if sock.family == socket.AF_INET6 else 12) if inbox.is_wildcard else 0
+        used = 0 if controls is None else socket.CMSG_SPACE(20 if sock.family == socket.AF_INET6 else 12)
         control_lengths = memoryview(headers).cast("Q")[CONTROL_LENGTH :: HEADER // 8]
         control_lengths[:] = memoryview(array("Q", [used] * SLOTS))
         self._headers = pointers(headers, HEADER)
 
-    def put(self, slot: int, reply: bytes) -> None:
-        """Makes ``reply`` the reply to the datagram in ``slot``."""
-        self._packets[slot][: len(reply)] = reply
-        self._lengths[slot * 2 + 1] = len(reply)
+    @classmethod
+    def of(cls, inbox: Inbox, sock: socket.socket) -> Outbox:
+        """An outbox for the replies to the datagrams in ``inbox``, each in the slot of its query."""
+        return cls(sock, inbox.names, inbox.controls, inbox.octets, DISTANCE)
+
+    def put(self, slot: int, body: bytes) -> None:
+        """Makes ``body`` the reply in ``slot``, but for its ID."""
+        length = len(body)
+        self._bodies[slot][:length] = body
+        self._lengths[slot] = length
 
     def send(self, first: int, end: int) -> int:
         """Sends the replies in the slots from ``first`` until ``end``; gives how many could not be sent."""
@@ -60,10 +77,31 @@ class Outbox:
                 unsent += 1
         return unsent
 
-    def send_one(self, origin: Origin, reply: bytes) -> bool:
-        """Sends ``reply`` to ``origin`` from the address that was asked; gives whether it could be sent."""
-        try:
-            self._sock.sendmsg([reply], origin.control, MSG_DONTWAIT, origin.address)
-        except OSError:
-            return False
-        return True
+
+class LateOutbox:
+    """Replies to queries that are not in the inbox any more. They are sent by `flush`, or when it is full."""
+
+    def __init__(self, sock: socket.socket, is_wildcard: bool, counts: QueryCounts) -> None:
+        names, ids = bytearray(SLOTS * NAME), bytearray(SLOTS * ID)
+        controls = bytearray(SLOTS * CONTROL)
+        self._names, self._controls, self._ids = slices(names, NAME), slices(controls, CONTROL), slices(ids, ID)
+        self._outbox = Outbox(sock, names, controls if is_wildcard else None, ids, ID)
+        self._counts = counts
+        self._used = 0
+
+    def put(self, origin: Origin, reply: bytes) -> None:
+        """Adds ``reply``, ID and all, to the datagram from ``origin``."""
+        slot = self._used
+        self._names[slot][:] = origin.name
+        self._controls[slot][: len(origin.control)] = origin.control
+        self._ids[slot][:] = reply[:ID]
+        self._outbox.put(slot, reply[ID:])
+        self._used += 1
+        if self._used == SLOTS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Sends the replies that were added."""
+        if self._used:
+            self._counts.unsent += self._outbox.send(0, self._used)
+            self._used = 0

@@ -4,31 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
+from typing import NamedTuple
 
 from resolver.net.context import ListenerContext
 from resolver.net.inbox import Inbox, Origin
 from resolver.net.mmsg import SLOTS
-from resolver.net.outbox import Outbox
+from resolver.net.outbox import LateOutbox, Outbox
 from resolver.net.shield import Shield
-from resolver.responder import ForwardedQuery, Outcome
+from resolver.responder import ForwardedQuery
 from resolver.scope import ScopeState
 from resolver.wire.messages import Hold, Transport
 
-AT_ONCE = 1  # reply of a batch is made before the others of it, which may be ready, are sent
+AT_ONCE = (
+    4  # replies of a batch are made before the others of it, which may be ready, are sent: a tenth of a millisecond
+)
 BATCHES = 8  # without a break for other work: a millisecond, which what is read costs if it costs little
 
 
-@dataclass(frozen=True, slots=True)
-class _LateQuery:
+class _LateQuery(NamedTuple):
     """A query whose reply is sent later than its batch's."""
 
     packet: bytes
+    """The datagram."""
     source: bytes
+    """The client's address."""
     destination: bytes
+    """The address that was asked."""
     origin: Origin
+    """Where the reply goes."""
     started: float
     """When its batch was received (``time.perf_counter``)."""
 
@@ -40,11 +45,12 @@ class UdpListener:
         self._sock = sock
         self._context = context
         self._inbox = Inbox(sock)
-        self._outbox = Outbox(sock, self._inbox)
+        self._outbox = Outbox.of(self._inbox, sock)
+        self._late_outbox = LateOutbox(sock, self._inbox.is_wildcard, context.counts)
         self._shield = Shield(sock)
         self._may_make = 0  # replies of this batch that are made at once; the others wait for their turn
         self._late = 0  # queries of this batch whose reply is sent later
-        self._forwarded = 0  # queries of this batch for forwarded names that were answered from the forwarder's cache
+        self._will_flush = False
         self._destination = socket.inet_pton(sock.family, sock.getsockname()[0])
         asyncio.get_running_loop().add_reader(sock, self.read)
 
@@ -60,10 +66,12 @@ class UdpListener:
 
     def close(self) -> None:
         """Sends no more."""
+        self._late_outbox.flush()
         self._sock.close()
 
     def read(self) -> None:
-        """Answers what has arrived, up to `BATCHES` batches."""
+        """Sends what was made meanwhile; answers what has arrived, up to `BATCHES` batches."""
+        self._late_outbox.flush()
         for _ in range(BATCHES):
             count = self._inbox.receive()
             if count:
@@ -79,70 +87,73 @@ class UdpListener:
         """Answers the packets in the first ``count`` slots."""
         inbox, outbox, context = self._inbox, self._outbox, self._context
         started = perf_counter()
-        scope_of, sources, destination = context.scopes.scope_of, inbox.sources, self._destination
+        scopes, sources, destination = context.scopes, inbox.sources, self._destination
         is_wildcard = inbox.is_wildcard
+        remembered = scopes.remembered(destination)
         querylog = context.querylog if context.querylog.is_on else None
         self._may_make = 0 if context.turns else AT_ONCE
-        self._late = self._forwarded = 0
+        self._late = 0
+        forwarded = context.responder.forwarded
         hits = 0
         unsent_from = 0
         noted: list[tuple[ScopeState, bytes, bytes, bytes]] = []
-        for slot in range(count):
-            packet = inbox.packet(slot)
+        for slot, body in enumerate(inbox.bodies()):
+            source = sources[slot].tobytes()
             if is_wildcard:
-                destination = bytes(inbox.destinations[slot])
-            source = bytes(sources[slot])
-            state = scope_of(source, destination).state
+                destination = inbox.destinations[slot].tobytes()
+                remembered = scopes.remembered(destination)
+            scope = remembered.get(source) or scopes.scope_of(source, destination)
             # The hot path: a reply that is in the packet cache. All others are made.
-            entry = state.udp_cache.recent.get(packet[2:])
-            if entry:
+            entry = scope.state.udp_cache.recent.get(body)
+            if entry and (reply := next(entry[0], None)):
                 entry[1].count += 1
                 hits += 1
-                reply: Outcome = packet[:2] + next(entry[0])
-            else:
-                reply = self._make(slot, packet, source, destination, started)
-            if isinstance(reply, bytes):
                 outbox.put(slot, reply)
-                if querylog:
-                    noted.append((state, source, packet, reply))
-                continue
-            # No reply, or none yet: send those before this slot, which has nothing to send.
-            context.counts.unsent += outbox.send(unsent_from, slot)
-            unsent_from = slot + 1
-            if reply:
-                self._late += self._defer(self._late_query(slot, packet, source, destination, started), reply)
+            else:
+                made = self._make(slot, source, destination, started)
+                if made is None:  # no reply, or none yet: send those before this slot, which has nothing to send
+                    context.counts.unsent += outbox.send(unsent_from, slot)
+                    unsent_from = slot + 1
+                    continue
+                reply = made[2:]
+                outbox.put(slot, reply)
+            if querylog:
+                packet = inbox.packet(slot)
+                noted.append((scope.state, source, packet, packet[:2] + reply))
         context.counts.unsent += outbox.send(unsent_from, count)
+        self._late_outbox.flush()
         context.counts.packet_cache_hits += hits
-        context.counts.observe(perf_counter() - started, count - self._late, self._forwarded)
+        forwarded = context.responder.forwarded - forwarded  # those of this batch that were answered from a cache
+        context.counts.observe(perf_counter() - started, count - self._late, forwarded)
         if querylog:
             for state, source, packet, sent in noted:
                 querylog.note(state, source, Transport.UDP, packet, sent, started)
 
-    def _make(self, slot: int, packet: bytes, source: bytes, destination: bytes, started: float) -> Outcome:
+    def _make(self, slot: int, source: bytes, destination: bytes, started: float) -> bytes | None:
         """The reply to the packet in ``slot``, if it may be made at once. Else it waits for its turn, or is dropped."""
         context = self._context
         if not context.turns.rate.take(source, started):
             context.counts.dropped["source_rate"] += 1
-        elif self._may_make:
-            self._may_make -= 1
-            state = context.scopes.scope_of(source, destination).state
-            forwarded = context.responder.forwarded
-            outcome = context.responder.respond(packet, state, Transport.UDP)
-            self._forwarded += context.responder.forwarded - forwarded
-            return outcome
-        else:
-            query = self._late_query(slot, packet, source, destination, started)
+            return None
+        packet = self._inbox.packet(slot)
+        if not self._may_make:
+            query = _LateQuery(packet, source, destination, self._inbox.origin(slot), started)
             if context.turns.put(source, partial(self._take_turn, query)):
                 self._late += 1
             else:
                 context.counts.dropped["source_waiting"] += 1
-        return None
-
-    def _late_query(self, slot: int, packet: bytes, source: bytes, destination: bytes, started: float) -> _LateQuery:
-        return _LateQuery(packet, source, destination, self._inbox.origin(slot), started)
+            return None
+        self._may_make -= 1
+        state = context.scopes.scope_of(source, destination).state
+        outcome = context.responder.respond(packet, state, Transport.UDP)
+        if isinstance(outcome, Hold | ForwardedQuery):
+            query = _LateQuery(packet, source, destination, self._inbox.origin(slot), started)
+            self._late += self._defer(query, outcome)
+            return None
+        return outcome
 
     def _take_turn(self, query: _LateQuery) -> None:
-        if hold := self._answer_held(query, False):
+        if hold := self._answer_late(query, False):
             self._defer(query, hold)
 
     def _defer(self, query: _LateQuery, outcome: Hold | ForwardedQuery) -> bool:
@@ -150,12 +161,12 @@ class UdpListener:
         if isinstance(outcome, ForwardedQuery):
             self._forward(query, outcome)
             return True
-        is_held = self._context.held.hold(outcome, query.source, partial(self._answer_held, query))
+        is_held = self._context.held.hold(outcome, query.source, partial(self._answer_late, query))
         if not is_held:
             self._context.counts.dropped["held_too_many"] += 1
         return is_held
 
-    def _answer_held(self, query: _LateQuery, is_last: bool) -> Hold | None:
+    def _answer_late(self, query: _LateQuery, is_last: bool) -> Hold | None:
         scopes, responder = self._context.scopes, self._context.responder
         respond, forwarded = responder.respond_now if is_last else responder.respond, responder.forwarded
         outcome = respond(query.packet, scopes.scope_of(query.source, query.destination).state, Transport.UDP)
@@ -180,9 +191,15 @@ class UdpListener:
 
     def _send_late(self, query: _LateQuery, reply: bytes, forwarded: int) -> None:
         context = self._context
-        if not self._outbox.send_one(query.origin, reply):
-            context.counts.unsent += 1
+        self._late_outbox.put(query.origin, reply)
+        if not self._will_flush:
+            self._will_flush = True
+            asyncio.get_running_loop().call_soon(self._flush)
         context.counts.observe(perf_counter() - query.started, 1, forwarded)
         if context.querylog.is_on:
             state = context.scopes.scope_of(query.source, query.destination).state
             context.querylog.note(state, query.source, Transport.UDP, query.packet, reply, query.started)
+
+    def _flush(self) -> None:
+        self._will_flush = False
+        self._late_outbox.flush()

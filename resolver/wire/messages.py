@@ -1,10 +1,16 @@
-"""Queries and their outcomes: `parser` reads queries, `answer` decides on outcomes, `packer` writes replies."""
+"""Queries and their outcomes: `parser` reads queries, `answer` decides on outcomes, `packer` writes replies.
+
+What is made for each query is a `Struct`, which is as immutable as a frozen dataclass and made in a tenth of its time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, IntEnum
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from zones.names import EnvironmentId, Name
 from zones.records import Rdata, RRset
@@ -54,8 +60,7 @@ class ExtendedError:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Edns:
+class Edns(Struct, frozen=True):
     """The OPT record of a query (RFC 6891 §6.1.3)."""
 
     payload: int
@@ -68,8 +73,7 @@ class Edns:
     """The DO bit."""
 
 
-@dataclass(frozen=True, slots=True)
-class QueryHeader:
+class QueryHeader(Struct, frozen=True):
     """What a reply repeats of its query."""
 
     id: int
@@ -91,8 +95,7 @@ class QueryHeader:
     """The CD bit (RFC 4035 §3.2.2)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(Struct, frozen=True):
     """A well-formed query."""
 
     header: QueryHeader
@@ -108,16 +111,14 @@ class Query:
     up for each query, such as a cookie."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(Struct, frozen=True):
     """A message that gets an error code and nothing else."""
 
     header: QueryHeader
     rcode: Rcode
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """What the client is told."""
 
     rcode: Rcode
@@ -143,9 +144,9 @@ class Reply:
     checking_disabled: bool = False
     """The CD bit. It is only set in forwarded replies."""
 
-    packed: dict[Hashable, bytes] = field(init=False, default_factory=dict, compare=False, repr=False)
-    """The octets of this very reply by the meaning of the query, without the ID. `PackedReplies` fills it; a reply that
-    is made from this one by ``replace`` has its own."""
+    def changed(self, **changes: Any) -> Reply:
+        """The same reply with other values in some fields."""
+        return replace(self, **changes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +183,7 @@ class Response:
     """The TC bit; then the sections are empty."""
 
 
-@dataclass(frozen=True, slots=True)
-class Forward:
+class Forward(Struct, frozen=True):
     """The upstreams must be asked, because ``qname`` is not the platform's."""
 
     query: Query

@@ -1,33 +1,20 @@
 """Replies, from values to octets.
 
-dnslib writes names, records and options, with two guards around it:
+`pack` writes the question as it was sent, and all else in lower case: so every name finds its suffix in the question to
+point to, whatever letters the client chose, and the client gets its own question back (0x20). `_Message` knows where
+each name stands, and never points beyond offset 16,383, which a pointer cannot say.
 
-- `pack` writes in lower case and then lays the question over it as it was sent. So every name finds its suffix to
-  point to, whatever letters the client chose, and the client gets its own question back (0x20).
-- `_Buffer` does not point beyond offset 16,383, which dnslib would write as a wrong pointer.
-
-**A new record type** whose data `zones.records` holds as values is written in `_rdata`, at the end of this file.
+**A new record type** whose data `zones.records` holds as values is written in `_Message._write_data`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import lru_cache
-from struct import pack_into
+from struct import Struct
 
-from dnslib import CNAME, EDNS0, NS, PTR, RD, SOA, DNSLabel, EDNSOption
-from dnslib.label import DNSBuffer
-
-from resolver.wire.header import EXTENDED_ERROR, HEADER, MAXIMUM_UDP, Flag
-from resolver.wire.messages import (
-    CLASS_IN,
-    MAX_ERROR_TEXT,
-    ExtendedError,
-    QueryHeader,
-    Reply,
-    Transport,
-)
+from resolver.wire.header import EXTENDED_ERROR, HEADER, MAXIMUM_UDP, OPT, Flag
+from resolver.wire.messages import CLASS_IN, MAX_ERROR_TEXT, ExtendedError, QueryHeader, Reply, Transport
 from zones.addresses import Address
 from zones.names import Name
 from zones.records import Address4, Opaque, Rdata, RRset, RRType, Soa, Srv, Text
@@ -35,6 +22,13 @@ from zones.records import Address4, Opaque, Rdata, RRset, RRType, Soa, Srv, Text
 MINIMUM_UDP = 512  # octets that every client takes (RFC 1035 §2.3.4)
 MAXIMUM_TCP = 65535
 MAXIMUM_POINTER = 0x3FFF  # RFC 1035 §4.1.4: fourteen bits
+
+_POINTER = 0xC000  # RFC 1035 §4.1.4: the two bits that make a pointer of an offset
+_NUMBER = Struct("!H")
+_RECORD = Struct("!HHI")  # type, class and TTL; the length of the data follows
+_SOA_NUMBERS = Struct("!5I")
+_OPTION = Struct("!HHH")  # code and length of an option, and the code of an extended error
+_DNSSEC_OK = 0x8000  # RFC 6891 §6.1.4
 
 
 def size_limit(header: QueryHeader, transport: Transport) -> int:
@@ -68,98 +62,152 @@ def _aliases(answer: Sequence[RRset]) -> int:
 def _shorten(reply: Reply) -> Reply:
     count = _aliases(reply.answer)
     chain = reply.answer[:count]
-    alias = replace(chain[0], ttl=min(rrset.ttl for rrset in chain), rdatas=chain[-1].rdatas)
-    return replace(reply, answer=(alias, *reply.answer[count:]))
+    alias = chain[0].changed(ttl=min(rrset.ttl for rrset in chain), rdatas=chain[-1].rdatas)
+    return reply.changed(answer=(alias, *reply.answer[count:]))
 
 
 def _pack(header: QueryHeader, reply: Reply, limit: int) -> tuple[bytes, bool]:
     """The octets, and whether all of ``reply`` is in them."""
-    buffer = _Buffer()
-    buffer.append(bytes(HEADER.size))
-    if header.question:
-        buffer.encode_name(_label(Name(header.question[:-4].lower())))
-        buffer.append(header.question[-4:])
-    opt = _pack_opt(header.edns.dnssec_ok, reply.rcode >> 4, reply.error) if header.edns else b""
+    rcode = int(reply.rcode)
+    opt = _pack_opt(header.edns.dnssec_ok, rcode >> 4, reply.error) if header.edns else b""
     room = limit - len(opt)
-    answers, truncated = _pack_section(buffer, reply.answer, room)
-    authorities, cut = _pack_section(buffer, reply.authority, room) if not truncated else (0, False)
-    buffer.append(opt)
-    flags = Flag.QR | header.opcode << 11 | Flag.RA | reply.rcode & 0xF
+    octets: bytes | bytearray | None = _pack_denial(header.question, reply)
+    answers, authorities, truncated, cut = 0, 1, False, False
+    if octets is None or HEADER.size + len(octets) > room:
+        message = _Message.of(header.question)
+        answers, truncated = message.write(reply.answer, room)
+        authorities, cut = message.write(reply.authority, room) if not truncated else (0, False)
+        octets = message.octets
+    flags = Flag.QR | header.opcode << 11 | Flag.RA | rcode & 0xF
     flags |= (Flag.AA if reply.authoritative else 0) | (Flag.RD if header.recursion_desired else 0)
     flags |= (Flag.TC if (truncated or cut) and limit < MAXIMUM_TCP else 0) | (Flag.AD if reply.authentic else 0)
     flags |= Flag.CD if reply.checking_disabled else 0
-    HEADER.pack_into(buffer.data, 0, header.id, flags, bool(header.question), answers, authorities, bool(opt))
-    buffer.data[HEADER.size : HEADER.size + len(header.question)] = header.question
-    return bytes(buffer.data), not (truncated or cut)
+    counts = HEADER.pack(header.id, flags, bool(header.question), answers, authorities, bool(opt))
+    return b"".join((counts, octets, opt)), not (truncated or cut)
 
 
-def _pack_section(buffer: _Buffer, rrsets: Sequence[RRset], room: int) -> tuple[int, bool]:
-    """Appends as many records as end within ``room`` octets; gives their number and whether some are missed."""
-    count = 0
-    for rrset in rrsets:
-        owner = _label(rrset.name)
-        for position, rdata in enumerate(rrset.rdatas):
-            start = buffer.offset
-            buffer.encode_name(owner)
-            buffer.pack("!HHIH", rrset.rtype, CLASS_IN, rrset.ttl, 0)
-            before = buffer.offset
-            _rdata(rrset.rtype, rdata).pack(buffer)
-            if buffer.offset > room:
-                del buffer.data[start:]
-                buffer.offset = start
-                return count, not (rrset.any_part and position)
-            pack_into("!H", buffer.data, before - 2, buffer.offset - before)
-            count += 1
-    return count, False
+def _pack_denial(question: bytes, reply: Reply) -> bytes | None:
+    """All but the header and OPT, where ``reply`` is an SOA alone and the question below its owner; else None.
+
+    It is what is made most, for a flood is of names that do not exist. So the SOA is packed once for each place at
+    which its owner can stand in a question. Its own names must not stand there too, or they would be pointed to.
+    """
+    if reply.answer or len(reply.authority) != 1:
+        return None
+    (rrset,) = reply.authority
+    if rrset.rtype != RRType.SOA or len(rrset.rdatas) != 1:
+        return None
+    name, at = question[:-4].lower(), 0
+    start = len(name) - len(rrset.name)
+    if not name.endswith(rrset.name) or name.endswith(_names_in(rrset)):
+        return None
+    while at < start:
+        at += 1 + name[at]
+    section = _pack_soa(rrset, HEADER.size + start) if at == start else b""  # else the owner begins within a label
+    return question + section if section else None
 
 
-class _Buffer(DNSBuffer):  # type: ignore[misc] # dnslib has no types
-    def encode_name(self, name: DNSLabel) -> None:
-        super().encode_name(name)
-        if self.offset > MAXIMUM_POINTER:
-            near = {labels: at for labels, at in self.names.items() if at <= MAXIMUM_POINTER}
-            self.names: dict[tuple[bytes, ...], int] = near
+@lru_cache(maxsize=4096)
+def _pack_soa(rrset: RRset, place: int) -> bytes:
+    """The SOA ``rrset``, whose owner stands at ``place``. Empty where its names are not right below its owner."""
+    if any(name.parent != rrset.name for name in _names_in(rrset)):
+        return b""
+    message = _Message(b"", {rrset.name: place})
+    message.write((rrset,), MAXIMUM_TCP)
+    return bytes(message.octets)
 
 
-# There is only a handful of different OPT records in replies, and dnslib takes longest over them: each is packed once.
+def _names_in(soa: RRset) -> tuple[Name, Name]:
+    (rdata,) = soa.rdatas
+    assert isinstance(rdata, Soa)
+    return rdata.mname, rdata.rname
+
+
+class _Message:
+    """A message that is written: all of it after the header. ``places`` says where names stand in it already."""
+
+    def __init__(self, octets: bytes, places: dict[bytes, int]) -> None:
+        self.octets = bytearray(octets)
+        self._places = places
+
+    @classmethod
+    def of(cls, question: bytes) -> _Message:
+        """A message that begins with ``question``."""
+        name, at, places = question[:-4].lower(), 0, dict[bytes, int]()
+        while at < len(name) - 1:  # the root is never pointed to
+            places[name[at:]] = HEADER.size + at
+            at += 1 + name[at]
+        return cls(question, places)
+
+    def write(self, rrsets: Sequence[RRset], room: int) -> tuple[int, bool]:
+        """Appends as many records as end within ``room`` octets; gives their number and whether some are missed."""
+        octets, room, count = self.octets, room - HEADER.size, 0
+        for rrset in rrsets:
+            fixed = _RECORD.pack(rrset.rtype, CLASS_IN, rrset.ttl)
+            for position, rdata in enumerate(rrset.rdatas):
+                start = len(octets)
+                self._write_name(rrset.name)
+                octets += fixed
+                self._write_data(rdata)
+                if len(octets) > room:
+                    del octets[start:]
+                    return count, not (rrset.any_part and position)
+                count += 1
+        return count, False
+
+    def _write_name(self, name: Name) -> None:
+        octets, places, at = self.octets, self._places, 0
+        while length := name[at]:
+            suffix = name[at:]
+            if (place := places.get(suffix)) is not None:
+                octets += _NUMBER.pack(_POINTER | place)
+                return
+            here = HEADER.size + len(octets)
+            if here <= MAXIMUM_POINTER:
+                places[suffix] = here
+            octets += name[at : at + 1 + length]
+            at += 1 + length
+        octets.append(0)
+
+    def _write_data(self, rdata: Rdata) -> None:
+        """Appends the length of ``rdata`` and its octets."""
+        match rdata:
+            case Address():
+                self._write_octets(rdata)
+            case Address4(octets) | Opaque(octets):
+                self._write_octets(octets)
+            case Text(strings):
+                self._write_octets(b"".join(bytes([len(string)]) + string for string in strings))
+            case Srv(priority, weight, port, target):
+                # RFC 2782: the target is not compressed.
+                self._write_octets(b"".join(map(_NUMBER.pack, (priority, weight, port))) + target)
+            case Soa(mname, rname, serial, refresh, retry, expire, minimum):
+                numbers = _SOA_NUMBERS.pack(serial, refresh, retry, expire, minimum)
+                self._write_names((mname, rname), numbers)
+            case Name():
+                self._write_names((rdata,))
+
+    def _write_octets(self, octets: bytes) -> None:
+        self.octets += _NUMBER.pack(len(octets)) + octets
+
+    def _write_names(self, names: Sequence[Name], rest: bytes = b"") -> None:
+        octets, start = self.octets, len(self.octets) + 2
+        octets += b"\0\0"  # the length, which is known when the names are written
+        for name in names:
+            self._write_name(name)
+        octets += rest
+        _NUMBER.pack_into(octets, start - 2, len(octets) - start)
+
+
+# There is only a handful of different OPT records in replies: each is packed once.
 @lru_cache(maxsize=1024)
 def _pack_opt(dnssec_ok: bool, extended_rcode: int, error: ExtendedError | None) -> bytes:
-    opt = EDNS0(
-        DNSLabel([]),
-        ext_rcode=extended_rcode,
-        flags="do" if dnssec_ok else "",
-        udp_len=MAXIMUM_UDP,
-        opts=[_pack_error(error)] if error else [],
-    )
-    buffer = DNSBuffer()
-    opt.pack(buffer)
-    return bytes(buffer.data)
+    options = _pack_error(error) if error else b""
+    flags = _DNSSEC_OK if dnssec_ok else 0
+    fixed = _RECORD.pack(OPT, MAXIMUM_UDP, extended_rcode << 24 | flags)
+    return b"\0" + fixed + _NUMBER.pack(len(options)) + options
 
 
-def _pack_error(error: ExtendedError) -> EDNSOption:
+def _pack_error(error: ExtendedError) -> bytes:
     text = error.text.encode()[:MAX_ERROR_TEXT].decode(errors="ignore").encode()
-    return EDNSOption(EXTENDED_ERROR, error.code.to_bytes(2, "big") + text)
-
-
-def _rdata(rtype: int, rdata: Rdata) -> RD:
-    match rdata:
-        case Address():
-            return RD(bytes(rdata))
-        case Address4(octets) | Opaque(octets):
-            return RD(octets)
-        case Text(strings):
-            return RD(b"".join(bytes([len(string)]) + string for string in strings))
-        case Srv(priority, weight, port, target):
-            # RFC 2782: the target is not compressed.
-            return RD(b"".join(number.to_bytes(2, "big") for number in (priority, weight, port)) + target)
-        case Soa(mname, rname, serial, refresh, retry, expire, minimum):
-            return SOA(_label(mname), _label(rname), (serial, refresh, retry, expire, minimum))
-        case Name():
-            return _NAME_RDATA[rtype](_label(rdata))
-
-
-_NAME_RDATA: dict[int, type[RD]] = {RRType.CNAME: CNAME, RRType.NS: NS, RRType.PTR: PTR}
-
-
-def _label(name: Name) -> DNSLabel:
-    return DNSLabel(name.labels)
+    return _OPTION.pack(EXTENDED_ERROR, 2 + len(text), error.code) + text

@@ -1,18 +1,13 @@
 """Queries, from octets to values.
 
-dnslib reads the OPT record, and nothing else: it trusts its input more than a server can. It follows compression
-pointers by recursion (1,100 of them overrun the stack), takes a label of 64 octets that it cannot write, makes up a
-question where there is none, and refuses labels that are not UTF-8 (RFC 2181 §11 allows any octet).
+Of a query a server needs the question, octet for octet, and the OPT record; of all further records only where they end.
+Compression pointers are never followed: nothing precedes the question that it could point to.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from struct import unpack_from
-
-from dnslib import DNSError
-from dnslib.dns import RR
-from dnslib.label import DNSBuffer
+from struct import Struct
 
 from resolver.wire.header import HEADER, OPT, Flag, skip_name
 from resolver.wire.messages import Drop, Edns, Query, QueryHeader, Rcode, Rejected
@@ -20,6 +15,11 @@ from zones.names import MAX_LABEL, Name
 from zones.records import RRType
 
 _IXFR = RRType.IXFR.to_bytes(2, "big")
+_QUESTION = Struct("!HH")  # type and class, after the name
+_RECORD = Struct("!H6xH")  # the type of a record and the length of its data, after its owner
+_OPT = Struct("!xHHxBHH")  # the root, type, payload, (extended rcode), version, flags, and the length of the options
+_OPTION = Struct("!2xH")  # the length of an option, after its code
+_DNSSEC_OK = 0x8000  # RFC 6891 §6.1.4
 
 
 def parse(packet: bytes) -> Query | Rejected | Drop:
@@ -44,30 +44,32 @@ def parse(packet: bytes) -> Query | Rejected | Drop:
     if authorities > (question[-4:-2] == _IXFR):
         return Rejected(header, Rcode.FORMERR)
     try:
-        opt = _find_opt(packet, end + 4, authorities + additionals)
+        opt = _find_opt(packet, end + 4, authorities + additionals) or (None, False)
     except _MalformedError:
         return Rejected(QueryHeader(id_, opcode, recursion_desired, question), Rcode.FORMERR)
-    edns = Edns(opt.rclass, opt.edns_ver, bool(opt.edns_do)) if opt else None
+    edns, has_options = opt
     header = QueryHeader(id_, opcode, recursion_desired, question, edns, bool(flags & Flag.AD), bool(flags & Flag.CD))
     if edns and edns.version > 0:
         return Rejected(header, Rcode.BADVERS)  # RFC 6891 §6.1.3
-    repeats = not (opt and opt.rdata)
-    qtype, qclass = unpack_from("!HH", question, len(question) - 4)
-    return Query(header, Name(question[:-4].lower()), qtype, qclass, repeats)
+    qtype, qclass = _QUESTION.unpack_from(packet, end)
+    return Query(header, Name(question[:-4].lower()), qtype, qclass, not has_options)
 
 
 class _MalformedError(Exception):
     """A record goes beyond the end of its message, or breaks the rules of EDNS."""
 
 
-def _find_opt(packet: bytes, offset: int, count: int) -> RR | None:
+_Opt = tuple[Edns, bool]  # what it says, and whether it has options
+
+
+def _find_opt(packet: bytes, offset: int, count: int) -> _Opt | None:
     """The OPT record among the ``count`` records at ``offset``."""
     opt = None
     for _ in range(count):
         name, offset = offset, _skip_owner(packet, offset)
         if offset + 10 > len(packet):
             raise _MalformedError
-        rtype, length = unpack_from("!H6xH", packet, offset)
+        rtype, length = _RECORD.unpack_from(packet, offset)
         end = offset + 10 + length
         if end > len(packet):
             raise _MalformedError
@@ -92,11 +94,17 @@ def _skip_owner(packet: bytes, offset: int) -> int:
     return len(packet)
 
 
-# Clients send only a handful of different OPT records, and dnslib takes longer over them than all else takes here: so
-# each is read once. Those that a client makes up, with a cookie for instance, only pass through the cache.
+# Clients send only a handful of different OPT records: each is read once. Those that a client makes up, with a cookie
+# for instance, only pass through the cache.
 @lru_cache(maxsize=1024)
-def _parse_opt(record: bytes) -> RR:
-    try:
-        return RR.parse(DNSBuffer(record))
-    except DNSError:
-        raise _MalformedError from None
+def _parse_opt(record: bytes) -> _Opt:
+    _type, payload, version, flags, length = _OPT.unpack_from(record)
+    offset = _OPT.size
+    while offset < len(record):
+        if offset + _OPTION.size > len(record):
+            raise _MalformedError
+        (option,) = _OPTION.unpack_from(record, offset)
+        offset += _OPTION.size + option
+    if offset > len(record):
+        raise _MalformedError
+    return Edns(payload, version, bool(flags & _DNSSEC_OK)), length > 0

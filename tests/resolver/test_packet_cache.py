@@ -89,7 +89,7 @@ def test_a_new_zone_has_an_empty_cache(scopes: ScopeTable) -> None:
 
 
 def entry() -> PacketEntry:
-    return iter(()), ReplyCounter()
+    return iter(()), ReplyCounter(), 1
 
 
 def test_what_is_asked_often_outlives_a_flood(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,11 +13,11 @@ import dns.rcode
 import pytest
 
 from resolver import server as servers
-from resolver.counts import QueryCounts
+from resolver.counts import QueryCounts, ReplyCounter
 from resolver.forward.forwarder import Forwarder
 from resolver.forward.upstream import Routes
 from resolver.net import held
-from resolver.packet_cache import PacketCaches
+from resolver.packet_cache import PacketCaches, make_entry
 from resolver.responder import ForwardedQuery, Responder
 from resolver.scope import ScopeTable
 from resolver.server import Resolver
@@ -233,9 +233,9 @@ async def test_an_environment_that_the_snapshot_does_not_have_waits(monkeypatch:
 
 def test_clearing_drops_both_generations() -> None:
     caches = PacketCaches()
-    cache, entry = caches.new_cache(), (iter([b""]), QueryCounts().counter)
-    cache.put("old", entry)  # type: ignore[arg-type]
+    cache, entry = caches.new_cache(), make_entry(iter([b""]), ReplyCounter(), 1)
+    cache.put("old", entry)
     cache.start_generation()
-    cache.put("new", entry)  # type: ignore[arg-type]
+    cache.put("new", entry)
     caches.clear()
     assert cache.get("old") is cache.get("new") is None

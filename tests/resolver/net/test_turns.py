@@ -8,7 +8,7 @@ import pytest
 
 from resolver.forward.stepwise import Stepwise
 from resolver.net import turns
-from resolver.net.turns import SLICE, SourceRate, Turns
+from resolver.net.turns import READ_AFTER, SLICE, SourceRate, Turns
 from tests.waiting import until
 
 ONE, OTHER = bytes([127, 0, 0, 2]), bytes([127, 0, 0, 3])
@@ -34,14 +34,17 @@ class TestTurns:
             await asyncio.sleep(0)
         assert len(seen) == 10
 
-    async def test_the_sockets_are_read_after_each(self) -> None:
-        """So what is in the packet cache waits for one reply that is made, and not for several."""
+    @pytest.mark.parametrize("few", [1, READ_AFTER - 1, READ_AFTER + 2, SLICE])
+    async def test_the_sockets_are_read_after_each_few_and_at_the_end(self, few: int) -> None:
+        """So what is in the packet cache waits for few replies that are made, and what was made is sent."""
         queue, order = Turns(), list[str]()
         queue.read_sockets = lambda: order.append("read")
-        for _ in range(SLICE):
+        for _ in range(few):
             queue.put(ONE, lambda: order.append("made"))
         queue.take_some()
-        assert order == ["made", "read"] * SLICE
+        assert order.count("made") == few
+        assert order[-1] == "read"
+        assert "made " * (READ_AFTER + 1) not in " ".join(order) + " "
 
     async def test_one_source_and_all_of_them_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(turns, "MOST_OF_ONE_SOURCE", 2)
