@@ -36,6 +36,8 @@ class ReadBackTimer:
     """The next read-back."""
     _latest: float = 0.0
     """The regular read-back, beyond which changes do not put it off."""
+    _share: float = 0.0
+    """The seconds that are to pass between two read-backs, so that they take no more than their share of the time."""
 
     def is_due(self, now: float) -> bool:
         """Whether the system is to be read back at ``now``."""
@@ -47,13 +49,14 @@ class ReadBackTimer:
 
     def was_read(self, started: float, now: float) -> None:
         """A read-back that began at ``started`` ended at ``now``."""
-        share = min(READ_BACK_LATEST, READ_BACK_SHARE * (now - started))
-        self.at = self._latest = now + max(READ_BACK_EVERY, share)
+        self._share = min(READ_BACK_LATEST, READ_BACK_SHARE * (now - started))
+        self.at = self._latest = now + max(READ_BACK_EVERY, self._share)
 
     def was_changed(self, now: float) -> None:
         """The agent changed the system at ``now``."""
-        # Put off while one change follows another, but never beyond the regular read-back.
-        self.at = min(self._latest, now + READ_BACK_DELAY)
+        # Put off while one change follows another, but never beyond the regular read-back. Where the mesh is large, one
+        # address is not followed by a reading of all.
+        self.at = min(self._latest, now + max(READ_BACK_DELAY, self._share))
 
 
 @dataclass(slots=True)

@@ -144,6 +144,13 @@ def test_changes_put_the_read_back_off_but_not_beyond_the_regular_one() -> None:
     assert timer.at == 100.0 + READ_BACK_EVERY
 
 
+def test_where_reading_takes_long_a_change_is_not_followed_by_a_reading() -> None:
+    timer = ReadBackTimer()
+    timer.was_read(100.0, 100.125)
+    timer.was_changed(101.0)
+    assert timer.at == 101.0 + READ_BACK_SHARE * 0.125
+
+
 def test_a_read_back_is_brought_forward_and_never_put_off_by_that() -> None:
     timer = ReadBackTimer()
     timer.was_read(100.0, 100.0)
