@@ -17,6 +17,8 @@ from zones.names import EnvironmentId
 KEPT = 50  # commits of one environment, the newest: a screen or two
 MOST_OCTETS = 16_384  # of one entry; what would be larger is kept without what it has changed
 
+_FIELD = b"commit"
+
 
 class Entry(msgspec.Struct, frozen=True):
     """One commit."""
@@ -44,16 +46,14 @@ class HistoryStore:
         if len(written) > MOST_OCTETS:
             written = msgspec.json.encode(msgspec.structs.replace(entry, changes=None))
         key = self._keys.history(id_)
-        async with self._connection.client() as redis, redis.pipeline(transaction=False) as pipe:
-            pipe.lpush(key, written)
-            pipe.ltrim(key, 0, KEPT - 1)
-            await pipe.execute()
+        async with self._connection.client() as redis:
+            await redis.xadd(key, {_FIELD: written}, maxlen=KEPT, approximate=False)
 
     async def read(self, id_: EnvironmentId) -> Sequence[Entry]:
         """The last commits of ``id_``, the newest first. One that cannot be read is left out."""
         async with self._connection.client() as redis:
-            lines = await redis.lrange(self._keys.history(id_), 0, KEPT - 1)
-        found = (_decode(line) for line in lines)
+            lines = await redis.xrevrange(self._keys.history(id_), count=KEPT)
+        found = (_decode(fields.get(_FIELD, b"")) for _, fields in lines)
         return sorted((entry for entry in found if entry), key=lambda entry: -entry.revision)
 
     async def remove(self, id_: EnvironmentId) -> None:

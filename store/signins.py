@@ -11,6 +11,9 @@ import msgspec
 from store.connection import Connection
 
 
+_USED = b"used"  # stands where a link was, until its time is over
+
+
 class SignIn(msgspec.Struct, frozen=True):
     """What a sign-in, or a link to one, was made with."""
 
@@ -52,7 +55,8 @@ class SignInStore:
     async def take_link(self, digest: str) -> SignIn | None:
         """What the link ``digest`` begins, which is used by that; None if there is none, or it was used before."""
         async with self._connection.client() as redis:
-            return _decode(await redis.getdel(self._keys.sign_in_link(digest)))
+            found = await redis.set(self._keys.sign_in_link(digest), _USED, xx=True, get=True, keepttl=True)
+        return _decode(found)
 
 
 def _decode(value: bytes | None) -> SignIn | None:

@@ -19,7 +19,9 @@ from store.check import check
 from store.credentials import Enrolment
 from store.durability import read_risks
 from store.errors import Refused, Unavailable
+from store.history import KEPT, Entry
 from store.keys import ALL_HOSTS
+from store.signins import SignIn
 from store.store import Store
 from store.tokens import Token
 from store.writer import Writer
@@ -70,6 +72,16 @@ async def fill(store: Store) -> None:
     await store.leases.renew(lease_of("h2"), LONG_LEASE)
     await store.credentials.invite("h2", Enrolment(INVITATION, NOW))
     await read_risks(store.connection)
+    signed = SignIn(DIGEST, "", NOW)
+    await store.sign_ins.add("cookie", signed, 60)
+    assert await store.sign_ins.find("cookie") == signed
+    await store.sign_ins.remove("cookie")
+    await store.sign_ins.add_link("link", signed, 60)
+    assert [await store.sign_ins.take_link(one) for one in ("link", "link", "made up")] == [signed, None, None]
+    for revision in range(1, KEPT + 3):
+        await store.history.add(PRODUCTION, Entry(revision, NOW, "root", ()))
+    assert [entry.revision for entry in await store.history.read(PRODUCTION)] == list(range(KEPT + 2, 2, -1))
+    await store.history.remove(STAGING)
 
 
 async def test_the_control_plane_can_do_its_work(users: Users) -> None:
