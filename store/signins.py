@@ -10,7 +10,6 @@ import msgspec
 
 from store.connection import Connection
 
-
 _USED = b"used"  # stands where a link was, until its time is over
 
 
