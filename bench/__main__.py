@@ -23,6 +23,8 @@ from bench import (
     path,
     propagation,
     queries,
+    renewal,
+    workers,
 )
 from bench.options import Options
 from bench.peers import PEERS
@@ -44,6 +46,8 @@ BENCHMARKS: Mapping[str, Callable[[Options], Iterator[Table | str]]] = {
     "path": path.run,
     "deploys": deploys.run,
     "followers": followers.run,
+    "workers": workers.run,
+    "renewal": renewal.run,
 }
 
 

@@ -23,6 +23,7 @@ from bench.client import Client, has_answer, pack_question
 from bench.options import Options
 from bench.processes import BenchError, Process, cores, pinned
 from bench.report import Table, own_command, percentile, progress
+from bench.workers import answering
 from store.environments import COMMIT_SCRIPT
 from store.keys import Keys
 from zones import document
@@ -35,17 +36,18 @@ GIVE_WAY = 5  # how much nicer store and writer are than the client
 TURNS = 5  # of as many seconds without changes as with them
 _FORK = multiprocessing.get_context("fork")  # a process of its own: a thread would have the client wait for it
 SHAPES = ((1, 5, 2), (100, 5, 2))  # environments that change, services in each, instances in each of those
+WORKERS = (1, 2)  # processes that answer; with two, a third one hears of the changes
 
 
 def run(options: Options) -> Iterator[Table]:
     """One table: a row for each number of environments that change."""
-    rows = [_measure(number, services, instances, options) for number, services, instances in SHAPES]
+    rows = [_measure(*shape, workers, options) for shape in SHAPES for workers in WORKERS]
     yield Table(
         f"While {CHANGES:,} changes a second arrive",
         own_command(),
         (
-            "environments that change", "changes/s", "quiet p50, ms", "p99, ms", "changing p50, ms", "p99, ms",
-            "most, ms", "unanswered", "memory before, MB", "after",
+            "environments that change", "workers", "changes/s", "quiet p50, ms", "p99, ms", "changing p50, ms",
+            "p99, ms", "most, ms", "unanswered", "memory before, MB", "after",
         ),
         rows,
         (
@@ -54,17 +56,19 @@ def run(options: Options) -> Iterator[Table]:
     )  # fmt: skip
 
 
-def _measure(number: int, services: int, instances: int, options: Options) -> tuple[str, ...]:
-    progress(f"changes: of {number} environments")
+def _measure(number: int, services: int, instances: int, workers: int, options: Options) -> tuple[str, ...]:
+    progress(f"changes: of {number} environments, {workers} workers")
     server_core, load_core = cores()
-    directory = options.directory / f"changes-{number}"
+    directory = options.directory / f"changes-{number}-{workers}"
     directory.mkdir()
     asked, *changing = worlds.environments(number + 1, services, instances)
     bursts = _bursts(changing, options.seconds)
     with pinned(load_core), product.running_store(directory, GIVE_WAY) as url:
         worlds.fill(url, [asked, *changing])
-        with product.running_resolver(url, directory, server_core) as (process, port):
+        flags = ("--workers", str(workers))
+        with product.running_resolver(url, directory, server_core, flags=flags) as (process, port):
             product.wait_until_serving(process, port, worlds.service_name(1))
+            answering(process, workers)
             memory = process.memory()
             quiet, busy = list[float](), list[float]()
             unanswered, taken = 0, 0.0
@@ -84,7 +88,8 @@ def _measure(number: int, services: int, instances: int, options: Options) -> tu
             rate = sum(len(burst[1]) for burst in bursts) / taken
             grown = process.memory()
     return (
-        str(number), f"{rate:,.0f}", *(f"{percentile(quiet, percent) * 1000:.2f}" for percent in (50, 99)),
+        str(number), str(workers), f"{rate:,.0f}",
+        *(f"{percentile(quiet, percent) * 1000:.2f}" for percent in (50, 99)),
         *(f"{percentile(busy, percent) * 1000:.2f}" for percent in (50, 99, 100)), f"{unanswered:,}",
         f"{memory / 1e6:.0f}", f"{grown / 1e6:.0f}",
     )  # fmt: skip

@@ -50,17 +50,21 @@ def put_load(
     port: int,
     queries: Path,
     seconds: float,
-    core: int,
+    core: int | None,
     *,
     rate: int | None = None,
     edns: bool = False,
 ) -> Loaded:
-    """Sends the queries in the file ``queries`` again and again, as fast as ``server`` answers or ``rate`` a second."""
+    """Sends the queries in the file ``queries`` again and again, as fast as ``server`` answers or ``rate`` a second.
+
+    From ``core`` alone, unless that is None.
+    """
     dnsperf = shutil.which("dnsperf")
     if dnsperf is None:
         raise BenchError("no dnsperf on this machine: install Debian's package dnsperf")
     command = [
-        "taskset", "-c", str(core), dnsperf, "-f", "inet6", "-s", LOOPBACK, "-p", str(port), "-d", str(queries),
+        *(() if core is None else ("taskset", "-c", str(core))),
+        dnsperf, "-f", "inet6", "-s", LOOPBACK, "-p", str(port), "-d", str(queries),
         "-l", f"{seconds:g}", "-c", str(CLIENTS), "-T", "1", "-q", str(OUTSTANDING), "-t", "2",
     ]  # fmt: skip
     if rate:

@@ -1,4 +1,4 @@
-"""Plots: lines over a logarithmic axis, as SVG, so that a printed run can be seen at a glance."""
+"""Plots: lines over a logarithmic or a linear axis, as SVG, so that a printed run can be seen at a glance."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ class Plot:
     """What the vertical axis counts, from 0."""
     lines: Mapping[str, Points]
     """The name of each line, and its points."""
+    is_linear: bool = False
+    """Whether the horizontal axis is linear instead; then it has steps in place of the values."""
 
     def write(self, directory: Path) -> Path:
         """Writes it into ``directory``; returns where."""
@@ -46,7 +48,12 @@ class Plot:
         width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 
         def place(x: float, y: float) -> tuple[float, float]:
-            share = math.log(x / first) / math.log(last / first) if last > first else 0.5
+            if last <= first:
+                share = 0.5
+            elif self.is_linear:
+                share = (x - first) / (last - first)
+            else:
+                share = math.log(x / first) / math.log(last / first)
             return LEFT + width * share, TOP + height * (1 - y / top)
 
         parts = [
@@ -62,7 +69,8 @@ class Plot:
             x, y = place(first, value)
             parts.append(f'<path d="M{x:.1f} {y:.1f}h{width}" stroke="#d0d7de"/>')
             parts.append(_text(x - 8, y + 4, f"{value:g}", anchor="end"))
-        for value in sorted({x for x, _ in points}):
+        marks = [first + (last - first) * step / STEPS for step in range(STEPS + 1)] if self.is_linear else None
+        for value in marks or sorted({x for x, _ in points}):
             x, y = place(value, 0)
             parts.append(_text(x, y + 18, f"{value:,g}", anchor="middle"))
         for number, (name, line) in enumerate(self.lines.items()):
@@ -70,7 +78,8 @@ class Plot:
             placed = [place(*point) for point in line]
             path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
             parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-            parts += (f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in placed)
+            if not self.is_linear:  # else there are too many points for a mark at each
+                parts += (f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in placed)
             parts.append(_text(LEFT + width + 12, TOP + 12 + 18 * number, name, colour=colour))
         return "\n".join([*parts, "</svg>\n"])
 

@@ -61,13 +61,14 @@ def running_resolver(
     bindings: Mapping[str, str] = BINDINGS,
     upstream: str = NO_UPSTREAM,
     source_rate: int | None = None,
+    flags: Sequence[str] = (),
 ) -> Iterator[tuple[Process, int]]:
     """`interlock resolver` on the store at ``url``; gives it and the port where it serves DNS. Not yet ready."""
     port = free_port()
     # A state directory of its own: the snapshot of another run would be served in place of this one's data.
     state = directory / f"resolver-{port}"
     command = [_program(), "resolver", "--redis", url, "--state-dir", str(state)]
-    command += ["--ops-listen", f"[{LOOPBACK}]:{free_port()}", "--upstream", upstream]
+    command += ["--ops-listen", f"[{LOOPBACK}]:{free_port()}", "--upstream", upstream, *flags]
     if source_rate is not None:
         command += ["--dns-source-rate", str(source_rate)]
     for address in listen:

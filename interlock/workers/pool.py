@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 from collections import Counter
@@ -134,7 +135,10 @@ class Workers:
             self._is_leaving = False
             tasks += [asyncio.create_task(self._keep(slot)) for slot in range(len(self._sockets))]
             tasks.append(asyncio.create_task(self._begin_serving()))
-            await asyncio.gather(*tasks)
+            # Not by `gather`, which would let go of the workers, where this is cancelled, before they have left.
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                task.result()
             await asyncio.Future()  # the workers have left: others answer on the sockets
         finally:
             await self._end_all(LEAVING_SOON)
@@ -149,6 +153,7 @@ class Workers:
     async def _begin_serving(self) -> None:
         await self._wait_until_serving()
         await self.resolver.leave(LEAVING)  # from now on it only holds the zones for workers to come
+        _give_way()
         log.info("workers_serving", extra={"workers": self.pids})
         self.is_serving.set()
 
@@ -269,6 +274,12 @@ class Workers:
                     await self._progress.wait()
         for handle in present:
             handle.kill()
+
+
+def _give_way() -> None:
+    """Has the workers, who answer, go before this process where they share a core: its own work is not urgent."""
+    with contextlib.suppress(OSError):  # where that is not allowed, the scheduler is fair to all
+        os.sched_setscheduler(0, os.SCHED_BATCH | os.SCHED_RESET_ON_FORK, os.sched_param(0))
 
 
 def _reason(status: int) -> str:

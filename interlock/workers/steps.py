@@ -15,10 +15,9 @@ from enum import Enum
 from resolver.server import Resolver
 from zones import document, parts
 from zones.addresses import Platform
-from zones.model import Environment
 from zones.names import EnvironmentId
 from zones.placement import HostsAway
-from zones.zone import Zone, compile_zone
+from zones.zone import Zone, compile_next, compile_zone
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,16 +120,18 @@ def _pack(zone: Zone, had: Shown) -> Step:
 
 
 def _unpack(step: Step | None, had: Shown, platform: Platform) -> Zone | None:
-    return compile_zone(platform, _environment(step, had), step.now, step.away) if step else None
-
-
-def _environment(step: Step, had: Shown) -> Environment:
-    known = {Base.NOTHING: None, Base.ZONE: had.zone, Base.PENDING: had.pending}[step.base]
-    if known is None:
-        return document.decode(step.written)
+    if step is None:
+        return None
+    base = {Base.NOTHING: None, Base.ZONE: had.zone, Base.PENDING: had.pending}[step.base]
+    if base is None:
+        return compile_zone(platform, document.decode(step.written), step.now, step.away)
     if not step.written:
-        return known.environment
-    return parts.apply_difference(known.environment, parts.decode(step.written))
+        return compile_zone(platform, base.environment, step.now, step.away)
+    difference = parts.decode(step.written)
+    environment = parts.apply_difference(base.environment, difference)
+    if step.away != base.away:
+        return compile_zone(platform, environment, step.now, step.away)
+    return compile_next(base, environment, parts.Touched.by([difference]), step.now)
 
 
 def _compiled_at(zone: Zone) -> int:

@@ -86,8 +86,7 @@ async def resolver(
     with started(*command, environ=environ) as process:
         made = Resolver(process, agent)
         try:
-            for step in ("ready", "workers_serving"):  # each with a deadline of its own: it is several programs
-                await until(lambda step=step: made.events(step))  # type: ignore[misc]
+            await started_soon(lambda: made.events("workers_serving") and made.events("ready"))
             yield made
             assert await asyncio.to_thread(process.end, signal.SIGTERM) == 0, process.errors
         except AssertionError:
@@ -95,6 +94,13 @@ async def resolver(
             raise
         finally:
             await agent.stop()
+
+
+async def started_soon(condition: Callable[[], object]) -> None:
+    """Returns when ``condition`` holds, which several programs must start for, one after the other."""
+    async with asyncio.timeout(3 * DEADLINE):
+        while not condition():  # noqa: ASYNC110 other processes
+            await asyncio.sleep(0.01)
 
 
 def client(server: tuple[str, int], kind: socket.SocketKind = socket.SOCK_DGRAM) -> socket.socket:
@@ -282,7 +288,7 @@ async def test_the_workers_end_with_the_launcher_also_when_it_is_killed(tmp_path
     )  # fmt: skip
     with started(*command) as process:
         it = Resolver(process, agent)
-        await until(lambda: it.events("workers_serving"))
+        await started_soon(lambda: it.events("workers_serving"))
         workers = it.workers
         process.end(signal.SIGKILL)
         await until(lambda: not any(_runs(pid) for pid in workers))
@@ -319,7 +325,7 @@ async def test_a_renewal_loses_no_query_and_runs_the_code_that_is_installed_by_t
         answered = await load
         assert answered.count(False) == 0
         assert set(it.workers).isdisjoint(before)
-        await until(lambda: len(it.events("ready")) == 2)
+        await started_soon(lambda: len(it.events("ready")) == 2)
         assert "Processes of the new release" in await it.get("/metrics")
         assert not any(_runs(pid) for pid in before)
         await it.publish(grown(PutService("web"), PutInstance("web", "w1")))
@@ -344,7 +350,7 @@ async def test_a_tcp_connection_in_use_outlives_its_worker(tmp_path: Path) -> No
                 break
         assert writer.is_closing()
         assert answered
-        await until(lambda: it.events("resolver_renewed"))
+        await started_soon(lambda: it.events("resolver_renewed"))
 
 
 async def test_a_new_program_that_does_not_start_changes_nothing(tmp_path: Path) -> None:
@@ -354,11 +360,11 @@ async def test_a_new_program_that_does_not_start_changes_nothing(tmp_path: Path)
         before = it.workers
         settings.write_text("no-such-setting = 1\n")
         os.kill(it.process.pid, signal.SIGHUP)
-        await until(lambda: it.events("resolver_not_renewed"))
+        await started_soon(lambda: it.events("resolver_not_renewed"))
         assert set(await ask_many(it.address, 50)) == {0}
         settings.write_text("")
         os.kill(it.process.pid, signal.SIGHUP)
-        await until(lambda: it.events("resolver_renewed"))
+        await started_soon(lambda: it.events("resolver_renewed"))
         assert set(it.workers).isdisjoint(before)
 
 
@@ -366,9 +372,9 @@ async def test_the_program_that_has_the_zones_is_replaced_when_it_is_killed(tmp_
     async with resolver(tmp_path) as it:
         before = it.workers
         os.kill(_parent(before[0]), signal.SIGKILL)
-        waiting = asyncio.gather(*(ask(it.address) for _ in range(100)))
+        waiting = asyncio.gather(*(ask(it.address, seconds=3 * DEADLINE) for _ in range(100)))
         assert set(await waiting) == {0}  # what came meanwhile has waited in the sockets
-        await until(lambda: len(it.events("workers_serving")) == 2)
+        await started_soon(lambda: len(it.events("workers_serving")) == 2)
         assert set(it.workers).isdisjoint(before)
 
 
@@ -383,5 +389,25 @@ async def test_with_one_there_is_no_other_process_and_nothing_to_renew(tmp_path:
         await until(lambda: it.events("ready"))
         assert _children(process.pid) == ""
         os.kill(process.pid, signal.SIGHUP)
-        await until(lambda: it.events("resolver_not_renewed"))
+        await started_soon(lambda: it.events("resolver_not_renewed"))
         assert await asyncio.to_thread(process.end, signal.SIGTERM) == 0
+
+
+async def test_up_has_workers_as_well(tmp_path: Path) -> None:
+    command = interlock(
+        "up", "--demo", "--workers", "2", "--state-dir", str(tmp_path), "--dns-listen", "127.0.0.1:0",
+        "--api-listen", "127.0.0.1:0", "--upstream", "none", "--log-format", "json",
+    )  # fmt: skip
+    with started(*command) as process:
+        it = Resolver(process, FeedServer(tmp_path / "agent" / SOCKET))
+        await started_soon(lambda: it.events("workers_serving") and it.events("ready"))
+        await until_true(lambda: _answers(it, Name.parse("api.railway.internal")))
+        assert set(await ask_many(it.address, 50)) == {0}
+        assert await it.metric("interlock_packet_cache_misses_total") >= 2
+        workers = it.workers
+        assert await asyncio.to_thread(process.end, signal.SIGTERM) == 0
+        assert not any(_runs(pid) for pid in workers)
+
+
+async def _answers(it: Resolver, name: Name) -> bool:
+    return await ask(it.address, name) == 0
