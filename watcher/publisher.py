@@ -265,6 +265,7 @@ class ServedZones:
         self._forget(zone.id)
         self._owners[zone.environment.network] = zone.id
         self._served[zone.id] = _ServedZone(digest, zone)
+        document.remember_digest(zone.environment, digest)
         services = zone.environment.services
         named = touched.services if touched and before and not was_renamed else services
         if any(service.former_names for name in named if (service := services.get(name))):

@@ -32,6 +32,7 @@ from store.store import Store
 from store.writer import Writer
 from watcher.session.protocol import (
     ALL_HOSTS,
+    DIFFERENCES,
     LEASE,
     VERSION,
     Acknowledge,
@@ -174,6 +175,7 @@ class HostRequests:
             raise BadRequest("the session has begun already")
         rights.check_hello(request)
         known = await self.store.hosts.find(self.host)
+        self.updates.takes_differences = request.version >= DIFFERENCES
         self.lease, self.where = Lease(self.host, request.incarnation), request.where
         return Welcome(request.number, min(request.version, VERSION), self.challenge.public, known)
 

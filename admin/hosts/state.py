@@ -12,13 +12,10 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from msgspec import Raw
-
+from admin.hosts.known import KnownEnvironment
 from admin.hosts.propagation import Propagation
-from watcher.session.protocol import EnvironmentIs, HostIs, HostUnreadable, encode
-from zones import document
-from zones.hosts import Hosts, hosts_of
-from zones.model import Environment
+from watcher.session.protocol import HostIs, HostUnreadable, encode
+from zones.hosts import Hosts
 from zones.names import EnvironmentId
 from zones.zone import Zone
 
@@ -39,25 +36,6 @@ class Listener(Protocol):
 
     def wake(self) -> None:
         """Something else has changed: what is held, how old it all is, or that all is loaded."""
-
-
-@dataclass(eq=False, slots=True)
-class KnownEnvironment:
-    """An environment, as all sessions are sent it."""
-
-    environment: Environment
-    """The environment."""
-    members: frozenset[str]
-    """The hosts that have a member of it."""
-    _message: bytes = b""
-
-    @property
-    def message(self) -> bytes:
-        """The message that has its document. It is made once, however many sessions are sent it."""
-        if not self._message:
-            written = Raw(document.encode(self.environment))
-            self._message = encode(EnvironmentIs(self.environment.id, self.environment.revision, written))
-        return self._message
 
 
 @dataclass(slots=True)
@@ -136,11 +114,11 @@ class PlatformState:
         if known and known.environment is zone.environment:
             return  # compiled again from the same document, because of a host or of the time
         before = self.members(zone.id)
-        after = hosts_of(zone.environment)
-        self.environments[zone.id] = KnownEnvironment(zone.environment, after)
-        self._note_members(zone.id, before, after)
+        now = known.followed_by(zone.environment) if known else KnownEnvironment.of(zone.environment)
+        self.environments[zone.id] = now
+        self._note_members(zone.id, before, now.members)
         if known:
-            with_session = after & self._listeners.keys()
+            with_session = now.members & self._listeners.keys()
             self.propagation.published(zone.id, zone.revision, with_session, time.monotonic())
 
     def withdraw(self, environment: EnvironmentId) -> None:

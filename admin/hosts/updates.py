@@ -14,7 +14,8 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from admin.hosts.state import KnownEnvironment, PlatformState
+from admin.hosts.known import KnownEnvironment
+from admin.hosts.state import PlatformState
 from watcher.session.protocol import (
     Confirmed,
     EnvironmentGone,
@@ -37,6 +38,8 @@ class HostUpdates:
     """The host of the session."""
     state: PlatformState
     """What is known."""
+    takes_differences: bool = False
+    """Whether the agent understands `EnvironmentChanged`."""
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when there may be something to send."""
     _environments: dict[EnvironmentId, None] = field(default_factory=dict)  # marked, in the order of their marks
@@ -132,7 +135,8 @@ class HostUpdates:
         if wanted:
             self._sent[id_] = wanted
             self._had.add(id_)
-            messages += [wanted.message, *self._take_complaint(id_, is_sent_anew=True)]
+            message = wanted.message_since(before) if before and self.takes_differences else wanted.message
+            messages += [message, *self._take_complaint(id_, is_sent_anew=True)]
         else:
             del self._sent[id_]
             self._complaints.pop(id_, None)

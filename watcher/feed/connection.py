@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from watcher.feed.errors import FeedBroken
 from watcher.feed.protocol import (
     Away,
+    Change,
     Clock,
     Confirmed,
     Loaded,
@@ -31,7 +32,7 @@ from watcher.feed.protocol import (
     decode_reply,
     encode,
 )
-from zones import document
+from zones import document, parts
 from zones.model import Environment
 from zones.names import EnvironmentId
 from zones.placement import NONE_AWAY, HostsAway
@@ -116,8 +117,11 @@ class ResolverConnection:
     """Where the messages go."""
     on_reply: Callable[[EnvironmentId], None]
     """Is called with the environment after each reply."""
+    takes_differences: bool = False
+    """Whether the resolver understands `Change`."""
     _changed: dict[EnvironmentId, None] = field(default_factory=dict)  # marked, in the order of their marks
     _sent: dict[EnvironmentId, _Sent] = field(default_factory=dict)
+    _named: dict[EnvironmentId, Environment] = field(default_factory=dict)  # what was sent last as pending, unless bad
     _due_replies: deque[_DueReply] = field(default_factory=deque)
     _replied: dict[EnvironmentId, int] = field(default_factory=dict)  # the number of the last publication replied to
     _has_confirmed: bool = False  # whether the resolver has to be told that what has vanished is deleted
@@ -193,6 +197,7 @@ class ResolverConnection:
         if sent and (state is None or (sent.number and not state.ready)):
             yield Withdrawn(id_)
             sent = None
+            self._named.pop(id_, None)
         if state is None:
             self._replied.pop(id_, None)
             return
@@ -204,10 +209,20 @@ class ResolverConnection:
                 yield Serve(id_, state.ready.revision, document.encode(state.ready))
             else:
                 if sent.pending is not state.ready:  # another revision has been published instead of the pending one
-                    yield Pending(id_, state.ready.revision, document.encode(state.ready))
+                    yield self._pending(state.ready)
                 yield Ready(id_, state.ready.revision)
         if state.pending and sent.pending is not state.pending:
-            yield Pending(id_, state.pending.revision, document.encode(state.pending))
+            yield self._pending(state.pending)
+
+    def _pending(self, environment: Environment) -> Pending | Change:
+        """That ``environment`` is pending."""
+        id_, revision, before = environment.id, environment.revision, self._named.get(environment.id)
+        if not self.takes_differences:
+            return Pending(id_, revision, document.encode(environment))
+        self._named[id_] = environment
+        if before is None:
+            return Pending(id_, revision, document.encode(environment))
+        return Change(id_, revision, parts.encode(parts.difference(before, environment)))
 
     def _expect_reply(self, reply: _DueReply) -> None:
         self._due_replies.append(reply)
@@ -238,6 +253,7 @@ class ResolverConnection:
         if isinstance(reply, Refused):
             self.state.counts.unconfirmed += 1
             log.warning("resolver_refuses", extra={"environment": due.id, "revision": due.revision})
+            self._named.pop(due.id, None)  # it has nothing that a difference could be applied to
         if due.id in self._sent:
             self._replied[due.id] = due.number
         self.on_reply(due.id)

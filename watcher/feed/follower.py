@@ -1,6 +1,6 @@
 """The resolver's end of the feed: publishes what the agent of this host has routes to. It needs no store.
 
-    Pending      ─►  announce(zone)
+    Pending      ─►  announce(zone)     and so with Change
     Ready        ─►  publish(zone)      and a reply to the agent, which acknowledges the revision to the store
     Serve        ─►  publish(zone)      and a reply
     Withdrawn    ─►  withdraw(id)
@@ -20,15 +20,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import time
 from asyncio import IncompleteReadError, LimitOverrunError, StreamReader
 from collections.abc import Awaitable, Callable, Hashable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from watcher.feed.errors import FeedBroken
 from watcher.feed.protocol import (
     Away,
+    Change,
     Clock,
     Confirmed,
     Loaded,
@@ -42,15 +44,17 @@ from watcher.feed.protocol import (
     Withdrawn,
     decode_update,
     encode,
+    own_address,
 )
 from watcher.guard import Guard, Kind, unnamed_to_hold
 from watcher.keeper import SOON, SnapshotKeeper, restore
 from watcher.publisher import SLICE, Publisher, ServedZones, ShowsServed, WatcherCounts
 from watcher.snapshot import Contents
-from zones import document
+from zones import document, parts
 from zones.addresses import Platform
 from zones.hosts import Hosts
 from zones.names import EnvironmentId
+from zones.parts import Touched
 from zones.placement import NONE_AWAY, HostsAway
 from zones.zone import Zone
 
@@ -64,6 +68,7 @@ log = logging.getLogger(__name__)
 class _PendingZone:
     zone: Zone
     digest: str  # of its document
+    touched: Touched | None = None  # by what it differs from the zone that is served; None: nobody knows
 
 
 @dataclass(slots=True)
@@ -91,6 +96,7 @@ class Follower(ShowsServed):
     _ahead: float = 0.0  # by how many seconds this host's clock is ahead of the store's
     _served: ServedZones = field(init=False)
     _pending: dict[EnvironmentId, _PendingZone] = field(default_factory=dict)
+    _newest: dict[EnvironmentId, _PendingZone] = field(default_factory=dict)  # what this connection made pending last
     _named: set[EnvironmentId] = field(default_factory=set)  # those that this connection has named
     _heard: set[EnvironmentId] = field(default_factory=set)  # those that the agent has named or withdrawn so far
     _has_heard_away: bool = False  # whether this connection has said which hosts have no path
@@ -166,7 +172,7 @@ class Follower(ShowsServed):
         return not self._is_loaded and id_ not in self._heard and self._served.digest(id_) is None
 
     async def _follow(self) -> None:
-        reader, writer = await asyncio.open_unix_connection(self.path)
+        reader, writer = await asyncio.open_unix_connection(sock=_connected(self.path))
         try:
             self._note_connected()
             started = time.monotonic()
@@ -188,6 +194,7 @@ class Follower(ShowsServed):
         log.info("agent_connected", extra={"socket": str(self.path)})
         self.connected, self._reason = True, ""
         self._named.clear()
+        self._newest.clear()
         self._has_heard_away = False
 
     def _note_lost(self, error: Exception) -> None:
@@ -202,8 +209,8 @@ class Follower(ShowsServed):
     async def _apply(self, update: Update) -> Reply | None:
         """Does what ``update`` says, and returns the reply to it, if it takes one."""
         match update:
-            case Pending(id_, _, read):
-                await self._announce(id_, read)
+            case Pending() | Change():
+                await self._take_pending(update)
             case Ready(id_, revision):
                 return _reply(id_, revision, is_served=self._publish_pending(id_, revision))
             case Serve(id_, revision, read):
@@ -211,6 +218,7 @@ class Follower(ShowsServed):
             case Withdrawn(id_):
                 self._heard.add(id_)
                 self._named.discard(id_)
+                self._newest.pop(id_, None)
                 self._withdraw([id_])
             case Loaded():
                 self._withdraw_unnamed()
@@ -228,27 +236,45 @@ class Follower(ShowsServed):
                 self._withdraw_held("confirmed")
         return None
 
-    async def _announce(self, id_: EnvironmentId, read: bytes) -> None:
+    async def _take_pending(self, update: Pending | Change) -> None:
+        id_ = update.id
         self.counts.changes += 1
         self._named.add(id_)
         self._heard.add(id_)
         self.guard.let_go(Kind.ENVIRONMENTS, id_)
-        if zone := await self._served.compile(id_, read):
-            self._pending[id_] = _PendingZone(zone, document.digest(read))
-            self.publisher.announce(zone)
+        before = self._newest.pop(id_, None)
+        if isinstance(update, Pending):
+            pending = await self._compile(update)
+        elif before:
+            pending = await self._compile_change(update, before)
+        else:
+            raise FeedBroken(f"the agent sent a change of {id_!r}, of which nothing is known here")
+        if pending:  # else it is bad, and what was pending before stays so
+            self._newest[id_] = self._pending[id_] = pending
+            self.publisher.announce(pending.zone)
+
+    async def _compile(self, update: Pending) -> _PendingZone | None:
+        zone = await self._served.compile(update.id, update.document)
+        return _PendingZone(zone, document.digest(update.document)) if zone else None
+
+    async def _compile_change(self, update: Change, before: _PendingZone) -> _PendingZone | None:
+        served, digest = self._served.zone(update.id), parts.next_digest(before.digest, update.difference)
+        is_served = served is not None and served.environment is before.zone.environment
+        followed = await self._served.follow(served if served and is_served else before.zone, [update.difference])
+        return _PendingZone(followed[0], digest, followed[1] if is_served else None) if followed else None
 
     def _announce_again(self) -> None:
         """What is pending leaves out the same hosts as what is served: else queries would wait for their instances."""
         for id_, pending in self._pending.items():
             zone = self._served.compile_again(pending.zone)
-            self._pending[id_] = _PendingZone(zone, pending.digest)
+            self._pending[id_] = replace(pending, zone=zone)
             self.publisher.announce(zone)
 
     def _publish_pending(self, id_: EnvironmentId, revision: int) -> bool:
         pending = self._pending.get(id_)
         if pending is None or pending.zone.revision != revision:
             return False  # the document that was to become pending was bad
-        if not self._publish(pending.zone, pending.digest):
+        if not self._publish(pending.zone, pending.digest, pending.touched):
             return False
         del self._pending[id_]
         return True
@@ -258,12 +284,12 @@ class Follower(ShowsServed):
         zone = await self._served.compile(id_, read)
         return zone is not None and self._publish(zone, document.digest(read))
 
-    def _publish(self, zone: Zone, digest: str) -> bool:
+    def _publish(self, zone: Zone, digest: str, touched: Touched | None = None) -> bool:
         owner = self._served.owner(zone.environment.network)
         if owner and owner not in self._named:
             # The owner was withdrawn while we were not connected: the agent never has two environments of one network.
             self._withdraw([owner])
-        return self._served.publish(zone, digest)
+        return self._served.publish(zone, digest, touched)
 
     def _withdraw_unnamed(self) -> None:
         served, unnamed = set(self._served.environments), {*self._served.environments, *self._pending} - self._named
@@ -295,6 +321,19 @@ class Follower(ShowsServed):
 
 def _reply(id_: EnvironmentId, revision: int, *, is_served: bool) -> Reply:
     return Served(id_, revision) if is_served else Refused(id_, revision)
+
+
+def _connected(path: Path) -> socket.socket:
+    """A socket that is connected to the agent's. It has an address that says what this resolver understands."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):  # then it is sent everything whole
+            sock.bind(own_address())
+        sock.connect(str(path))  # of a unix socket: it succeeds at once, or fails
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 async def _read_line(reader: StreamReader) -> bytes:

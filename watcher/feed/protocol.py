@@ -1,6 +1,7 @@
 """The messages between a host's agent and its resolvers. Each is one line over a unix socket; no I/O happens here.
 
     agent ──► resolver    pending <id> <revision> <document>   the environment is known, its routes are being made
+                          change <id> <revision> <difference>  the same, by what differs from the last pending revision
                           ready <id> <revision>                the routes of the pending revision are there: serve it
                           serve <id> <revision> <document>     serve this one; the pending revision stays pending
                           withdrawn <id>                       the environment no longer exists here
@@ -13,10 +14,15 @@
                           refused <id> <revision>              its document is bad; the one before it is still served
 
 A resolver replies to each `Ready` and `Serve`, in their order, and to nothing else.
+
+It says what it understands by the name of its end of the socket, which agents of all releases pass over: one whose end
+has a `own_address` is sent `Change` for an environment that was named whole on the connection, and every other one is
+sent it whole each time. So agents and resolvers may be upgraded in any order.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -27,6 +33,7 @@ from zones.placement import HostsAway
 SOCKET = "names.sock"  # in the agent's directory
 
 MAX_DIGITS = 19  # of a revision, which fits 64 bits; Python refuses to read a number of thousands of digits
+_DIFFERENCES = b"\0interlock-resolver/differences/"  # abstract (unix(7)): it is no file, and ends with its socket
 EXCERPT = 40  # octets of a bad line that an error quotes; a document has thousands
 
 
@@ -43,8 +50,20 @@ class Pending:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """The same as `Pending`, for an environment that this connection has named before."""
+
+    id: EnvironmentId
+    """The environment."""
+    revision: int
+    """The revision that is pending."""
+    difference: bytes
+    """What it has otherwise than the last one that was named as pending, as `zones.parts` encodes it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
-    """The routes of the last `Pending` revision are there: the resolver serves it."""
+    """The routes of the revision of the last `Pending` or `Change` are there: the resolver serves it."""
 
     id: EnvironmentId
     """The environment."""
@@ -118,7 +137,7 @@ class Refused:
     """The revision that the `Ready` or `Serve` named."""
 
 
-Update = Pending | Ready | Serve | Withdrawn | Loaded | Clock | Away | Confirmed
+Update = Pending | Change | Ready | Serve | Withdrawn | Loaded | Clock | Away | Confirmed
 """A message of the agent."""
 Reply = Served | Refused
 """A message of a resolver."""
@@ -129,6 +148,8 @@ def encode(message: Update | Reply) -> bytes:  # noqa: C901 a case for each mess
     match message:
         case Pending(id_, revision, document):
             return b"pending %s %d %s\n" % (id_.encode(), revision, document)
+        case Change(id_, revision, difference):
+            return b"change %s %d %s\n" % (id_.encode(), revision, difference)
         case Ready(id_, revision):
             return b"ready %s %d\n" % (id_.encode(), revision)
         case Serve(id_, revision, document):
@@ -154,6 +175,8 @@ def decode_update(line: bytes) -> Update:
     match line.removesuffix(b"\n").split(b" ", 3):
         case [b"pending", id_, revision, document] if _is_revision(revision):
             return Pending(_environment(id_), int(revision), document)
+        case [b"change", id_, revision, difference] if _is_revision(revision):
+            return Change(_environment(id_), int(revision), difference)
         case [b"ready", id_, revision] if _is_revision(revision):
             return Ready(_environment(id_), int(revision))
         case [b"serve", id_, revision, document] if _is_revision(revision):
@@ -184,6 +207,16 @@ def decode_reply(line: bytes) -> Reply:
             return Refused(_environment(id_), int(revision))
         case _:
             raise FeedBroken(f"the resolver sent {line[:EXCERPT]!r}, which is no reply")
+
+
+def own_address() -> bytes:
+    """An address for a resolver's end of the socket, by which it says that it understands `Change`."""
+    return _DIFFERENCES + secrets.token_hex(8).encode()
+
+
+def understands_differences(address: object) -> bool:
+    """Whether the resolver at ``address``, as the agent's end has it, understands `Change`."""
+    return isinstance(address, bytes) and address.startswith(_DIFFERENCES)
 
 
 def _is_revision(text: bytes) -> bool:

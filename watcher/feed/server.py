@@ -22,6 +22,7 @@ from support.clock import MOST_SKEW
 from support.unix_server import SocketInUse, UnixServer
 from watcher.feed.connection import EnvironmentState, FeedCounts, FeedState, ResolverConnection
 from watcher.feed.errors import FeedUnusable
+from watcher.feed.protocol import understands_differences
 from zones.model import Environment
 from zones.names import EnvironmentId
 from zones.placement import HostsAway
@@ -163,7 +164,8 @@ class FeedServer:
             connection.mark_changed(id_)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = ResolverConnection(self.state, reader, writer, self._note_reply)
+        takes_differences = understands_differences(writer.get_extra_info("peername"))
+        connection = ResolverConnection(self.state, reader, writer, self._note_reply, takes_differences)
         self._connections.add(connection)
         try:
             await connection.run()

@@ -41,6 +41,8 @@ from watcher.snapshot import Contents, Snapshot
 from zones.addresses import Platform
 from zones.hosts import Hosts, hosts_of
 from zones.names import EnvironmentId
+from zones.parts import Touched
+from zones.zone import Zone
 
 ASK_EVERY = 5.0  # seconds between two questions about what is held: somebody may have said meanwhile that it is gone
 FORMER_NAMES_EVERY = 1.0  # seconds; how much longer than its time a former name may be answered
@@ -271,15 +273,27 @@ class SessionFollower(ShowsServed):
         if self._served.confirm_served(id_, named.digest):
             self.guard.let_go(Kind.ENVIRONMENTS, id_)
             return
-        zone = await self._served.compile(id_, named.document)
-        if zone is None or self.view.environments.get(id_) is not named:
+        compiled = await self._compile(id_, named, served)
+        if compiled is None or self.view.environments.get(id_) is not named:
             return  # it is bad, or something newer was said of it meanwhile
+        zone, touched = compiled
         owner = self._served.owner(zone.environment.network)
         if owner not in (None, id_) and owner not in self.view.named:
             # The owner was withdrawn while there was no session: the store never gives two environments one network.
             self._withdraw([EnvironmentId(owner or "")])
-        if self._served.publish(zone, named.digest):
+        if self._served.publish(zone, named.digest, touched):
             self.guard.let_go(Kind.ENVIRONMENTS, id_)
+            self.view.note_published(named, zone.environment)
+
+    async def _compile(
+        self, id_: EnvironmentId, named: Named, served: Zone | None
+    ) -> tuple[Zone, Touched | None] | None:
+        """The zone of ``named``, and by what it differs from the one that is ``served``; None if it is bad."""
+        further = named.since(self._served.digest(id_))
+        if served and further is not None:
+            return await self._served.follow(served, further)
+        zone = await self._served.compile(id_, named.document, named.written)
+        return (zone, None) if zone else None
 
     def _take_hosts(self) -> None:
         """Passes on what was said of hosts. One that is not named any more was forgotten, or is not needed."""

@@ -11,6 +11,11 @@ messages at a time, each on a line of its own: a host that has many others is se
 The first request is `Hello`. Nothing else is answered before it, and updates follow it: all of the environments that
 have a member on the host, all hosts that these need, then `Loaded`; after that, each change. A host is named before
 the first environment that needs it, and `HostGone` comes after the last one.
+
+An environment is named whole once in a session (`EnvironmentIs`). After that, an agent that speaks version 2 or newer
+is sent what it has otherwise than when it was named last (`EnvironmentChanged`), and an older one all of it again. The
+version that is spoken is the lower one of the two ends, so agents and control planes may be upgraded in any order. An
+agent that cannot apply a difference ends the session, and is sent everything in the next one.
 """
 
 from __future__ import annotations
@@ -31,7 +36,8 @@ from zones.names import EnvironmentId
 
 T = TypeVar("T")
 
-VERSION = 1  # of this protocol
+VERSION = 2  # of this protocol
+DIFFERENCES = 2  # the version from which agents are sent differences
 ALL_HOSTS = "@hosts"  # in place of an environment's id: the documents of all hosts
 SESSION_PATH = "/v1/session"
 ENROLMENT_PATH = "/v1/enrolment"
@@ -405,12 +411,29 @@ class EnvironmentIs(_Message, frozen=True, tag="environment"):
     """The revision of ``document``."""
     document: Raw
     """The environment, as `zones.document` encodes it."""
+    digest: str = ""
+    """Its digest, as the store has it. Empty, as from an older control plane: that of ``document``."""
+
+
+class EnvironmentChanged(_Message, frozen=True, tag="environment_changed"):
+    """The newest revision of an environment, by what it has otherwise than the one that was named last."""
+
+    id: EnvironmentId
+    """The environment."""
+    before: int
+    """The revision that was named last."""
+    revision: int
+    """The newest one."""
+    difference: Raw
+    """What has changed, as `zones.parts` encodes it."""
+    digest: str
+    """The digest of the newest revision."""
 
 
 class EnvironmentUnreadable(_Message, frozen=True, tag="environment_unreadable"):
     """The newest document of an environment that has a member on this host cannot be used: the one before it stays.
 
-    It names the environment, as `EnvironmentIs` does. An `EnvironmentIs` that follows ends it.
+    It names the environment, as `EnvironmentIs` does. An `EnvironmentIs` or `EnvironmentChanged` that follows ends it.
     """
 
     id: EnvironmentId
@@ -507,6 +530,7 @@ class Watch(_Message, frozen=True, tag="watch"):
 
 Update = (
     EnvironmentIs
+    | EnvironmentChanged
     | EnvironmentUnreadable
     | EnvironmentGone
     | HostIs

@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from store.index import IndexEntry
+from watcher.session.errors import SessionBroken
 from watcher.session.protocol import (
     Confirmed,
+    EnvironmentChanged,
     EnvironmentGone,
     EnvironmentIs,
     EnvironmentUnreadable,
@@ -29,19 +31,46 @@ from watcher.session.protocol import (
 )
 from zones import document
 from zones.hosts import Host, Hosts
+from zones.model import Environment
 from zones.names import EnvironmentId
+
+MOST_DIFFERENCES = 5_000  # of one environment, that wait because it is bad or the host is busy: then it comes whole
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """The newest document of an environment that the control plane has named."""
+    """The newest revision of an environment that the control plane has named."""
 
     revision: int
-    """Its revision."""
+    """The revision."""
     digest: str
     """Its digest."""
-    document: bytes
-    """The environment, as `zones.document` encodes it."""
+    whole: bytes | Environment
+    """An earlier revision, or this one: as `zones.document` encodes it, or itself where it is published."""
+    differences: tuple[tuple[str, bytes], ...] = ()
+    """What was said of it since, in order, as `zones.parts` encodes it; each with the digest of what it follows."""
+
+    @property
+    def document(self) -> bytes:
+        """``whole``, as `zones.document` encodes it."""
+        return self.whole if isinstance(self.whole, bytes) else document.encode(self.whole)
+
+    @property
+    def written(self) -> list[bytes]:
+        """All ``differences``, without the digests."""
+        return [one for _, one in self.differences]
+
+    def since(self, digest: str | None) -> list[bytes] | None:
+        """The differences that follow the revision with this ``digest``; None where there is no such revision."""
+        for at, (before, _) in enumerate(self.differences):
+            if before == digest:
+                return [one for _, one in self.differences[at:]]
+        return None
+
+    def changed(self, update: EnvironmentChanged) -> Named:
+        """What is named once ``update`` was said."""
+        further = (*self.differences, (self.digest, bytes(update.difference)))
+        return Named(update.revision, update.digest, self.whole, further)
 
 
 @dataclass(slots=True)
@@ -108,7 +137,7 @@ class SessionView:
     def take(self, update: Update) -> None:
         """The control plane has said ``update``."""
         match update:
-            case EnvironmentIs() | EnvironmentUnreadable() | EnvironmentGone():
+            case EnvironmentIs() | EnvironmentChanged() | EnvironmentUnreadable() | EnvironmentGone():
                 self._take_environment(update)
             case HostIs() | HostGone() | HostUnreadable() | HostsAre():
                 self._take_hosts(update)
@@ -133,7 +162,9 @@ class SessionView:
         self.watch = watch
         self.on_watch(watch)
 
-    def _take_environment(self, update: EnvironmentIs | EnvironmentUnreadable | EnvironmentGone) -> None:
+    def _take_environment(
+        self, update: EnvironmentIs | EnvironmentChanged | EnvironmentUnreadable | EnvironmentGone
+    ) -> None:
         self.changed[update.id] = None
         if isinstance(update, EnvironmentUnreadable):
             self.unreadable[update.id] = update.reason
@@ -141,7 +172,16 @@ class SessionView:
         self.unreadable.pop(update.id, None)
         if isinstance(update, EnvironmentIs):
             read = bytes(update.document)
-            self.environments[update.id] = Named(update.revision, document.digest(read), read)
+            self.environments[update.id] = Named(update.revision, update.digest or document.digest(read), read)
+        elif isinstance(update, EnvironmentChanged):
+            named = self.environments.get(update.id)
+            if named is None or named.revision != update.before or len(named.differences) >= MOST_DIFFERENCES:
+                known = f"revision {named.revision}" if named else "none"
+                raise SessionBroken(
+                    f"a change of revision {update.before} of {update.id!r} cannot be taken: {known} is known, and"
+                    f" {len(named.differences) if named else 0} changes of it wait"
+                )
+            self.environments[update.id] = named.changed(update)
         else:
             self.environments.pop(update.id, None)
 
@@ -161,6 +201,11 @@ class SessionView:
                 self.hosts_revision = revision
 
     # What the follower reads
+
+    def note_published(self, named: Named, environment: Environment) -> None:
+        """``named`` is published as ``environment``, which later differences are to be applied to."""
+        if self.environments.get(environment.id) is named:
+            self.environments[environment.id] = Named(named.revision, named.digest, environment)
 
     async def wait(self) -> None:
         """Returns when something was said since it was called last."""

@@ -39,6 +39,7 @@ from watcher.session.protocol import (
     ENROLMENT_PATH,
     SESSION_PATH,
     Acknowledge,
+    EnvironmentChanged,
     EnvironmentGone,
     EnvironmentIs,
     Failure,
@@ -57,6 +58,8 @@ from watcher.session.protocol import (
     split_messages,
 )
 from watcher.session.token import EnrolmentToken
+from zones import document as zones_document
+from zones import parts
 from zones.addresses import Platform
 from zones.hosts import Host
 from zones.keys import PublicKey
@@ -205,6 +208,8 @@ class LightAgent:
     """The epoch of each `Loaded`."""
     heard: list[Any] = field(default_factory=list)
     """All updates, in their order."""
+    version: int = 1
+    """The newest version of the protocol that it says it speaks."""
     acknowledges: bool = False
     """Whether it acknowledges each revision as it hears it."""
     close_code: int | None = None
@@ -228,7 +233,9 @@ class LightAgent:
             raise
         self._reading = asyncio.create_task(self._read())
         try:
-            self.welcome: Welcome = await self.ask(Hello(self._next(), 1, self.incarnation, f"test, {self.host}"))
+            self.welcome: Welcome = await self.ask(
+                Hello(self._next(), self.version, self.incarnation, f"test, {self.host}")
+            )
         except BaseException:
             await self.__aexit__()
             raise
@@ -305,10 +312,8 @@ class LightAgent:
             return
         self.heard.append(message)
         match message:
-            case EnvironmentIs():
-                self.environments[message.id] = message.revision
-                self.documents[message.id] = bytes(message.document)
-                self._acknowledge(message.id, message.revision)
+            case EnvironmentIs() | EnvironmentChanged():
+                self._take_environment(message)
             case EnvironmentGone():
                 self.environments.pop(message.id)
                 self.documents.pop(message.id)
@@ -324,6 +329,16 @@ class LightAgent:
         if self.on_update:
             self.on_update(message)
         self._changed.set()
+
+    def _take_environment(self, message: EnvironmentIs | EnvironmentChanged) -> None:
+        self.environments[message.id] = message.revision
+        if isinstance(message, EnvironmentIs):
+            self.documents[message.id] = bytes(message.document)
+        else:
+            before = zones_document.decode(self.documents[message.id])
+            after = parts.apply_difference(before, parts.decode(bytes(message.difference)))
+            self.documents[message.id] = zones_document.encode(after)
+        self._acknowledge(message.id, message.revision)
 
     def _acknowledge(self, id_: str, revision: int) -> None:
         if self.acknowledges:

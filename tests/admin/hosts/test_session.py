@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from functools import partial
+from random import Random
+
 from tests.admin.api import Api, E
 from tests.admin.hosts.agents import ControlPlane, LightAgent, decode
 from tests.admin.hosts.conftest import Enrol
-from watcher.session.protocol import ALL_HOSTS, Acknowledge, PutInstance, Wait
+from watcher.session.protocol import ALL_HOSTS, VERSION, Acknowledge, PutInstance, Wait
 from zones.model import State
 from zones.names import EnvironmentId
 
 PRODUCTION = EnvironmentId("production")
+
+
+def _has(revision: int, agent: LightAgent) -> bool:
+    return agent.environments.get("production") == revision
 
 
 async def test_a_host_enrols_registers_and_attaches(plane: ControlPlane, production: Api, enrolled: Enrol) -> None:
@@ -30,6 +38,44 @@ async def test_a_host_enrols_registers_and_attaches(plane: ControlPlane, product
         assert (await agent.do(Wait, "production", committed.revision, 5.0)).lagging == ()
         shown = await production.get(f"{E}/revisions/{committed.revision}")
         assert shown.body["hosts"] == ["h1"]
+
+
+async def test_an_agent_is_sent_differences_if_it_speaks_a_version_that_has_them(
+    plane: ControlPlane, production: Api, enrolled: Enrol
+) -> None:
+    """An older one is sent the whole environment each time; both know the same in the end."""
+    async with (
+        LightAgent(plane.url, await enrolled("h1"), version=VERSION) as one,
+        LightAgent(plane.url, await enrolled("h2"), version=1) as older,
+        LightAgent(plane.url, await enrolled("h3"), version=VERSION + 7) as later,
+    ):
+        everybody = (one, older, later)
+        assert [agent.welcome.version for agent in everybody] == [VERSION, 1, VERSION]
+        for number, agent in enumerate(everybody, 1):
+            await agent.join(f"192.0.2.{number}:51820")
+            await agent.do(PutInstance, PRODUCTION, "api", f"b{number}", State.READY)
+        random, newest = Random(5), 0
+        for number in range(60):
+            service, instance = random.choice(("api", "web")), f"c{random.randrange(6)}"
+            if random.random() < 0.3:
+                await production.delete(f"{E}/services/{service}/instances/{instance}")
+            elif random.random() < 0.2:
+                await production.put(f"{E}/records/r{number}/TXT", {"ttl": 60, "values": ["v"]})
+            else:
+                await production.put(f"{E}/services/{service}", {})
+                await production.put(f"{E}/services/{service}/instances/{instance}", {"state": "ready"})
+            newest = (await production.get(E)).body["revision"]
+            if number % 4 == 0:
+                for agent in everybody:
+                    await agent.wait_until(partial(_has, newest))
+        for agent in everybody:
+            await agent.wait_until(partial(_has, newest))
+        documents = [decode(agent.documents["production"]) for agent in everybody]
+        assert documents[0] == documents[1] == documents[2]
+        kinds = [Counter(type(message).__name__ for message in agent.heard) for agent in everybody]
+        assert [kind["EnvironmentIs"] for kind in (kinds[0], kinds[2])] == [1, 1]
+        assert kinds[0]["EnvironmentChanged"] > 15
+        assert kinds[1]["EnvironmentChanged"] == 0
 
 
 async def test_it_hears_each_change_of_what_concerns_it(plane: ControlPlane, production: Api, enrolled: Enrol) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -15,6 +16,7 @@ from tests.waiting import DEADLINE, until
 from tests.watcher.harness import Recorder
 from tests.worlds import PLATFORM, PRODUCTION, STAGING, build
 from watcher.feed.follower import Follower
+from watcher.feed.protocol import own_address
 from watcher.feed.server import FeedServer
 from watcher.keeper import SnapshotKeeper
 from zones.edits import PutInstance, PutService
@@ -78,8 +80,12 @@ class Puppet:
 
 
 @asynccontextmanager
-async def puppet(path: Path) -> AsyncIterator[Puppet]:
-    reader, writer = await asyncio.open_unix_connection(path, limit=1 << 24)
+async def puppet(path: Path, *, takes_differences: bool = False) -> AsyncIterator[Puppet]:
+    sock = socket.socket(socket.AF_UNIX)
+    if takes_differences:
+        sock.bind(own_address())
+    sock.connect(str(path))
+    reader, writer = await asyncio.open_unix_connection(sock=sock, limit=1 << 24)
     try:
         yield Puppet(reader, writer)
     finally:

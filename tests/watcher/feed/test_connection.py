@@ -10,14 +10,14 @@ from msgspec.structs import replace
 
 from tests.waiting import DEADLINE, until
 from tests.watcher.feed.ends import Puppet, production, publish, puppet, resolver, staging
-from tests.worlds import PRODUCTION, STAGING, build
+from tests.worlds import NOW, PRODUCTION, STAGING, build
 from watcher import publisher as publishing
 from watcher.feed import connection as connection_module
 from watcher.feed import follower as follower_module
 from watcher.feed import server as server_module
 from watcher.feed.server import FeedServer
 from zones import document
-from zones.edits import PutInstance, PutService
+from zones.edits import PutInstance, PutService, apply
 from zones.model import Environment
 from zones.names import EnvironmentId
 
@@ -59,6 +59,32 @@ async def test_a_slow_resolver_is_sent_the_newest_revision_and_no_backlog(
         assert len(lines) < 100
         await asyncio.gather(*waiting)
         assert server.counts.unconfirmed == 0
+
+
+async def test_a_resolver_that_understands_differences_is_sent_an_environment_whole_once(
+    server: FeedServer, path: Path
+) -> None:
+    """One of an earlier release, which does not say that it does, is sent all of it each time."""
+    newer = apply(production(), [PutInstance("api", "a2")], NOW)
+    async with puppet(path, takes_differences=True) as it, puppet(path) as older:
+        await until(lambda: server.resolvers == 2)
+        publishing = asyncio.create_task(publish(server, production()))
+        for one in (it, older):
+            assert await one.receive_all(2) == ["pending production 1", "ready production 1"]
+            one.send("served production 1")
+        await publishing
+        publishing = asyncio.create_task(publish(server, newer))
+        assert await it.receive_all(2) == ["change production 2", "ready production 2"]
+        assert await older.receive_all(2) == ["pending production 2", "ready production 2"]
+        it.send("refused production 2")
+        older.send("served production 2")
+        await publishing
+        server.announce(apply(newer, [PutInstance("api", "a3")], NOW))
+        assert await it.receive() == "pending production 3", "there is nothing that a difference could be applied to"
+        server.withdraw(PRODUCTION)
+        assert await it.receive() == "withdrawn production"
+        server.announce(production(4))
+        assert await it.receive() == "pending production 4"
 
 
 async def test_many_and_large_documents(server: FeedServer, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import time
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
+from tests.revisions import INSTANCES, SERVICES, revisions
 from tests.waiting import DEADLINE, until
 from tests.watcher.feed.ends import agent, production, publish, resolver, staging
-from tests.worlds import NOW, PRODUCTION, STAGING, build
+from tests.worlds import NOW, PLATFORM, PRODUCTION, STAGING, build
 from watcher.feed import connection as connection_module
 from watcher.feed import follower as follower_module
+from watcher.feed import protocol
 from watcher.feed import server as server_module
 from watcher.feed.connection import FeedCounts
 from watcher.feed.server import FeedServer
 from watcher.guard import GuardPolicy, Kind
 from zones import document
-from zones.edits import PutService, apply
+from zones.edits import PutInstance, PutService, apply
 from zones.names import EnvironmentId, Name
+from zones.zone import Zone
 
 
 @pytest.fixture(autouse=True)
@@ -63,13 +67,13 @@ async def test_a_follower_announces_publishes_withdraws_and_is_loaded_once(serve
 
 
 async def test_what_was_published_stays_while_the_agent_is_away(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tries, connect = list[object](), asyncio.open_unix_connection
+    tries, connect = list[Path](), follower_module._connected
 
-    def counted(*arguments: Any, **options: Any) -> Any:
-        tries.append(arguments)
-        return connect(*arguments, **options)
+    def counted(path: Path) -> socket.socket:
+        tries.append(path)
+        return connect(path)
 
-    monkeypatch.setattr(asyncio, "open_unix_connection", counted)
+    monkeypatch.setattr(follower_module, "_connected", counted)
     async with resolver(path) as (follower, recorder):
         assert (follower.connected, follower.last_contact) == (False, None)
         async with agent(path, production(), staging()):
@@ -89,6 +93,51 @@ async def test_what_was_published_stays_while_the_agent_is_away(path: Path, monk
             await publish(server, build("later", 3))
             await until(lambda: "later" in recorder.zones)
             assert recorder.events == [*before, ("announce", "later"), ("publish", "later")], "nothing is withdrawn"
+
+
+async def test_what_comes_by_differences_is_what_comes_whole(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever of them are pending, published together, or left out, as to a resolver that is slow."""
+    taken: list[object] = []
+
+    def decode(line: bytes) -> protocol.Update:
+        taken.append(found := protocol.decode_update(line))
+        return found
+
+    monkeypatch.setattr(follower_module, "decode_update", decode)
+    async with resolver(path) as (follower, recorder), agent(path, production()) as server:
+        await until(lambda: recorder.is_loaded)
+        with monkeypatch.context() as patched:
+            patched.setattr(follower_module, "own_address", lambda: b"")  # as one of an earlier release
+            async with resolver(path, server) as (other, older):
+                for number, newer in enumerate(revisions(production(), 7, 120)):
+                    server.announce(newer)
+                    if number % 3:
+                        await server.publish(newer)
+                        assert recorder.zones[PRODUCTION].environment == newer
+                        assert older.zones[PRODUCTION].environment == newer
+                        assert names(recorder.zones[PRODUCTION]) == names(older.zones[PRODUCTION])
+                assert +Counter(follower.instances) == +Counter(other.instances)
+                assert follower.stuck_starting == other.stuck_starting
+        assert follower.counts.lost_connections == 0
+        assert Counter(type(one).__name__ for one in taken)["Change"] > 60
+
+
+def names(zone: Zone) -> dict[Name, object]:
+    """What ``zone`` has at each name that a revision of the test may have."""
+    services = [PLATFORM.apex.child(service) for service in SERVICES]
+    found = [*services, *(service.child(instance) for service in services for instance in INSTANCES)]
+    found += [service.child("all") for service in services]
+    return {name: zone.find(name) for name in (*found, *(PLATFORM.apex.child(f"r{number}") for number in range(3)))}
+
+
+async def test_a_change_of_what_is_not_known_ends_the_connection_and_the_next_one_names_all(path: Path) -> None:
+    newer = apply(production(), [PutInstance("api", "a2")], NOW)
+    async with agent(path, production()) as server, resolver(path, server) as (follower, recorder):
+        await until(lambda: recorder.is_loaded)
+        follower._newest.clear()
+        await publish(server, newer)
+        await until(lambda: follower.counts.lost_connections == 1 and recorder.holds(newer))
+        assert "nothing is known" in str(follower.reason) or follower.connected
 
 
 async def test_an_agent_that_comes_back_with_an_empty_view_takes_nothing_away(path: Path) -> None:
@@ -226,6 +275,7 @@ async def test_a_bad_document_is_quarantined(
         with monkeypatch.context() as patch:
             bad = b'{"id": "production"}' if spoil == "document" else document.encode(staging())
             patch.setattr(connection_module, "document", SimpleNamespace(encode=lambda _: bad))
+            patch.setattr(connection_module, "parts", SimpleNamespace(encode=lambda _: bad, difference=lambda *_: None))
             began = time.monotonic()
             await publish(server, production(2))
             assert time.monotonic() - began < server_module.CONFIRM_DEADLINE / 2  # it says so, and is not waited for

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from tests.agent.worlds import environment, host
+from tests.revisions import revisions
 from tests.waiting import cancel, until
 from tests.watcher.harness import Recorder
 from tests.worlds import PLATFORM
@@ -19,9 +21,11 @@ from watcher import keeper as keeping
 from watcher.guard import Guard, GuardPolicy, Kind
 from watcher.keeper import SnapshotKeeper
 from watcher.session import follower as module
+from watcher.session.errors import SessionBroken
 from watcher.session.follower import SessionFollower
 from watcher.session.protocol import (
     Confirmed,
+    EnvironmentChanged,
     EnvironmentGone,
     EnvironmentIs,
     EnvironmentUnreadable,
@@ -34,7 +38,7 @@ from watcher.session.protocol import (
     Update,
 )
 from watcher.session.view import SessionView
-from zones import document
+from zones import document, parts
 from zones.model import Environment
 from zones.names import EnvironmentId
 
@@ -137,6 +141,64 @@ async def test_changes_are_followed_and_the_newest_of_several_is_taken() -> None
         world.say(EnvironmentGone(TWO.id), HostGone("h3"))
         await until(lambda: world.recorder.holds(newer[-1]))
         assert world.hosts == {"h1", "h2"}
+
+
+def serves(world: World, environment: Environment) -> bool:
+    return world.recorder.zones[environment.id].environment == environment
+
+
+def changed(before: Environment, after: Environment, digest: str = "") -> EnvironmentChanged:
+    written = Raw(parts.encode(parts.difference(before, after)))
+    return EnvironmentChanged(after.id, before.revision, after.revision, written, digest or f"d{after.revision}")
+
+
+async def test_differences_are_applied_in_their_order_however_many_come_at_once() -> None:
+    async with following() as world:
+        world.begin(*session(ONE))
+        await until(lambda: world.recorder.is_loaded)
+        newest = ONE
+        for number, newer in enumerate(revisions(ONE, 11, 200)):
+            world.say(changed(newest, newer))
+            newest = newer
+            if number % 5 == 0:
+                await until(partial(serves, world, newest))
+        await until(partial(serves, world, newest))
+        published = sum(event == ("publish", ONE.id) for event in world.recorder.events)
+        assert published < 100, "those that come at once are one publication"
+        assert world.follower.snapshot_contents().environments[ONE.id] == (f"d{newest.revision}", newest)
+        world.begin(*session(replace(newest, revision=newest.revision + 1)))
+        await until(lambda: world.recorder.zones[ONE.id].revision == newest.revision + 1)
+
+
+async def test_what_is_said_before_all_is_loaded_is_applied_to_the_document() -> None:
+    newer, newest = revisions(ONE, 3, 2)
+    async with following() as world:
+        world.begin(*session(ONE)[:-1], changed(ONE, newer), changed(newer, newest), Loaded(EPOCH))
+        await until(lambda: world.recorder.is_loaded)
+        assert world.recorder.zones[ONE.id].environment == newest
+        assert [event for event, _ in world.recorder.events].count("publish") == 1
+
+
+async def test_a_bad_difference_leaves_what_was_before_it_until_all_of_it_is_named_again() -> None:
+    newer, newest = revisions(ONE, 3, 2)
+    bad = EnvironmentChanged(ONE.id, ONE.revision, newer.revision, Raw(b'{"id": "e1", "before": 5}'), "d6")
+    async with following() as world:
+        world.begin(*session(ONE))
+        await until(lambda: world.recorder.is_loaded)
+        world.say(bad, changed(newer, newest))
+        await until(lambda: world.follower.quarantined)
+        assert world.recorder.holds(ONE)
+        world.say(*named(newest))
+        await until(lambda: not world.follower.quarantined)
+        assert world.recorder.zones[ONE.id].environment == newest
+
+
+@pytest.mark.parametrize("before", [replace(ONE, revision=4), TWO])
+def test_a_change_of_what_was_not_named_ends_the_session(before: Environment) -> None:
+    world = World()
+    world.begin(*session(ONE))
+    with pytest.raises(SessionBroken, match="cannot be taken"):
+        world.say(changed(before, replace(before, revision=9)))
 
 
 async def test_a_document_that_cannot_be_used_leaves_the_one_before_it_and_is_reported() -> None:
