@@ -23,6 +23,7 @@ from watcher.session.protocol import (
     ALL_HOSTS,
     CONTROL_PLANE_NAME,
     SESSION_PATH,
+    VERSION,
     Acknowledge,
     Hello,
     Renew,
@@ -34,7 +35,7 @@ from watcher.session.protocol import (
 
 RENEW_EVERY = 1.5  # seconds, as an agent does
 GATHER = 0.01  # seconds in which acknowledgements are put together, as an agent does
-_UPDATE = re.compile(rb'\{"is":"(\w+)"(?:,"id":"([^"]*)","revision":(\d+)|,"revision":(\d+))?')
+_UPDATE = re.compile(rb'\{"is":"(\w+)"(?:,"id":"([^"]*)"(?:,"before":\d+)?,"revision":(\d+)|,"revision":(\d+))?')
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +75,12 @@ class Agent:
     url: str
     credential: Credential
     http: ClientSession
-    on_heard: Callable[[str, int, float], None]
-    """Is called with each environment, its revision, and when it was heard of."""
+    on_heard: Callable[[str, str, int, int, float], None]
+    """Is called with this host, each environment, its revision, the octets of the message, and when it was heard of."""
     connecting: asyncio.Semaphore
     """Held by those that connect: all have one address here, of which a control plane takes some at a time."""
+    version: int = VERSION
+    """The newest version of the protocol that it says it speaks."""
     is_loaded: asyncio.Event = field(default_factory=asyncio.Event)
     _due: dict[str, int] = field(default_factory=dict)
     _number: int = 10
@@ -102,7 +105,7 @@ class Agent:
             await asyncio.sleep(random.uniform(0.2, 1.0))
 
     async def _begin(self, socket: ClientWebSocketResponse) -> None:
-        await socket.send_bytes(encode(Hello(1, 1, "i1", "bench")))
+        await socket.send_bytes(encode(Hello(1, self.version, "i1", "bench")))
         message = await socket.receive()
         while not isinstance(decode_message(message.data), Welcome):
             message = await socket.receive()
@@ -120,9 +123,9 @@ class Agent:
         found = _UPDATE.match(message)
         if found is None:
             return
-        if found[1] == b"environment":
+        if found[1] in (b"environment", b"environment_changed"):
             id_, revision = found[2].decode(), int(found[3])
-            self.on_heard(id_, revision, now)
+            self.on_heard(self.credential.host, id_, revision, len(message), now)
             self._acknowledge(socket, id_, revision)
         elif found[1] == b"hosts":
             self._acknowledge(socket, ALL_HOSTS, int(found[4]))

@@ -1,20 +1,26 @@
-"""followers: a thousand agents on one control plane, and on two: what a commit costs, and when it is heard of.
+"""followers: a thousand agents with sessions at one control plane: what a commit costs it, and when it is heard of.
 
-Each environment has members on ten hosts; one has members on a hundred. The agents are light tasks of this process,
-each with a TLS connection of its own. They renew their leases and acknowledge what they hear, as agents do.
+Each environment has members on ten hosts. The commits come from a process of their own, as from other control planes,
+so what is measured is what following costs. The agents are light tasks of this process, each with a TLS connection of
+its own. They renew their leases and acknowledge what they hear, as agents do. They are measured twice: as agents of
+version 1 of the protocol, which are sent a whole environment with each commit, and as agents of this release.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import statistics
+import multiprocessing
+import os
 import time
 from base64 import b64encode
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import cycle
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from aiohttp import ClientSession, TCPConnector
@@ -24,119 +30,220 @@ from admin.hosts.authority import load_authority
 from bench import product, worlds
 from bench.agents import Agent, Credential
 from bench.options import Options
-from bench.processes import BenchError, Process
-from bench.report import Table, own_command, progress
+from bench.plot import Plot
+from bench.processes import BenchError, Process, processor_seconds
+from bench.report import Table, own_command, percentile, progress
 from store.store import Store
+from store.writer import Writer
+from watcher.session.protocol import VERSION
+from zones.edits import PutInstance
 from zones.hosts import Host, encode_host
 from zones.keys import PublicKey
 from zones.model import Environment
 from zones.names import EnvironmentId
 
-AGENTS, ENVIRONMENTS, HOSTS_OF_ONE = 1_000, 1_000, 10
-WIDE = EnvironmentId("wide")
-WIDE_HOSTS = 100
-RATE = 20.0  # commits a second, of environments with ten hosts
-WIDE_COMMITS = 10  # of the environment on many hosts, one after the other
+AGENTS, ENVIRONMENTS, HOSTS_OF_ONE = 1_000, 200, 10
+SERVICES, INSTANCES = 10, 10  # of an environment: a document of some 10 kB
+RATES = (1, 100, 1_000)  # commits a second
+SECONDS = 5.0  # of each rate
+LEAST = 5  # commits at the lowest rate
 CONNECT_AT_ONCE = 40  # of the 50 without a session that a control plane takes from one address
-QUIET = 5.0  # seconds in which nothing is committed
-PATIENCE = 300.0  # seconds until all agents must be there
-LAST = 60.0  # seconds until all must have heard
+QUIET = 4.0  # seconds in which nothing is committed
+PATIENCE = 120.0  # seconds until all agents must be there
+LAST = 30.0  # seconds after the last commit; who has not heard by then is counted
+_FORK = multiprocessing.get_context("fork")  # a process of its own: its commits wait for no agent
+_NOW = 1_800_000_000_000  # Unix milliseconds; commits say it, and nothing here depends on it
+
+Commits = list[tuple[str, int, float]]
+"""Environment, revision, and the monotonic time when the store had taken it."""
 
 
 @dataclass(slots=True)
 class Heard:
-    """Who has heard of what."""
+    """What all agents have heard."""
 
-    sent: dict[tuple[str, int], float] = field(default_factory=dict)
-    times: defaultdict[tuple[str, int], list[float]] = field(default_factory=lambda: defaultdict(list))
-    newest: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    times: defaultdict[tuple[str, str], list[tuple[int, float]]] = field(default_factory=lambda: defaultdict(list))
+    """By agent and environment, in order: a revision, and when it was heard of."""
+    octets: int = 0
+    """Of the messages that named environments."""
 
-    def note(self, id_: str, revision: int, now: float) -> None:
-        self.times[id_, revision].append(now)
-        self.newest[id_] = max(self.newest[id_], revision)
+    def note(self, host: str, id_: str, revision: int, octets: int, now: float) -> None:
+        self.times[host, id_].append((revision, now))
+        self.octets += octets
 
-    def delays(self) -> list[float]:
-        """From the sending of each write to each agent, in milliseconds."""
-        return sorted(1000 * (at - sent) for what, sent in self.sent.items() for at in self.times[what])
+    def has(self, host: str, id_: str, revision: int) -> bool:
+        """Whether ``host`` has heard of ``revision`` of ``id_``, or of a newer one."""
+        heard = self.times.get((host, id_), [])
+        return bool(heard) and heard[-1][0] >= revision
+
+    def delay(self, host: str, id_: str, revision: int, since: float) -> float | None:
+        """Milliseconds until ``host`` has heard of ``revision`` of ``id_``, or of a newer one."""
+        heard = self.times.get((host, id_), [])
+        at = bisect_left(heard, (revision, 0.0))
+        return (heard[at][1] - since) * 1000 if at < len(heard) else None
 
 
-def run(options: Options) -> Iterator[Table]:
-    """One table: with one control plane, and with two."""
-    rows = []
-    for planes in (1, 2):
-        directory = options.directory / f"followers-{planes}"
+def run(options: Options) -> Iterator[Table | str]:
+    """One table, and where plots are written, a plot of the processor time and the octets of a commit."""
+    rows, points = list[Sequence[str]](), defaultdict[str, list[tuple[float, float]]](list)
+    for version, name in ((1, "whole"), (VERSION, "differences")):
+        directory = options.directory / f"followers-{version}"
         directory.mkdir()
-        rows.append(asyncio.run(_measure(directory, planes)))
-        progress("followers: " + " | ".join(rows[-1]))
+        for rate, row, cpu in asyncio.run(_measure(directory, version)):
+            rows.append((name, *row))
+            points[name].append((rate, cpu))
+            progress("followers: " + " | ".join(rows[-1]))
     yield Table(
-        f"{AGENTS:,} agents, {ENVIRONMENTS:,} environments with {HOSTS_OF_ONE} hosts each, and one with {WIDE_HOSTS}",
+        f"{AGENTS:,} agents at one control plane, {ENVIRONMENTS:,} environments of {SERVICES * INSTANCES} instances on"
+        f" {HOSTS_OF_ONE} hosts each",
         own_command(),
         (
-            "control planes", "all loaded", "memory each", "a session", "CPU, quiet", "CPU a commit, 10 hosts",
-            "heard: median", "p99", f"CPU a commit, {WIDE_HOSTS} hosts", "all have heard: median", "slowest",
+            "agents are sent", "commits/s wanted", "reached", "CPU a commit, ms", "core busy", "octets a commit",
+            "messages a commit", "heard p50, ms", "p99, ms", "not heard", "memory, MiB",
         ),
         rows,
         (
-            "Memory and CPU are those of a control plane's process; CPU of several is added up.",
-            f"Quiet: {AGENTS / 1.5:.0f} leases are renewed a second, and nothing else. It is taken off the CPU of a"
-            " commit, which includes the agents' acknowledgements.",
-            f"{RATE:.0f} commits a second of environments with {HOSTS_OF_ONE} hosts, by the API of the first control"
-            " plane; heard: from sending the PUT until it has arrived at each agent.",
-            "The commits to the wide environment come one after the other.",
-            "All agents are tasks of one process on one core, which decrypts and reads each message: the time that all"
-            " need to hear of one commit is for the most part theirs.",
+            "CPU and memory are those of the control plane's process; what its idle second takes (the leases of"
+            f" {AGENTS:,} agents) is taken off a commit, which includes the acknowledgements.",
+            f"A commit changes one instance of an environment, for {SECONDS:g} s at each rate; heard: from the store's"
+            " answer until the agent on each of its hosts has that revision, or a newer one. Changes that come while"
+            " a session is busy are sent as one message.",
+            "All agents are tasks of one process on one core, which decrypts and reads each message; the store, and the"
+            " process that commits, have what is left of the machine.",
+            f"Load average at the end {os.getloadavg()[0]:.1f}.",
         ),
     )  # fmt: skip
+    if options.plots:
+        plot = Plot(
+            "followers", f"What a commit costs a control plane of {AGENTS:,} agents", "commits a second",
+            "CPU a commit, ms", points,
+        )  # fmt: skip
+        yield f"![{plot.title}]({plot.write(options.plots).name})\n"
 
 
-async def _measure(directory: Path, planes: int) -> Sequence[str]:
+async def _measure(directory: Path, version: int) -> list[tuple[int, Sequence[str], float]]:
     with ExitStack() as stack:
         url = stack.enter_context(product.running_store(directory))
         store = Store(url)
-        progress(f"followers: {AGENTS:,} hosts and {ENVIRONMENTS:,} environments for {planes} control planes")
-        credentials = await _fill(store)
-        running = [stack.enter_context(product.running_control_plane(url, directory, n)) for n in range(planes)]
-        processes = [process for process, _, _ in running]
-        empty = [process.memory() for process in processes]
+        progress(f"followers: {AGENTS:,} hosts and {ENVIRONMENTS:,} environments, version {version}")
+        credentials, hosts = await _fill(store)
+        process, _, agents_url = stack.enter_context(product.running_control_plane(url, directory, version))
         heard, connecting = Heard(), asyncio.Semaphore(CONNECT_AT_ONCE)
         async with ClientSession(connector=TCPConnector(limit=0)) as http:
-            agents = [
-                Agent(running[n % planes][2], one, http, heard.note, connecting) for n, one in enumerate(credentials)
-            ]
+            agents = [Agent(agents_url, one, http, heard.note, connecting, version) for one in credentials]
             began = time.monotonic()
             tasks = [asyncio.create_task(agent.run()) for agent in agents]
             try:
-                async with asyncio.timeout(PATIENCE):
-                    await asyncio.gather(*(agent.is_loaded.wait() for agent in agents))
-            except TimeoutError:
-                _cancel(tasks)
-                missing = sum(not agent.is_loaded.is_set() for agent in agents)
-                raise BenchError(f"{missing} agents were not loaded within {PATIENCE:.0f} s") from None
-            loaded = time.monotonic() - began
-            progress(f"followers: all loaded after {loaded:.1f} s")
-            await asyncio.sleep(QUIET)
-            memory = [process.memory() for process in processes]
-            quiet = await _cpu_of(processes, asyncio.sleep(QUIET)) / QUIET
-            narrow, narrow_cpu = await _commit_narrow(running[0][1], processes, heard, quiet)
-            wide, wide_cpu = await _commit_wide(running[0][1], processes, heard, quiet)
-            _cancel(tasks)
-            await asyncio.gather(*tasks, return_exceptions=True)
-        await store.close()
-    session = sum(memory) - sum(empty)
-    return (
-        str(planes), f"{loaded:.1f} s", f"{max(memory) / 2**20:.0f} MiB", f"{session / AGENTS / 1024:.0f} KiB",
-        f"{100 * quiet:.0f} %", f"{1000 * narrow_cpu:.1f} ms", f"{statistics.median(narrow):.0f} ms",
-        f"{_p99(narrow):.0f} ms", f"{1000 * wide_cpu:.0f} ms", f"{statistics.median(wide):.0f} ms",
-        f"{max(wide):.0f} ms",
+                await _until_loaded(agents)
+                progress(f"followers: all loaded after {time.monotonic() - began:.1f} s")
+                quiet = await _quiet(process)
+                return [await _at(rate, url, process, heard, hosts, quiet) for rate in RATES]
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                await store.close()
+
+
+async def _until_loaded(agents: Sequence[Agent]) -> None:
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.gather(*(agent.is_loaded.wait() for agent in agents))
+    except TimeoutError:
+        missing = sum(not agent.is_loaded.is_set() for agent in agents)
+        raise BenchError(f"{missing} agents were not loaded within {PATIENCE:.0f} s") from None
+
+
+async def _quiet(process: Process) -> float:
+    """The processor time of ``process`` in a second in which nothing is committed."""
+    before = processor_seconds(process.popen.pid)
+    await asyncio.sleep(QUIET)
+    return (processor_seconds(process.popen.pid) - before) / QUIET
+
+
+async def _at(
+    rate: int, url: str, process: Process, heard: Heard, hosts: dict[str, list[str]], quiet: float
+) -> tuple[int, Sequence[str], float]:
+    """Measures commits at ``rate``."""
+    ours, theirs = _FORK.Pipe(duplex=False)
+    heard.times.clear()
+    heard.octets, before, began = 0, processor_seconds(process.popen.pid), time.monotonic()
+    committing = _FORK.Process(target=_commit, args=(url, rate, theirs), daemon=True)
+    committing.start()
+    theirs.close()
+    commits = await _received(ours, SECONDS + LAST)
+    committing.join()
+    newest = {id_: revision for id_, revision, _ in commits}
+    await _all_heard(heard, hosts, newest)
+    seconds = time.monotonic() - began
+    busy = processor_seconds(process.popen.pid) - before
+    delays = [heard.delay(host, *commit) for commit in commits for host in hosts[commit[0]]]
+    known = sorted(one for one in delays if one is not None)
+    messages = sum(map(len, heard.times.values()))
+    cpu = 1000 * max(0.0, busy - quiet * seconds) / len(commits)
+    spent = commits[-1][2] - commits[0][2] or 1.0
+    row = (
+        f"{rate:,}", f"{(len(commits) - 1) / spent:,.0f}", f"{cpu:.2f}", f"{100 * busy / seconds:.0f} %",
+        f"{heard.octets / len(commits):,.0f}", f"{messages / len(commits):.1f}", f"{percentile(known, 50):,.0f}",
+        f"{percentile(known, 99):,.0f}", f"{len(delays) - len(known):,}", f"{process.memory() / 2**20:.0f}",
     )  # fmt: skip
+    return rate, row, cpu
 
 
-def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
+async def _received(ours: Connection, seconds: float) -> Commits:
+    try:
+        async with asyncio.timeout(seconds):
+            while not ours.poll():  # noqa: ASYNC110 it is a load, not a test
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise BenchError(f"the process that commits has not ended within {seconds:.0f} s") from None
+    commits: Commits = ours.recv()
+    return commits
 
 
-async def _fill(store: Store) -> list[Credential]:
+async def _all_heard(heard: Heard, hosts: dict[str, list[str]], newest: dict[str, int]) -> None:
+    """Returns when all have heard of the newest revisions, or after `LAST` seconds."""
+    waiting = [(host, id_, revision) for id_, revision in newest.items() for host in hosts[id_]]
+    end = time.monotonic() + LAST
+    while waiting and time.monotonic() < end:
+        await asyncio.sleep(0.02)
+        waiting = [one for one in waiting if not heard.has(*one)]
+
+
+def _commit(url: str, rate: int, results: Connection) -> None:
+    """Makes the commits of `SECONDS`, and sends what it has made to ``results``."""
+    results.send(asyncio.run(_commit_all(url, rate)))
+
+
+async def _commit_all(url: str, rate: int) -> Commits:
+    store, made, working = Store(url), Commits(), set[asyncio.Task[None]]()
+    writer, count = Writer(store), max(LEAST, int(rate * SECONDS))
+
+    async def change(number: int) -> None:
+        id_ = EnvironmentId(f"e{number % ENVIRONMENTS}")
+        at = number // ENVIRONMENTS
+        instance = PutInstance(
+            f"svc-{at % SERVICES + 1}", f"i{at // SERVICES % INSTANCES + 1}", region=f"r{rate}x{number}"
+        )
+        written = await writer.edit(id_, [instance], _NOW)
+        made.append((id_, written.after.revision, time.monotonic()))
+
+    try:
+        start = time.monotonic()
+        for number in range(count):
+            await asyncio.sleep(max(0.0, start + number / rate - time.monotonic()))
+            if time.monotonic() - start > SECONDS * 2:
+                break  # it cannot be made any faster here
+            task = asyncio.create_task(change(number))
+            working.add(task)
+            task.add_done_callback(working.discard)
+        await asyncio.gather(*working)
+    finally:
+        await store.close()
+    return sorted(made, key=lambda one: one[2])
+
+
+async def _fill(store: Store) -> tuple[list[Credential], dict[str, list[str]]]:
     authority = await load_authority(store)
     credentials = [Credential.make(f"h{number}", authority) for number in range(AGENTS)]
     async with store.connection.client() as redis:
@@ -145,13 +252,13 @@ async def _fill(store: Store) -> list[Credential]:
         documents = {one.host: encode_host(_host(number, one.host)) for number, one in enumerate(credentials)}
         await redis.hset(store.connection.keys.hosts, mapping=documents)
         await redis.set(store.connection.keys.hosts_revision, AGENTS)
+    hosts: dict[str, list[str]] = {}
     for number in range(ENVIRONMENTS):
-        made = worlds.environment(1, HOSTS_OF_ONE, number + 1, EnvironmentId(f"e{number}"))
-        hosts = [f"h{(number * 7 + offset * 97) % AGENTS}" for offset in range(HOSTS_OF_ONE)]
-        await store.environments.commit(_placed(made, hosts), 0)
-    wide = worlds.environment(1, WIDE_HOSTS, ENVIRONMENTS + 1, WIDE)
-    await store.environments.commit(_placed(wide, [f"h{number}" for number in range(WIDE_HOSTS)]), 0)
-    return credentials
+        id_ = EnvironmentId(f"e{number}")
+        hosts[id_] = [f"h{(number * 7 + offset * 97) % AGENTS}" for offset in range(HOSTS_OF_ONE)]
+        made = worlds.environment(SERVICES, INSTANCES, number + 1, id_)
+        await store.environments.commit(_placed(made, hosts[id_]), 0)
+    return credentials, hosts
 
 
 def _host(number: int, id_: str) -> Host:
@@ -159,83 +266,15 @@ def _host(number: int, id_: str) -> Host:
     return Host(id_, f"10.0.{number >> 8}.{number & 255}:51820", key)
 
 
-def _placed(environment: Environment, hosts: list[str]) -> Environment:
-    (name, service), *_ = environment.services.items()
-    instances = {
-        id_: replace(instance, host=host)
-        for (id_, instance), host in zip(service.instances.items(), hosts, strict=True)
-    }
-    return replace(environment, services={name: replace(service, instances=instances)})
-
-
-async def _commit_narrow(
-    api: product.Api, processes: Sequence[Process], heard: Heard, quiet: float
-) -> tuple[list[float], float]:
-    commits = int(RATE * 10)
-    heard.sent.clear()
-
-    async def commit(http: ClientSession) -> None:
-        start, writing = time.monotonic(), set[asyncio.Task[None]]()
-        for number in range(commits):
-            await asyncio.sleep(max(0.0, start + number / RATE - time.monotonic()))
-            writing.add(asyncio.create_task(_write(http, api, f"e{number % ENVIRONMENTS}", number, heard)))
-        await asyncio.gather(*writing)
-        await _all_heard(heard, HOSTS_OF_ONE)
-
-    async with ClientSession() as http:
-        began = time.monotonic()
-        cpu = await _cpu_of(processes, commit(http))
-        seconds = time.monotonic() - began
-    return heard.delays(), (cpu - quiet * seconds) / commits
-
-
-async def _commit_wide(
-    api: product.Api, processes: Sequence[Process], heard: Heard, quiet: float
-) -> tuple[list[float], float]:
-    """For each commit, the milliseconds until the last agent has heard; and the CPU of one."""
-    last: list[float] = []
-
-    async def commit(http: ClientSession) -> None:
-        for number in range(WIDE_COMMITS):
-            heard.sent.clear()
-            await _write(http, api, WIDE, number, heard)
-            await _all_heard(heard, WIDE_HOSTS)
-            last.append(heard.delays()[-1])
-            await asyncio.sleep(0.5)  # the acknowledgements
-
-    async with ClientSession() as http:
-        began = time.monotonic()
-        cpu = await _cpu_of(processes, commit(http))
-        seconds = time.monotonic() - began
-    return last, (cpu - quiet * seconds) / WIDE_COMMITS
-
-
-async def _write(http: ClientSession, api: product.Api, id_: str, number: int, heard: Heard) -> None:
-    url = f"http://[{api.host}]:{api.port}/v1/environments/{id_}/records/r{number}/TXT"
-    headers = {"Authorization": f"Bearer {api.token}"}
-    sent = time.monotonic()
-    async with http.put(url, json={"ttl": 60, "values": [f"v{number}"]}, headers=headers) as reply:
-        body = await reply.json()
-        if reply.status >= 300:
-            raise BenchError(f"{url}: {reply.status} {body}")
-    heard.sent[id_, body["revision"]] = sent
-
-
-async def _all_heard(heard: Heard, hosts: int) -> None:
-    try:
-        async with asyncio.timeout(LAST):
-            while any(len(heard.times[what]) < hosts for what in heard.sent):  # noqa: ASYNC110 it is a load, not a test
-                await asyncio.sleep(0.01)
-    except TimeoutError:
-        few = sum(len(heard.times[what]) < hosts for what in heard.sent)
-        raise BenchError(f"{few} of {len(heard.sent)} commits were not heard of by all within {LAST:.0f} s") from None
-
-
-async def _cpu_of(processes: Sequence[Process], work: object) -> float:
-    before = [process.cpu().total for process in processes]
-    await work  # type: ignore[misc]
-    return sum(process.cpu().total - earlier for process, earlier in zip(processes, before, strict=True))
-
-
-def _p99(ordered: Sequence[float]) -> float:
-    return ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
+def _placed(environment: Environment, hosts: Sequence[str]) -> Environment:
+    """``environment`` with its instances on ``hosts`` in turn."""
+    turn = cycle(hosts)
+    return replace(
+        environment,
+        services={
+            name: replace(
+                service, instances={id_: replace(one, host=next(turn)) for id_, one in service.instances.items()}
+            )
+            for name, service in environment.services.items()
+        },
+    )
