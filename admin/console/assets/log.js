@@ -5,7 +5,7 @@
 (() => {
   const SHOWN = 200; // rows of the page
   const WAITING = 1000; // look-ups that wait while the page is paused
-  const EVERY = 250; // milliseconds between two changes of the page: faster than that nobody reads
+  const EVERY = 400; // milliseconds between two changes of the page: faster than that nobody reads
   const HIDDEN_FOR = 30000; // milliseconds in which a page that nobody sees still listens
   const FAILED = new Set(["SERVFAIL", "REFUSED", "FORMERR", "NOTIMP", "BADVERS", "NXDOMAIN"]);
 
@@ -46,6 +46,7 @@
   }
 
   function take(lookups) {
+    list.dataset.seen = Number(list.dataset.seen || 0) + lookups.length;
     waiting.push(...lookups);
     const most = isPaused ? WAITING : SHOWN;
     if (waiting.length > most) {
