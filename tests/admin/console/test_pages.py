@@ -42,6 +42,10 @@ QUERIES = {
     "get_record_editor": "?name=db&type=CNAME",
     "get_service_editor": "?action=ports",
     "get_events": "?topics=environment/{environment}",
+    "get_log": "?environment={environment}",
+    "get_stream": "?environment={environment}",
+    "get_answer": "?environment={environment}&name=api",
+    "get_deploys": "?environment={environment}",
 }
 
 
@@ -64,7 +68,7 @@ async def test_a_token_of_an_environment_finds_nothing_of_another(
             route.method, path_of(route, environment), FORMS.get(route.name), {"X-Csrf-Token": browser.csrf}
         )
         assert SECRET not in shown.text
-        if route.access is Access.INSIDE or route.name == "get_events":
+        if route.access is Access.INSIDE or route.is_stream or route.name in ("get_log", "get_answer", "get_deploys"):
             assert shown.status == 403, "whether it exists or not"
         if route.access is Access.ROOT:
             assert shown.status == 403
