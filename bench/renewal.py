@@ -45,7 +45,6 @@ def run(options: Options) -> Iterator[Table]:
         f"{RATE:,} queries a second by dnsperf from 8 ports for {SERVICES:,} names; 2 workers, client, store and"
         " dnsperf share the two cores.",
         "Times are those of another client, which sends a query each ms, timed from when it was due.",
-        "'At most': so many queries a worker has read and not answered, a batch of 64, and those whose reply is made.",
     ]
     if options.plots:
         title = f"The slowest reply of each {WINDOW * 1000:.0f} ms"

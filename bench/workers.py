@@ -218,6 +218,7 @@ def _measure_memory(number: int, instances: int, options: Options) -> list[int]:
         del made
         with product.running_resolver(url, directory, bindings=bindings, flags=_flags(number)) as (process, port):
             product.wait_until_serving(process, port, worlds.service_name(1))
+            process.wait_until(lambda: '"event": "loaded"' in process.log.read_text())
             answering(process, number)
             time.sleep(2.0)
             loaded = process.memory()
