@@ -133,7 +133,11 @@ OTHER_CHAINS = ("from_member", "leaving")
 """The chains that count nothing."""
 
 SETS = (NETWORKS, RESOLVERS, PINS)
-_STUCK = f"nft has not ended after {SYSTEM_DEADLINE:g} s: is another nft holding on to the rules?"
+# Seconds for nft(8), which runs when an agent starts and after somebody else's changes: a process that is started takes
+# that long where many others want the processor, and an agent that gives up then does not start at all.
+NFT_DEADLINE = 15.0
+_STUCK = f"nft has not ended after {NFT_DEADLINE:g} s: is another nft holding on to the rules?"
+_LATE = f"nftables has not answered for {SYSTEM_DEADLINE:g} s: is another program holding on to the rules?"
 
 # The mask of an environment's network. All networks have one length, so the set that every packet is looked up in is a
 # hash table: 0.2 to 0.4 microseconds a packet less than by prefixes, the more the more environments there are.
@@ -226,7 +230,7 @@ define cannot_go_on = {{ destination-unreachable, packet-too-big, time-exceeded,
             with closing(NetlinkSocket(messages.PROTOCOL)) as netlink:
                 (answer,) = netlink.ask(*messages.ask_generation(), time.monotonic() + SYSTEM_DEADLINE)
         except TimeoutError:
-            raise Stuck(_STUCK) from None
+            raise Stuck(_LATE) from None
         except OSError as error:
             raise Failed(f"nftables: the kernel says: {error.strerror}") from error
         return messages.read_generation(answer)
@@ -243,7 +247,7 @@ define cannot_go_on = {{ destination-unreachable, packet-too-big, time-exceeded,
             async with answered_in_time("nftables"):
                 return await asyncio.to_thread(work_and_close)
         except TimeoutError:
-            raise Stuck(_STUCK) from None
+            raise Stuck(_LATE) from None
         except OSError as error:
             raise Failed(f"nftables: the kernel says: {error.strerror}") from error
 
@@ -292,7 +296,7 @@ async def run_nft(*arguments: str, script: str = "") -> str:
 def _run(command: list[str], script: str) -> str:
     try:
         done = subprocess.run(  # noqa: S603 the program is nft, and names and addresses were checked
-            command, input=script, capture_output=True, text=True, check=False, timeout=SYSTEM_DEADLINE
+            command, input=script, capture_output=True, text=True, check=False, timeout=NFT_DEADLINE
         )
     except subprocess.TimeoutExpired:
         raise Stuck(_STUCK) from None
