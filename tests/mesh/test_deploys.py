@@ -16,13 +16,14 @@ import pytest
 from interlock.sandbox.node import Program
 from tests.clients.builds import Build
 from tests.mesh.deploying import Deploy, deployed
-from tests.mesh.members import Layout, PopulatedEnvironment, populated
+from tests.mesh.members import Layout, PopulatedEnvironment, at_once, populated
 from tests.mesh.mesh import Mesh
 from tests.waiting import scaled
 
 DEPLOYS = 200
 SERVICES = 20
 SLOW_DEPLOYS = 20
+AT_ONCE = 20
 DELAY = scaled(0.2)  # seconds that the client's host is behind; much longer than a connection takes
 
 # A client on each host: so every host has a member of the environment, and a deploy must wait for all of them.
@@ -99,6 +100,32 @@ def test_the_first_connection_after_a_deploy_succeeds(
     results.write_text(report(deploys))
     with capsys.disabled():
         print(f"\n{results.read_text()}\nkept in {results}")
+
+
+def test_deploys_at_once_are_made_together(mesh: Mesh, clients: PopulatedEnvironment) -> None:
+    """What has come while a host made a pass is for the next one: so many at once take it few passes more than one."""
+    alone = passes_of(mesh, clients, 1)
+    together = passes_of(mesh, clients, AT_ONCE)
+    print(f"passes of all hosts: {alone} for one deploy, {together} for {AT_ONCE} at once")
+    assert together < AT_ONCE * alone / 3
+
+
+def passes_of(mesh: Mesh, clients: PopulatedEnvironment, count: int) -> int:
+    """How many passes all hosts make for ``count`` deploys to one environment that begin at the same moment."""
+    nodes = [mesh.nodes[f"h{number % 4 + 1}"] for number in range(count)]
+    workloads = [node.workload() for node in nodes]
+    try:
+        before = sum(node.metrics()["interlock_mesh_passes_total"] for node in mesh.nodes.values())
+        at_once(
+            lambda number: nodes[number].attach(clients.id, f"s{number % SERVICES}", f"o{number}", workloads[number]),
+            range(count),
+        )
+        return int(sum(node.metrics()["interlock_mesh_passes_total"] for node in mesh.nodes.values()) - before)
+    finally:
+        for number, node in enumerate(nodes):
+            node.detach(clients.id, f"s{number % SERVICES}", f"o{number}")
+        for workload in workloads:
+            workload.remove()
 
 
 def test_an_attach_waits_for_a_host_that_is_behind(
