@@ -167,6 +167,7 @@ BAD_VALUES = [
     ("redis", "sentinel://host/main?colour=red", "has an unknown option 'colour'"),
     ("redis_ca", "~no-such-user-here/x", "home directory"),
     ("redis_replicas", "some", "neither true nor false"),
+    ("redis_whole", "some", "neither true nor false"),
     ("redis_wait", "-1", "is not a number from 0"),
     ("redis_wait", "most", "is not a number from 0"),
     ("workers", "0", "is not a number from 1"),
