@@ -100,9 +100,8 @@ def _skip_owner(packet: bytes, offset: int) -> int:
 def _parse_opt(record: bytes) -> _Opt:
     _type, payload, version, flags, length = _OPT.unpack_from(record)
     offset = _OPT.size
-    while offset + _OPTION.size < len(
-        record
-    ):  # at the end, what is no more than the header of an option is passed over
+    # At the end, what is no more than the header of an option is passed over.
+    while offset + _OPTION.size < len(record):
         (option,) = _OPTION.unpack_from(record, offset)
         offset += _OPTION.size + option
     if offset > len(record):
