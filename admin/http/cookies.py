@@ -51,7 +51,8 @@ def delete_cookie(request: web.Request, response: web.StreamResponse) -> None:
 def check_origin(request: web.Request, cookie: str) -> None:
     """Raises `Forbidden` unless a page of this server has made ``request``, and knows what belongs to ``cookie``.
 
-    Without a cookie, when somebody signs in, there is nothing to know; the browser's word has to do.
+    Without a cookie there is nothing to know; the browser's word has to do. So it has when somebody signs in, for the
+    page may have been there before another page of the browser signed in.
     """
     if request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
         raise Forbidden(_NOT_OURS)

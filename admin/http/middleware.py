@@ -73,7 +73,8 @@ async def identify(request: web.Request, handler: Handler) -> web.StreamResponse
             cookie, source_network(_source(request))
         )
         if route.is_write:
-            check_origin(request, "" if isinstance(request[ACTOR], Anonymous) else cookie)
+            needs_cookie = not (isinstance(request[ACTOR], Anonymous) or route.begins_sign_in)
+            check_origin(request, cookie if needs_cookie else "")
     elif route.access is not Access.OPEN and not authorization and CSRF_HEADER in request.headers:
         # A page of the console, where people try the API with the rights that they have signed in with.
         cookie, request[ACTOR] = cookie_of(request), Anonymous()

@@ -46,6 +46,9 @@ class Route:
     is_stream: bool = False
     """Whether its reply goes on for as long as the client listens, so that no limit of time ends it."""
 
+    begins_sign_in: bool = False
+    """Whether it signs somebody in, be it in a browser in which somebody has signed in already."""
+
     @property
     def name(self) -> str:
         """A unique name: that of the handler."""

@@ -115,14 +115,14 @@ ROUTES = (
     ),
     Route(
         "POST", "/console/sign-in", post_sign_in, "Sign in", Access.OPEN, {303: None}, body=SignInForm,
-        show_problem=show_problem,
+        show_problem=show_problem, begins_sign_in=True,
     ),
     Route(
         "GET", "/console/enter/{link}", get_link, "Follow a link", Access.OPEN, {200: str}, show_problem=show_problem
     ),
     Route(
         "POST", "/console/enter", post_link, "Sign in by a link", Access.OPEN, {303: None}, body=LinkForm,
-        show_problem=show_problem,
+        show_problem=show_problem, begins_sign_in=True,
     ),
     Route("POST", "/console/sign-out", post_sign_out, "Sign out", Access.OPEN, {303: None}, show_problem=show_problem),
 )  # fmt: skip

@@ -133,6 +133,17 @@ async def test_a_link_of_a_tenant_signs_in_a_tenant(production: Api, browser: Br
     assert (await browser.get(OVERVIEW)).status == 403
 
 
+async def test_a_link_signs_in_whoever_has_signed_in_already(production: Api, browser: Browser) -> None:
+    await browser.sign_in(await production.make_token())
+    link = (await production.post("/v1/sign-in-links", None)).body["path"].rpartition("/")[2]
+    refused = await browser.send("POST", "/console/enter", {"link": link}, {"Origin": "http://evil.example"})
+    assert refused.status == 403
+    entered = await browser.send("POST", "/console/enter", {"link": link})
+    assert (entered.status, entered.headers["Location"]) == (303, OVERVIEW)
+    signed = await browser.sign_in(ROOT)  # in a page from before another one signed in
+    assert (signed.status, signed.headers["Location"]) == (303, OVERVIEW)
+
+
 async def test_a_link_is_valid_for_minutes(api: Api) -> None:
     link = (await api.post("/v1/sign-in-links", None)).body["path"].rpartition("/")[2]
     async with api.store.connection.client() as redis:
