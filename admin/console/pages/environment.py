@@ -113,8 +113,8 @@ async def parts_of(request: web.Request, environment: Environment, query: Enviro
     context, console = request.app[CONTEXT], request.app[CONSOLE]
     away = await hosts_away(request, environment)
     apex, wanted = context.platform.apex, query.q.strip().lower()
-    names = [query.service] if query.service else [name for name in environment.services if wanted in name]
-    page, following = cut_page([name for name in names if name in environment.services], str, _page(query.after))
+    names = [name for name in environment.services if (name == query.service if query.service else wanted in name)]
+    page, following = cut_page(names, str, _page(query.after))
     rows = ROWS_ALONE if query.service else ROWS
     since = console.state.ages.since
 

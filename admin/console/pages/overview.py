@@ -16,11 +16,13 @@ from admin.console.figures import RATES, take_figures
 from admin.console.forms import read_form
 from admin.console.rendering import show_page, show_part, show_problem, to_page
 from admin.console.state import Known
+from admin.errors import PreconditionFailed
 from admin.http.context import CONTEXT
 from admin.http.fields import EnvironmentName
 from admin.http.inputs import read_query
 from admin.http.pages import PageQuery, cut_page
 from admin.http.route import Route
+from zones.errors import Conflict
 from zones.names import check_environment_id
 
 ROWS = 50  # environments on one page of the list
@@ -68,7 +70,10 @@ async def post_environment(request: web.Request) -> web.Response:
     form = await read_form(request, EnvironmentForm)
     id_ = check_environment_id(form.environment)
     request.match_info["environment"] = id_  # as in the API, where it is in the path
-    await commit_environment(request, [])
+    try:
+        await commit_environment(request, [])
+    except PreconditionFailed as error:
+        raise Conflict(f"there is an environment {id_!r} already: give the new one another name") from error
     return to_page(request, f"/console/environments/{id_}")
 
 

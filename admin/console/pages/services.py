@@ -16,12 +16,11 @@ from admin.console.forms import read_form
 from admin.console.pages.environment import PAGE, show_committed
 from admin.console.pages.records import show_difference
 from admin.console.rendering import show_part, show_problem
-from admin.errors import PreconditionFailed
 from admin.http.fields import ConfirmQuery, at_field
 from admin.http.inputs import read_query
 from admin.http.route import Route
 from zones.edits import DeleteService, PutService, get_service
-from zones.errors import Invalid
+from zones.errors import Conflict, Invalid
 from zones.model import Environment, Port
 from zones.names import check_service_name
 
@@ -80,7 +79,7 @@ async def post_service(request: web.Request) -> web.Response:
 
     def expect(environment: Environment) -> None:
         if name in environment.services:
-            raise PreconditionFailed(f"there is a service {name!r} already: give the new one another name")
+            raise Conflict(f"there is a service {name!r} already: give the new one another name")
 
     edit = PutService(name, read_ports(form.ports))
     return await show_committed(request, (await commit_edits(request, [edit], expect=expect)).environment)

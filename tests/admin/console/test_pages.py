@@ -86,7 +86,9 @@ async def test_a_token_that_only_reads_changes_nothing(production: Api, browser:
     assert (await production.get(E)).headers["ETag"] == before
 
 
-@pytest.mark.parametrize("route", [route for route in PAGES if route.is_write], ids=lambda route: route.name)
+@pytest.mark.parametrize(
+    "route", [route for route in PAGES if route.is_write and not route.begins_sign_in], ids=lambda route: route.name
+)
 async def test_nothing_is_changed_without_what_a_page_knows(production: Api, root: Browser, route: Route) -> None:
     before = (await production.get(E)).headers["ETag"]
     shown = await root.send(route.method, path_of(route, "production"), FORMS.get(route.name))
@@ -142,6 +144,22 @@ async def test_a_record_that_breaks_a_rule(production: Api, root: Browser, form:
     assert refused.status in (400, 409)
     assert said in refused.text
     assert refused.headers["HX-Retarget"] == "#problem"
+
+
+async def test_what_exists_is_not_made_again(production: Api, root: Browser) -> None:
+    for path, form, headers in (
+        ("/console/environments", {"environment": "production"}, {"If-None-Match": "*"}),
+        (f"{HERE}/services", {"name": "api"}, {}),
+    ):
+        refused = await root.post(path, form, headers)
+        assert refused.status == 409
+        assert "already: give the new one another name" in refused.text
+
+
+async def test_a_service_that_does_not_exist_is_named(production: Api, root: Browser) -> None:
+    shown = await root.get(f"{HERE}?service=nosuch")
+    assert "There is no service “nosuch”." in shown.text
+    assert "0 services found" in shown.text
 
 
 async def test_who_has_changed_what_is_shown_and_undone(production: Api, root: Browser) -> None:
