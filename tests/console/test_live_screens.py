@@ -121,6 +121,13 @@ def test_the_token_of_an_environment_sees_its_own_look_ups_alone(page: Page, up:
     expect(page.locator("#explained")).to_contain_text("in quiet")
 
 
+def test_a_client_of_no_environment_is_explained(root: Page, up: Platform) -> None:
+    for source in ("192.0.2.1", "2001:db8::1"):
+        root.goto(f"{up.url}/console/try?name=api&source={source}")
+        expect(root.locator("#explained")).to_contain_text(f"{source} belongs to no environment")
+        expect(root.locator("#problem")).to_be_empty()
+
+
 def test_hostile_names_are_text(root: Page, up: Platform) -> None:
     root.goto(f"{up.url}/console/log")
     packet = query("x" * len(HOSTILE))
