@@ -16,6 +16,7 @@ from tests.agent.control_plane.plane import CHALLENGE, Answers, Ear, Plane, Sign
 from tests.waiting import until
 from watcher.session.protocol import (
     REFUSED_CLOSE,
+    VERSION,
     Acknowledge,
     Answer,
     Done,
@@ -52,7 +53,7 @@ async def test_requests_are_answered_and_updates_are_heard_in_their_order(
     ):
         assert await control.ask(ASKED, Done) == Done(2)
         assert plane.peers == ["h1"]
-        assert plane.requests == [Hello(1, 1, "i1", "a test"), Acknowledge(2, ASKED.revisions)]
+        assert plane.requests == [Hello(1, VERSION, "i1", "a test"), Acknowledge(2, ASKED.revisions)]
         assert control.welcome
         assert control.welcome.challenge == CHALLENGE
         await until(lambda: len(ear.updates) == 2)
