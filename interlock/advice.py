@@ -32,6 +32,7 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "unsupported-media-type": ("This API does not take what the command sends", "use an 'interlock' of its release"),
     "rate-limited": ("Too many commands at once", ""),
     "damaged": ("This environment cannot be used", ""),  # the detail says that it is damaged
+    "too-many-viewers": ("Too many people look at this control plane", ""),
     "busy": ("Others write at the same time", ""),
     "store-damaged": ("The store holds something that is not Interlock's", "'interlock store check' names it"),
     "unconfirmed": ("The change was made, and a failover may lose it", ""),
