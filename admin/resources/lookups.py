@@ -13,6 +13,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from ipaddress import ip_address
 from typing import Annotated, Literal
 
 import msgspec
@@ -26,6 +27,7 @@ from admin.http.inputs import read_query
 from admin.http.limits import source_network
 from admin.lookups.viewers import Batch, Viewer
 from watcher.session.lookups import LookupFilter
+from zones.errors import Invalid
 from zones.names import Name, check_environment_id
 
 EVENTS, LINES = "text/event-stream", "application/x-ndjson"
@@ -89,11 +91,19 @@ def filter_of(query: LookupQuery, environment: str | None, zone: Name) -> Lookup
         name=name,
         type=query.type.upper() if query.type else None,
         rcode=query.rcode.upper() if query.rcode else None,
-        source=query.client or None,
+        source=_read_address(query.client) if query.client else None,
         failed=query.result in ("failed", "bad"),
         nodata=query.result in ("nodata", "bad"),
         ok=query.result == "ok",
     )
+
+
+def _read_address(text: str) -> str:
+    """The address ``text`` as look-ups have it. Raises `Invalid`."""
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise Invalid(f"{text!r} is not an address: give one as in fd12::1", field="client") from None
 
 
 def still_good(request: web.Request) -> Allowed:

@@ -104,6 +104,33 @@ def test_filters_and_pause(root: Page, up: Platform) -> None:
     expect(root.locator("#log li")).not_to_have_count(shown)
 
 
+@pytest.mark.parametrize(
+    ("field", "typed", "said", "mended"),
+    [
+        ("client", "laptop", "'laptop' is not an address", "::1"),
+        ("environment", "no!", "is not an environment id", "demo"),
+    ],
+)
+def test_a_filter_that_is_refused_says_why(
+    root: Page, up: Platform, field: str, typed: str, said: str, mended: str
+) -> None:
+    root.goto(f"{up.url}/console/log")
+    expect(root.locator("#heard")).to_contain_text("heard: ")
+    root.locator(f"#log-filter [name={field}]").fill(typed)
+    expect(root.locator("#heard")).to_contain_text(said)
+    root.locator(f"#log-filter [name={field}]").fill(mended)
+    expect(root.locator("#heard")).to_contain_text("heard: ")
+
+
+def test_what_went_wrong_is_gone_once_it_went_well(root: Page, up: Platform) -> None:
+    root.goto(f"{up.url}/console/try?environment=nosuch&name=api")
+    expect(root.locator("#problem")).to_contain_text("there is no environment 'nosuch'")
+    root.get_by_label("Environment").fill("demo")
+    root.get_by_role("button", name="Look up").click()
+    root.locator("#explained .stages").wait_for()
+    expect(root.locator("#problem")).to_be_empty()
+
+
 def test_the_token_of_an_environment_sees_its_own_look_ups_alone(page: Page, up: Platform) -> None:
     if not any(one["id"] == "quiet" for one in up.client.get("environments")["environments"]):
         up.client.put("environments", "quiet", body={})

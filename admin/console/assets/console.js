@@ -151,7 +151,7 @@ const isKept = (node) => node.dataset !== undefined && "keep" in node.dataset;
 addEventListener("DOMContentLoaded", () => {
   const callbacks = Idiomorph.defaults.callbacks;
   callbacks.beforeNodeMorphed = (node) => !isKept(node);
-  callbacks.beforeNodeRemoved = (node) => !isKept(node);
+  callbacks.beforeNodeRemoved = (node) => !isKept(node) && !node.querySelector?.("[data-keep] form");
   callbacks.beforeAttributeUpdated = (name, node) => !(name === "open" && node.tagName === "DETAILS");
 });
 
@@ -170,7 +170,10 @@ function leave(element) {
 
 document.addEventListener("committed", (event) => {
   const form = event.target;
-  setTimeout(() => leave(form)); // once htmx has used what is in it
+  setTimeout(() => { // once htmx has used what is in it
+    leave(form);
+    for (const element of document.querySelectorAll("[data-live]")) htmx.trigger(element, "live");
+  });
 });
 document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-cancel]");
@@ -207,9 +210,18 @@ setInterval(() => {
   }
 }, 5000);
 
-// What went wrong is gone once something went well.
+// A form that is sent twice at once, by a double click, is sent once.
+document.addEventListener("htmx:confirm", (event) => {
+  if (event.detail.verb !== "get" && event.detail.elt.classList.contains("htmx-request")) event.preventDefault();
+});
+
+// What went wrong is gone once something went well that a person did, or what went wrong itself.
+let failed = null; // the element whose request went wrong last
 document.addEventListener("htmx:afterRequest", (event) => {
-  if (event.detail.successful && event.detail.requestConfig.verb !== "get") {
+  const {elt, successful, requestConfig} = event.detail;
+  if (!successful) failed = elt;
+  else if (elt === failed || ["submit", "click"].includes(requestConfig.triggeringEvent?.type)) {
+    failed = null;
     document.getElementById("problem").replaceChildren();
   }
 });

@@ -7,6 +7,7 @@
   const WAITING = 1000; // look-ups that wait while the page is paused
   const EVERY = 400; // milliseconds between two changes of the page: faster than that nobody reads
   const HIDDEN_FOR = 30000; // milliseconds in which a page that nobody sees still listens
+  const RETRY = 3000; // milliseconds until a stream that was refused is opened anew
   const FAILED = new Set(["SERVFAIL", "REFUSED", "FORMERR", "NOTIMP", "BADVERS", "NXDOMAIN"]);
 
   const form = document.getElementById("log-filter");
@@ -32,17 +33,23 @@
     source.onerror = () => {
       lostAt = lostAt || Date.now();
       document.getElementById("heard").textContent = "reconnecting …";
-      if (source.readyState === EventSource.CLOSED) { // it was refused: the browser does not come back by itself
-        clearTimeout(timer);
-        timer = setTimeout(check, 3000);
-      }
+      if (source.readyState === EventSource.CLOSED) check(); // it was refused: the browser does not come back by itself
     };
   }
 
-  async function check() { // signed out meanwhile? else once more
-    const reply = await fetch("/console/log", {redirect: "manual"}).catch(() => null);
-    if (reply && reply.type === "opaqueredirect") location.assign("/");
-    else open();
+  async function check() { // why it was refused: signed out meanwhile, or by the filter? else once more
+    const refused = source, ending = new AbortController();
+    const headers = {"HX-Request": "true"};
+    const reply = await fetch(`/console/log/stream?${parameters()}`, {headers, signal: ending.signal}).catch(() => null);
+    if (reply && reply.status === 401) location.assign("/");
+    else if (reply && [400, 403, 404].includes(reply.status)) {
+      const said = new DOMParser().parseFromString(await reply.text(), "text/html").querySelector("p").textContent;
+      if (source === refused) document.getElementById("heard").textContent = `nothing is heard, for this filter is refused: ${said}`;
+    } else {
+      ending.abort();
+      clearTimeout(timer);
+      timer = setTimeout(() => { if (source === refused) open(); }, RETRY);
+    }
   }
 
   function take(lookups) {
