@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import shutil
 import signal
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from store.leases import Lease
 from store.store import Store
-from tests.admin.api import enrol_host, make_host
+from tests.admin.api import enrol_host, make_host, make_key
 from tests.console.platform import PATIENCE, Platform, new_context, platform, sign_in
 from tests.interlock.processes import run
 from tests.store.servers import free_port
@@ -47,15 +49,29 @@ async def register(up: Platform) -> None:
     await store.close()
 
 
-def test_the_key_of_a_peer_is_made_in_the_browser_and_shown_once(root: Page, up: Platform, tmp_path: Path) -> None:
-    import asyncio
-    import threading
-
-    if shutil.which("zbarimg") is None:
-        pytest.skip("no zbarimg on this machine, to read a QR code: install the package zbar-tools")
+def have_gateway(up: Platform) -> None:
     worker = threading.Thread(target=lambda: asyncio.run(register(up)))  # Playwright has the loop of this thread
     worker.start()
     worker.join()
+
+
+def test_a_key_that_was_made_in_vain_is_put_into_no_configuration(root: Page, up: Platform) -> None:
+    have_gateway(up)
+    up.client.put("environments", "demo", "peers", "desktop", body={"public_key": make_key(7)})
+    root.goto(f"{up.url}/console/environments/demo")
+    root.locator("summary", has_text="Peer").click()
+    root.get_by_label("Name of the machine").fill("desktop")
+    root.locator("details.create[open]").get_by_role("button", name="Create").click()
+    expect(root.get_by_role("alert")).to_contain_text("there is a peer 'desktop' already")
+    root.locator("#peer-desktop").get_by_role("button", name="Configuration").click()
+    expect(root.locator("[data-peer=desktop] pre").first).to_contain_text("the private key that belongs")
+    expect(root.locator(".qr svg")).to_have_count(0)
+
+
+def test_the_key_of_a_peer_is_made_in_the_browser_and_shown_once(root: Page, up: Platform, tmp_path: Path) -> None:
+    if shutil.which("zbarimg") is None:
+        pytest.skip("no zbarimg on this machine, to read a QR code: install the package zbar-tools")
+    have_gateway(up)
     page = root
     sent: list[str] = []
     page.on("request", lambda request: sent.append(request.post_data or ""))

@@ -3,6 +3,7 @@
 
 (() => {
   let made = null; // the key pair that was made last, until the page has shown it
+  let maker = null; // the form that it was made for: the key belongs into the reply to that one alone
 
   const base64 = (octets) => btoa(String.fromCharCode(...new Uint8Array(octets)));
 
@@ -24,10 +25,11 @@
 
   document.addEventListener("htmx:confirm", async (event) => {
     const form = event.target;
-    if (!form.matches("form[data-make-key]")) return;
+    if (!form.matches("form[data-make-key]") || event.defaultPrevented) return;
     event.preventDefault();
     try {
       made = await makeKey();
+      maker = form;
     } catch {
       say("This browser makes no X25519 keys here (that needs TLS, or this machine itself): use interlock peer create.");
       return;
@@ -60,7 +62,7 @@
   document.addEventListener("htmx:afterSwap", (event) => {
     if (event.detail.target.id !== "peer-panel") return;
     const panel = event.detail.target.querySelector("[data-peer]");
-    if (!panel || !made) return;
+    if (!panel || !made || event.detail.requestConfig.elt !== maker) return;
     for (const config of panel.querySelectorAll("[data-config]")) {
       config.textContent = config.textContent.replace(panel.dataset.placeholder, made.private);
     }
@@ -68,7 +70,7 @@
     note.className = "hint";
     note.textContent = "Scan it with the WireGuard app, or download the file: the private key is shown this once.";
     panel.querySelector("[data-qr]").replaceChildren(draw(panel.querySelector("[data-config=app]").textContent), note);
-    made = null;
+    made = maker = null;
     const details = document.querySelector("details.create[open]:has([data-make-key])");
     if (details) {
       details.querySelector("form").reset();
