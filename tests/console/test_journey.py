@@ -97,6 +97,77 @@ def test_a_clash_is_said_and_nothing_is_overwritten(root: Page, up: Platform) ->
     assert up.client.get(*path)["values"] == ['"mine"']
 
 
+def test_what_is_typed_stays_when_what_it_is_of_is_deleted(root: Page, up: Platform) -> None:
+    page = root
+    path = ("environments", "demo", "records", "gone", "TXT")
+    up.client.put(*path, body={"ttl": 60, "values": ['"first"']})
+    up.client.put("environments", "demo", "records", "a-first-one", "TXT", body={"ttl": 60, "values": ['"x"']})
+    page.goto(f"{up.url}/console/environments/demo")
+    page.get_by_label("Edit gone TXT").click()
+    editor = page.locator(".editor")
+    editor.get_by_label("Values").fill('"mine"')
+    editor.get_by_role("button", name="Show the difference").click()
+    expect(editor.locator("ins")).to_contain_text("mine")
+    up.client.delete("environments", "demo", "records", "a-first-one", "TXT")
+    expect(page.get_by_label("Edit a-first-one TXT")).to_have_count(0)
+    up.client.delete(*path)
+    expect(page.locator(".history")).to_contain_text("record gone TXT deleted")
+    expect(editor.get_by_label("Values")).to_have_value('"mine"')
+    editor.get_by_role("button", name="Commit").click()
+    expect(page.get_by_role("alert")).to_contain_text("to: nothing")
+    editor.get_by_role("button", name="Show the difference").click()
+    expect(editor.locator("del")).to_have_count(0)
+    editor.get_by_role("button", name="Commit").click()
+    expect(editor).to_have_count(0)
+    assert up.client.get(*path)["values"] == ['"mine"']
+    page.get_by_label("Delete gone TXT").click()
+    page.locator(".editor").get_by_role("button", name="Delete").click()
+    expect(page.get_by_label("Edit gone TXT")).to_have_count(0)
+
+
+def test_a_wildcard_is_edited_where_it_stands(root: Page, up: Platform) -> None:
+    for name, value in (("*.shop", "10.0.0.1"), ("any.shop", "10.0.0.2")):
+        up.client.put("environments", "demo", "records", name, "A", body={"ttl": 60, "values": [value]})
+    root.goto(f"{up.url}/console/environments/demo")
+    root.get_by_label("Edit *.shop A").click()
+    root.get_by_label("Edit any.shop A").click()
+    expect(root.locator("li:has(> .slot textarea) strong")).to_have_text(["*.shop", "any.shop"])
+    root.locator("li:has(> .slot textarea) input[name=ttl]").last.fill("77")
+    up.client.put("environments", "demo", "records", "*.shop", "A", body={"ttl": 61, "values": ["10.0.0.3"]})
+    expect(root.locator(".side-column")).to_contain_text("61 s")
+    assert len(set(root.locator("[id]").evaluate_all("all => all.map(one => one.id)"))) == root.locator("[id]").count()
+    expect(root.locator("li:has(> .slot textarea) input[name=ttl]")).to_have_count(2)
+    expect(root.locator("li:has(> .slot textarea) input[name=ttl]").last).to_have_value("77")
+
+
+def test_a_search_stays_when_something_is_changed(root: Page, up: Platform) -> None:
+    page = root
+    for service in ("searched", "other"):
+        up.client.put("environments", "demo", "services", service, body={})
+    # By the events, the page would get there, too.
+    page.route("**/console/events*", lambda route: route.fulfill(status=200, content_type="text/event-stream", body=""))
+    page.goto(f"{up.url}/console/environments/demo?q=searched")
+    card = page.locator("#service-searched")
+    card.get_by_role("button", name="Ports").click()
+    card.get_by_label("Ports").fill("http:8080")
+    card.get_by_role("button", name="Show the difference").click()
+    card.get_by_role("button", name="Commit").click()
+    expect(card.locator(".chips")).to_contain_text("http 8080/tcp")
+    expect(page.get_by_role("searchbox")).to_have_value("searched")
+    expect(page.locator("#service-other")).to_have_count(0)
+
+
+def test_a_form_that_is_sent_twice_at_once_is_sent_once(root: Page, up: Platform) -> None:
+    root.goto(f"{up.url}/console/environments/demo")
+    root.locator("summary", has_text="Service").click()
+    form = root.locator("details.create[open] form")
+    form.get_by_label("Name").fill("once")
+    form.evaluate("form => { form.requestSubmit(); form.requestSubmit(); }")
+    expect(root.locator("#service-once")).to_be_visible()
+    root.wait_for_load_state("networkidle")
+    expect(root.get_by_role("alert")).to_be_empty()
+
+
 def test_other_changes_of_the_environment_are_no_clash(root: Page, up: Platform) -> None:
     page = root
     up.client.put("environments", "demo", "records", "calm", "TXT", body={"ttl": 60, "values": ['"a"']})

@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 from admin.auth.access import Access
 from admin.commits import find_environment
 from admin.console.context import CONSOLE
-from admin.console.rendering import show_page, show_part, show_problem
+from admin.console.rendering import SECURITY, show_page, show_part, show_problem
 from admin.history import Change, read_changes
 from admin.http.context import CONTEXT
 from admin.http.inputs import read_query
@@ -34,8 +34,8 @@ RECORDS = 100  # record sets on one page; a search finds the others
 PEERS = 100
 COMMITS = 20
 
-# Where the reply to a change goes: what the page shows is made anew, and the form that sent it is closed.
-COMMITTED = {"HX-Retarget": "#parts", "HX-Reswap": "morph:innerHTML", "HX-Trigger": "committed"}
+# The reply to a change: the page closes the form that sent it, and has what it shows made anew.
+COMMITTED = {"HX-Reswap": "none", "HX-Trigger": "committed"}
 
 
 class EnvironmentQuery(Struct, frozen=True, forbid_unknown_fields=True):
@@ -100,12 +100,9 @@ async def get_environment_parts(request: web.Request) -> web.Response:
     return show_part(request, "environment_parts.html", **await parts_of(request, environment, query))
 
 
-async def show_committed(request: web.Request, environment: Environment) -> web.Response:
-    """The reply to a change that has made ``environment``: what the page shows, made anew."""
-    values = await parts_of(request, environment, EnvironmentQuery())
-    response = show_part(request, "environment_parts.html", **values)
-    response.headers.update(COMMITTED)
-    return response
+def reply_committed() -> web.Response:
+    """The reply to a change that was made. What the page shows then it asks for, for it alone knows what that is."""
+    return web.Response(content_type="text/html", headers={**SECURITY, **COMMITTED})
 
 
 async def parts_of(request: web.Request, environment: Environment, query: EnvironmentQuery) -> dict[str, Any]:

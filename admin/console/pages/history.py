@@ -9,7 +9,7 @@ from admin.auth.access import Access
 from admin.auth.actors import Tenant
 from admin.commits import commit_edits, environment_in, find_environment
 from admin.console.forms import read_form
-from admin.console.pages.environment import PAGE, show_committed
+from admin.console.pages.environment import PAGE, reply_committed
 from admin.console.rendering import show_problem
 from admin.errors import Forbidden
 from admin.history import read_changes, undo_of
@@ -44,7 +44,8 @@ async def post_undo(request: web.Request) -> web.Response:
         for change in changes:
             undo_of(change, environment)
 
-    return await show_committed(request, (await commit_edits(request, wanted, expect=expect)).environment)
+    await commit_edits(request, wanted, expect=expect)
+    return reply_committed()
 
 
 ROUTES = (

@@ -8,7 +8,7 @@ from msgspec import Struct
 from admin.auth.access import Access
 from admin.commits import commit_edits, find_environment
 from admin.console.forms import read_form
-from admin.console.pages.environment import PAGE, show_committed
+from admin.console.pages.environment import PAGE, reply_committed
 from admin.console.rendering import show_part, show_problem
 from admin.errors import PreconditionFailed
 from admin.http.context import CONTEXT
@@ -69,7 +69,8 @@ async def post_peer(request: web.Request) -> web.Response:
 async def post_peer_deletion(request: web.Request) -> web.Response:
     """Delete a peer, which cuts it off."""
     form = await read_form(request, PeerDeletionForm)
-    return await show_committed(request, (await commit_edits(request, [DeletePeer(form.peer)])).environment)
+    await commit_edits(request, [DeletePeer(form.peer)])
+    return reply_committed()
 
 
 async def get_peer_panel(request: web.Request) -> web.Response:

@@ -12,7 +12,7 @@ from admin.auth.access import Access
 from admin.commits import commit_edits, find_environment
 from admin.console.difference import check_unchanged, difference, lines_of_records, record_lines, tag_of
 from admin.console.forms import read_form
-from admin.console.pages.environment import PAGE, show_committed
+from admin.console.pages.environment import PAGE, reply_committed
 from admin.console.rendering import show_part, show_problem
 from admin.http.inputs import read_query
 from admin.http.route import Route
@@ -97,7 +97,8 @@ async def post_record(request: web.Request) -> web.Response:
     def expect(environment: Environment) -> None:
         check_unchanged(what, form.was, record_lines(environment, edit.name, edit.type))
 
-    return await show_committed(request, (await commit_edits(request, [edit], expect=expect)).environment)
+    await commit_edits(request, [edit], expect=expect)
+    return reply_committed()
 
 
 async def post_record_deletion(request: web.Request) -> web.Response:
@@ -109,7 +110,8 @@ async def post_record_deletion(request: web.Request) -> web.Response:
         before = record_lines(environment, edit.name, edit.type)
         check_unchanged(f"the {form.type} records of {form.name}", form.was, before)
 
-    return await show_committed(request, (await commit_edits(request, [edit], expect=expect)).environment)
+    await commit_edits(request, [edit], expect=expect)
+    return reply_committed()
 
 
 def show_difference(request: web.Request, before: Sequence[str], after: Sequence[str]) -> web.Response:

@@ -13,7 +13,7 @@ from admin.auth.access import Access
 from admin.commits import commit_edits, find_environment
 from admin.console.difference import check_unchanged, difference, port_lines, tag_of
 from admin.console.forms import read_form
-from admin.console.pages.environment import PAGE, show_committed
+from admin.console.pages.environment import PAGE, reply_committed
 from admin.console.pages.records import show_difference
 from admin.console.rendering import show_part, show_problem
 from admin.http.fields import ConfirmQuery, at_field
@@ -82,7 +82,8 @@ async def post_service(request: web.Request) -> web.Response:
             raise Conflict(f"there is a service {name!r} already: give the new one another name")
 
     edit = PutService(name, read_ports(form.ports))
-    return await show_committed(request, (await commit_edits(request, [edit], expect=expect)).environment)
+    await commit_edits(request, [edit], expect=expect)
+    return reply_committed()
 
 
 async def get_service_editor(request: web.Request) -> web.Response:
@@ -115,8 +116,8 @@ async def post_ports(request: web.Request) -> web.Response:
     def expect(environment: Environment) -> None:
         check_unchanged(f"the ports of {name}", form.was, port_lines(get_service(environment, name)))
 
-    committed = await commit_edits(request, [PutService(name, ports)], expect=expect)
-    return await show_committed(request, committed.environment)
+    await commit_edits(request, [PutService(name, ports)], expect=expect)
+    return reply_committed()
 
 
 async def post_rename(request: web.Request) -> web.Response:
@@ -125,8 +126,8 @@ async def post_rename(request: web.Request) -> web.Response:
     new = form.rename.strip().lower()
     with at_field("rename"):
         check_service_name(new)
-    committed = await commit_edits(request, [PutService(name, rename=new, overlap=form.overlap)])
-    return await show_committed(request, committed.environment)
+    await commit_edits(request, [PutService(name, rename=new, overlap=form.overlap)])
+    return reply_committed()
 
 
 async def post_service_deletion(request: web.Request) -> web.Response:
@@ -136,9 +137,8 @@ async def post_service_deletion(request: web.Request) -> web.Response:
     def expect(environment: Environment) -> None:
         check_unchanged(f"what is in {name}", form.was, _deletion_lines(environment, name))
 
-    return await show_committed(
-        request, (await commit_edits(request, [DeleteService(name)], expect=expect)).environment
-    )
+    await commit_edits(request, [DeleteService(name)], expect=expect)
+    return reply_committed()
 
 
 def read_ports(text: str) -> tuple[Port, ...]:
