@@ -25,6 +25,7 @@ from admin.console.pages import (
     history,
     log,
     mesh,
+    missing,
     overview,
     peers,
     records,
@@ -64,6 +65,7 @@ ROUTES: tuple[Route, ...] = (
     *mesh.ROUTES,
     *deploys.ROUTES,
     *api.ROUTES,
+    *missing.ROUTES,
 )
 
 

@@ -98,6 +98,11 @@ def test_the_key_of_a_peer_is_made_in_the_browser_and_shown_once(root: Page, up:
     page.reload()
     page.locator("#peer-phone").get_by_role("button", name="Configuration").click()
     expect(page.locator("[data-peer=phone] pre").first).to_contain_text("the private key that belongs")
-    page.get_by_role("button", name="Delete, which cuts it off").click()
+    panel = page.locator("#peer-panel")
+    panel.get_by_role("button", name="Delete", exact=True).click()
+    expect(panel.locator("del")).to_have_count(2)
+    page.wait_for_load_state("networkidle")
+    assert up.client.get("environments", "demo", "peers", "phone")  # what would go was shown, and nothing has gone
+    panel.get_by_role("button", name="Delete", exact=True).click()
     expect(page.locator("#peer-phone")).to_have_count(0)
     expect(page.locator("#peer-panel")).to_be_empty()

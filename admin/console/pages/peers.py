@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from aiohttp import web
 from msgspec import Struct
 
 from admin.auth.access import Access
 from admin.commits import commit_edits, find_environment
+from admin.console.difference import check_unchanged, difference, tag_of
 from admin.console.forms import read_form
 from admin.console.pages.environment import PAGE, reply_committed
 from admin.console.rendering import show_part, show_problem
 from admin.errors import PreconditionFailed
 from admin.http.context import CONTEXT
+from admin.http.inputs import read_query
 from admin.http.route import Route
 from admin.resources.gateways import assign_gateways
 from admin.wgquick import PLACEHOLDER, write_config
@@ -42,6 +46,15 @@ class PeerDeletionForm(Struct, frozen=True, forbid_unknown_fields=True):
 
     peer: str
     """Its id."""
+    was: str
+    """The tag of what was deleted with it when that was shown."""
+
+
+class PanelQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is to be done with a peer."""
+
+    action: Literal["show", "delete"] = "show"
+    """What is to be done."""
 
 
 async def post_peer(request: web.Request) -> web.Response:
@@ -69,13 +82,29 @@ async def post_peer(request: web.Request) -> web.Response:
 async def post_peer_deletion(request: web.Request) -> web.Response:
     """Delete a peer, which cuts it off."""
     form = await read_form(request, PeerDeletionForm)
-    await commit_edits(request, [DeletePeer(form.peer)])
+
+    def expect(environment: Environment) -> None:
+        check_unchanged(f"the peer {form.peer}", form.was, _deletion_lines(environment, form.peer))
+
+    await commit_edits(request, [DeletePeer(form.peer)], expect=expect)
     return reply_committed()
 
 
 async def get_peer_panel(request: web.Request) -> web.Response:
     """Show what can be done with a peer, and its configuration without the private key."""
-    return await _show_config(request, await find_environment(request), request.match_info["peer"])
+    query, environment = read_query(request, PanelQuery), await find_environment(request)
+    id_ = request.match_info["peer"]
+    if query.action == "show":
+        return await _show_config(request, environment, id_)
+    lost = _deletion_lines(environment, id_)
+    lines, was = difference(lost, []), tag_of(lost)
+    return show_part(request, "peer_deletion.html", environment=environment, id=id_, lines=lines, was=was)
+
+
+def _deletion_lines(environment: Environment, id_: str) -> list[str]:
+    """What goes with a peer: its address and its key, with which its machine has its tunnel."""
+    peer = get_peer(environment, id_)
+    return [f"{id_} {peer.address}", f"its key {peer.public_key}, by way of {peer.gateway}"]
 
 
 async def _show_config(request: web.Request, environment: Environment, id_: str) -> web.Response:
@@ -106,6 +135,6 @@ ROUTES = (
     ),
     Route(
         "GET", PAGE + "/peers/{peer}", get_peer_panel, "Show the configuration of a peer", Access.INSIDE, {200: str},
-        show_problem=show_problem,
+        query=PanelQuery, show_problem=show_problem,
     ),
 )  # fmt: skip

@@ -12,10 +12,10 @@ from admin.auth.access import Access
 from admin.console.routes import ROUTES
 from admin.http.replies import HEADERS
 from admin.http.route import Route
-from tests.admin.api import Api, E, make_key
+from tests.admin.api import Api, E, enrol_host, make_host, make_key
 from tests.admin.console.browser import OVERVIEW, Browser
 from tests.waiting import until_true
-from tests.worlds import compiled
+from tests.worlds import compiled, lease_of
 from zones.addresses import Platform
 from zones.edits import PutInstance, PutService, apply
 from zones.model import Environment
@@ -35,7 +35,7 @@ FORMS: dict[str, dict[str, str]] = {
     "post_record": {"name": "made", "type": "A", "ttl": "60", "values": "10.0.0.1"},
     "post_record_deletion": {"name": "db", "type": "CNAME", "was": "-"},
     "post_peer": {"peer": "made", "public_key": make_key(3)},
-    "post_peer_deletion": {"peer": "laptop"},
+    "post_peer_deletion": {"peer": "laptop", "was": "-"},
     "post_undo": {"revision": "1"},
 }
 QUERIES = {
@@ -154,6 +154,44 @@ async def test_what_exists_is_not_made_again(production: Api, root: Browser) -> 
         refused = await root.post(path, form, headers)
         assert refused.status == 409
         assert "already: give the new one another name" in refused.text
+
+
+async def test_what_is_no_page_leads_on(root: Browser) -> None:
+    for path in ("/console/nosuch", "/console/environments", "/console/mesh/nosuch"):
+        shown = await root.get(path)
+        assert (shown.status, "the console has no such page" in shown.text) == (404, True)
+    for path in ("/console", "/console/"):
+        assert (await root.get(path)).headers["Location"] == "/"
+    assert (await root.post("/console/nosuch")).status == 405
+
+
+async def test_what_is_deleted_is_what_was_shown(production: Api, root: Browser) -> None:
+    await production.store.hosts.register(make_host(1))
+    await enrol_host(production.store, "h1")
+    await production.store.leases.renew(lease_of("h1"), 60_000)
+    assert (await production.put(f"{E}/peers/laptop", {"public_key": make_key(8)})).status == 201
+    shown = await root.get(f"{HERE}/peers/laptop?action=delete")
+    was = re.search(r'name="was" value="([^"]+)"', shown.text)
+    assert was
+    body = {"public_key": make_key(9)}
+    assert (await production.put(f"{E}/peers/laptop", body)).status == 200
+    refused = await root.post(f"{HERE}/peers/delete", {"peer": "laptop", "was": was[1]})
+    assert refused.status == 412
+    assert (await production.get(f"{E}/peers/laptop")).status == 200
+
+
+async def test_a_service_with_most_of_the_names_is_deleted(api: Api, root: Browser) -> None:
+    await api.put("/v1/environments/large", {})
+    edits: list[dict[str, str]] = [{"op": "put-service", "name": "api"}]
+    edits += [{"op": "put-instance", "service": "api", "id": f"a{number}"} for number in range(60)]
+    await api.post("/v1/environments/large/batch", {"edits": edits})
+    path = "/console/environments/large/services/api"
+    shown = await root.get(f"{path}/editor?action=delete")
+    was, action = re.search(r'name="was" value="([^"]+)"', shown.text), re.search(r'hx-post="([^"]+)"', shown.text)
+    assert was
+    assert action
+    assert (await root.post(f"{path}/delete", {"was": was[1]})).status == 409
+    assert (await root.post(action[1], {"was": was[1]})).status == 200
 
 
 async def test_a_service_that_does_not_exist_is_named(production: Api, root: Browser) -> None:
