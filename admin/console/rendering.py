@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 import jinja2
 from aiohttp import web
@@ -84,9 +85,21 @@ def to_page(request: web.Request, path: str) -> web.Response:
 
 
 def _to_sign_in(request: web.Request, *, is_part: bool) -> web.Response:
+    """Leads to the sign-in, and from there back to the page."""
+    page = _page_in(request.headers.get("HX-Current-URL", "")) if is_part else request.raw_path
+    is_page = page.startswith("/console/") and (is_part or request.method == "GET")
+    path = f"/?to={quote(page, safe='/')}" if is_page else "/"
     if is_part:
-        return web.Response(status=401, headers={"HX-Redirect": "/", **SECURITY})
-    return web.Response(status=303, headers={"Location": "/", **SECURITY})
+        return web.Response(status=401, headers={"HX-Redirect": path, **SECURITY})
+    return web.Response(status=303, headers={"Location": path, **SECURITY})
+
+
+def _page_in(address: str) -> str:
+    """The path and the query of ``address``, which the browser says that it shows; empty if it is none."""
+    try:
+        return urlsplit(address)._replace(scheme="", netloc="", fragment="").geturl()
+    except ValueError:
+        return ""
 
 
 def _shared(request: web.Request) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, expect
 from store.leases import Lease
 from store.store import Store
 from tests.admin.api import enrol_host, make_host, make_key
-from tests.console.platform import PATIENCE, Platform, new_context, platform, sign_in
+from tests.console.platform import PATIENCE, Platform, new_context, platform, sign_in, sign_in_with
 from tests.interlock.processes import run
 from tests.store.servers import free_port
 
@@ -39,6 +39,21 @@ def test_a_page_goes_on_after_an_end_of_the_control_plane(browser: Browser, tmp_
         expect(page.locator("#live")).to_have_text("live")
         expect(page.locator("#service-meanwhile")).to_be_visible()
     context.close()
+
+
+def test_who_is_signed_out_comes_back_to_the_page(page: Page, up: Platform) -> None:
+    path = ("environments", "demo", "tokens")
+    made = up.client.post(*path, body={"name": "short"})
+    sign_in_with(page, up, made["token"])
+    address = f"{up.url}/console/environments/demo?q=api"
+    page.goto(address)
+    expect(page.locator("#live")).to_have_text("live")
+    up.client.delete(*path, made["id"])
+    page.wait_for_url("**/?to=*")
+    page.get_by_label("Token").fill(up.make_token("demo"))
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(address)
+    expect(page.locator("#service-api")).to_be_visible()
 
 
 async def register(up: Platform) -> None:

@@ -9,6 +9,10 @@
 // interlock.on(TOPIC, fn)  calls fn with the data of each event of the topic, for the scripts of single pages
 "use strict";
 
+function toSignIn() { // which leads back to this page
+  location.assign(`/?to=${encodeURIComponent(location.pathname + location.search)}`);
+}
+
 const interlock = (() => {
   const HIDDEN_FOR = 30000; // milliseconds in which a page that nobody sees still listens
   const RETRY = 3000; // milliseconds until a stream that was refused is opened anew
@@ -69,7 +73,7 @@ const interlock = (() => {
       const missed = JSON.parse(event.data);
       for (const handler of handlers.get("missed:" + missed.topic) || []) handler(missed.count);
     });
-    source.addEventListener("signed-out", () => location.assign("/"));
+    source.addEventListener("signed-out", toSignIn);
   }
 
   function onMissed(topic, handler) {

@@ -41,7 +41,7 @@
     const refused = source, ending = new AbortController();
     const headers = {"HX-Request": "true"};
     const reply = await fetch(`/console/log/stream?${parameters()}`, {headers, signal: ending.signal}).catch(() => null);
-    if (reply && reply.status === 401) location.assign("/");
+    if (reply && reply.status === 401) toSignIn();
     else if (reply && [400, 403, 404].includes(reply.status)) {
       const said = new DOMParser().parseFromString(await reply.text(), "text/html").querySelector("p").textContent;
       if (source === refused) document.getElementById("heard").textContent = `nothing is heard, for this filter is refused: ${said}`;

@@ -14,7 +14,7 @@ from tests.admin.console.browser import OVERVIEW, Browser
 
 
 async def test_the_root_token_opens_the_overview_and_signing_out_closes_it(api: Api, browser: Browser) -> None:
-    assert (await browser.get(OVERVIEW)).headers["Location"] == "/"
+    assert (await browser.get(OVERVIEW)).headers["Location"] == f"/?to={OVERVIEW}"
     signed = await browser.sign_in(ROOT)
     assert (signed.status, signed.headers["Location"]) == (303, OVERVIEW)
     shown = await browser.get(OVERVIEW)
@@ -193,6 +193,22 @@ async def test_no_other_site_makes_a_change(api: Api, root: Browser, headers: di
 async def test_no_other_site_signs_somebody_in(browser: Browser, headers: dict[str, str]) -> None:
     assert (await browser.send("POST", "/console/sign-in", {"token": ROOT}, headers)).status == 403
     assert browser.cookies == {}
+
+
+async def test_the_sign_in_leads_back_to_the_page(api: Api, browser: Browser) -> None:
+    page = "/console/try?environment=a&name=api"
+    start = (await browser.get(page)).headers["Location"]
+    assert start == "/?to=/console/try%3Fenvironment%3Da%26name%3Dapi"
+    shown = await browser.get(start)
+    assert 'name="to" value="/console/try?environment=a&amp;name=api"' in shown.text
+    assert (await browser.send("POST", "/console/sign-in", {"token": ROOT, "to": page})).headers["Location"] == page
+    browser.session.cookie_jar.clear()
+    headers = {"HX-Current-URL": f"http://127.0.0.1:{api.port}{page}"}
+    refused = await browser.send("GET", f"{OVERVIEW}/doctor", headers=headers, is_part=True)
+    assert (refused.status, refused.headers["HX-Redirect"]) == (401, start)
+    for hostile in ("http://[", "x", "//evil.example/console"):
+        refused = await browser.send("GET", f"{OVERVIEW}/doctor", headers={"HX-Current-URL": hostile}, is_part=True)
+        assert (refused.status, refused.headers["HX-Redirect"]) == (401, "/")
 
 
 @pytest.mark.parametrize("to", ["//evil.example", "https://evil.example", "/\\evil.example", "/console/\\x", "/v1"])
