@@ -366,6 +366,8 @@ async def belongings(users: Users) -> dict[str, Any]:
                 fields = await redis.hgetall(key)
                 fields = without_look(fields) if key == MISSED else fields
                 found[name] = {field: value for field, value in fields.items() if field != b"h1"}
+            elif kind == "stream":  # who has changed an environment by the API
+                found[name] = await redis.xrange(key)
             else:
                 found[name] = await redis.get(key)
         found.setdefault(MISSED.removeprefix("interlock:"), {})  # nobody may have looked yet
