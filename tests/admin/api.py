@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from base64 import b64encode
 from collections.abc import Mapping
@@ -93,6 +94,9 @@ class Api:
         self.console = Console()
         self.probes: dict[str, Probe] = {"store": Probe(ok=True)}
         self.asked: list[tuple[str, str, str]] = []
+        self.diagnosed = 0
+        self.may_diagnose = asyncio.Event()
+        self.may_diagnose.set()
         app = make_app(
             store=store,
             platform=Platform(),
@@ -195,4 +199,6 @@ class Api:
         *,
         is_whole: bool,
     ) -> Mapping[str, Any]:
+        self.diagnosed += 1
+        await self.may_diagnose.wait()
         return {"environment": environment, "name": name, "source": source, "host": host, "is_whole": is_whole}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -81,17 +83,19 @@ class Reports:
     """What the doctor says of the platform, asked once for all who look at the same time."""
 
     def __init__(self) -> None:
-        self._made = -DOCTOR_EVERY
+        self._made = -math.inf
         self._report: Mapping[str, Any] = {}
+        self._asking = asyncio.Lock()
 
     async def read(self, request: web.Request) -> Mapping[str, Any]:
-        """The report, at most `DOCTOR_EVERY` seconds old."""
-        now = time.monotonic()
-        if now - self._made >= DOCTOR_EVERY:
-            self._made = now
-            report = await request.app[CONTEXT].diagnose(None, None, None, None, is_whole=True)
-            self._report = {"seconds": round(time.monotonic() - now, 3), **report}
-        return self._report
+        """The report, at most `DOCTOR_EVERY` seconds old; who asks while one is made is given that one."""
+        async with self._asking:
+            began = time.monotonic()
+            if began - self._made >= DOCTOR_EVERY:
+                report = await request.app[CONTEXT].diagnose(None, None, None, None, is_whole=True)
+                self._made = time.monotonic()
+                self._report = {"seconds": round(self._made - began, 3), **report}
+            return self._report
 
 
 REPORTS = web.AppKey("reports of the doctor", Reports)

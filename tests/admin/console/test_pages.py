@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from typing import Any
@@ -154,6 +155,21 @@ async def test_what_exists_is_not_made_again(production: Api, root: Browser) -> 
         refused = await root.post(path, form, headers)
         assert refused.status == 409
         assert "already: give the new one another name" in refused.text
+
+
+async def test_the_doctor_is_asked_once_for_all_who_look(api: Api, root: Browser) -> None:
+    api.may_diagnose.clear()
+    looking = [asyncio.create_task(root.get(f"{OVERVIEW}/doctor")) for _ in range(3)]
+    assert await until_true(lambda: is_diagnosing(api))
+    await root.get(f"{OVERVIEW}/environments")  # was sent after those of the doctor
+    api.may_diagnose.set()
+    for shown in await asyncio.gather(*looking):
+        assert (shown.status, "All is well" in shown.text) == (200, True)
+    assert api.diagnosed == 1
+
+
+async def is_diagnosing(api: Api) -> bool:
+    return api.diagnosed > 0
 
 
 async def test_what_is_no_page_leads_on(root: Browser) -> None:
