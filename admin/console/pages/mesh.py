@@ -82,8 +82,11 @@ async def _drawn(request: web.Request) -> dict[str, Any]:
     focus = query.focus if any(host.id == query.focus for host in mesh.hosts) else ""
     is_circle = bool(focus) or len(mesh.hosts) <= RING
     bad = [one for one in mesh.links if one.state not in ("ok", "idle")]
+    # A control plane that serves no hosts knows none, though others on its store may serve some.
+    elsewhere = 0 if mesh.hosts else len((await request.app[CONTEXT].store.hosts.read()).hosts)
     return {
         "mesh": mesh,
+        "elsewhere": elsewhere,
         "focus": focus,
         "version": version_of(mesh),
         "circle": circle(mesh, focus) if is_circle else None,

@@ -172,6 +172,15 @@ async def is_diagnosing(api: Api) -> bool:
     return api.diagnosed > 0
 
 
+async def test_a_mesh_without_hosts_says_whether_there_are_any(api: Api, root: Browser) -> None:
+    assert "No host is registered." in (await root.get("/console/mesh")).text
+    await api.store.hosts.register(make_host(1))
+    for path in ("/console/mesh", "/console/mesh/drawing"):
+        shown = (await root.get(path)).text
+        assert "No host is registered." not in shown
+        assert "This control plane knows no host. 1 is registered" in shown
+
+
 async def test_what_is_no_page_leads_on(root: Browser) -> None:
     for path in ("/console/nosuch", "/console/environments", "/console/mesh/nosuch"):
         shown = await root.get(path)
