@@ -164,11 +164,15 @@ def view_records(environment: Environment) -> tuple[RecordView, ...]:
     )
 
 
-def _key_in(request: web.Request) -> tuple[str, RecordType]:
-    name, text = request.match_info["name"], request.match_info["type"]
+def check_type(text: str) -> RecordType:
+    """``text``, if it is a type of custom records. Raises `Invalid`."""
     if text not in RECORD_TYPES:
         raise Invalid(f"{text!r} records cannot be set: use one of {', '.join(RECORD_TYPES)}", field="type")
-    return name, cast("RecordType", text)
+    return cast("RecordType", text)
+
+
+def _key_in(request: web.Request) -> tuple[str, RecordType]:
+    return request.match_info["name"], check_type(request.match_info["type"])
 
 
 def _view(name: str, rtype: RecordType, records: RecordSet) -> RecordView:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Literal
 
 from aiohttp import web
 from msgspec import Struct
@@ -16,11 +16,9 @@ from admin.console.pages.environment import PAGE, reply_committed
 from admin.console.rendering import show_part, show_problem
 from admin.http.inputs import read_query
 from admin.http.route import Route
-from admin.resources.records import RecordBody
+from admin.resources.records import RecordBody, check_type
 from zones.edits import DeleteRecord, PutRecord
-from zones.errors import Invalid
 from zones.model import Environment
-from zones.records import RECORD_TYPES, RecordType
 
 
 class RecordQuery(Struct, frozen=True, forbid_unknown_fields=True):
@@ -118,13 +116,6 @@ def show_difference(request: web.Request, before: Sequence[str], after: Sequence
     """The difference, with the button that makes it."""
     lines = difference(before, after)
     return show_part(request, "difference.html", lines=lines, was=tag_of(before))
-
-
-def check_type(text: str) -> RecordType:
-    """``text``, if it is a type of custom records. Raises `Invalid`."""
-    if text not in RECORD_TYPES:
-        raise Invalid(f"{text!r} records cannot be set: use one of {', '.join(RECORD_TYPES)}", field="type")
-    return cast("RecordType", text)
 
 
 ROUTES = (
