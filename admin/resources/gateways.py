@@ -16,7 +16,7 @@ from admin.http.context import CONTEXT
 from zones.edits import Edit, PutPeer
 from zones.errors import Conflict, ZonesError
 from zones.hosts import Host, hosts_of
-from zones.model import Environment
+from zones.model import Environment, Peer
 
 
 async def assign_gateways(request: web.Request, wanted: Sequence[Edit]) -> list[Edit]:
@@ -44,6 +44,17 @@ async def assign_gateways(request: web.Request, wanted: Sequence[Edit]) -> list[
             error.edit = position
             raise
     return assigned
+
+
+async def find_gateway(request: web.Request, peer: Peer) -> Host:
+    """The gateway of ``peer``. Raises `Conflict` if it is no longer registered."""
+    gateway = (await request.app[CONTEXT].store.hosts.read()).hosts.get(peer.gateway)
+    if gateway is None:
+        raise Conflict(
+            f"the gateway {peer.gateway!r} is no longer registered: give the peer another with 'interlock peer put'",
+            field="gateway",
+        )
+    return gateway
 
 
 def choose_gateway(id_: str, environment: Environment, hosts: Mapping[str, Host], live: Collection[str]) -> str:

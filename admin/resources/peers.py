@@ -14,11 +14,10 @@ from admin.http.inputs import read_body, read_query
 from admin.http.pages import PageQuery, cut_page
 from admin.http.replies import show_made, show_nothing, show_part
 from admin.resources.batch import BatchEdit
-from admin.resources.gateways import assign_gateways
+from admin.resources.gateways import assign_gateways, find_gateway
 from admin.wgquick import Form, write_config
 from zones import edits
 from zones.addresses import Address
-from zones.errors import Conflict
 from zones.keys import PublicKey, check_public_key
 from zones.model import Environment, Peer
 from zones.names import check_host_id, check_peer_id
@@ -158,14 +157,12 @@ async def list_peers(request: web.Request) -> web.Response:
 
 async def get_peer_config(request: web.Request) -> web.Response:
     """Give the WireGuard configuration of a peer, all of it but the private key."""
-    id_, query, context = request.match_info["peer"], read_query(request, ConfigQuery), request.app[CONTEXT]
+    id_, query = request.match_info["peer"], read_query(request, ConfigQuery)
     environment = await find_environment(request)
-    peer = edits.get_peer(environment, id_)
-    gateway = (await context.store.hosts.read()).hosts.get(peer.gateway)
-    if gateway is None:
-        raise Conflict(f"the gateway {peer.gateway!r} is no longer registered: give the peer another", field="gateway")
+    gateway = await find_gateway(request, edits.get_peer(environment, id_))
+    apex = request.app[CONTEXT].platform.apex
     # No entity tag: the configuration changes with the host, without a new revision of the environment.
-    return web.Response(text=write_config(environment, id_, gateway, context.platform.apex, query.form))
+    return web.Response(text=write_config(environment, id_, gateway, apex, query.form))
 
 
 def view_peers(environment: Environment) -> tuple[PeerView, ...]:

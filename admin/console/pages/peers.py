@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from aiohttp import web
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from admin.auth.access import Access
 from admin.commits import commit_edits, find_environment
@@ -17,15 +17,12 @@ from admin.errors import PreconditionFailed
 from admin.http.context import CONTEXT
 from admin.http.inputs import read_query
 from admin.http.route import Route
-from admin.resources.gateways import assign_gateways
+from admin.resources.gateways import assign_gateways, find_gateway
 from admin.wgquick import PLACEHOLDER, write_config
 from zones.edits import DeletePeer, PutPeer, get_peer
-from zones.errors import Conflict
 from zones.keys import PublicKey, check_public_key
 from zones.model import Environment
 from zones.names import check_peer_id
-
-GONE = "the gateway {!r} is no longer registered: give the peer another with 'interlock peer put'"
 
 
 class PeerForm(Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,11 +66,7 @@ async def post_peer(request: web.Request) -> web.Response:
         if (present.public_key if present else "") != form.replace:
             raise PreconditionFailed(f"there is a peer {id_!r} already, or its key was changed: reload the page")
 
-    edit = (
-        PutPeer(id_, PublicKey(form.public_key), gateway=form.gateway)
-        if form.gateway
-        else PutPeer(id_, PublicKey(form.public_key))
-    )
+    edit = PutPeer(id_, PublicKey(form.public_key), form.gateway or UNSET)
     wanted = await assign_gateways(request, [edit])
     committed = await commit_edits(request, wanted, expect=expect)
     return await _show_config(request, committed.environment, id_)
@@ -108,18 +101,16 @@ def _deletion_lines(environment: Environment, id_: str) -> list[str]:
 
 
 async def _show_config(request: web.Request, environment: Environment, id_: str) -> web.Response:
-    context, peer = request.app[CONTEXT], get_peer(environment, id_)
-    gateway = (await context.store.hosts.read()).hosts.get(peer.gateway)
-    if gateway is None:
-        raise Conflict(GONE.format(peer.gateway), field="gateway")
+    peer, apex = get_peer(environment, id_), request.app[CONTEXT].platform.apex
+    gateway = await find_gateway(request, peer)
     return show_part(
         request,
         "peer_panel.html",
         environment=environment,
         id=id_,
         peer=peer,
-        config=write_config(environment, id_, gateway, context.platform.apex),
-        app=write_config(environment, id_, gateway, context.platform.apex, "app"),
+        config=write_config(environment, id_, gateway, apex),
+        app=write_config(environment, id_, gateway, apex, "app"),
         placeholder=PLACEHOLDER,
     )
 
