@@ -8,8 +8,9 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from admin.http.context import CONTEXT
-from admin.http.fields import EnvironmentName, at_field
+from admin.commits import environment_in
+from admin.http.context import CONTEXT, Context
+from admin.http.fields import EnvironmentName
 from admin.http.inputs import read_query
 from admin.http.replies import show
 from zones.names import EnvironmentId, check_environment_id
@@ -114,21 +115,17 @@ class DeploysQuery(EnvironmentDeploysQuery, frozen=True, forbid_unknown_fields=T
 
 async def get_environment_deploys(request: web.Request) -> web.Response:
     """Show the last attaches of an environment."""
-    with at_field("environment"):
-        environment = check_environment_id(request.match_info["environment"])
-    return await _show(request, environment, read_query(request, EnvironmentDeploysQuery).limit)
+    query = read_query(request, EnvironmentDeploysQuery)
+    return show(request, await read_deploys(request.app[CONTEXT], environment_in(request), query.limit))
 
 
 async def get_deploys(request: web.Request) -> web.Response:
     """Show the last attaches of all hosts."""
     query = read_query(request, DeploysQuery)
-    environment = None
-    if query.environment is not None:
-        with at_field("environment"):
-            environment = check_environment_id(query.environment)
-    return await _show(request, environment, query.limit)
+    environment = None if query.environment is None else check_environment_id(query.environment)
+    return show(request, await read_deploys(request.app[CONTEXT], environment, query.limit))
 
 
-async def _show(request: web.Request, environment: EnvironmentId | None, limit: int) -> web.Response:
-    found = await request.app[CONTEXT].deploys(environment, limit)
-    return show(request, msgspec.convert(found, DeploysReply))
+async def read_deploys(context: Context, environment: EnvironmentId | None, limit: int) -> DeploysReply:
+    """The last ``limit`` attaches, of ``environment`` if one is given."""
+    return msgspec.convert(await context.deploys(environment, limit), DeploysReply)

@@ -21,8 +21,9 @@ from aiohttp import hdrs, web
 from msgspec import Meta, Struct
 
 from admin.auth.actors import Actor
+from admin.commits import environment_in
 from admin.http.context import ACTOR, CONTEXT
-from admin.http.fields import EnvironmentName, at_field
+from admin.http.fields import EnvironmentName
 from admin.http.inputs import read_query
 from admin.http.limits import source_network
 from admin.lookups.viewers import Batch, Viewer
@@ -64,19 +65,14 @@ class PlatformLookupQuery(LookupQuery, frozen=True, forbid_unknown_fields=True):
 
 async def get_environment_lookups(request: web.Request) -> web.StreamResponse:
     """Show the look-ups of an environment's clients as they happen."""
-    with at_field("environment"):
-        environment = check_environment_id(request.match_info["environment"])
-    wanted = filter_of(read_query(request, LookupQuery), environment, request.app[CONTEXT].platform.apex)
+    wanted = filter_of(read_query(request, LookupQuery), environment_in(request), request.app[CONTEXT].platform.apex)
     return await stream(request, wanted, still_good(request))
 
 
 async def get_lookups(request: web.Request) -> web.StreamResponse:
     """Show the look-ups of all clients as they happen."""
     query = read_query(request, PlatformLookupQuery)
-    environment = None
-    if query.environment is not None:
-        with at_field("environment"):
-            environment = check_environment_id(query.environment)
+    environment = None if query.environment is None else check_environment_id(query.environment)
     wanted = filter_of(query, environment, request.app[CONTEXT].platform.apex)
     return await stream(request, wanted, still_good(request))
 

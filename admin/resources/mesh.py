@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from admin.http.context import CONTEXT
+from admin.http.context import CONTEXT, Context
 from admin.http.replies import show
 
 HostState = Literal["live", "behind", "draining", "down", "unheard"]
@@ -64,9 +64,9 @@ class MeshReply(Struct, frozen=True):
 
 async def get_mesh(request: web.Request) -> web.Response:
     """Show the hosts and their links."""
-    return show(request, await read_mesh(request))
+    return show(request, await read_mesh(request.app[CONTEXT]))
 
 
-async def read_mesh(request: web.Request) -> MeshReply:
+async def read_mesh(context: Context) -> MeshReply:
     """The hosts and their links now."""
-    return msgspec.convert(await request.app[CONTEXT].mesh(), MeshReply)
+    return msgspec.convert(await context.mesh(), MeshReply)

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
@@ -16,7 +15,7 @@ from admin.console.rendering import show_page, show_problem
 from admin.http.context import CONTEXT
 from admin.http.inputs import read_query
 from admin.http.route import Route
-from admin.resources.deploys import DeploysReply, DeployView, PropagationView
+from admin.resources.deploys import DeployView, PropagationView, read_deploys
 
 PAGE = "/console/deploys"
 SHOWN = 40  # attaches
@@ -72,7 +71,7 @@ async def get_deploys(request: web.Request) -> web.Response:
     """Show the last deploys."""
     query = read_query(request, DeploysPageQuery)
     environment = environment_of(request, query.environment)
-    found = msgspec.convert(await request.app[CONTEXT].deploys(environment, SHOWN), DeploysReply)
+    found = await read_deploys(request.app[CONTEXT], environment, SHOWN)
     longest = max((one.milliseconds for one in found.deploys), default=0.0) or 1.0
     return show_page(
         request,

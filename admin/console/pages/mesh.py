@@ -62,7 +62,7 @@ async def get_why(request: web.Request) -> web.Response:
         raise Malformed("choose the host that is asked", field="host")
     host, target = query.host, query.target
     check_host_id(host)
-    mesh = await read_mesh(request)
+    mesh = await read_mesh(request.app[CONTEXT])
     link = next((one for one in mesh.links if (one.source, one.target) == (host, target)), None)
     report = await request.app[CONTEXT].diagnose(None, None, None, host, is_whole=True)
     marks = [mark for mark in report["marks"] if _is_about(mark, host, target)]
@@ -78,7 +78,7 @@ def _is_about(mark: dict[str, Any], host: str, target: str) -> bool:
 
 
 async def _drawn(request: web.Request) -> dict[str, Any]:
-    query, mesh = read_query(request, MeshQuery), await read_mesh(request)
+    query, mesh = read_query(request, MeshQuery), await read_mesh(request.app[CONTEXT])
     focus = query.focus if any(host.id == query.focus for host in mesh.hosts) else ""
     is_circle = bool(focus) or len(mesh.hosts) <= RING
     bad = [one for one in mesh.links if one.state not in ("ok", "idle")]
@@ -118,7 +118,7 @@ async def run_feed(app: web.Application) -> None:
             shown = ""
             await hub.wait_for_change(IDLE)
             continue
-        version = version_of(msgspec.convert(await app[CONTEXT].mesh(), MeshReply))
+        version = version_of(await read_mesh(app[CONTEXT]))
         if version != shown:
             shown = version
             hub.publish(TOPIC, version)
