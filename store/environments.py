@@ -141,10 +141,12 @@ class EnvironmentStore:
         self._keep(newest)
         return (stored.entry.revision if stored.entry else 0), newest
 
-    def hosts_of(self, environment: Environment) -> frozenset[str]:
-        """The hosts that have a member of ``environment``: known, where that was just written or read."""
+    def known_hosts(self, environment: Environment) -> frozenset[str] | None:
+        """The hosts that have a member of ``environment``; None where it is large, and not what is kept."""
         newest = self.kept.get(environment.id)
-        return newest.hosts if newest and newest.environment is environment else hosts_of(environment)
+        if newest and newest.environment is environment:
+            return newest.hosts
+        return None if is_large(environment) else hosts_of(environment)
 
     def _keep(self, newest: Newest | None) -> None:
         # A small one is read whole each time, so that nobody builds on what somebody has changed by hand.

@@ -12,6 +12,7 @@ from store.store import Store
 from zones import edits
 from zones.edits import Edit, PutInstance
 from zones.errors import Conflict
+from zones.hosts import hosts_of
 from zones.model import Environment
 from zones.placement import NONE_AWAY, HostsAway, instances_on
 
@@ -57,8 +58,10 @@ async def _known(store: Store, hosts: Iterable[str]) -> set[str]:
 async def hosts_away(request: web.Request, environment: Environment) -> HostsAway:
     """The hosts that are down, of those that have a member of ``environment``."""
     store = request.app[CONTEXT].store
-    if hosts := store.environments.hosts_of(environment):
-        return HostsAway(down=await store.hosts.down() & hosts)
+    known = store.environments.known_hosts(environment)
+    # To look through a large one takes long, and each reply to a group of commits is about another revision.
+    if (known is None or known) and (down := await store.hosts.down()):
+        return HostsAway(down=down & (hosts_of(environment) if known is None else known))
     return NONE_AWAY
 
 

@@ -31,6 +31,7 @@ from zones.quota import QuotaExceeded
 
 SMALL = EnvironmentId("small")
 MANY = 300  # instances, some 24 KiB of document
+CROWD = [PutInstance("api", f"more{number}") for number in range(MANY)]  # with MANY others, what is large
 
 
 @pytest.fixture
@@ -271,6 +272,13 @@ async def test_only_large_environments_are_kept_in_memory(store: Store) -> None:
     assert kept(store.environments) == [PRODUCTION]
     await writer.delete(PRODUCTION, lambda _: None)
     assert kept(store.environments) == []
+
+
+async def test_whoever_asks_for_hosts_looks_through_no_large_environment(store: Store) -> None:
+    small, before = build(SMALL, 2, PutService("api"), PutInstance("api", "i1", host="h1")), await large(store, *CROWD)
+    after = (await Writer(store).edit(PRODUCTION, [PutInstance("api", "i1", host="h9")], NOW)).after
+    known = [store.environments.known_hosts(each) for each in (small, before, after)]
+    assert known == [hosts_of(small), None, hosts_of(after)]
 
 
 def kept(store: EnvironmentStore) -> Sequence[str]:

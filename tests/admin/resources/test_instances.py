@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 from store.credentials import Enrolment
@@ -89,6 +90,17 @@ async def test_a_host_that_was_let_in_may_be_named_before_it_comes(production: A
     await production.store.credentials.invite("h7", Enrolment("0" * 64, 10**15))
     put = await production.put(f"{S}/instances/a1", {"host": "h7"})
     assert (put.status, put.body["placement"]) == (200, "not attached")
+
+
+async def test_each_reply_of_a_group_of_commits_says_that_the_host_is_down(hosted: Api) -> None:
+    """Also in an environment that is too large to look through for each of them."""
+    store, crowd = hosted.store, [{"op": "put-instance", "service": "api", "id": f"i{number}"} for number in range(600)]
+    assert (await hosted.send("POST", f"{E}/batch", {"edits": crowd})).status == 200
+    async with store.connection.client() as redis:
+        await redis.hset(store.connection.keys.hosts_down, mapping={"h2": "1", "h4": "1"})
+    regions = [f"r{number}" for number in range(8)]
+    replies = await asyncio.gather(*(hosted.put(f"{S}/instances/a1", {"region": region}) for region in regions))
+    assert [(each.body["region"], each.body["placement"]) for each in replies] == [(r, "host down") for r in regions]
 
 
 async def test_what_is_not_attached_or_on_a_host_that_is_down_says_so(hosted: Api) -> None:
