@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from store.stored import MAX_DOCUMENT, Known, Stored
 from zones import document, parts
@@ -63,23 +64,28 @@ class Newest:
 
 def _hosts_after(hosts: frozenset[str], before: Environment, after: Environment, found: Difference) -> frozenset[str]:
     """The hosts that have a member of ``after``, where ``hosts`` have one of ``before``, which differ in ``found``."""
-    named = {one.host for changes in found.instances.values() for one in changes.values() if one}
+    present = {one.host for changes in found.instances.values() for one in changes.values() if one}
+    present |= {peer.gateway for peer in found.peers.values() if peer}
+    doubtful = {before.peers[id_].gateway for id_ in found.peers if id_ in before.peers}
     for name, changes in found.instances.items():
         old = before.services[name].instances if name in before.services else {}
-        named |= {old[id_].host for id_ in changes if id_ in old}
+        doubtful |= {host for id_ in changes if id_ in old and (host := old[id_].host)}
     for name, head in found.services.items():
         if head is None:
-            named |= {one.host for one in before.services[name].instances.values()}
-    named |= {peer.gateway for peer in found.peers.values() if peer}
-    named |= {before.peers[id_].gateway for id_ in found.peers if id_ in before.peers}
-    doubtful = {host for host in named if host is not None}
-    return (hosts - doubtful) | {host for host in doubtful if _has_member(after, host)}
+            doubtful |= {host for one in before.services[name].instances.values() if (host := one.host)}
+    return (hosts | {host for host in present if host}) - _without_member(after, doubtful - present)
 
 
-def _has_member(environment: Environment, host: str) -> bool:
-    return any(peer.gateway == host for peer in environment.peers.values()) or any(
-        instance.host == host for service in environment.services.values() for instance in service.instances.values()
-    )
+def _without_member(environment: Environment, hosts: set[str]) -> set[str]:
+    """Those of ``hosts`` that have no member of ``environment``."""
+    instances = (each for service in environment.services.values() for each in service.instances.values())
+    left = set(hosts)
+    hosts_of_instances = (each.host for each in instances if each.host)
+    for host in chain((peer.gateway for peer in environment.peers.values()), hosts_of_instances):
+        if not left:
+            break
+        left.discard(host)
+    return left
 
 
 class NewestKept:
