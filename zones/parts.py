@@ -102,8 +102,9 @@ def difference(before: Environment, after: Environment) -> Difference:
         old = before.services.get(name)
         if old is service:
             continue
-        if old is None or _service_head(old) != (now := _service_head(service)):
-            services[name] = _service_head(service) if old is None else now
+        now = _service_head(service)
+        if old is None or _service_head(old) != now:
+            services[name] = now
         if found := _changes(old.instances if old else {}, service.instances):
             instances[name] = found
     return Difference(
