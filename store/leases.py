@@ -88,7 +88,6 @@ class LeaseStore:
                     lease.host,
                     CHANGES_KEPT,
                     UNINTERRUPTED,
-                    milliseconds,
                 ],
             )
         if outcome == b"held":

@@ -1,14 +1,15 @@
 -- Renews the lease of one host, or takes it where nobody holds it. A lease that another incarnation holds stays as it
 -- is, and its holder learns of the claim. So it is while a lease that is gone says nothing, since nobody could renew one
--- until a moment ago (judge_leases.lua sees that): then it is left to the incarnation that had it last, which may live. A host that was down is not down any more, and all readers hear of that by a
--- change: a release that does not know it reads the hosts, and finds nothing new.
+-- until a moment ago (judge_leases.lua sees that): then it is left to the incarnation that had it last, which may live.
+-- A host that was down is not down any more, and all readers hear of that by a change: a release that does not know it
+-- reads the hosts, and finds nothing new.
 --
--- KEYS  1 lease:<host>  2 claim:<host>  3 hosts:down  4 hosts:revision  5 changes
---       6 hosts:missed
--- ARGV  1 incarnation  2 state ('able' or 'unable')  3 milliseconds until the lease ends
+-- KEYS  1 lease:<host>  2 claim:<host>  3 hosts:down  4 hosts:revision  5 changes  6 hosts:missed
+-- ARGV  1 incarnation  2 state ('able' or 'unable')
+--       3 milliseconds until the lease ends, and for which it is left to its last holder after an outage
 --       4 where the incarnation runs, in words  5 milliseconds for which a refused claim is kept
---       6 host  7 number of changes to keep  8 milliseconds between two looks at all leases beyond which nobody could
---       renew  9 milliseconds for which a lease is left to its last holder after that
+--       6 host  7 number of changes to keep
+--       8 milliseconds between two looks at all leases beyond which nobody could renew
 -- Returns {'ok', where the last refused claim came from ('' for none)} | {'held', ''}
 
 local lease = redis.pcall('GET', KEYS[1])
@@ -20,7 +21,7 @@ if not holder and redis.pcall('HEXISTS', KEYS[6], '@looked') == 1 then
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
   local looked = tonumber(redis.call('HGET', KEYS[6], '@looked') or '') or 0
   local since = tonumber(redis.call('HGET', KEYS[6], '@since') or '') or 0
-  if now - looked > tonumber(ARGV[8]) or now - since < tonumber(ARGV[9]) then
+  if now - looked > tonumber(ARGV[8]) or now - since < tonumber(ARGV[3]) then
     holder = redis.call('HGET', KEYS[6], note)
   end
 end
