@@ -8,13 +8,11 @@ is asked without pause answers the new name. The processor time is that of all p
 from __future__ import annotations
 
 import http.client
-import json
 import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
 
 from bench import product, worlds
 from bench.client import Client, pack_question
@@ -106,7 +104,7 @@ def _measure(followers: int, options: Options) -> dict[int, _Measured]:
         ]
         for process, port in resolvers:
             product.wait_until_serving(process, port, worlds.service_name(1))
-        writer = _Writer(api)
+        writer = product.ApiWriter(api, DEADLINE)
         for block in range(-(-options.writes // BLOCK)):
             for number, size in enumerate(SIZES):
                 others = [process for at, (process, _) in enumerate(resolvers) if at != number]
@@ -115,7 +113,13 @@ def _measure(followers: int, options: Options) -> dict[int, _Measured]:
 
 
 def _write_some(
-    writer: _Writer, size: int, block: int, port: int, admin: Process, others: Sequence[Process], found: _Measured
+    writer: product.ApiWriter,
+    size: int,
+    block: int,
+    port: int,
+    admin: Process,
+    others: Sequence[Process],
+    found: _Measured,
 ) -> None:
     before = admin.cpu().total, sum(process.cpu().total for process in others)
     with Client(port) as client:
@@ -123,7 +127,7 @@ def _write_some(
             service, instance = worlds.service_name(at % SERVICES + 1), f"n{block}-{at}"
             question = pack_question(f"{instance}.{service}")
             began = time.perf_counter()
-            address = writer.put(size, service, instance)
+            address = _put(writer, size, service, instance)
             written = time.perf_counter()
             while not ((reply := client.ask(question)) and bytes(address) in reply):
                 if time.perf_counter() > written + DEADLINE:
@@ -134,26 +138,10 @@ def _write_some(
     found.resolvers += (sum(process.cpu().total for process in others) - before[1]) * 1000
 
 
-class _Writer:
-    """Puts instances by the API, over one connection that is kept open."""
-
-    def __init__(self, api: product.Api) -> None:
-        self._connection = http.client.HTTPConnection(api.host, api.port, timeout=DEADLINE)
-        self._headers = {"Authorization": f"Bearer {api.token}", "Content-Type": "application/json"}
-
-    def put(self, size: int, service: str, instance: str) -> Address:
-        path = f"/v1/environments/{_id(size)}/services/{service}/instances/{instance}"
-        while True:
-            self._connection.request("PUT", path, json.dumps({"state": "ready", "region": "eu"}), self._headers)
-            response = self._connection.getresponse()
-            content = response.read()
-            if response.status == http.HTTPStatus.TOO_MANY_REQUESTS:
-                time.sleep(float(response.headers.get("Retry-After", "0.1")))
-                continue
-            if response.status != http.HTTPStatus.CREATED:
-                raise BenchError(f"PUT {path}: {response.status} {content.decode(errors='replace')[:300]}")
-            body: dict[str, Any] = json.loads(content)
-            return Address.parse(body["address"])
+def _put(writer: product.ApiWriter, size: int, service: str, instance: str) -> Address:
+    path = f"/v1/environments/{_id(size)}/services/{service}/instances/{instance}"
+    made = writer.put(path, {"state": "ready", "region": "eu"}, (http.HTTPStatus.CREATED,))
+    return Address.parse(made["address"])
 
 
 def _id(size: int) -> EnvironmentId:

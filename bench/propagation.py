@@ -7,14 +7,11 @@ address. In between, the query is sent again and again, so the shortest time tha
 from __future__ import annotations
 
 import asyncio
-import http.client
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bench import product, worlds
 from bench.client import Client, pack_question, rcode
@@ -30,7 +27,6 @@ from zones.model import State
 
 SERVICES = 100
 ANSWER_DEADLINE = 5.0  # seconds until a write that is not answered fails the run
-TOO_MANY_REQUESTS = 429
 
 Write = Callable[[int], Address]
 """Writes the instance with a number, and gives its address once the write is acknowledged."""
@@ -162,35 +158,23 @@ def _make(directory: Path) -> Path:
 
 
 class _ApiWriter:
-    """Writes as the program of a user does: JSON over one connection that is kept open."""
+    """Writes by the API."""
 
     def __init__(self, api: product.Api) -> None:
-        self._connection = http.client.HTTPConnection(api.host, api.port, timeout=ANSWER_DEADLINE)
-        self._headers = {"Authorization": f"Bearer {api.token}", "Content-Type": "application/json"}
+        self._writer = product.ApiWriter(api, ANSWER_DEADLINE)
 
     def make_services(self) -> None:
         """Makes the environment and its services, without instances."""
         base = f"/v1/environments/{ENVIRONMENT}"
-        self._put(base, {"enabled": True})
+        self._writer.put(base, {"enabled": True})
         for number in range(1, SERVICES + 1):
-            self._put(f"{base}/services/{worlds.service_name(number)}", {"ports": [{"name": "http", "number": 8080}]})
+            ports = [{"name": "http", "number": 8080}]
+            self._writer.put(f"{base}/services/{worlds.service_name(number)}", {"ports": ports})
 
     def write(self, number: int) -> Address:
         service, instance = _names(number)
         path = f"/v1/environments/{ENVIRONMENT}/services/{service}/instances/{instance}"
-        return Address.parse(self._put(path, {"state": "ready", "region": "eu"})["address"])
-
-    def _put(self, path: str, body: dict[str, Any]) -> Any:
-        while True:
-            self._connection.request("PUT", path, json.dumps(body), self._headers)
-            response = self._connection.getresponse()
-            content = response.read()
-            if response.status == TOO_MANY_REQUESTS:
-                time.sleep(float(response.headers.get("Retry-After", "0.1")))
-                continue
-            if response.status not in (http.HTTPStatus.OK, http.HTTPStatus.CREATED):
-                raise BenchError(f"PUT {path}: {response.status} {content.decode(errors='replace')[:300]}")
-            return json.loads(content)
+        return Address.parse(self._writer.put(path, {"state": "ready", "region": "eu"})["address"])
 
 
 class _StoreWriter:
