@@ -65,8 +65,7 @@ def _measure(number: int, services: int, instances: int, workers: int, options: 
     bursts = _bursts(changing, options.seconds)
     with pinned(load_core), product.running_store(directory, GIVE_WAY) as url:
         worlds.fill(url, [asked, *changing])
-        flags = ("--workers", str(workers))
-        with product.running_resolver(url, directory, server_core, flags=flags) as (process, port):
+        with product.running_resolver(url, directory, server_core, workers=workers) as (process, port):
             product.wait_until_serving(process, port, worlds.service_name(1))
             answering(process, workers)
             memory = process.memory()

@@ -64,26 +64,22 @@ def run(options: Options) -> Iterator[Table]:
             spent = {"API": found.admin / len(found.writes), "a follower": found.resolvers / beside}
             for who, value in spent.items():
                 lines.setdefault(f"{who}, of {followers} followers", []).append((size, value))
-    notes = [
+    title = "What a change costs, by the size of its environment"
+    notes = (
         f"{options.writes:,} writes to each environment, {BLOCK} to one before the next one's turn; each puts a new"
         f" instance into one of its {SERVICES} services by the API. All four lie in one store.",
         "A follower is an `interlock resolver`. Its processor time is that of those that are asked nothing.",
-    ]
-    if options.plots:
-        title = "What a change costs, by the size of its environment"
-        path = Plot("cost", title, "instances of the environment", "ms of processor a change", lines).write(
-            options.plots
-        )
-        notes.append(f"The plot is {path}.")
+        *Plot("cost", title, "instances of the environment", "ms of processor a change", lines).noted(options.plots),
+    )
     yield Table(
-        "What a change costs, by the size of its environment",
+        title,
         own_command(),
         (
             "instances", "followers", "write p50, ms", "÷ smallest", "answered p50, ms", "÷ smallest", "p99, ms",
             "API's CPU a write, ms", "a follower's, ms",
         ),
         rows,
-        tuple(notes),
+        notes,
     )  # fmt: skip
 
 

@@ -40,6 +40,10 @@ class Plot:
         path.write_text(self.svg())
         return path
 
+    def noted(self, directory: Path | None) -> tuple[str, ...]:
+        """The note of a table that says where it is, once it is written into ``directory``; none without one."""
+        return (f"The plot is {self.write(directory)}.",) if directory else ()
+
     def svg(self) -> str:
         """The plot."""
         points = [point for line in self.lines.values() for point in line]

@@ -86,16 +86,18 @@ def running_resolver(
     bindings: Mapping[str, str] = BINDINGS,
     upstream: str = NO_UPSTREAM,
     source_rate: int | None = None,
-    flags: Sequence[str] = (),
+    workers: int | None = None,
 ) -> Iterator[tuple[Process, int]]:
     """`interlock resolver` on the store at ``url``; gives it and the port where it serves DNS. Not yet ready."""
     port = free_port()
     # A state directory of its own: the snapshot of another run would be served in place of this one's data.
     state = directory / f"resolver-{port}"
     command = [_program(), "resolver", "--redis", url, "--state-dir", str(state)]
-    command += ["--ops-listen", f"[{LOOPBACK}]:{free_port()}", "--upstream", upstream, *flags]
+    command += ["--ops-listen", f"[{LOOPBACK}]:{free_port()}", "--upstream", upstream]
     if source_rate is not None:
         command += ["--dns-source-rate", str(source_rate)]
+    if workers is not None:
+        command += ["--workers", str(workers)]
     for address in listen:
         command += ["--dns-listen", str(Endpoint(address, port))]
     with running("resolver", [*command, *_flags("--bind", bindings)], directory, core) as process:

@@ -41,21 +41,19 @@ def run(options: Options) -> Iterator[Table]:
         row, line = _measure(name, act, times, options)
         rows.append(row)
         lines[name] = line
-    notes = [
+    title = f"The slowest reply of each {WINDOW * 1000:.0f} ms"
+    notes = (
         f"{RATE:,} queries a second by dnsperf from 8 ports for {SERVICES:,} names; 2 workers, client, store and"
         " dnsperf share the two cores.",
         "Times are those of another client, which sends a query each ms, timed from when it was due.",
-    ]
-    if options.plots:
-        title = f"The slowest reply of each {WINDOW * 1000:.0f} ms"
-        path = Plot("renewal", title, "seconds", "ms", lines, is_linear=True).write(options.plots)
-        notes.append(f"The plot is {path}.")
+        *Plot("renewal", title, "seconds", "ms", lines, is_linear=True).noted(options.plots),
+    )
     yield Table(
         "A renewal under load",
         own_command(),
         ("meanwhile", "queries", "lost", "p50, ms", "p99, ms", "most, ms", "other client's lost"),
         rows,
-        tuple(notes),
+        notes,
     )
 
 
@@ -66,10 +64,9 @@ def _measure(
     directory.mkdir()
     queries = directory / "queries"
     worlds.write_queries(queries, SERVICES)
-    flags = ("--workers", "2", "--dns-source-rate", "0")
     with product.running_store(directory) as url:
         worlds.fill(url, [worlds.environment(SERVICES, 1)])
-        with product.running_resolver(url, directory, flags=flags) as (process, port):
+        with product.running_resolver(url, directory, source_rate=product.NO_RATE, workers=2) as (process, port):
             product.wait_until_serving(process, port, worlds.service_name(1))
             answering(process, 2)
             seconds = QUERIES / RATE

@@ -65,7 +65,7 @@ def _measure_time(number: int, options: Options, turn: int, into: _Measured) -> 
     questions = [pack_question(worlds.service_name(at)) for at in range(1, NAMES + 1)]
     with product.running_store(directory) as url:
         worlds.fill(url, [worlds.environment(NAMES, 1)])
-        with product.running_resolver(url, directory, flags=_flags(number)) as (process, port):
+        with product.running_resolver(url, directory, source_rate=product.NO_RATE, workers=number) as (process, port):
             product.wait_until_serving(process, port, worlds.service_name(1))
             pids = answering(process, number)
             _warm_up(port, questions)
@@ -84,10 +84,6 @@ def _warm_up(port: int, questions: Sequence[bytes]) -> None:
         with Client(port) as client:
             for question in questions:
                 client.ask(question)
-
-
-def _flags(number: int) -> Sequence[str]:
-    return ("--workers", str(number), "--dns-source-rate", "0")
 
 
 def answering(process: Process, number: int) -> list[int]:
@@ -178,27 +174,25 @@ def _time_table(measured: dict[int, _Measured], options: Options) -> Table:
         )
         for number, of in measured.items()
     ]
-    notes = [
+    lines = {"answered": [(number, statistics.median(of.rates)) for number, of in measured.items()]}
+    lines["1 × workers"] = [(number, number * statistics.median(one.rates)) for number in measured]
+    notes = (
         f"{QUERIES:,} queries from {CLIENTS} ports for {NAMES} hot names wait in the sockets' queues; times are those"
         f" at which the kernel got the replies. {options.rounds} rounds by turns, {ROUNDS} bursts each: median"
         " (least–most).",
         "'By cost': how many times as much all processes could answer, each on a core of its own, by the processor time"
         " of a query alone. They share no lock: each reads sockets of its own.",
         "The busiest process has more than its share because the kernel deals out clients by their ports, not queries.",
-    ]
-    if options.plots:
-        lines = {"answered": [(number, statistics.median(of.rates)) for number, of in measured.items()]}
-        lines["1 × workers"] = [(number, number * statistics.median(one.rates)) for number in measured]
-        path = Plot("workers", "Queries a second, from full queues", "workers", "queries a second", lines).write(
+        *Plot("workers", "Queries a second, from full queues", "workers", "queries a second", lines).noted(
             options.plots
-        )
-        notes.append(f"The plot is {path}.")
+        ),
+    )
     return Table(
         "Processes that answer on one port",
         own_command(),
         ("workers", "queries/s", "× one", "CPU, µs a query", "× one, by cost", "share of the busiest"),
         rows,
-        tuple(notes),
+        notes,
     )
 
 
@@ -216,7 +210,9 @@ def _measure_memory(number: int, instances: int, options: Options) -> list[int]:
         made += list(worlds.environments((instances - services * each) // each + 1, 1, each))[1:]
         worlds.fill(url, made)
         del made
-        with product.running_resolver(url, directory, bindings=bindings, flags=_flags(number)) as (process, port):
+        with product.running_resolver(
+            url, directory, bindings=bindings, source_rate=product.NO_RATE, workers=number
+        ) as (process, port):
             product.wait_until_serving(process, port, worlds.service_name(1))
             process.wait_until(lambda: '"event": "loaded"' in process.log.read_text())
             answering(process, number)
