@@ -43,14 +43,12 @@ class Census:
         if found is None or before.away is not zone.away:
             self.note(zone)
             return
-        for name in touched.services:
-            old, new = before.environment.services.get(name), zone.environment.services.get(name)
-            for id_ in touched.instances_of(name, old, new):
-                for service, by in ((old, -1), (new, 1)):
-                    if service and (instance := service.instances.get(id_)):
-                        kind = instance.state.value, placement_of(instance, zone.away).value
-                        found[kind] += by
-                        self.totals[kind] += by
+        for _, _, old, new in touched.each_instance(before.environment, zone.environment):
+            for instance, by in ((old, -1), (new, 1)):
+                if instance:
+                    kind = instance.state.value, placement_of(instance, zone.away).value
+                    found[kind] += by
+                    self.totals[kind] += by
 
     def forget(self, id_: EnvironmentId) -> None:
         """The environment ``id_`` is not served any more."""

@@ -36,14 +36,11 @@ class Starting:
     def note_next(self, before: Environment, environment: Environment, touched: Touched, now: float) -> None:
         """Takes in the newest ``environment``, which differs from ``before`` in what is ``touched`` alone."""
         since = self._since.setdefault(environment.id, {})
-        for name in touched.services:
-            old, new = before.services.get(name), environment.services.get(name)
-            for id_ in touched.instances_of(name, old, new):
-                instance = new.instances.get(id_) if new else None
-                if instance and instance.state is State.STARTING:
-                    since.setdefault((name, id_), now)
-                else:
-                    since.pop((name, id_), None)
+        for name, id_, _, instance in touched.each_instance(before, environment):
+            if instance and instance.state is State.STARTING:
+                since.setdefault((name, id_), now)
+            else:
+                since.pop((name, id_), None)
         if not since:
             del self._since[environment.id]
 

@@ -17,7 +17,7 @@ the next one follows from the two (`next_digest`), so nobody has to write the en
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv6Network
 from itertools import compress, islice
@@ -169,6 +169,15 @@ class Touched:
         if before is None or after is None or name in self.anew:
             return {*(before.instances if before else ()), *(after.instances if after else ())}
         return self.instances.get(name, ())
+
+    def each_instance(
+        self, before: Environment, after: Environment
+    ) -> Iterator[tuple[str, str, Instance | None, Instance | None]]:
+        """Service and id of each instance by which the two may differ, and the instance in each; None: not there."""
+        for name in self.services:
+            old, new = before.services.get(name), after.services.get(name)
+            for id_ in self.instances_of(name, old, new):
+                yield name, id_, old.instances.get(id_) if old else None, new.instances.get(id_) if new else None
 
 
 def growth(before: Environment, difference: Difference) -> int:

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from msgspec import Raw
 
 from watcher.session.protocol import EnvironmentChanged, EnvironmentIs, encode
 from zones import document, parts
-from zones.model import Environment, Instance
-from zones.parts import Difference
+from zones.model import Environment
+from zones.parts import Difference, Touched
 
 
 @dataclass(eq=False, slots=True, weakref_slot=True)
@@ -36,17 +35,21 @@ class KnownEnvironment:
     def of(cls, environment: Environment) -> KnownEnvironment:
         """``environment``, of which no earlier revision is known."""
         instances = (one for service in environment.services.values() for one in service.instances.values())
-        counts = Counter(_hosts(instances))
+        counts = Counter(one.host for one in instances if one.host is not None)
         counts.update(peer.gateway for peer in environment.peers.values())
         return cls(environment, frozenset(counts), counts)
 
     def followed_by(self, environment: Environment) -> KnownEnvironment:
         """``environment``, which is another revision of this one. What has not changed is not looked at."""
         difference, counts = parts.difference(self.environment, environment), self._counts.copy()
-        for is_after, one in ((False, self.environment), (True, environment)):
-            found = Counter(_hosts(_changed_instances(one, difference, is_after=is_after)))
-            found.update(peer.gateway for id_ in difference.peers if (peer := one.peers.get(id_)))
-            counts.update(found) if is_after else counts.subtract(found)
+        for _, _, old, new in Touched.by([difference]).each_instance(self.environment, environment):
+            for instance, by in ((old, -1), (new, 1)):
+                if instance and instance.host is not None:
+                    counts[instance.host] += by
+        for one, by in ((self.environment, -1), (environment, 1)):
+            for id_ in difference.peers:
+                if peer := one.peers.get(id_):
+                    counts[peer.gateway] += by
         counts = +counts
         members = self.members if counts.keys() == self.members else frozenset(counts)
         after = KnownEnvironment(environment, members, counts)
@@ -74,17 +77,3 @@ class KnownEnvironment:
             )
             self._since[before] = found
         return found
-
-
-def _changed_instances(one: Environment, difference: Difference, *, is_after: bool) -> Iterator[Instance]:
-    """The instances of ``one`` that ``difference`` sets or ends; ``one`` is what it leads to, or what it is made of."""
-    for name, head in difference.services.items():
-        if head is None and not is_after and (service := one.services.get(name)):
-            yield from service.instances.values()
-    for name, changes in difference.instances.items():
-        if service := one.services.get(name):
-            yield from (found for id_ in changes if (found := service.instances.get(id_)))
-
-
-def _hosts(instances: Iterable[Instance]) -> Iterator[str]:
-    return (one.host for one in instances if one.host is not None)

@@ -7,16 +7,16 @@ one as quickly as in an environment of ten.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agent.plan.wanted import Rejection
 from zones import parts
 from zones.addresses import Address
 from zones.keys import PublicKey
-from zones.model import Environment, Instance
+from zones.model import Environment
 from zones.names import EnvironmentId
-from zones.parts import Difference
+from zones.parts import Touched
 
 NETWORK_OCTETS = 6  # of an environment's /48
 
@@ -109,13 +109,14 @@ def _next(known: _Known, environment: Environment) -> _Known | None:
     difference = parts.difference(before, environment)
     if share.rejected or difference.peers or before.network != environment.network:
         return None  # these are rare, and one address may decide about another one
+    changes = list(Touched.by([difference]).each_instance(before, environment))
     gone: dict[str, set[Address]] = {}
     come: dict[str, set[Address]] = {}
-    for owner, instance in _instances(before, difference, is_after=False):
+    for owner, instance in [(_owner(before, name, id_), old) for name, id_, old, _ in changes if old]:
         if owners.pop(instance.address, owner) != owner:
             return None
         gone.setdefault(instance.host or "", set()).add(instance.address)
-    for owner, instance in _instances(environment, difference, is_after=True):
+    for owner, instance in [(_owner(environment, name, id_), new) for name, id_, _, new in changes if new]:
         is_inside = instance.address[:NETWORK_OCTETS] == _network(environment)
         if not is_inside or owners.setdefault(instance.address, owner) != owner:
             return None
@@ -129,18 +130,6 @@ def _next(known: _Known, environment: Environment) -> _Known | None:
         elif left != by_host.get(host):
             by_host[host] = left
     return _Known(environment, Share(by_host, share.external, ()), owners)
-
-
-def _instances(one: Environment, difference: Difference, *, is_after: bool) -> Iterator[tuple[str, Instance]]:
-    """The instances of ``one``, with their owners, that ``difference`` sets or ends; see `parts.difference`."""
-    for name, head in difference.services.items():
-        if head is None and not is_after and (service := one.services.get(name)):
-            yield from ((_owner(one, name, id_), instance) for id_, instance in service.instances.items())
-    for name, changes in difference.instances.items():
-        if service := one.services.get(name):
-            yield from (
-                (_owner(one, name, id_), found) for id_ in changes if (found := service.instances.get(id_)) is not None
-            )
 
 
 def _network(environment: Environment) -> bytes:
