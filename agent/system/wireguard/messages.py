@@ -35,6 +35,7 @@ from agent.plan.peers import (
     StartHandshake,
     Tunnel,
 )
+from agent.system.netlink_socket import attribute, nested, text
 from support.endpoints import Endpoint
 from zones.addresses import Address
 from zones.keys import PublicKey
@@ -49,26 +50,17 @@ _PEER_SENT, _PEER_ALLOWED = 8, 9
 _ALLOWED_FAMILY, _ALLOWED_ADDRESS, _ALLOWED_MASK = 1, 2, 3
 _REMOVE_PEER, _REPLACE_ALLOWED = 1, 2
 
-_NESTED, _TYPE_BITS = 0x8000, 0x3FFF  # NLA_F_NESTED, NLA_TYPE_MASK
+_TYPE_BITS = 0x3FFF  # NLA_TYPE_MASK
 _HEADER = Struct("=HH")
 _HOST_BITS = 128
 
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    return _HEADER.pack(4 + len(value), kind) + value + bytes(-len(value) % 4)
-
-
-def _nested(kind: int, value: bytes) -> bytes:
-    return _attribute(kind | _NESTED, value)
-
-
 # A single IPv6 address as the kernel writes and takes it: all but the last 16 octets are always the same.
 _ALLOWED_LENGTH = 40
-_ALLOWED_PREFIX = _nested(
+_ALLOWED_PREFIX = nested(
     0,
-    _attribute(_ALLOWED_MASK, bytes([_HOST_BITS]))
-    + _attribute(_ALLOWED_FAMILY, pack("=H", socket.AF_INET6))
-    + _attribute(_ALLOWED_ADDRESS, bytes(16)),
+    attribute(_ALLOWED_MASK, bytes([_HOST_BITS])),
+    attribute(_ALLOWED_FAMILY, pack("=H", socket.AF_INET6)),
+    attribute(_ALLOWED_ADDRESS, bytes(16)),
 )[: _ALLOWED_LENGTH - 16]
 _PREFIX_LENGTH = len(_ALLOWED_PREFIX)
 
@@ -78,11 +70,11 @@ _PREFIX_LENGTH = len(_ALLOWED_PREFIX)
 
 def write_device(name: str, key: PrivateKey | None = None, port: int | None = None) -> bytes:
     """The message that gives the device ``name`` its ``key`` and its ``port``; None leaves either as it is."""
-    message = _attribute(_DEVICE_NAME, name.encode() + b"\0")
+    message = text(_DEVICE_NAME, name)
     if key is not None:
-        message += _attribute(_DEVICE_PRIVATE_KEY, key.octets)
+        message += attribute(_DEVICE_PRIVATE_KEY, key.octets)
     if port is not None:
-        message += _attribute(_DEVICE_PORT, pack("=H", port))
+        message += attribute(_DEVICE_PORT, pack("=H", port))
     return message
 
 
@@ -92,12 +84,12 @@ def write_peers(name: str, steps: Iterable[PeerStep]) -> Iterator[bytes]:
     octets = 0
     for peer in (peer for step in steps for peer in _peers(step)):
         if peers and octets + len(peer) > PEERS_AT_ONCE:
-            yield write_device(name) + _nested(_DEVICE_PEERS, b"".join(peers))
+            yield write_device(name) + nested(_DEVICE_PEERS, *peers)
             peers, octets = [], 0
         peers.append(peer)
         octets += len(peer)
     if peers:
-        yield write_device(name) + _nested(_DEVICE_PEERS, b"".join(peers))
+        yield write_device(name) + nested(_DEVICE_PEERS, *peers)
 
 
 def _peers(step: PeerStep) -> Iterator[bytes]:
@@ -134,20 +126,20 @@ def _peer(
     keepalive: int | None = None,
     allowed: Sequence[Address] = (),
 ) -> bytes:
-    peer = _attribute(_PEER_KEY, b64decode(key))
+    peer = attribute(_PEER_KEY, b64decode(key))
     if flags:
-        peer += _attribute(_PEER_FLAGS, pack("=I", flags))
+        peer += attribute(_PEER_FLAGS, pack("=I", flags))
     if endpoint is not None:
-        peer += _attribute(_PEER_ENDPOINT, _write_endpoint(endpoint))
+        peer += attribute(_PEER_ENDPOINT, _write_endpoint(endpoint))
     if keepalive is not None:
-        peer += _attribute(_PEER_KEEPALIVE, pack("=H", keepalive))
+        peer += attribute(_PEER_KEEPALIVE, pack("=H", keepalive))
     if allowed:
-        peer += _nested(_PEER_ALLOWED, _ALLOWED_PREFIX + _ALLOWED_PREFIX.join(allowed))
-    return _nested(0, peer)
+        peer += nested(_PEER_ALLOWED, _ALLOWED_PREFIX + _ALLOWED_PREFIX.join(allowed))
+    return nested(0, peer)
 
 
-def _write_endpoint(text: str) -> bytes:
-    host, port = Endpoint.parse(text)
+def _write_endpoint(endpoint: str) -> bytes:
+    host, port = Endpoint.parse(endpoint)
     if ":" in host:  # struct sockaddr_in6: family, port, flow, address, scope
         address = socket.inet_pton(socket.AF_INET6, host)
         return pack("=H", socket.AF_INET6) + pack(">HI", port, 0) + address + bytes(4)
