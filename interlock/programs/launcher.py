@@ -7,7 +7,7 @@
 On SIGHUP it starts the program anew, from the code and with the settings that are installed by then. The new program
 loads the zones, and its workers begin to answer on the same sockets; then the old program is told to leave. At each
 moment somebody reads the sockets, and what nobody has read yet stays there. A new program that does not get that far is
-ended, and the old one goes on as if nothing had happened. Why it is so: docs/decisions/0029.
+ended, and the old one goes on as if nothing had happened. Why it is so: docs/decisions/0030.
 """
 
 from __future__ import annotations
