@@ -69,7 +69,6 @@ class Handle:
     _marked: dict[EnvironmentId, Shown] = field(default_factory=dict)  # changed, with what the worker serves of it
     _due: set[EnvironmentId] = field(default_factory=set)  # sent, and not confirmed yet
     _has_to_load: bool = False
-    _last_number: int = 0
     _confirmed: asyncio.Event = field(default_factory=asyncio.Event)
     _took: float = 0.0  # seconds of processor time that the last message has taken the worker
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -141,7 +140,6 @@ class Handle:
             await self._wake.wait()
             self._wake.clear()
             while self._marked:
-                self._last_number += 1
                 self._confirmed.clear()
                 self.tell(self._take())
                 await self._confirmed.wait()
@@ -160,7 +158,7 @@ class Handle:
             self._due.add(id_)
             changes.append(pack_change(id_, had, self.current(id_)))
             octets += changes[-1].octets
-        return Changes(self._last_number, tuple(changes))
+        return Changes(tuple(changes))
 
     async def _watch_over(self) -> None:
         """Asks it every second what it has done, and kills it where it hangs."""
@@ -183,7 +181,7 @@ class Handle:
             case Serving():
                 self.is_serving = True
                 self.on_change()
-            case Done(_, seconds):
+            case Done(seconds):
                 self._took = seconds
                 self._due.clear()
                 self._confirmed.set()

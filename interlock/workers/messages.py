@@ -34,8 +34,6 @@ _LENGTH = 4  # octets before each message that say how long it is
 class Changes:
     """Zones that have changed since the worker was told last."""
 
-    number: int
-    """Counts these messages."""
     changes: tuple[Change, ...]
     """One for each environment."""
 
@@ -87,8 +85,6 @@ class Serving:
 class Done:
     """The worker answers from all zones of a `Changes`."""
 
-    number: int
-    """That of the `Changes`."""
     seconds: float
     """How much processor time that has taken."""
 

@@ -98,7 +98,7 @@ class Worker:
             if time.monotonic() - started > SLICE:
                 await asyncio.sleep(0)
                 started = time.monotonic()
-        self._say(Done(message.number, time.thread_time() - began))
+        self._say(Done(time.thread_time() - began))
 
     async def _leave(self, seconds: float) -> None:
         await self._resolver.leave(seconds)
