@@ -127,13 +127,16 @@ class Handle:
         if not self.is_gone:
             os.kill(self.pid, signal.SIGKILL)
 
-    async def report(self, seconds: float) -> None:
-        """Has `figures` be of this moment, if it says so within ``seconds``."""
+    async def report(self, seconds: float) -> bool:
+        """Has `figures` be of this moment. False where it has not said within ``seconds`` what it did."""
         self._reported.clear()
         self.tell(Report())
         if not self.is_gone:
-            with contextlib.suppress(TimeoutError):
+            try:
                 await asyncio.wait_for(self._reported.wait(), seconds)
+            except TimeoutError:
+                return False
+        return True
 
     async def _send(self) -> None:
         while True:
@@ -164,11 +167,7 @@ class Handle:
         """Asks it every second what it has done, and kills it where it hangs."""
         while True:
             await asyncio.sleep(REPORT_EVERY)
-            self._reported.clear()
-            self.tell(Report())
-            try:
-                await asyncio.wait_for(self._reported.wait(), HUNG_AFTER)
-            except TimeoutError:
+            if not await self.report(HUNG_AFTER):
                 self.kill()
 
     async def _receive(self, reader: asyncio.StreamReader) -> None:
