@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from interlock.errors import PartFailed
-from interlock.process.parent import end_child, end_with_parent
+from interlock.process.parent import end_child, end_with_parent, how_it_ended
 from interlock.settings.table import TABLE, Settings, settings_of
 
 END_DEADLINE = 5.0  # seconds until a program that was asked to end is killed; less than a part has for its own end
@@ -85,8 +85,7 @@ class ChildProgram:
             ending.cancel()
 
     def _failure(self, status: int) -> PartFailed:
-        how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
-        return PartFailed(f"'interlock {self.program}' has ended {how}: its own line above says why")
+        return PartFailed(f"'interlock {self.program}' has ended {how_it_ended(status)}: its own line above says why")
 
 
 @contextlib.contextmanager

