@@ -81,9 +81,7 @@ class LookupGiver:
             await asyncio.Future()
             return
         while True:
-            lines = [await watch.get()]
-            while len(lines) < TOGETHER and not watch.empty():
-                lines.append(watch.get_nowait())
+            lines = await watch.get_some(TOGETHER)
             writer.write(b"".join(json.dumps(asdict(line)).encode() + b"\n" for line in lines))
             if watch.skipped:
                 writer.write(json.dumps({"skipped": watch.skipped}).encode() + b"\n")

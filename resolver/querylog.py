@@ -183,6 +183,13 @@ class Watch(asyncio.Queue[Line]):
             return False
         return True
 
+    async def get_some(self, most: int) -> list[Line]:
+        """The lines that wait, ``most`` at most; waits for one where none does."""
+        lines = [await self.get()]
+        while len(lines) < most and not self.empty():
+            lines.append(self.get_nowait())
+        return lines
+
 
 class _Lookup(NamedTuple):
     """A query and its reply, of which no line was made yet."""

@@ -43,9 +43,7 @@ class OwnLookups:
     async def _pass_on(self, watch: Watch) -> None:
         try:
             while True:
-                lines = [await watch.get()]
-                while len(lines) < TOGETHER and not watch.empty():
-                    lines.append(watch.get_nowait())
+                lines = await watch.get_some(TOGETHER)
                 left_out = dict(watch.skipped)
                 watch.skipped.clear()
                 self.hub.take([lookup_of(asdict(line)) for line in lines], left_out)
