@@ -223,12 +223,11 @@ class GivesLines(Protocol):
 
 
 class QueryLog:
-    """Gives lines to its watchers. ``is_on`` says whether there are any; ``skipped`` counts lines left out."""
+    """Gives lines to its watchers. ``is_on`` says whether there are any."""
 
     def __init__(self, reasons: Reasons, clock: Callable[[], float] = time.monotonic) -> None:
         """``reasons`` are those of replies that do not hold them."""
         self.is_on = False
-        self.skipped = 0
         self._reasons = reasons
         self._clock = clock
         self._watches: list[Watch] = []
@@ -258,10 +257,10 @@ class QueryLog:
         now = self._clock()
         taking = [watch for watch in wanting if watch.may_take(now)]
         if not taking or len(self._unmade) >= QUEUE or not self._may_make_one(now):
-            self._skip(wanting, environment)
+            _skip(wanting, environment)
             return
         if len(taking) < len(wanting):
-            self._skip([watch for watch in wanting if watch not in taking], environment)
+            _skip([watch for watch in wanting if watch not in taking], environment)
         seconds = time.perf_counter() - started
         self._unmade.append(_Lookup(time.time(), state, source, transport, packet, reply, seconds, taking))
         if len(self._unmade) == 1:
@@ -271,21 +270,21 @@ class QueryLog:
         for _ in range(min(AT_ONCE, len(self._unmade))):
             lookup = self._unmade.popleft()
             line = _describe(lookup, self._reasons)
-            self._skip([watch for watch in lookup.watches if not watch.give(line)], line.environment)
+            _skip([watch for watch in lookup.watches if not watch.give(line)], line.environment)
         if self._unmade:
             # Not at once: the loop looks first whether queries have arrived.
             asyncio.get_running_loop().call_soon(self._make_some)
-
-    def _skip(self, watches: Sequence[Watch], environment: str | None) -> None:
-        for watch in watches:
-            watch.skipped[environment or ""] += 1
-        self.skipped += bool(watches)
 
     def _may_make_one(self, now: float) -> bool:
         if now - self._second >= 1.0:
             self._second, self._made = now, 0
         self._made += 1
         return self._made <= MOST_LINES
+
+
+def _skip(watches: Sequence[Watch], environment: str | None) -> None:
+    for watch in watches:
+        watch.skipped[environment or ""] += 1
 
 
 def _describe(lookup: _Lookup, reasons: Reasons) -> Line:
