@@ -90,7 +90,7 @@ def apply_change(resolver: Resolver, change: Change) -> None:
     had, platform = shown(resolver, change.id), resolver.scopes.platform
     zone = had.zone if change.keeps_zone else _unpack(change.zone, had, platform)
     pending = had.pending if change.keeps_pending else _unpack(change.pending, had, platform)
-    if zone is None and (had.zone or not pending):
+    if zone is None and (had.zone or not pending or _has_moved(had.pending, pending)):
         resolver.withdraw(change.id)
     elif zone and (zone is not had.zone or (had.pending and not pending)):
         if had.pending and not pending:
@@ -104,6 +104,11 @@ def shown(resolver: Resolver, id_: EnvironmentId) -> Shown:
     """What ``resolver`` serves for the environment ``id_``."""
     state = resolver.scopes.state_of(id_)
     return Shown(state.zone, state.pending) if state else Shown()
+
+
+def _has_moved(before: Zone | None, pending: Zone) -> bool:
+    """Whether ``pending`` is of another environment with the name of the one ``before``: that has gone meanwhile."""
+    return before is not None and before.environment.network != pending.environment.network
 
 
 def _pack(zone: Zone, had: Shown) -> Step:

@@ -6,7 +6,7 @@ import pickle
 from dataclasses import dataclass, field
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -91,6 +91,12 @@ def run(steps: list[tuple[str, Any]]) -> None:
 
 
 @given(st.lists(events, max_size=12))
+@example(
+    [
+        ("announce", ([], NETWORKS[0], 1, NONE_AWAY)), ("tell", None), ("withdraw", None),
+        ("announce", ([], NETWORKS[1], 1, NONE_AWAY)),
+    ]
+)  # fmt: skip
 def test_a_worker_that_is_told_serves_what_is_served(steps: list[tuple[str, Any]]) -> None:
     run(steps)
 
