@@ -37,6 +37,11 @@ class SocketPair:
         return host, port
 
     @property
+    def descriptors(self) -> tuple[int, int]:
+        """Those of the UDP and the TCP socket, for `adopt_pair`."""
+        return self.udp.fileno(), self.tcp.fileno()
+
+    @property
     def unread(self) -> int:
         """How many datagrams the kernel has dropped at the UDP socket since it was opened."""
         return int(struct.unpack(f"{_MEMINFO_FIELDS}I", self.udp.getsockopt(socket.SOL_SOCKET, _MEMINFO, 36))[_DROPS])
@@ -75,10 +80,11 @@ def open_pairs(listen: Sequence[tuple[str, int]], copies: int = 1) -> list[list[
 
 def adopt_pair(udp: int, tcp: int) -> SocketPair:
     """The pair with the descriptors ``udp`` and ``tcp``, which this process was started with."""
-    return SocketPair(_adopt(udp), _adopt(tcp))
+    return SocketPair(adopt_socket(udp), adopt_socket(tcp))
 
 
-def _adopt(descriptor: int) -> socket.socket:
+def adopt_socket(descriptor: int) -> socket.socket:
+    """The socket with this ``descriptor``, which this process was started with and its children are not."""
     sock = socket.socket(fileno=descriptor)
     sock.setblocking(False)
     sock.set_inheritable(False)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from interlock.process.supervise import Part
-from resolver.sockets import SocketPair, adopt_pair
+from resolver.sockets import SocketPair, adopt_pair, adopt_socket
 
 VARIABLE = "_INTERLOCK_HANDED"  # no setting: those begin otherwise
 LEAVE, ALONE, SERVING, READY = b"leave", b"alone", b"serving", b"ready"
@@ -88,12 +88,12 @@ class Line:
 
 def descriptors(line: socket.socket, sockets: Sequence[Sequence[SocketPair]]) -> list[int]:
     """What a program must inherit."""
-    return [line.fileno(), *(each.fileno() for pairs in sockets for pair in pairs for each in (pair.udp, pair.tcp))]
+    return [line.fileno(), *(each for pairs in sockets for pair in pairs for each in pair.descriptors)]
 
 
 def write_handed(line: socket.socket, sockets: Sequence[Sequence[SocketPair]], *, is_first: bool) -> str:
     """The value of the variable for a program that is to inherit ``line`` and ``sockets``."""
-    workers = ("+".join(f"{pair.udp.fileno()}:{pair.tcp.fileno()}" for pair in pairs) for pairs in sockets)
+    workers = ("+".join("{}:{}".format(*pair.descriptors) for pair in pairs) for pairs in sockets)
     return " ".join((_FIRST if is_first else _LATER, str(line.fileno()), *workers))
 
 
@@ -103,8 +103,5 @@ def take_handed() -> Handed | None:
     if not written:
         return None
     place, line, *workers = written.split()
-    sock = socket.socket(fileno=int(line))
-    sock.setblocking(False)
-    sock.set_inheritable(False)
     sockets = [[adopt_pair(*map(int, pair.split(":"))) for pair in worker.split("+")] for worker in workers]
-    return Handed(sock, place == _FIRST, sockets)
+    return Handed(adopt_socket(int(line)), place == _FIRST, sockets)

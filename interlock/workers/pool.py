@@ -239,7 +239,7 @@ class Workers:
         ours.setblocking(False)
         theirs.setblocking(False)
         pairs = self._sockets[slot]
-        kept = [sock.fileno() for pair in pairs for sock in (pair.udp, pair.tcp)]
+        kept = [each for pair in pairs for each in pair.descriptors]
 
         def main() -> Coroutine[Any, Any, None]:
             resolver, follow = self.maker.make_worker(self.resolver.scopes)
