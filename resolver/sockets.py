@@ -12,13 +12,31 @@ import socket
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from support.listening import ListenError
 
 RECEIVE_BUFFER = 4 << 20  # octets; queries that arrive while a large document is read wait there, and are not lost
 _RCVBUFFORCE = 33  # <asm-generic/socket.h>; the socket module does not name it
-_MEMINFO, _DROPS, _MEMINFO_FIELDS = 55, 8, 9  # <asm-generic/socket.h>, <linux/sock_diag.h>
+_MEMINFO = 55  # <asm-generic/socket.h>
+_RMEM_ALLOC, _DROPS = 0, 8  # <linux/sock_diag.h>
+_MEMINFO_FIELDS = struct.Struct("9I")
 _PORT_TRIES = 20  # for port 0: a port that is free for both UDP and TCP
+
+
+class Queue(NamedTuple):
+    """What the kernel says about the queue of a socket."""
+
+    octets: int
+    """How much memory the datagrams take that wait there."""
+    dropped: int
+    """How many datagrams the kernel has dropped there since the socket was opened."""
+
+
+def read_queue(sock: socket.socket) -> Queue:
+    """The queue of the UDP socket ``sock`` at this moment."""
+    fields = _MEMINFO_FIELDS.unpack(sock.getsockopt(socket.SOL_SOCKET, _MEMINFO, _MEMINFO_FIELDS.size))
+    return Queue(fields[_RMEM_ALLOC], fields[_DROPS])
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +62,7 @@ class SocketPair:
     @property
     def unread(self) -> int:
         """How many datagrams the kernel has dropped at the UDP socket since it was opened."""
-        return int(struct.unpack(f"{_MEMINFO_FIELDS}I", self.udp.getsockopt(socket.SOL_SOCKET, _MEMINFO, 36))[_DROPS])
+        return read_queue(self.udp).dropped
 
     def duplicate(self) -> SocketPair:
         """The same two sockets by other descriptors, which may be closed while these stay open."""

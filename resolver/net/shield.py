@@ -20,11 +20,11 @@ import asyncio
 import contextlib
 import logging
 import socket
-import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from resolver.net.socket_filter import packed_filter, set_filter
+from resolver.sockets import read_queue
 
 LONG_QUEUE = 1 << 20  # octets of memory, of which a packet takes 768 or more: more than clients wait for at once
 SHARE_OF_QUEUE = 0.5  # of the room that the socket has, where that is small
@@ -40,9 +40,6 @@ THINNED = 32  # of so many packets of a source on probation one passes, so that 
 MOST_ON_PROBATION = 32  # packets that pass: the source has sent a thousand, 25,000 a second; reading them costs little
 MOST_SHUT_OUT = 64  # sources; the filter looks at each packet once for each of them
 MOST_REMEMBERED = 4096  # sources that were shut out lately, or have filled batches
-
-_MEMINFO = 55  # <asm-generic/socket.h>
-_RMEM_ALLOC, _DROPS, _MEMINFO_FIELDS = 0, 8, 9  # <linux/sock_diag.h>
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +71,7 @@ class Shield:
     @property
     def dropped(self) -> int:
         """How many packets the kernel has dropped here: of sources that are shut out, or because the queue was full."""
-        return self._meminfo()[_DROPS]
+        return read_queue(self._sock).dropped
 
     def look(self, sources: Sequence[memoryview]) -> None:
         """Looks at the queue after a full batch was read from it, whose packets came from ``sources``.
@@ -83,7 +80,7 @@ class Shield:
         """
         if not self._is_possible:
             return
-        now, length = asyncio.get_running_loop().time(), self._meminfo()[_RMEM_ALLOC]
+        now, length = asyncio.get_running_loop().time(), read_queue(self._sock).octets
         for place, (source, number) in enumerate(Counter(map(bytes, sources)).most_common()):
             if number < MOST_OF_BATCH or len(self._timers) >= MOST_SHUT_OUT:
                 break
@@ -169,6 +166,3 @@ class Shield:
         if self._sock.fileno() >= 0:
             with contextlib.suppress(OSError):  # there is no filter
                 set_filter(self._sock, b"")
-
-    def _meminfo(self) -> tuple[int, ...]:
-        return struct.unpack(f"{_MEMINFO_FIELDS}I", self._sock.getsockopt(socket.SOL_SOCKET, _MEMINFO, 36))
