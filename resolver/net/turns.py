@@ -82,9 +82,9 @@ class Turns:
 
     def put(self, source: bytes, turn: Callable[[], None]) -> bool:
         """Calls ``turn`` when it is the turn of ``source``. Gives False, and never calls it, if too many wait."""
-        if self._number >= MOST_WAITING or len(self._waiting.get(source, ())) >= MOST_OF_ONE_SOURCE:
-            return False
         waiting = self._waiting.get(source)
+        if self._number >= MOST_WAITING or len(waiting or ()) >= MOST_OF_ONE_SOURCE:
+            return False
         if waiting is None:
             waiting = self._waiting[source] = deque()
             self._order.append(source)

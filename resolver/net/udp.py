@@ -17,9 +17,7 @@ from resolver.responder import ForwardedQuery
 from resolver.scope import ScopeState
 from resolver.wire.messages import Hold, Transport
 
-AT_ONCE = (
-    4  # replies of a batch are made before the others of it, which may be ready, are sent: a tenth of a millisecond
-)
+AT_ONCE = 4  # replies of a batch are made before the others of it, which may be ready, are sent: 0.1 milliseconds
 BUSY = 8  # packets in a batch: more will have come meanwhile, and to look is cheaper than to go round the event loop
 BATCHES = 8  # without a break for other work: a millisecond, which what is read costs if it costs little
 
@@ -81,9 +79,8 @@ class UdpListener:
                     self._shield.note(self._inbox.sources[:count])
             if count < BUSY:
                 return
-            if (
-                count == SLOTS and self._context.scopes.has_several_clients
-            ):  # there may be more, and too much for the others
+            # There may be more, and too much for the others.
+            if count == SLOTS and self._context.scopes.has_several_clients:
                 self._shield.look(self._inbox.sources)
 
     def _answer(self, count: int) -> None:
