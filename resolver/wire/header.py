@@ -11,6 +11,7 @@ HEADER = Struct("!HHHHHH")
 
 OPT = 41  # the type of the record that EDNS is (RFC 6891 §6.1)
 EXTENDED_ERROR = 15  # the EDNS option that says why (RFC 8914 §2)
+DNSSEC_OK = 0x8000  # the bit DO, in the lower half of the TTL of OPT (RFC 6891 §6.1.4)
 MAXIMUM_UDP = 1232  # octets that no path on the Internet fragments (RFC 9715 §3.2); also what we say that we take
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from struct import Struct
 
-from resolver.wire.header import EXTENDED_ERROR, HEADER, MAXIMUM_UDP, OPT, Flag
+from resolver.wire.header import DNSSEC_OK, EXTENDED_ERROR, HEADER, MAXIMUM_UDP, OPT, Flag
 from resolver.wire.messages import CLASS_IN, MAX_ERROR_TEXT, ExtendedError, QueryHeader, Reply, Transport
 from zones.addresses import Address
 from zones.names import Name
@@ -28,7 +28,6 @@ _NUMBER = Struct("!H")
 _RECORD = Struct("!HHI")  # type, class and TTL; the length of the data follows
 _SOA_NUMBERS = Struct("!5I")
 _OPTION = Struct("!HHH")  # code and length of an option, and the code of an extended error
-_DNSSEC_OK = 0x8000  # RFC 6891 §6.1.4
 
 
 def size_limit(header: QueryHeader, transport: Transport) -> int:
@@ -203,7 +202,7 @@ class _Message:
 @lru_cache(maxsize=1024)
 def _pack_opt(dnssec_ok: bool, extended_rcode: int, error: ExtendedError | None) -> bytes:
     options = _pack_error(error) if error else b""
-    flags = _DNSSEC_OK if dnssec_ok else 0
+    flags = DNSSEC_OK if dnssec_ok else 0
     fixed = _RECORD.pack(OPT, MAXIMUM_UDP, extended_rcode << 24 | flags)
     return b"\0" + fixed + _NUMBER.pack(len(options)) + options
 

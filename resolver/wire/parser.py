@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from struct import Struct
 
-from resolver.wire.header import HEADER, OPT, Flag, skip_name
+from resolver.wire.header import DNSSEC_OK, HEADER, OPT, Flag, skip_name
 from resolver.wire.messages import Drop, Edns, Query, QueryHeader, Rcode, Rejected
 from zones.names import MAX_LABEL, Name
 from zones.records import RRType
@@ -19,7 +19,6 @@ _QUESTION = Struct("!HH")  # type and class, after the name
 _RECORD = Struct("!H6xH")  # the type of a record and the length of its data, after its owner
 _OPT = Struct("!xHHxBHH")  # the root, type, payload, (extended rcode), version, flags, and the length of the options
 _OPTION = Struct("!2xH")  # the length of an option, after its code
-_DNSSEC_OK = 0x8000  # RFC 6891 §6.1.4
 
 
 def parse(packet: bytes) -> Query | Rejected | Drop:
@@ -106,4 +105,4 @@ def _parse_opt(record: bytes) -> _Opt:
         offset += _OPTION.size + option
     if offset > len(record):
         raise _MalformedError
-    return Edns(payload, version, bool(flags & _DNSSEC_OK)), length > 0
+    return Edns(payload, version, bool(flags & DNSSEC_OK)), length > 0

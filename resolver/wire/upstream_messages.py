@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from struct import pack
 
-from resolver.wire.header import HEADER, MAXIMUM_UDP, OPT, Flag, skip_name
+from resolver.wire.header import DNSSEC_OK, HEADER, MAXIMUM_UDP, OPT, Flag, skip_name
 from resolver.wire.messages import CLASS_IN, Rcode, Response
 from resolver.wire.records import MalformedRecord, RecordReader
 from zones.names import Name
-
-_DNSSEC_OK = 0x8000  # RFC 6891 §6.1.4
 
 
 def pack_query(
@@ -25,7 +23,7 @@ def pack_query(
     """A query of ours; ``authentic`` sets AD and ``unchecked`` CD. DO is set only with EDNS."""
     flags = Flag.RD | (Flag.AD if authentic else 0) | (Flag.CD if unchecked else 0)
     question = qname + pack("!HH", qtype, CLASS_IN)
-    opt = b"\0" + pack("!HHIH", OPT, MAXIMUM_UDP, _DNSSEC_OK if dnssec_ok else 0, 0) if edns else b""
+    opt = b"\0" + pack("!HHIH", OPT, MAXIMUM_UDP, DNSSEC_OK if dnssec_ok else 0, 0) if edns else b""
     return HEADER.pack(id_, flags, 1, 0, 0, int(edns)) + question + opt
 
 
