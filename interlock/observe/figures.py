@@ -24,14 +24,12 @@ class Past:
     """What workers did that are gone."""
 
     def __init__(self) -> None:
-        self.families: dict[str, dict[_Key, float]] = {}
-        """By the name of the family: its samples."""
+        self.families: Families = ()
+        """The sum of it."""
 
     def add(self, families: Families) -> None:
         """Adds what a worker did that is gone, from its last ``families``."""
-        for family in families:
-            if family.name not in NOW:
-                _add(self.families.setdefault(family.name, {}), family)
+        self.families = _sum([self.families, [family for family in families if family.name not in NOW]])
 
 
 def add_up(each: Sequence[Families], past: Past, unread: int) -> Families:
@@ -39,36 +37,33 @@ def add_up(each: Sequence[Families], past: Past, unread: int) -> Families:
 
     ``unread`` is how many datagrams the kernel has dropped at all their sockets.
     """
-    sums: dict[str, dict[_Key, float]] = {name: dict(samples) for name, samples in past.families.items()}
-    described: dict[str, Metric] = {}
-    for families in each:
-        for family in families:
-            described.setdefault(family.name, family)
-            _add(sums.setdefault(family.name, {}), family)
-    found = []
-    for name, family in described.items():
-        total = Metric(name, family.documentation, family.type)
-        for (sample, labels), value in sums[name].items():
-            is_unread = sample == catalogue.QUERIES_DROPPED.name and ("reason", UNREAD) in labels
-            total.add_sample(sample, dict(labels), unread if is_unread else value)
-        found.append(total)
-    return found
+    return _sum([*each, past.families], unread)
 
 
 def count_queries(each: Sequence[Families], past: Past) -> Iterable[tuple[QueryKey, int]]:
     """How many replies of each kind are in ``each`` and in the ``past``; a kind may come several times."""
-    for families in each:
+    for families in (*each, past.families):
         for family in families:
             for sample in family.samples:
                 if sample.name == catalogue.QUERIES.name:
                     yield QueryKey(*sample.labels.values()), int(sample.value)
-    for samples in past.families.values():
-        for (name, labels), value in samples.items():
-            if name == catalogue.QUERIES.name:
-                yield QueryKey(*(text for _, text in labels)), int(value)
 
 
-def _add(sums: dict[_Key, float], family: Metric) -> None:
-    for sample in family.samples:
-        key = sample.name, tuple(sample.labels.items())
-        sums[key] = sums.get(key, 0.0) + sample.value
+def _sum(each: Sequence[Families], unread: int = 0) -> Families:
+    sums: dict[str, dict[_Key, float]] = {}
+    described: dict[str, Metric] = {}
+    for families in each:
+        for family in families:
+            described.setdefault(family.name, family)
+            samples = sums.setdefault(family.name, {})
+            for sample in family.samples:
+                key = sample.name, tuple(sample.labels.items())
+                samples[key] = samples.get(key, 0.0) + sample.value
+    found = []
+    for name, family in described.items():
+        total = Metric(name, family.documentation, family.type)
+        for (sample_name, labels), value in sums[name].items():
+            is_unread = sample_name == catalogue.QUERIES_DROPPED.name and ("reason", UNREAD) in labels
+            total.add_sample(sample_name, dict(labels), unread if is_unread else value)
+        found.append(total)
+    return found

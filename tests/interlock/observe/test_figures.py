@@ -5,7 +5,8 @@ from __future__ import annotations
 from prometheus_client.core import Metric
 
 from interlock.observe import catalogue
-from interlock.observe.figures import Past, add_up
+from interlock.observe.figures import Past, add_up, count_queries
+from resolver.counts import QueryKey
 from support.histogram import Histogram
 
 
@@ -44,6 +45,15 @@ def test_what_a_worker_did_stays_when_it_is_gone() -> None:
     found = values([figures(1), figures(0)], past)
     assert found["interlock_queries_total/NOERROR/AAAA/environment/udp"] == 321
     assert found["interlock_forward_cache_entries"] == 0  # its cache is gone with it
+
+
+def test_replies_are_counted_with_those_of_workers_that_are_gone() -> None:
+    past = Past()
+    past.add(figures(20))
+    past.add(figures(300))
+    found = list(count_queries([figures(1)], past))
+    assert {key for key, _ in found} == {QueryKey("NOERROR", "AAAA", "environment", "udp")}
+    assert sum(number for _, number in found) == 321
 
 
 def test_what_the_kernel_dropped_is_counted_at_the_sockets_once() -> None:
