@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
 
 from aiohttp import web
 from msgspec import Struct
 
 from admin.auth.access import Access
-from admin.auth.actors import Anonymous
 from admin.console.context import CONSOLE
 from admin.console.hub import encode_event
+from admin.console.pages.log import still_signed_in
 from admin.console.rendering import SECURITY, show_problem
 from admin.console.topics import read_topics
-from admin.errors import Forbidden, Unauthenticated
-from admin.http.context import ACTOR, CONTEXT
-from admin.http.cookies import cookie_of
+from admin.http.context import ACTOR
 from admin.http.inputs import read_query
-from admin.http.limits import source_network
 from admin.http.route import Route
-from store.errors import Unavailable
 
 HEARTBEAT = 15.0  # seconds without an event, after which a comment shows proxies and us that the connection lives
 CHECK_EVERY = 5.0  # seconds; as long can a page still be kept up to date after its token was revoked
@@ -44,6 +39,7 @@ async def get_events(request: web.Request) -> web.StreamResponse:
     """Send what happens, until the browser goes, or its holder has signed out."""
     query = read_query(request, EventsQuery)
     topics, hub = read_topics(query.topics, request[ACTOR]), request.app[CONSOLE].hub
+    may_look = still_signed_in(request)
     viewer = hub.open(topics, request.headers.get("Last-Event-ID", query.after))
     try:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8", **SECURITY})
@@ -55,7 +51,7 @@ async def get_events(request: web.Request) -> web.StreamResponse:
             now = time.monotonic()
             if now - checked >= CHECK_EVERY:
                 checked = now
-                if not await _is_signed_in(request, query.topics):
+                if not await may_look():
                     await _write(response, encode_event(SIGNED_OUT, ""))
                     break
             data = viewer.take()
@@ -74,20 +70,6 @@ async def get_events(request: web.Request) -> web.StreamResponse:
 async def _write(response: web.StreamResponse, data: bytes) -> None:
     async with asyncio.timeout(WRITE_SECONDS):
         await response.write(data)
-
-
-async def _is_signed_in(request: web.Request, topics: str) -> bool:
-    """Whether who looks still may. While the store does not answer, nobody is signed out."""
-    context = request.app[CONTEXT]
-    with suppress(Unavailable):
-        actor, _ = await context.identifier.identify_sign_in(cookie_of(request), source_network(request.remote or ""))
-        if isinstance(actor, Anonymous):
-            return False
-        with suppress(Forbidden, Unauthenticated):
-            read_topics(topics, actor)
-            return True
-        return False
-    return True
 
 
 ROUTES = (
