@@ -189,17 +189,8 @@ class EnvironmentStore:
         name of hosts needs their ``leases``. Raises `RevisionConflict`, `NetworkTaken`, and `LeaseNotHeld`, which names
         the host, unless all of them are held.
         """
-
-        def prepare() -> tuple[bytes, Newest]:
-            written = _encode(environment)
-            digest, hosts = document.digest(written), hosts_of(environment)
-            return written, Newest(environment, digest, len(written), hosts, len(written))
-
         added = await self._difference(before, environment) if before else None
-        if added:
-            written, after = added
-        else:
-            written, after = await self.aside.call(environment.id, prepare) if is_large(environment) else prepare()
+        written, after = added or await self._whole_of(environment)
         if most is not None and after.octets > most:
             raise QuotaExceeded(environment.id, "document", most, after.octets)
         entry = IndexEntry(environment.revision, after.digest, after.hosts)
@@ -208,6 +199,16 @@ class EnvironmentStore:
         await self._write(environment.id, str(environment.network), expected, entry, written, leases, of=of)
         self._keep(after)
         document.remember_digest(environment, after.digest)
+
+    async def _whole_of(self, environment: Environment) -> tuple[bytes, Newest]:
+        """The document to write, and what is the newest then."""
+
+        def prepare() -> tuple[bytes, Newest]:
+            written = _encode(environment)
+            digest, hosts = document.digest(written), hosts_of(environment)
+            return written, Newest(environment, digest, len(written), hosts, len(written))
+
+        return await self.aside.call(environment.id, prepare) if is_large(environment) else prepare()
 
     async def _difference(self, before: Newest, environment: Environment) -> tuple[bytes, Newest] | None:
         """The difference to write, and what is the newest then; None where the document is to be written whole."""
@@ -230,7 +231,7 @@ class EnvironmentStore:
         Its document is kept for ``keep`` seconds, in which `undelete` can bring it back. Raises `RevisionConflict`.
         """
         entry = IndexEntry(environment.revision + 1, None)
-        kept = _encode(environment) if keep else b""
+        kept = (await self._whole_of(environment))[0] if keep else b""
         self.kept.forget(environment.id)
         await self._write(
             environment.id, str(environment.network), environment.revision, entry, b"", keep=keep, deleted=kept
@@ -243,8 +244,8 @@ class EnvironmentStore:
         ``kept`` is the revision of that deletion, which must be kept still, and ``expected`` the newest revision so
         far. Raises `RevisionConflict`, and `Missing` if it is kept no more.
         """
-        written = _encode(environment)
-        entry = IndexEntry(environment.revision, document.digest(written), hosts_of(environment))
+        written, after = await self._whole_of(environment)
+        entry = IndexEntry(environment.revision, after.digest, after.hosts)
         self.kept.forget(environment.id)
         await self._write(environment.id, str(environment.network), expected, entry, written, kept=kept)
 
