@@ -18,7 +18,7 @@ from zones.names import EnvironmentId
 
 CHANGES_WAIT = 1.0  # seconds that a read waits for a change; a dead connection is noticed a little later
 CHANGES_WAIT_MARGIN = 2.0  # seconds more, after which a server that has not replied at all counts as gone
-CHANGES_READ = 20  # changes in one read; more at once come faster than they can be read one by one
+CHANGES_READ = 5  # changes in one read; more at once come faster than they can be read one by one
 CHANGES_COALESCED = 500  # changes of which the server reads the newest ones, in some milliseconds
 CHANGES_TOGETHER = 10_000  # changes that are taken in together; a reader that is far behind needs several turns
 CHANGES_KEPT = 100_000  # at the design figure of 1,000 commits a second, a reader may be away for 100 s
@@ -159,11 +159,16 @@ class ChangeStream:
 def _coalesce(changes: Sequence[Change]) -> tuple[Change, ...]:
     """The newest of ``changes`` for each subject, with the hosts of all that it stands for."""
     newest: dict[Hashable, Change] = {}
+    hosts: dict[Hashable, frozenset[str] | None] = {}
     for change in changes:
         subject = (change.environment, change.host, change.confirms and change.position)
-        before = newest.pop(subject, None)  # so that it comes last now
-        newest[subject] = replace(change, hosts=_union(before.hosts, change.hosts)) if before else change
-    return tuple(newest.values())
+        hosts[subject] = _union(hosts[subject], change.hosts) if subject in hosts else change.hosts
+        newest.pop(subject, None)  # so that it comes last now
+        newest[subject] = change
+    return tuple(
+        change if change.hosts == hosts[subject] else replace(change, hosts=hosts[subject])
+        for subject, change in newest.items()
+    )
 
 
 def _union(one: frozenset[str] | None, other: frozenset[str] | None) -> frozenset[str] | None:
