@@ -65,12 +65,15 @@ class ApiWriter:
 
 
 @contextmanager
-def running_store(directory: Path, gives_way: int = 0) -> Iterator[str]:
-    """An empty Valkey, the one that `interlock up` embeds, so much nicer than others; gives its URL."""
+def running_store(directory: Path, *, gives_way: bool = False) -> Iterator[str]:
+    """An empty Valkey, the one that `interlock up` embeds; gives its URL.
+
+    ``gives_way``: it runs when nobody else of its core wants to.
+    """
     socket = directory / "store.sock"
     command = [
-        "nice", "-n", str(gives_way), str(get_binary_path()), "--port", "0", "--unixsocket", str(socket),
-        "--dir", str(directory), "--appendonly", "no", "--save", "",
+        *(("chrt", "--idle", "0") if gives_way else ()), str(get_binary_path()),
+        "--port", "0", "--unixsocket", str(socket), "--dir", str(directory), "--appendonly", "no", "--save", "",
     ]  # fmt: skip
     with running("valkey", command, directory) as process:
         process.wait_until(socket.exists)
