@@ -12,10 +12,11 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -174,15 +175,29 @@ def events(process: Running, name: str) -> list[dict[str, Any]]:
 
 
 class Prober:
-    """Asks for all names of ``expected`` all the time, each from its client's address, and judges every answer."""
+    """Asks for all names of ``expected`` all the time, each from its client's address, and judges every answer.
 
-    def __init__(self, server: tuple[str, int], expected: Mapping[tuple[str, str], frozenset[str]]) -> None:
+    With ``other``, a query that the server does not answer, or with SERVFAIL, is put to that one, as clients do that
+    have two nameservers.
+    """
+
+    def __init__(
+        self,
+        server: tuple[str, int],
+        expected: Mapping[tuple[str, str], frozenset[str]],
+        other: tuple[str, int] | None = None,
+        pause: float = 0.0,
+    ) -> None:
+        """With ``pause`` it waits so many seconds after each query, and leaves the processor to others."""
         self.asked = 0
         self.right = 0
         self.wrong: Counter[str] = Counter()
         self.unanswered = 0
-        self._server, self._expected = server, dict(expected)
-        self._sockets: dict[str, socket.socket] = {}
+        self.turned = 0
+        """Queries that were put to the other server."""
+        self._pause = pause
+        self._servers, self._expected = [server, *([other] if other else [])], dict(expected)
+        self._sockets: dict[str, list[socket.socket]] = {}
         self._verdicts: dict[tuple[str, str, bytes], str] = {}
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._work)
@@ -190,17 +205,14 @@ class Prober:
     def __enter__(self) -> Self:
         for client, _ in self._expected:
             if client not in self._sockets:
-                sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-                sock.bind((client, 0))
-                sock.connect(self._server)
-                self._sockets[client] = sock
+                self._sockets[client] = [_connected(client, server) for server in self._servers]
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._is_over.set()
         self._thread.join()
-        for sock in self._sockets.values():
+        for sock in chain.from_iterable(self._sockets.values()):
             sock.close()
 
     def until_asked(self, more: int = QUERIES) -> None:
@@ -219,15 +231,25 @@ class Prober:
         while not self._is_over.is_set():
             for (client, name), query in queries.items():
                 number = (number + 1) & 0xFFFF
-                self._sockets[client].send(number.to_bytes(2, "big") + query)
                 self.asked += 1
-                self._judge(client, name, self._receive(self._sockets[client], number))
+                self._judge(client, name, self._ask(self._sockets[client], number.to_bytes(2, "big") + query))
+                time.sleep(self._pause)
 
-    def _receive(self, sock: socket.socket, number: int) -> bytes | None:
+    def _ask(self, sockets: Sequence[socket.socket], packet: bytes) -> bytes | None:
+        for turn, sock in enumerate(sockets):
+            self.turned += turn
+            with suppress(ConnectionRefusedError):  # nobody listens there now
+                sock.send(packet)
+                reply = self._receive(sock, packet[:2])
+                if reply and (sock is sockets[-1] or reply[3] & 0x0F != dns.rcode.SERVFAIL):
+                    return reply
+        return None
+
+    def _receive(self, sock: socket.socket, number: bytes) -> bytes | None:
         deadline = time.monotonic() + _LOST_AFTER
         while select.select([sock], [], [], max(0.0, deadline - time.monotonic()))[0]:
             reply = sock.recv(4096)
-            if reply[:2] == number.to_bytes(2, "big"):
+            if reply[:2] == number:
                 return reply
         return None
 
@@ -251,3 +273,10 @@ class Prober:
         if reply.rcode() == dns.rcode.NOERROR and found == expected:
             return ""
         return f"{client} {name}: {dns.rcode.to_text(reply.rcode())} {sorted(found)}, not {sorted(expected)}"
+
+
+def _connected(client: str, server: tuple[str, int]) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind((client, 0))
+    sock.connect(server)
+    return sock

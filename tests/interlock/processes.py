@@ -69,12 +69,12 @@ class Running:
 
 
 @contextmanager
-def started(*command: str, environ: Mapping[str, str] | None = None) -> Iterator[Running]:
-    """``command`` while the block runs; killed at the end of the block if it still runs."""
+def started(*command: str, environ: Mapping[str, str] | None = None, directory: Path = ROOT) -> Iterator[Running]:
+    """``command`` in ``directory`` while the block runs; killed at the end of the block if it still runs."""
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, cwd=ROOT, env=clean_environ(environ)
+            command, stdout=subprocess.PIPE, stderr=errors, cwd=directory, env=clean_environ(environ)
         ) as process,
     ):
         try:
