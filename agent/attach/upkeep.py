@@ -13,8 +13,7 @@ from agent.attach.comparison import Comparison
 from agent.attach.inspection import Inspection
 from agent.errors import AgentError, Failed
 from agent.mesh.mesh import Mesh
-from agent.system.other_firewalls import find_forward_drops
-from agent.system.veth import LINK_PREFIX
+from agent.system.other_firewalls import OtherFirewalls
 
 UPKEEP_INTERVAL = 1.0  # seconds between two looks at the attachments
 FIREWALL_INTERVAL = 5.0  # seconds between two looks at the other firewalls of this host
@@ -34,6 +33,8 @@ class Upkeep:
     """Finds and settles what the documents and this host say differently."""
     inspection: Inspection
     """Puts right what was changed inside workloads."""
+    firewalls: OtherFirewalls
+    """Knows what else filters on this host."""
     forward_drops: list[str] = field(default_factory=list)
     """The chains of other firewalls that drop what this host forwards, each as a sentence with its remedy."""
     _look_at_firewalls: float = 0.0
@@ -69,7 +70,7 @@ class Upkeep:
             return
         self._look_at_firewalls = now + FIREWALL_INTERVAL
         try:
-            found = await find_forward_drops(self.mesh.system.device_name, LINK_PREFIX)
+            found = await self.firewalls.forward_drops()
         except Failed as error:
             log.warning("firewalls_unreadable", extra={"reason": str(error)})
             return

@@ -183,7 +183,7 @@ define cannot_go_on = {{ destination-unreachable, packet-too-big, time-exceeded,
 
     async def read(self) -> Ruleset | None:
         """The table as it is; None where there is none."""
-        generation = self._read_generation()
+        generation = read_generation()
         if self._known and generation == self._generation:
             return replace(self._known, drops=await self._in_time(_read_packets))
         self._known = None
@@ -191,14 +191,14 @@ define cannot_go_on = {{ destination-unreachable, packet-too-big, time-exceeded,
         if listed is None:
             return None
         ruleset = Ruleset(_elements(listed), _rules(listed), _drops(listed))
-        if self._read_generation() == generation:
+        if read_generation() == generation:
             self._known, self._generation = ruleset, generation
         return ruleset
 
     def is_as_left(self) -> bool:
         """Whether nobody else has changed nftables since it was read. Changes by this object are none."""
         try:
-            return self._is_changing or (self._known is not None and self._read_generation() == self._generation)
+            return self._is_changing or (self._known is not None and read_generation() == self._generation)
         except Failed:
             return False
 
@@ -211,29 +211,19 @@ define cannot_go_on = {{ destination-unreachable, packet-too-big, time-exceeded,
         changes = list(changes)
         if not (transaction := messages.transaction(TABLE, changes)):
             return
-        known, before = self._known, self._read_generation()
+        known, before = self._known, read_generation()
         self._known, self._is_changing = None, True  # not known, should it fail
         try:
             await self._in_time(lambda nftables: nftables.transact(transaction))
         finally:
             self._is_changing = False
-        after = self._read_generation()
+        after = read_generation()
         if known and (before, after) == (self._generation, self._generation + 1):  # else another one was between
             self._known, self._generation = _changed(known, changes), after
 
     async def remove(self) -> None:
         """Removes the table."""
         await _run_script(_REMOVE)
-
-    def _read_generation(self) -> int:
-        try:
-            with closing(NetlinkSocket(messages.PROTOCOL)) as netlink:
-                (answer,) = netlink.ask(*messages.ask_generation(), time.monotonic() + SYSTEM_DEADLINE)
-        except TimeoutError:
-            raise Stuck(_LATE) from None
-        except OSError as error:
-            raise Failed(f"nftables: the kernel says: {error.strerror}") from error
-        return messages.read_generation(answer)
 
     async def _in_time(self, work: Callable[[NetlinkSocket], T]) -> T:
         """What ``work`` gives. It is done in a thread: others may hold on to the rules for long."""
@@ -260,6 +250,18 @@ define cannot_go_on = {{ destination-unreachable, packet-too-big, time-exceeded,
             raise
         found: list[dict[str, Any]] = json.loads(text)["nftables"]
         return found
+
+
+def read_generation() -> int:
+    """The number of the ruleset of this network namespace: another one after each change. Raises `Failed`, `Stuck`."""
+    try:
+        with closing(NetlinkSocket(messages.PROTOCOL)) as netlink:
+            (answer,) = netlink.ask(*messages.ask_generation(), time.monotonic() + SYSTEM_DEADLINE)
+    except TimeoutError:
+        raise Stuck(_LATE) from None
+    except OSError as error:
+        raise Failed(f"nftables: the kernel says: {error.strerror}") from error
+    return messages.read_generation(answer)
 
 
 def _read_packets(nftables: NetlinkSocket) -> dict[str, int]:

@@ -2,40 +2,59 @@
 
 In nftables a packet passes where every base chain of its hook lets it through. Docker and many a firewall give the
 forward hook a chain that drops what no rule of theirs accepts. The agent leaves those to their owners, and says what is
-to be added.
+to be added. They are listed by nft(8), a process, when the generation of the ruleset says that something has changed.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from agent.errors import Failed
-from agent.system.nftables import TABLE, run_nft
+from agent.system.nftables import TABLE, read_generation, run_nft
 
 _FAMILIES = ("ip6", "inet")  # those that see forwarded IPv6 packets
 
 
-async def find_forward_drops(device: str, workloads: str) -> list[str]:
-    """Each chain that drops what the host forwards for workloads, as a sentence with its remedy. Raises `Failed`.
+@dataclass(slots=True)
+class OtherFirewalls:
+    """Those beside the table of the agent."""
 
-    ``device`` is the WireGuard device; the workloads' links have names that begin with ``workloads``.
-    """
-    listed = json.loads(await run_nft("--json", "list", "chains"))["nftables"]
-    found = []
-    for chain in (entry["chain"] for entry in listed if "chain" in entry):
-        if chain["family"] in _FAMILIES and chain["table"] != TABLE and _drops_forwarded(chain):
-            try:
-                table = json.loads(await run_nft("--json", "list", "table", chain["family"], chain["table"]))[
-                    "nftables"
-                ]
-            except (Failed, ValueError):
-                continue  # it was removed meanwhile
-            missing = [name for name in (f"{workloads}*", device) if not _accepts(table, name)]
-            if missing:
-                found.append(_sentence(chain, missing))
-    return found
+    device: str
+    """The WireGuard device."""
+    workloads: str
+    """How the names of the workloads' links begin."""
+    _seen: int = -1  # the generation at which they were listed last
+    _found: list[str] = field(default_factory=list)
+
+    async def forward_drops(self) -> list[str]:
+        """Each chain that drops what the host forwards for workloads, as a sentence with its remedy.
+
+        Raises `Failed`.
+        """
+        generation = read_generation()
+        if generation != self._seen:
+            self._found = [_sentence(*each) for each in await self._dropping()]
+            self._seen = generation
+        return self._found
+
+    async def _dropping(self) -> list[tuple[Mapping[str, Any], list[str]]]:
+        """The chains, each with the interfaces whose packets no rule of its table accepts."""
+        listed = json.loads(await run_nft("--json", "list", "chains"))["nftables"]
+        found = []
+        for chain in (entry["chain"] for entry in listed if "chain" in entry):
+            if chain["family"] in _FAMILIES and chain["table"] != TABLE and _drops_forwarded(chain):
+                named = chain["family"], chain["table"]
+                try:
+                    table = json.loads(await run_nft("--json", "list", "table", *named))["nftables"]
+                except (Failed, ValueError):
+                    continue  # it was removed meanwhile
+                missing = [name for name in (f"{self.workloads}*", self.device) if not _accepts(table, name)]
+                if missing:
+                    found.append((chain, missing))
+        return found
 
 
 def _drops_forwarded(chain: Mapping[str, Any]) -> bool:

@@ -41,6 +41,7 @@ from agent.registration import Registrar
 from agent.system.host import HostSystem
 from agent.system.netlink import Links
 from agent.system.nftables import Firewall
+from agent.system.other_firewalls import OtherFirewalls
 from agent.system.veth import LINK_PREFIX, enable_forwarding
 from agent.system.wireguard import choose
 from interlock.errors import PartFailed
@@ -146,7 +147,8 @@ class AgentParts:
         attacher = Attacher(mesh, attachments, InstanceRecords(control_plane), Connections(mesh, attachments), barrier)
         attacher.history.wall_clock = control_plane.clock.now
         comparison = Comparison(mesh, attacher)
-        upkeep = Upkeep(mesh, attacher, comparison, Inspection(attacher))
+        firewalls = OtherFirewalls(settings.device, LINK_PREFIX)
+        upkeep = Upkeep(mesh, attacher, comparison, Inspection(attacher), firewalls)
 
         def take_hosts(hosts: Hosts) -> None:
             mesh.take_hosts(hosts)
