@@ -44,7 +44,9 @@ TABLE = "interlock"
 
 _REMOVE = f"add table inet {TABLE}\ndelete table inet {TABLE}\n"  # no error where there is none
 
-# A script for nft; the variables in it are set by `Firewall`.
+# A script for nft; the variables in it are set by `Firewall`. Each packet of the host, WireGuard's own included, meets
+# all base chains of its hooks: what is no member's leaves them after comparisons with links and addresses alone. Links
+# are compared one by one, for a set with a prefix in it ("rail*") is a tree, and costs a rule four times as much.
 RULES = """\
 table inet interlock {
     set networks { type ipv6_addr . ipv6_addr; }
@@ -60,13 +62,11 @@ table inet interlock {
         type filter hook prerouting priority -450; policy accept;
         iifname $workloads notrack goto from_workload
         iifname $tunnel notrack goto from_tunnel
-        iifname "lo" ip6 saddr $platform ip6 saddr != $infrastructure counter drop
-        iifname "lo" accept
-        ip6 saddr $platform counter drop
-        ip6 daddr $platform counter drop
+        ip6 saddr $platform iifname != "lo" counter drop
+        ip6 saddr $platform ip6 saddr != $infrastructure counter drop
+        ip6 daddr $platform iifname != "lo" counter drop
     }
     chain from_workload {
-        meta nfproto != ipv6 counter drop
         iifname . ip6 saddr @pins goto from_member
         ip6 daddr $link_local drop
         counter drop
@@ -75,7 +75,10 @@ table inet interlock {
         ip6 saddr $infrastructure counter drop
         goto from_member
     }
+    # The usual packet comes first: where TCP or UDP follows the header, there is no fragment.
     chain from_member {
+        ip6 nexthdr tcp accept
+        ip6 nexthdr udp udp dport != 53 accept
         exthdr frag exists goto fragment
         udp dport 53 fib daddr type local goto asking
     }
@@ -92,44 +95,53 @@ table inet interlock {
         update @fragments { iifname . ip6 saddr limit rate over 10000/second burst 1000 packets } counter drop
     }
 
-    # From a member of an environment to a member of the same one, between the agent's links alone.
+    # From a member of an environment to a member of the same one, between the agent's links alone. What goes out by
+    # them is looked at first: the host may forward much else.
     chain between {
         type filter hook forward priority filter; policy accept;
-        iifname $ours oifname $ours ip6 saddr & $environment . ip6 daddr & $environment @networks accept
-        iifname $ours counter drop
-        oifname $ours counter drop
+        oifname $workloads jump same_environment
+        oifname $tunnel jump same_environment
+        iifname $workloads counter drop
+        iifname $tunnel counter drop
+        oifname $workloads counter drop
+        oifname $tunnel counter drop
+    }
+    chain same_environment {
+        iifname $workloads ip6 saddr & $environment . ip6 daddr & $environment @networks accept
+        iifname $tunnel ip6 saddr & $environment . ip6 daddr & $environment @networks accept
     }
 
     # Of this host itself, members reach the resolver and nothing else.
     chain to_host {
         type filter hook input priority filter; policy accept;
-        iifname $ours ip6 saddr . ip6 daddr @resolvers meta l4proto { tcp, udp } th dport 53 accept
-        iifname $ours ip6 daddr $link_local drop
-        iifname $ours counter drop
+        iifname != $workloads iifname != $tunnel accept
+        ip6 saddr . ip6 daddr @resolvers meta l4proto { tcp, udp } th dport 53 accept
+        ip6 daddr $link_local drop
+        counter drop
     }
 
-    # Its replies to members get no entry either.
+    # Its replies to members, which all have addresses of the platform, get no entry either.
     chain leaving {
         type filter hook output priority -450; policy accept;
-        oifname $ours notrack
+        ip6 daddr $platform oifname != "lo" notrack
     }
 
     # The host sends to members only as their resolver, and ICMPv6 errors about their packets (RFC 4443 §3).
     chain from_host {
         type filter hook output priority filter; policy accept;
-        oifname $ours ip6 daddr . ip6 saddr @resolvers meta l4proto { tcp, udp } th sport 53 accept
-        oifname $ours icmpv6 type $cannot_go_on accept
-        oifname $ours ip6 daddr $link_local drop
-        oifname $ours counter drop
-        oifname "lo" accept
-        ip6 saddr $platform counter drop
-        ip6 daddr $platform counter drop
+        ip6 saddr $platform oifname != $workloads oifname != $tunnel oifname != "lo" counter drop
+        ip6 daddr $platform oifname != $workloads oifname != $tunnel oifname != "lo" counter drop
+        oifname != $workloads oifname != $tunnel accept
+        ip6 daddr . ip6 saddr @resolvers meta l4proto { tcp, udp } th sport 53 accept
+        icmpv6 type $cannot_go_on accept
+        ip6 daddr $link_local drop
+        counter drop
     }
 }
 """
 CHAINS = ("arriving", "from_workload", "from_tunnel", "asking", "fragment", "between", "to_host", "from_host")
 """The chains that drop packets, in the order in which a packet meets them."""
-OTHER_CHAINS = ("from_member", "leaving")
+OTHER_CHAINS = ("from_member", "same_environment", "leaving")
 """The chains that count nothing."""
 
 SETS = (NETWORKS, RESOLVERS, PINS)
@@ -156,7 +168,6 @@ class Firewall:
         self._rules = f"""\
 define tunnel = "{device}"
 define workloads = "{workloads}*"
-define ours = {{ "{device}", "{workloads}*" }}
 define platform = {platform}
 define infrastructure = {infrastructure}
 define environment = {_ENVIRONMENT}
