@@ -1,9 +1,10 @@
 """What the rules of the agents cost a path: the same path with them and without, in turns too short to tell apart.
 
 Two paths are never alike: their processes lie elsewhere in memory and run beside others, which is more than rules cost.
-So one path is measured, many times, and each time with nothing, with the firewall, and with the filters of the links as
-well. The agents are stopped for as long, who would put back what is missing. What else the machine does can only make a
-turn worse: what is compared are the turns at the best tenth of each kind.
+So one path is measured, many times, and each time with nothing, with the firewall's chains but no rule in them, with
+the firewall, and with the filters of the links as well. No rules can cost less than chains without any. The agents are
+stopped for as long, who would put back what is missing. What else the machine does can only make a turn worse: what is
+compared are the turns at the best tenth of each kind.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from zones.addresses import Address, Platform
 ROUND_TRIPS, BULK = 150, 0.2  # of a datagram, and seconds of bulk, in each turn
 BEST = 0.1  # the share of turns that are better than the one that counts
 DEVICE = "interlock0"
+NO_RULES = "no rules"
 
 _SERVER = """
 import socket, threading
@@ -96,9 +98,10 @@ def measure(
     client, server = ends
     hosts = [_Rules(end) for end in ends]
     steps: dict[str, Callable[[_Rules], None]] = {
-        "no rules": lambda rules: rules.set(firewall=False, filters=False),
-        "the firewall": lambda rules: rules.set(firewall=True, filters=False),
-        "the firewall and the filters": lambda rules: rules.set(firewall=True, filters=True),
+        NO_RULES: lambda rules: rules.set("", filters=False),
+        "the firewall's chains, empty": lambda rules: rules.set(rules.empty, filters=False),
+        "the firewall": lambda rules: rules.set(rules.whole, filters=False),
+        "the firewall and the filters": lambda rules: rules.set(rules.whole, filters=True),
     }
     found = {rules: _Turns() for rules in steps}
     with ExitStack() as stack:
@@ -122,8 +125,8 @@ def measure(
                 found[kind].used.append((sum(map(processor_seconds, processes)) - before) / ROUND_TRIPS)
                 found[kind].rates.append(_ask(asking, "bulk", BULK))
         for host in hosts:
-            host.set(firewall=True, filters=True)
-    base = found["no rules"]
+            host.set(host.whole, filters=True)
+    base = found[NO_RULES]
     return Table(
         f"What the rules cost: {name}, the same path with and without them",
         own_command(),
@@ -175,24 +178,25 @@ class _Rules:
 
     def __init__(self, workload: Workload) -> None:
         self._host, self._address = workload.host, Address.parse(workload.address)
-        self._ruleset = self._host.run(["nft", "list", "ruleset"]).stdout
+        self.whole: str = self._host.run(["nft", "list", "ruleset"]).stdout
+        self.empty = without_rules(self.whole)
         listed = json.loads(self._host.run(["ip", "-json", "link"]).stdout)
         self._links = [
             one["ifname"] for one in listed if one["ifname"] == DEVICE or one["ifname"].startswith(LINK_PREFIX)
         ]
-        self._has = (True, True)
+        self._has = (self.whole, True)
 
-    def set(self, *, firewall: bool, filters: bool) -> None:
-        """Has the host have the rules that are asked for."""
-        had_firewall, had_filters = self._has
-        if firewall is not had_firewall:
-            self._host.run(["nft", "--file", "-"], text=self._ruleset if firewall else "flush ruleset")
+    def set(self, ruleset: str, *, filters: bool) -> None:
+        """Has the host have ``ruleset``, a script of nft, and nothing else, and the filters of its links or none."""
+        had_ruleset, had_filters = self._has
+        if ruleset != had_ruleset:
+            self._host.run(["nft", "--file", "-"], text=f"flush ruleset\n{ruleset}")
         if filters and not had_filters:
             self._host.namespace.call(lambda: asyncio.run(self._put_filters()))
         if had_filters and not filters:
             for link in self._links:
                 self._host.run(["tc", "qdisc", "delete", "dev", link, "clsact"])
-        self._has = (firewall, filters)
+        self._has = (ruleset, filters)
 
     async def _put_filters(self) -> None:
         platform, links = Platform(), Links()
@@ -202,3 +206,13 @@ class _Rules:
                 await guard_link(links, link, wanted)
         finally:
             links.close()
+
+
+def without_rules(ruleset: str) -> str:
+    """``ruleset``, as nft lists it, with its sets and chains alone."""
+    kept, is_in_chain = [], False
+    for line in ruleset.splitlines():
+        is_in_chain = line.startswith("\tchain ") or (is_in_chain and line != "\t}")
+        if not is_in_chain or line.startswith(("\tchain ", "\t\ttype ")):
+            kept.append(line)
+    return "".join(f"{line}\n" for line in kept)
