@@ -78,6 +78,8 @@ def _hosts_after(hosts: frozenset[str], before: Environment, after: Environment,
 
 def _without_member(environment: Environment, hosts: set[str]) -> set[str]:
     """Those of ``hosts`` that have no member of ``environment``."""
+    if not hosts:
+        return hosts  # and nothing is looked through
     instances = (each for service in environment.services.values() for each in service.instances.values())
     left = set(hosts)
     hosts_of_instances = (each.host for each in instances if each.host)

@@ -30,6 +30,7 @@ from store.mending import NewEnvironment
 from store.newest import Newest
 from store.quotas import merged
 from store.store import Store
+from store.turns import Turns, out_of_turn
 from zones import document, edits
 from zones.edits import Edit, must_exist
 from zones.errors import Conflict, Missing
@@ -42,7 +43,7 @@ MAX_ATTEMPTS = 20  # more than a handful of processes need, and over before the 
 PAUSE = 0.005  # seconds, times the number of the attempt: the longest random pause, so that writers do not stay in step
 MOST_WAITING = 2_000  # changes of one environment; what a single commit at a time can make before clients give up
 MOST_TOGETHER = 500  # changes in one commit: the others hear of the first of them after a second at most
-SLICE = 0.01  # seconds of applying changes without a break for other requests
+SLICE = 0.002  # seconds of applying changes without a break for other requests
 
 T = TypeVar("T")
 EnvironmentChange = Callable[[int, Environment | None], Environment]
@@ -121,6 +122,8 @@ class Writer:
         self.keep = keep
         self.counts = counts or WriterCounts()
         self.quota = quota
+        self.turns = Turns()
+        """Who works on each environment: those who make its next commit, and those who reply to the last one."""
         self._store = store
         self._lease = lease
         # What waits, in its order; an environment is in here while a task works on what waits for it.
@@ -143,7 +146,7 @@ class Writer:
         """
         waiting = _Change(change, lease or self._lease)
         self._wait(id_, waiting)
-        return await waiting.outcome
+        return await out_of_turn(waiting.outcome)
 
     async def delete(self, id_: EnvironmentId, check: Callable[[Environment | None], object]) -> int:
         """Deletes the environment ``id_`` and all its tokens; returns the revision of the deletion.
@@ -153,7 +156,7 @@ class Writer:
         """
         waiting = _Deletion(check)
         self._wait(id_, waiting)
-        return await waiting.outcome
+        return await out_of_turn(waiting.outcome)
 
     async def undelete(self, id_: EnvironmentId, revision: int | None) -> Environment:
         """Brings the environment ``id_`` back as it was before the deletion ``revision``, or before the last one.
@@ -206,12 +209,14 @@ class Writer:
         waiting = self._waiting[id_]
         try:
             while waiting:
-                item = waiting.popleft()
-                if isinstance(item, _Deletion):
-                    await self._settle([item], self._delete(id_, item))
-                else:
-                    together = [item, *_take_changes(waiting, MOST_TOGETHER - 1)]
-                    await self._settle(together, self._change(id_, together))
+                await asyncio.sleep(0)  # those who were waiting for the commit before come first
+                async with self.turns.taken(id_):
+                    item = waiting.popleft()
+                    if isinstance(item, _Deletion):
+                        await self._settle([item], self._delete(id_, item))
+                    else:
+                        together = [item, *_take_changes(waiting, MOST_TOGETHER - 1)]
+                        await self._settle(together, self._change(id_, together))
         finally:
             # Nothing waits any more, unless the loop ends; then nobody waits for an outcome either.
             del self._waiting[id_]

@@ -6,6 +6,7 @@ limit             refuses a client that sends too many requests
 audit             logs every write, with its outcome
 authorize         refuses a client that may not use the route
 end_in_time       gives up when the request takes too long
+take_turns        lets a write of one environment wait while others of it are worked on
 check_inputs      refuses a write with inputs that it would not look at
 """
 
@@ -166,6 +167,16 @@ async def end_in_time(request: web.Request, handler: Handler) -> web.StreamRespo
 
 
 @web.middleware
+async def take_turns(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Lets a write of one environment wait while others of it are worked on."""
+    environment = request.match_info.get("environment")
+    if not environment or not (route := request[ROUTE]) or not route.is_write or route.is_stream:
+        return await handler(request)
+    async with request.app[CONTEXT].writer.turns.taken(environment):
+        return await handler(request)
+
+
+@web.middleware
 async def check_inputs(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuses a write with inputs that it would not look at."""
     if (route := request[ROUTE]) and route.is_write:
@@ -173,7 +184,7 @@ async def check_inputs(request: web.Request, handler: Handler) -> web.StreamResp
     return await handler(request)
 
 
-ORDER = (answer_problems, identify, limit, audit, authorize, end_in_time, check_inputs)
+ORDER = (answer_problems, identify, limit, audit, authorize, end_in_time, take_turns, check_inputs)
 
 
 def _source(request: web.Request) -> str:

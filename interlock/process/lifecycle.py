@@ -6,12 +6,15 @@ import asyncio
 import logging
 import resource
 import signal
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from interlock.process.notify import notify
 from interlock.process.supervise import Supervisor
 from store.store import Store
+
+SWITCH = 0.0005  # seconds for which a thread keeps the interpreter that others wait for
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +24,9 @@ def run_until_signal(main: Coroutine[Any, Any, None]) -> None:
     # The usual soft limit of 1,024 open files is for programs that use select(2); connections and upstreams need more.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    # Large documents are read and written by a thread (`store.aside`). The event loop gives the interpreter away with
+    # each system call, some thirty times for a request, and would wait for the usual 5 ms each time to have it back.
+    sys.setswitchinterval(SWITCH)
     asyncio.run(_cancel_on_signal(main))
 
 
