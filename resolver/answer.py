@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import NamedTuple, assert_never
+from typing import assert_never
+
+from msgspec import Struct
 
 from resolver.special import NO_ROUTES, answer_special
-from resolver.wire.messages import CLASS_IN, ErrorCode, ExtendedError, Forward, Query, Rcode, Reply
+from resolver.wire.messages import CLASS_IN, NXDOMAIN, ErrorCode, ExtendedError, Forward, Query, Rcode, Reply
 from zones.names import ROOT, Name
 from zones.nodes import Node
 from zones.records import RRset, RRType
@@ -24,6 +26,7 @@ MAX_CHAIN = 8  # CNAMEs followed before a chain counts as a loop
 FULL_ROTATION = 256  # sets up to this size have each of their records come first in some rotation
 SMALLEST_PART = 8  # records that fit even the smallest reply; in steps of it, rotations reach all of a larger set
 
+_TRANSFERS = frozenset({RRType.AXFR, RRType.IXFR})
 _ROTATING = frozenset({RRType.A, RRType.AAAA, RRType.SRV})
 
 
@@ -49,11 +52,8 @@ class Found(Enum):
     """The name was not looked up, because too many CNAMEs had been followed before."""
 
 
-class Step(NamedTuple):
-    """One name that was looked at on the way to an answer, and what was found there.
-
-    It is a tuple because one is made for each name of each query that is not in the packet cache.
-    """
+class Step(Struct, frozen=True):
+    """One name that was looked at on the way to an answer, and what was found there."""
 
     name: Name
     found: Found
@@ -101,7 +101,7 @@ def refuse_unserved(query: Query) -> Reply | None:
     """The refusal of ``query`` if no environment serves its class or its type; else None."""
     if query.qclass != CLASS_IN:
         return refuse(ErrorCode.NOT_SUPPORTED, "only class IN is served")
-    if query.qtype in (RRType.AXFR, RRType.IXFR):
+    if query.qtype in _TRANSFERS:
         return refuse(ErrorCode.PROHIBITED, "zones are not transferred")
     return None
 
@@ -113,20 +113,21 @@ def _look_up(query: Query, zone: Zone) -> Sequence[Step]:
     while True:
         step = _look_at(name, query.qtype, zone, len(steps))
         steps.append(step)
-        if step.found is not Found.ALIAS:
+        if step.node is None or step.found is not Found.ALIAS:
             return steps
         name = _target(step)
 
 
 def _look_at(name: Name, qtype: int, zone: Zone, followed: int) -> Step:
-    apex = zone.apex_of(name)
-    if apex is None:
+    place = zone.place_of(name)
+    if place is None:
         return Step(name, Found.OUTSIDE)
+    apex = place.apex
     if not zone.environment.enabled:
         return Step(name, Found.SWITCHED_OFF, apex)
     if followed > MAX_CHAIN:
         return Step(name, Found.LOOP, apex)
-    node = zone.find(name)
+    node = zone.find_at(name, place)
     if node is None:
         return Step(name, Found.NOTHING, apex)
     is_followed = RRType.CNAME in node.rrsets and qtype not in (RRType.CNAME, RRType.ANY)
@@ -143,18 +144,19 @@ def _target(step: Step) -> Name:
 def _conclude(
     query: Query, zone: Zone, steps: Sequence[Step], rotation: int, routed: frozenset[Name]
 ) -> Reply | Forward:
-    *followed, last = steps
-    chain = [step.node.rrsets[RRType.CNAME] for step in followed if step.node]  # each goes into the answer [14]
+    last = steps[-1]
+    # Each CNAME that was followed goes into the answer [14].
+    chain = [step.node.rrsets[RRType.CNAME] for step in steps[:-1] if step.node] if len(steps) > 1 else []
     match last.found:
+        case Found.NOTHING:  # first, for it is what a flood asks for
+            assert last.apex
+            return _negative(zone, last.apex, NXDOMAIN, chain)  # RFC 6604 §3: the rcode is that of the last name
         case Found.NODE | Found.ALIAS:  # the last step is never an alias that was followed
             assert last.apex
             assert last.node
             return _positive(query, zone, last.apex, last.node, chain, rotation)
         case Found.OUTSIDE:
             return _answer_outside(query, zone, last.name, chain, routed)
-        case Found.NOTHING:
-            assert last.apex
-            return _negative(zone, last.apex, Rcode.NXDOMAIN, chain)  # RFC 6604 §3: the rcode is that of the last name
         case Found.SWITCHED_OFF:
             assert last.apex
             text = f"private networking is switched off for environment {zone.id!r}"

@@ -87,7 +87,7 @@ class QueryCounts:
 
     def counter(self, rcode: Rcode, qtype: int | None, scope: str, transport: Transport) -> ReplyCounter:
         """The counter of replies of this kind; ``qtype`` is None where the message has no question."""
-        labels = _RCODE_NAMES[rcode], _TYPE_NAMES.get(qtype, "other"), scope, transport.value
+        labels = _RCODE_NAMES[rcode], _TYPE_NAMES.get(qtype, "other"), scope, transport
         counter = self._counters.get(labels)
         if counter is None:
             counter = self._counters[labels] = ReplyCounter()

@@ -5,6 +5,9 @@ no other invalidation. A forwarded one ends by itself (`forward/repeats`). All p
 and have two generations. When the recent generation is full it becomes the previous one, and the one before that is
 dropped; an entry that is used moves to the recent generation. So names that are asked often stay, and a flood of
 made-up names passes through.
+
+A denial is kept when it is asked for the second time. Most names that do not exist are never asked for again, and a
+flood of them is made of nothing else: to keep their replies would cost it as much as to make them.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from weakref import WeakSet
 from resolver.counts import ReplyCounter
 
 GENERATION = 65_536  # entries of all packet caches; with the previous generation some 50 MB, 200 if all are large
+REMEMBERED = 1 << 16  # marks, an octet each: they stay in the processor's caches, where the replies would not
+MOST_MARKED = REMEMBERED // 8  # above that all are wiped out: one of eight denials would be taken for another
 LARGE = 1024  # octets; a larger reply counts as so many entries as it has of these
 
 PacketEntry = tuple[Iterator[bytes], ReplyCounter, int]
@@ -32,8 +37,20 @@ class PacketCaches:
 
     def __init__(self) -> None:
         self._added = 0
+        self._marks, self._marked = bytearray(REMEMBERED), 0
         self._with_recent: WeakSet[PacketCache] = WeakSet()
         self._with_previous: WeakSet[PacketCache] = WeakSet()
+
+    def is_asked_again(self, key: Hashable) -> bool:
+        """Whether ``key`` was given to this method before, and some ten thousand others at most since."""
+        place = hash(key) % REMEMBERED
+        if self._marks[place]:
+            return True
+        if self._marked >= MOST_MARKED:
+            self._marks, self._marked = bytearray(REMEMBERED), 0
+        self._marks[place] = 1
+        self._marked += 1
+        return False
 
     def new_cache(self) -> PacketCache:
         """An empty packet cache."""
@@ -76,6 +93,10 @@ class PacketCache:
         if entry is None and (entry := self._previous.get(key)):
             self.put(key, entry)
         return entry
+
+    def is_asked_again(self, key: Hashable) -> bool:
+        """Whether it is worth while to store a denial under ``key``."""
+        return self._caches.is_asked_again(key)
 
     def put(self, key: Hashable, entry: PacketEntry) -> None:
         """Stores ``entry`` under ``key``."""

@@ -296,7 +296,7 @@ def _describe(lookup: _Lookup, reasons: Reasons) -> Line:
         time=lookup.time,
         environment=state.zone.id if state.zone else None,
         source=socket.inet_ntop(socket.AF_INET if len(source) == 4 else socket.AF_INET6, source),
-        transport=lookup.transport.value,
+        transport=lookup.transport,
         name=str(query.qname) if isinstance(query, Query) else "",
         type=type_name(query.qtype) if isinstance(query, Query) else "",
         rcode=summary.rcode,

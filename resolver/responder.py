@@ -25,13 +25,15 @@ from typing import assert_never
 from resolver.answer import answer, refuse
 from resolver.counts import QueryCounts, ReplyCounter
 from resolver.forward.forwarder import CachedReply, Forwarder
-from resolver.packet_cache import PacketCache, PacketEntry, make_entry
+from resolver.packet_cache import PacketCache, make_entry
 from resolver.pending import has_better_answer
 from resolver.reasons import Reasons
 from resolver.scope import EXTERNAL, ScopeState, ScopeTable
 from resolver.special import NO_ROUTES
 from resolver.unloaded import answer_unloaded
+from resolver.wire.header import Flag
 from resolver.wire.messages import (
+    NOERROR,
     Drop,
     ErrorCode,
     ExtendedError,
@@ -86,7 +88,17 @@ class Responder:
         try:
             if reply := self._find(packet, packet[2:], state.cache(transport)):
                 return reply
-            return self._parse_and_answer(packet, state, transport)
+            match parse(packet):
+                case Query() as query:
+                    return self._answer(packet, query, state, transport)
+                case Rejected(header, rcode):
+                    self._counts.counter(rcode, None, state.label, transport).count += 1
+                    return pack(header, Reply(rcode), size_limit(header, transport))
+                case Drop(reason):
+                    self._counts.dropped[reason] += 1
+                    return None
+                case unreachable:
+                    assert_never(unreachable)
         except Exception as error:  # noqa: BLE001 the one catch-all, where our faults end
             return self._fail(packet, error)
 
@@ -118,19 +130,6 @@ class Responder:
         except Exception as error:  # noqa: BLE001 the one catch-all, where our faults end
             return self._fail(packet, error)
 
-    def _parse_and_answer(self, packet: bytes, state: ScopeState, transport: Transport) -> Outcome:
-        match parse(packet):
-            case Query() as query:
-                return self._answer(packet, query, state, transport)
-            case Rejected(header, rcode):
-                self._counts.counter(rcode, None, state.label, transport).count += 1
-                return pack(header, Reply(rcode), size_limit(header, transport))
-            case Drop(reason):
-                self._counts.dropped[reason] += 1
-                return None
-            case unreachable:
-                assert_never(unreachable)
-
     def _find(self, packet: bytes, key: Hashable, cache: PacketCache) -> bytes | None:
         """The next reply that is in ``cache`` under ``key``; None if there is none, or it is no longer right."""
         if (entry := cache.get(key)) and (reply := next(entry[0], None)):
@@ -151,18 +150,24 @@ class Responder:
         if isinstance(reply, Hold):
             return reply
         self._counts.packet_cache_misses += 1
-        if isinstance(reply, Forward):
+        if not isinstance(reply, Reply):
             if self._forwarder and self._forwarder.is_responsible(reply.qname):
                 environment = state.zone.id if state.zone else state.environment
                 assert environment is not None  # nothing is forwarded for clients that are in none
                 return self._forward(ForwardedQuery(reply, environment, transport), self._forwarder, key, cache)
             reply = reply_without_forwarder(reply)
             self._note_reason(query, state, reply)
-        entry = self._pack_all(query, state, transport, reply)
-        if state.zone or self._scopes.is_loaded:  # else the client's environment may be loaded in a moment
-            cache.put(key, entry)
-        entry[1].count += 1
-        return packet[:2] + next(entry[0])
+        limit = size_limit(query.header, transport)
+        packed = pack(query.header, reply, limit)
+        counter = self._counts.counter(reply.rcode, query.qtype, state.label, transport)
+        counter.count += 1
+        # Until all is loaded, an environment that is not there may be loaded in a moment.
+        is_final = state.zone or self._scopes.is_loaded
+        if is_final and (reply.rcode is NOERROR or cache.is_asked_again(key)):
+            replies = self._repeat(query, state, reply, packed[2:], limit)
+            kept = min(len(packed) * reply.rotations, MOST_ROTATED)
+            cache.put(key, make_entry(replies, counter, kept))
+        return packed
 
     def _decide(self, query: Query, state: ScopeState) -> Reply | Forward | Hold:
         """What to answer, or what to wait for."""
@@ -209,14 +214,13 @@ class Responder:
             cache.put(key, make_entry(cached.repeat(packed[2:]), counter, len(packed)))
         return packed
 
-    def _pack_all(self, query: Query, state: ScopeState, transport: Transport, reply: Reply) -> PacketEntry:
-        limit = size_limit(query.header, transport)
-        packed = pack(query.header, reply, limit)[2:]
-        counter = self._counts.counter(reply.rcode, query.qtype, state.label, transport)
+    def _repeat(self, query: Query, state: ScopeState, reply: Reply, first: bytes, limit: int) -> Iterator[bytes]:
+        """The replies that follow ``reply``, which was given as ``first``."""
         if reply.rotations == 1:
-            return make_entry(repeat(packed), counter, len(packed))
-        kept = min(len(packed) * reply.rotations, MOST_ROTATED)
-        return make_entry(self._rotating_replies(query, state, reply.rotations, packed, limit), counter, kept)
+            return repeat(first)
+        replies = self._rotating_replies(query, state, reply.rotations, first, limit)
+        next(replies)
+        return replies
 
     def _rotating_replies(
         self, query: Query, state: ScopeState, rotations: int, first: bytes, limit: int
@@ -273,7 +277,7 @@ class Responder:
         # A fault in this program, whatever the packet holds: the client gets SERVFAIL, and the server goes on.
         self._counts.errors += 1
         log.error("query_failed", extra={"length": len(packet)}, exc_info=error)
-        header = QueryHeader(int.from_bytes(packet[:2], "big"), packet[2] >> 3 & 0xF, bool(packet[2] & 1))
+        header = QueryHeader(int.from_bytes(packet[:2], "big"), int.from_bytes(packet[2:4], "big"))
         return pack(header, Reply(Rcode.SERVFAIL), MINIMUM_UDP)
 
 
@@ -304,5 +308,4 @@ def mark_stale(reply: Reply, age: float) -> Reply:
 
 def _meaning(header: QueryHeader) -> Hashable:
     """All that a reply depends on: what `wire/parser` has read, but for the ID and the options."""
-    flags = header.recursion_desired, header.authentic_wanted, header.checking_disabled
-    return header.question, flags, header.edns
+    return header.question, header.flags & (Flag.RD | Flag.AD | Flag.CD), header.edns

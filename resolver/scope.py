@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
 from resolver.packet_cache import PacketCache, PacketCaches
-from resolver.wire.messages import Transport
+from resolver.wire.messages import UDP, Transport
 from zones.addresses import Platform, resolver_address
 from zones.names import EnvironmentId
 from zones.zone import Zone
@@ -60,7 +60,7 @@ class ScopeState:
 
     def cache(self, transport: Transport) -> PacketCache:
         """The packet cache for ``transport``."""
-        return self.udp_cache if transport is Transport.UDP else self.tcp_cache
+        return self.udp_cache if transport is UDP else self.tcp_cache
 
 
 class ClientScope:
@@ -156,7 +156,7 @@ class ScopeTable:
 
     def scope_of(self, source: bytes, destination: bytes) -> ClientScope:
         """The scope of the client at ``source`` that sent its query to ``destination``; 4 or 16 octets each."""
-        scope = self.remembered(destination).get(source)
+        scope = self._remembered.get(destination, _NOBODY).get(source)
         if scope is None:
             if self._number_remembered >= REMEMBERED_SOURCES:
                 self._forget()

@@ -42,6 +42,9 @@ ADAPTERS = {
     "msgspec": [
         "admin/",
         "agent/",
+        "resolver/answer.py",
+        "resolver/net/inbox.py",
+        "resolver/net/udp.py",
         "resolver/wire/messages.py",
         "store/",
         "watcher/session/lookups.py",

@@ -15,6 +15,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from msgspec import Struct
+
 from zones.addresses import Address, Platform, contains, resolver_address, subnet_number
 from zones.members import Member, find_below, first_at_or_after, list_services, make_member, next_member
 from zones.model import Environment, Service
@@ -29,6 +31,15 @@ PLATFORM_NIBBLES = 4  # of the platform's prefix, a /16
 NIBBLES = 32  # of an IPv6 address, each a label below ip6.arpa (RFC 3596 §2.5)
 
 _SOA_TIMES = (3600, 600, 86_400, NEGATIVE_TTL)  # refresh, retry and expire are for secondaries, and there are none
+
+
+class Place(Struct, frozen=True, gc=False):
+    """Where a name is in a zone."""
+
+    apex: Name
+    """The apex of the zone."""
+    labels: tuple[bytes, ...]
+    """The labels of the name before those of the apex, leftmost first; none for the apex itself."""
 
 
 class Zone:
@@ -82,10 +93,15 @@ class Zone:
 
     def apex_of(self, qname: Name) -> Name | None:
         """The apex of the forward or the reverse zone that holds ``qname``; None if neither does."""
-        if qname.below(self.apex) is not None:
-            return self.apex
-        if qname.below(self.reverse_apex) is not None:
-            return self.reverse_apex
+        place = self.place_of(qname)
+        return place.apex if place else None
+
+    def place_of(self, qname: Name) -> Place | None:
+        """Where ``qname`` is in the forward or in the reverse zone; None if it is in neither."""
+        if (labels := qname.below(self.apex)) is not None:
+            return Place(self.apex, labels)
+        if (labels := qname.below(self.reverse_apex)) is not None:
+            return Place(self.reverse_apex, labels)
         return None
 
     def soa(self, apex: Name) -> RRset:
@@ -97,12 +113,14 @@ class Zone:
 
     def find(self, qname: Name) -> Node | None:
         """The node at ``qname``, also by a wildcard (RFC 4592); None if the name does not exist."""
-        labels = qname.below(self.apex)
-        if labels is None:
-            return self._find_reverse(qname)
-        if node := self._find_exact(qname, labels):
-            return node
-        return self._find_wildcard(qname)
+        place = self.place_of(qname)
+        return self.find_at(qname, place) if place else None
+
+    def find_at(self, qname: Name, place: Place) -> Node | None:
+        """The same where it is known that ``qname`` is at ``place``."""
+        if place.apex is not self.apex:
+            return self._find_reverse(qname, place.labels)
+        return self._find_exact(qname, place.labels) or self._find_wildcard(qname, place.labels)
 
     def _find_exact(self, qname: Name, labels: tuple[bytes, ...]) -> Node | None:
         if not labels:
@@ -116,12 +134,14 @@ class Zone:
                 return make_node(Origin.DIRECTORY, qname, RRType.TXT, list_services(self._members.values()))
         return self._records.get(qname)
 
-    def _find_wildcard(self, qname: Name) -> Node | None:
+    def _find_wildcard(self, qname: Name, labels: tuple[bytes, ...]) -> Node | None:
+        if not self._records:
+            return None  # a wildcard is a record
         # The closest encloser is the longest existing ancestor; only the wildcard right below it applies
-        # (RFC 4592 §3.3.1), so the walk up ends at the first name that exists.
-        encloser = qname.parent
-        while encloser != self.apex and not self._find_exact(encloser, encloser.below(self.apex) or ()):
-            encloser = encloser.parent
+        # (RFC 4592 §3.3.1), so the walk up ends at the first name that exists, the apex at the latest.
+        encloser, labels = qname.parent, labels[1:]
+        while labels and not self._find_exact(encloser, labels):
+            encloser, labels = encloser.parent, labels[1:]
         source = self._records.get(Name(b"\x01*" + encloser))
         if source is None:
             return None
@@ -131,12 +151,11 @@ class Zone:
         nameservers = RRset(apex, RRType.NS, TTL, (self.apex.child("ns"),))
         return Node(Origin.APEX, {RRType.SOA: self.soa(apex).changed(ttl=TTL), RRType.NS: nameservers})
 
-    def _find_reverse(self, qname: Name) -> Node | None:
-        labels = qname.below(self.reverse_apex)
-        if labels == ():
+    def _find_reverse(self, qname: Name, labels: tuple[bytes, ...]) -> Node | None:
+        if not labels:
             return self._apex(self.reverse_apex)
         nibbles = b"".join(qname.labels[-3::-1])
-        if labels is None or not re.fullmatch(rb"[0-9a-f]{4,32}", nibbles) or len(nibbles) + 2 != len(qname.labels):
+        if not re.fullmatch(rb"[0-9a-f]{4,32}", nibbles) or len(nibbles) + 2 != len(qname.labels):
             return None
         low = Address(bytes.fromhex(nibbles.decode().ljust(NIBBLES, "0")))
         high = Address(bytes.fromhex(nibbles.decode().ljust(NIBBLES, "f")))

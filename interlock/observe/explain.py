@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any, assert_never
 
 from resolver.answer import MAX_CHAIN, Found, Step, trace_answer
+from resolver.wire.header import Flag
 from resolver.wire.messages import Forward, Query, QueryHeader, Rcode, Reply
 from zones.model import Service, State
 from zones.names import Name
@@ -65,7 +66,7 @@ class Explained:
 
 def explain_stages(zone: Zone, qname: Name, qtype: int) -> Explained:
     """What a client of the environment of ``zone`` is told about ``qname``, and why."""
-    trace = trace_answer(Query(QueryHeader(id=0, opcode=0, recursion_desired=True), qname, qtype), zone)
+    trace = trace_answer(Query(QueryHeader(id=0, flags=Flag.RD), qname, qtype), zone)
     outcome = trace.outcome
     found = outcome.chain if isinstance(outcome, Forward) else outcome.answer
     stages = [_explain_environment(zone)]

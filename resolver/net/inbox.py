@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 from array import array
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from resolver.net.mmsg import (
     CMSG_HEADER,
@@ -30,8 +31,11 @@ LONGEST_QUERY = 4096  # octets; no query that means anything is longer
 DISTANCE = LONGEST_QUERY + 64  # octets; at a power of two all packets would compete for the same lines of the cache
 
 
-class Origin(NamedTuple):
-    """Where a datagram came from and which address it was sent to, for a reply that is sent later."""
+class Datagram(Struct, frozen=True, gc=False):
+    """A datagram, and what is needed to send a reply later."""
+
+    octets: bytes
+    """What was sent; empty if it was longer than `LONGEST_QUERY`."""
 
     name: bytes
     """The client's socket address, as the kernel wrote it."""
@@ -86,16 +90,19 @@ class Inbox:
 
     def packet(self, slot: int) -> bytes:
         """The datagram in ``slot``; empty if it was longer than `LONGEST_QUERY`."""
-        return b"" if self._flags[slot] & MSG_TRUNC else self._packets[slot][: self._lengths[slot]].tobytes()
+        if self._flags[slot] & MSG_TRUNC:
+            return b""
+        return self._packets[slot][: self._lengths[slot]].tobytes()
 
     def bodies(self) -> list[bytes]:
         """All datagrams, each after its ID. One that was longer than `LONGEST_QUERY` is cut off there."""
         lengths = self._lengths[: self._used].tolist()
         return [packet[2:length].tobytes() for packet, length in zip(self._packets, lengths, strict=False)]
 
-    def origin(self, slot: int) -> Origin:
-        """Where the datagram in ``slot`` came from. Unlike the slot it stays valid after the next `receive`."""
-        return Origin(self._names[slot].tobytes(), self._controls[slot].tobytes() if self.is_wildcard else b"")
+    def datagram(self, slot: int) -> Datagram:
+        """The datagram in ``slot``. Unlike the slot it stays valid after the next `receive`."""
+        control = self._controls[slot].tobytes() if self.is_wildcard else b""
+        return Datagram(self.packet(slot), self._names[slot].tobytes(), control)
 
 
 def _request_packet_info(sock: socket.socket) -> None:

@@ -7,7 +7,7 @@ import socket
 from array import array
 
 from resolver.counts import QueryCounts
-from resolver.net.inbox import DISTANCE, Inbox, Origin
+from resolver.net.inbox import DISTANCE, Datagram, Inbox
 from resolver.net.mmsg import (
     CONTROL,
     CONTROL_LENGTH,
@@ -89,11 +89,12 @@ class LateOutbox:
         self._counts = counts
         self._used = 0
 
-    def put(self, origin: Origin, reply: bytes) -> None:
-        """Adds ``reply``, ID and all, to the datagram from ``origin``."""
+    def put(self, datagram: Datagram, reply: bytes) -> None:
+        """Adds ``reply``, ID and all, to ``datagram``."""
         slot = self._used
-        self._names[slot][:] = origin.name
-        self._controls[slot][: len(origin.control)] = origin.control
+        self._names[slot][:] = datagram.name
+        if datagram.control:
+            self._controls[slot][:] = datagram.control
         self._ids[slot][:] = reply[:ID]
         self._outbox.put(slot, reply[ID:])
         self._used += 1

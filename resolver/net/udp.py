@@ -6,33 +6,32 @@ import asyncio
 import socket
 from functools import partial
 from time import perf_counter
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from resolver.net.context import ListenerContext
-from resolver.net.inbox import Inbox, Origin
+from resolver.net.inbox import Datagram, Inbox
 from resolver.net.mmsg import SLOTS
 from resolver.net.outbox import LateOutbox, Outbox
 from resolver.net.shield import Shield
 from resolver.responder import ForwardedQuery
 from resolver.scope import ScopeState
-from resolver.wire.messages import Hold, Transport
+from resolver.wire.messages import UDP, Hold
 
-AT_ONCE = 4  # replies of a batch are made before the others of it, which may be ready, are sent: 0.1 milliseconds
+AT_ONCE = 8  # replies of a batch are made before the others of it, which may be ready, are sent: 0.1 milliseconds
 BUSY = 8  # packets in a batch: more will have come meanwhile, and to look is cheaper than to go round the event loop
 BATCHES = 8  # without a break for other work: a millisecond, which what is read costs if it costs little
 
 
-class _LateQuery(NamedTuple):
+class _LateQuery(Struct, frozen=True, gc=False):
     """A query whose reply is sent later than its batch's."""
 
-    packet: bytes
-    """The datagram."""
+    datagram: Datagram
+    """The query, and where the reply goes."""
     source: bytes
     """The client's address."""
     destination: bytes
     """The address that was asked."""
-    origin: Origin
-    """Where the reply goes."""
     started: float
     """When its batch was received (``time.perf_counter``)."""
 
@@ -112,7 +111,8 @@ class UdpListener:
             else:
                 made = self._make(slot, source, destination, started)
                 if made is None:  # no reply, or none yet: send those before this slot, which has nothing to send
-                    context.counts.unsent += outbox.send(unsent_from, slot)
+                    if unsent_from < slot:
+                        context.counts.unsent += outbox.send(unsent_from, slot)
                     unsent_from = slot + 1
                     continue
                 reply = made[2:]
@@ -127,7 +127,7 @@ class UdpListener:
         context.counts.observe(perf_counter() - started, count - self._late, forwarded)
         if querylog:
             for state, source, packet, sent in noted:
-                querylog.note(state, source, Transport.UDP, packet, sent, started)
+                querylog.note(state, source, UDP, packet, sent, started)
 
     def _make(self, slot: int, source: bytes, destination: bytes, started: float) -> bytes | None:
         """The reply to the packet in ``slot``, if it may be made at once. Else it waits for its turn, or is dropped."""
@@ -135,9 +135,8 @@ class UdpListener:
         if not context.turns.rate.take(source, started):
             context.counts.dropped["source_rate"] += 1
             return None
-        packet = self._inbox.packet(slot)
         if not self._may_make:
-            query = _LateQuery(packet, source, destination, self._inbox.origin(slot), started)
+            query = _LateQuery(self._inbox.datagram(slot), source, destination, started)
             if context.turns.put(source, partial(self._take_turn, query)):
                 self._late += 1
             else:
@@ -145,12 +144,12 @@ class UdpListener:
             return None
         self._may_make -= 1
         state = context.scopes.scope_of(source, destination).state
-        outcome = context.responder.respond(packet, state, Transport.UDP)
-        if isinstance(outcome, Hold | ForwardedQuery):
-            query = _LateQuery(packet, source, destination, self._inbox.origin(slot), started)
-            self._late += self._defer(query, outcome)
-            return None
-        return outcome
+        outcome = context.responder.respond(self._inbox.packet(slot), state, UDP)
+        if outcome is None or isinstance(outcome, bytes):
+            return outcome
+        query = _LateQuery(self._inbox.datagram(slot), source, destination, started)
+        self._late += self._defer(query, outcome)
+        return None
 
     def _take_turn(self, query: _LateQuery) -> None:
         if hold := self._answer_late(query, False):
@@ -168,14 +167,15 @@ class UdpListener:
 
     def _answer_late(self, query: _LateQuery, is_last: bool) -> Hold | None:
         scopes, responder = self._context.scopes, self._context.responder
-        respond, forwarded = responder.respond_now if is_last else responder.respond, responder.forwarded
-        outcome = respond(query.packet, scopes.scope_of(query.source, query.destination).state, Transport.UDP)
-        if isinstance(outcome, Hold):
-            return outcome
-        if isinstance(outcome, ForwardedQuery):
-            self._forward(query, outcome)
-        elif outcome:
-            self._send_late(query, outcome, responder.forwarded - forwarded)
+        state, forwarded = scopes.scope_of(query.source, query.destination).state, responder.forwarded
+        respond = responder.respond_now if is_last else responder.respond
+        match respond(query.datagram.octets, state, UDP):
+            case bytes() as reply:
+                self._send_late(query, reply, responder.forwarded - forwarded)
+            case ForwardedQuery() as outcome:
+                self._forward(query, outcome)
+            case Hold() as hold:
+                return hold
         return None
 
     def _forward(self, query: _LateQuery, forwarded: ForwardedQuery) -> None:
@@ -183,22 +183,23 @@ class UdpListener:
             if not task.cancelled():
                 self._send_late(query, task.result(), 1)
 
-        if refusal := self._context.responder.refuse(query.packet, forwarded, query.source):
+        packet = query.datagram.octets
+        if refusal := self._context.responder.refuse(packet, forwarded, query.source):
             self._send_late(query, refusal, 1)
             return
-        finish = self._context.responder.finish(query.packet, forwarded, query.source)
+        finish = self._context.responder.finish(packet, forwarded, query.source)
         self._context.reply_tasks.start(finish, send)
 
     def _send_late(self, query: _LateQuery, reply: bytes, forwarded: int) -> None:
         context = self._context
-        self._late_outbox.put(query.origin, reply)
+        self._late_outbox.put(query.datagram, reply)
         if not self._will_flush:
             self._will_flush = True
             asyncio.get_running_loop().call_soon(self._flush)
         context.counts.observe(perf_counter() - query.started, 1, forwarded)
         if context.querylog.is_on:
             state = context.scopes.scope_of(query.source, query.destination).state
-            context.querylog.note(state, query.source, Transport.UDP, query.packet, reply, query.started)
+            context.querylog.note(state, query.source, UDP, query.datagram.octets, reply, query.started)
 
     def _flush(self) -> None:
         self._will_flush = False

@@ -19,6 +19,7 @@ class Flag:
     """Bits of the second word of a header (RFC 1035 §4.1.1, RFC 4035 §3)."""
 
     QR = 0x8000
+    OPCODE = 0x7800  # four bits; 0 is a query
     AA = 0x0400
     TC = 0x0200
     RD = 0x0100
@@ -34,12 +35,12 @@ def is_truncated(packet: bytes) -> bool:
 
 def skip_name(packet: bytes, offset: int) -> int | None:
     """Where the uncompressed name at ``offset`` ends; None if it is no such name. Nothing precedes the question."""
-    start = offset
-    while offset < len(packet):
+    end = min(len(packet), offset + MAX_NAME)
+    while offset < end:
         length = packet[offset]
         offset += 1 + length
-        if length > MAX_LABEL or offset - start > MAX_NAME:
-            return None
         if length == 0:
             return offset
+        if length > MAX_LABEL:
+            return None
     return None

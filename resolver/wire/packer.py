@@ -14,7 +14,7 @@ from functools import lru_cache
 from struct import Struct
 
 from resolver.wire.header import DNSSEC_OK, EXTENDED_ERROR, HEADER, MAXIMUM_UDP, OPT, Flag
-from resolver.wire.messages import CLASS_IN, MAX_ERROR_TEXT, ExtendedError, QueryHeader, Reply, Transport
+from resolver.wire.messages import CLASS_IN, MAX_ERROR_TEXT, TCP, ExtendedError, QueryHeader, Reply, Transport
 from zones.addresses import Address
 from zones.names import Name
 from zones.records import Address4, Opaque, Rdata, RRset, RRType, Soa, Srv, Text
@@ -23,6 +23,9 @@ MINIMUM_UDP = 512  # octets that every client takes (RFC 1035 §2.3.4)
 MAXIMUM_TCP = 65535
 MAXIMUM_POINTER = 0x3FFF  # RFC 1035 §4.1.4: fourteen bits
 
+_REPLY = Flag.QR | Flag.RA
+_REPEATED = Flag.OPCODE | Flag.RD  # of a query's flags
+_SOA = RRType.SOA
 _POINTER = 0xC000  # RFC 1035 §4.1.4: the two bits that make a pointer of an offset
 _NUMBER = Struct("!H")
 _RECORD = Struct("!HHI")  # type, class and TTL; the length of the data follows
@@ -32,7 +35,7 @@ _OPTION = Struct("!HHH")  # code and length of an option, and the code of an ext
 
 def size_limit(header: QueryHeader, transport: Transport) -> int:
     """How many octets a reply to ``header`` may have."""
-    if transport is Transport.TCP:
+    if transport is TCP:
         return MAXIMUM_TCP
     if header.edns is None:
         return MINIMUM_UDP
@@ -67,21 +70,26 @@ def _shorten(reply: Reply) -> Reply:
 
 def _pack(header: QueryHeader, reply: Reply, limit: int) -> tuple[bytes, bool]:
     """The octets, and whether all of ``reply`` is in them."""
-    rcode = int(reply.rcode)
-    opt = _pack_opt(header.edns.dnssec_ok, rcode >> 4, reply.error) if header.edns else b""
+    question, edns, rcode = header.question, header.edns, reply.rcode
+    opt = _pack_opt(edns.dnssec_ok, rcode >> 4, reply.error) if edns else b""
     room = limit - len(opt)
-    octets: bytes | bytearray | None = _pack_denial(header.question, reply)
+    octets: bytes | bytearray | None = _pack_denial(question, reply)
     answers, authorities, truncated, cut = 0, 1, False, False
     if octets is None or HEADER.size + len(octets) > room:
-        message = _Message.of(header.question)
+        message = _Message.of(question)
         answers, truncated = message.write(reply.answer, room)
         authorities, cut = message.write(reply.authority, room) if not truncated else (0, False)
         octets = message.octets
-    flags = Flag.QR | header.opcode << 11 | Flag.RA | rcode & 0xF
-    flags |= (Flag.AA if reply.authoritative else 0) | (Flag.RD if header.recursion_desired else 0)
-    flags |= (Flag.TC if (truncated or cut) and limit < MAXIMUM_TCP else 0) | (Flag.AD if reply.authentic else 0)
-    flags |= Flag.CD if reply.checking_disabled else 0
-    counts = HEADER.pack(header.id, flags, bool(header.question), answers, authorities, bool(opt))
+    flags = _REPLY | header.flags & _REPEATED | rcode & 0xF
+    if reply.authoritative:
+        flags |= Flag.AA
+    if reply.authentic:
+        flags |= Flag.AD
+    if reply.checking_disabled:
+        flags |= Flag.CD
+    if (truncated or cut) and limit < MAXIMUM_TCP:
+        flags |= Flag.TC
+    counts = HEADER.pack(header.id, flags, bool(question), answers, authorities, bool(opt))
     return b"".join((counts, octets, opt)), not (truncated or cut)
 
 
@@ -91,35 +99,30 @@ def _pack_denial(question: bytes, reply: Reply) -> bytes | None:
     It is what is made most, for a flood is of names that do not exist. So the SOA is packed once for each place at
     which its owner can stand in a question. Its own names must not stand there too, or they would be pointed to.
     """
-    if reply.answer or len(reply.authority) != 1:
+    if reply.answer or len(reply.authority) != 1 or reply.authority[0].rtype != _SOA:
         return None
-    (rrset,) = reply.authority
-    if rrset.rtype != RRType.SOA or len(rrset.rdatas) != 1:
-        return None
-    name, at = question[:-4].lower(), 0
+    name, rrset, at = question[:-4].lower(), reply.authority[0], 0
     start = len(name) - len(rrset.name)
-    if not name.endswith(rrset.name) or name.endswith(_names_in(rrset)):
-        return None
     while at < start:
         at += 1 + name[at]
-    section = _pack_soa(rrset, HEADER.size + start) if at == start else b""  # else the owner begins within a label
-    return question + section if section else None
+    if at != start or not name.endswith(rrset.name):
+        return None  # the question is elsewhere, or the octets of the owner begin within a label
+    section, names = _pack_soa(rrset, HEADER.size + start)
+    return question + section if section and not name.endswith(names) else None
 
 
 @lru_cache(maxsize=4096)
-def _pack_soa(rrset: RRset, place: int) -> bytes:
-    """The SOA ``rrset``, whose owner stands at ``place``. Empty where its names are not right below its owner."""
-    if any(name.parent != rrset.name for name in _names_in(rrset)):
-        return b""
+def _pack_soa(rrset: RRset, place: int) -> tuple[bytes, tuple[Name, ...]]:
+    """The SOA ``rrset``, whose owner stands at ``place``, and the names in it.
+
+    Empty where there are several, or where these names are not right below its owner.
+    """
+    soa = rrset.rdatas[0] if len(rrset.rdatas) == 1 else None
+    if not isinstance(soa, Soa) or not soa.mname.parent == soa.rname.parent == rrset.name:
+        return b"", ()
     message = _Message(b"", {rrset.name: place})
     message.write((rrset,), MAXIMUM_TCP)
-    return bytes(message.octets)
-
-
-def _names_in(soa: RRset) -> tuple[Name, Name]:
-    (rdata,) = soa.rdatas
-    assert isinstance(rdata, Soa)
-    return rdata.mname, rdata.rname
+    return bytes(message.octets), (soa.mname, soa.rname)
 
 
 class _Message:

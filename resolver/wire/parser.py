@@ -14,7 +14,6 @@ from resolver.wire.messages import Drop, Edns, Query, QueryHeader, Rcode, Reject
 from zones.names import MAX_LABEL, Name
 from zones.records import RRType
 
-_IXFR = RRType.IXFR.to_bytes(2, "big")
 _QUESTION = Struct("!HH")  # type and class, after the name
 _RECORD = Struct("!H6xH")  # the type of a record and the length of its data, after its owner
 _OPT = Struct("!xHHxBHH")  # the root, type, payload, (extended rcode), version, flags, and the length of the options
@@ -28,42 +27,39 @@ def parse(packet: bytes) -> Query | Rejected | Drop:
     id_, flags, questions, answers, authorities, additionals = HEADER.unpack_from(packet)
     if flags & Flag.QR:
         return Drop("response")  # answering a response could make two servers talk for ever
-    opcode, recursion_desired = flags >> 11 & 0xF, bool(flags & Flag.RD)
-    header = QueryHeader(id_, opcode, recursion_desired)
-    if opcode != 0:
-        return Rejected(header, Rcode.NOTIMP)  # RFC 8906 §3.1.5: an unknown opcode, all sections empty
-    # RFC 9619 §4: a query has exactly one question. Nothing that asks has an answer.
-    if questions != 1 or answers:
-        return Rejected(header, Rcode.FORMERR)
+    if flags & Flag.OPCODE:
+        return Rejected(QueryHeader(id_, flags), Rcode.NOTIMP)  # RFC 8906 §3.1.5: all sections empty
     end = skip_name(packet, HEADER.size)
-    if end is None or end + 4 > len(packet):
-        return Rejected(header, Rcode.FORMERR)
-    question = packet[HEADER.size : end + 4]
+    # RFC 9619 §4: a query has exactly one question. Nothing that asks has an answer.
+    if questions != 1 or answers or end is None or end + _QUESTION.size > len(packet):
+        return Rejected(QueryHeader(id_, flags), Rcode.FORMERR)
+    qtype, qclass = _QUESTION.unpack_from(packet, end)
     # RFC 1995 §3: in its authority section, who asks for changes of a zone says which version it has. No other has one.
-    if authorities > (question[-4:-2] == _IXFR):
-        return Rejected(header, Rcode.FORMERR)
+    if authorities and (authorities > 1 or qtype != RRType.IXFR):
+        return Rejected(QueryHeader(id_, flags), Rcode.FORMERR)
+    qname, after = Name(packet[HEADER.size : end].lower()), end + _QUESTION.size
+    question, records = packet[HEADER.size : after], authorities + additionals
     try:
-        opt = _find_opt(packet, end + 4, authorities + additionals) or (None, False)
+        edns, has_options = _find_opt(packet, after, records) if records else _NO_OPT
     except _MalformedError:
-        return Rejected(QueryHeader(id_, opcode, recursion_desired, question), Rcode.FORMERR)
-    edns, has_options = opt
-    header = QueryHeader(id_, opcode, recursion_desired, question, edns, bool(flags & Flag.AD), bool(flags & Flag.CD))
+        return Rejected(QueryHeader(id_, flags, question), Rcode.FORMERR)
+    header = QueryHeader(id_, flags, question, edns)
     if edns and edns.version > 0:
         return Rejected(header, Rcode.BADVERS)  # RFC 6891 §6.1.3
-    qtype, qclass = _QUESTION.unpack_from(packet, end)
-    return Query(header, Name(question[:-4].lower()), qtype, qclass, not has_options)
+    return Query(header, qname, qtype, qclass, not has_options)
 
 
 class _MalformedError(Exception):
     """A record goes beyond the end of its message, or breaks the rules of EDNS."""
 
 
-_Opt = tuple[Edns, bool]  # what it says, and whether it has options
+_Opt = tuple[Edns | None, bool]  # what it says, and whether it has options
+_NO_OPT: _Opt = None, False
 
 
-def _find_opt(packet: bytes, offset: int, count: int) -> _Opt | None:
-    """The OPT record among the ``count`` records at ``offset``."""
-    opt = None
+def _find_opt(packet: bytes, offset: int, count: int) -> _Opt:
+    """The OPT record among the ``count`` records at ``offset``; `_NO_OPT` where there is none."""
+    opt = _NO_OPT
     for _ in range(count):
         name, offset = offset, _skip_owner(packet, offset)
         if offset + 10 > len(packet):
@@ -73,7 +69,7 @@ def _find_opt(packet: bytes, offset: int, count: int) -> _Opt | None:
         if end > len(packet):
             raise _MalformedError
         if rtype == OPT:
-            if opt is not None or packet[name]:
+            if opt is not _NO_OPT or packet[name]:
                 raise _MalformedError  # RFC 6891 §6.1.1: one OPT, and its owner is the root
             opt = _parse_opt(packet[name:end])
         offset = end

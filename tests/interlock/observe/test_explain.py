@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from interlock.observe.explain import explain_answer
 from resolver.answer import MAX_CHAIN, answer
+from resolver.wire.header import Flag
 from resolver.wire.messages import Forward, Query, QueryHeader, Rcode, Reply
 from tests import worlds
 from tests.resolver.cases import CASES as ALL_CASES
@@ -20,7 +21,7 @@ from zones.model import RecordSet
 from zones.names import Name
 from zones.nodes import Node
 from zones.records import RRType
-from zones.zone import Zone
+from zones.zone import Place, Zone
 
 ZONE = worlds.compiled(worlds.production())
 HERE = "railway.internal."
@@ -103,15 +104,15 @@ class LookUps:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._zone, name)
 
-    def find(self, qname: Name) -> Node | None:
+    def find_at(self, qname: Name, place: Place) -> Node | None:
         self.names.append(str(qname))
-        return self._zone.find(qname)
+        return self._zone.find_at(qname, place)
 
 
 def check_stages(zone: Zone, qname: Name, qtype: int) -> None:
     """The stages say what `answer` did: the names that it looked up, in order, and what it found there."""
     look_ups = LookUps(zone)
-    outcome = answer(Query(QueryHeader(0, 0, True), qname, qtype), cast("Zone", look_ups))
+    outcome = answer(Query(QueryHeader(0, Flag.RD), qname, qtype), cast("Zone", look_ups))
     explained = explain_answer(zone, qname, qtype)
     records = outcome.chain if isinstance(outcome, Forward) else outcome.answer
     assert explained["rcode"] == ("FORWARDED" if isinstance(outcome, Forward) else outcome.rcode.name)

@@ -40,8 +40,8 @@ def pack(header: QueryHeader, reply: Reply, limit: int) -> bytes:
     answers, truncated = _pack_section(buffer, reply.answer, limit - len(opt))
     authorities, cut = _pack_section(buffer, reply.authority, limit - len(opt)) if not truncated else (0, False)
     buffer.append(opt)
-    flags = Flag.QR | header.opcode << 11 | Flag.RA | reply.rcode & 0xF
-    flags |= (Flag.AA if reply.authoritative else 0) | (Flag.RD if header.recursion_desired else 0)
+    flags = Flag.QR | header.flags & (Flag.OPCODE | Flag.RD) | Flag.RA | reply.rcode & 0xF
+    flags |= Flag.AA if reply.authoritative else 0
     flags |= (Flag.TC if (truncated or cut) and limit < MAXIMUM_TCP else 0) | (Flag.AD if reply.authentic else 0)
     flags |= Flag.CD if reply.checking_disabled else 0
     HEADER.pack_into(buffer.data, 0, header.id, flags, 1, answers, authorities, bool(opt))

@@ -59,7 +59,7 @@ def headers(draw: st.DrawFn) -> QueryHeader:
     qname = bytes(octet ^ 0x20 if draw(st.booleans()) and chr(octet).isalpha() else octet for octet in draw(NAMES))
     question = qname + draw(NUMBER).to_bytes(2, "big") + b"\0\1"
     edns = draw(st.none() | st.builds(Edns, NUMBER, st.just(0), st.booleans()))
-    return QueryHeader(draw(NUMBER), 0, draw(st.booleans()), question, edns)
+    return QueryHeader(draw(NUMBER), draw(NUMBER), question, edns)
 
 
 @settings(max_examples=50)  # dnslib takes its time
@@ -78,7 +78,7 @@ def test_a_reply_of_many_names_has_the_same_octets() -> None:
     """Beyond offset 16,383 nothing is pointed to."""
     names = [Name.parse(f"n{number}.{'x' * 50}{number % 7}.example.org") for number in range(1500)]
     rrset = RRset(names[0], RRType.PTR, 5, tuple(names))
-    header = QueryHeader(1, 0, True, names[-1] + b"\0\x0c\0\1")
+    header = QueryHeader(1, Flag.RD, names[-1] + b"\0\x0c\0\1")
     packed = pack(header, Reply(Rcode.NOERROR, (rrset,)), MAXIMUM_TCP)
     assert len(packed) > 20_000
     assert packed == dnslib_wire.pack(header, Reply(Rcode.NOERROR, (rrset,)), MAXIMUM_TCP)
@@ -105,7 +105,7 @@ def test_a_denial_has_the_same_octets(qname: Name, owner: Name, limit: int) -> N
         reply = Reply(Rcode.NXDOMAIN, (), (RRset(owner, RRType.SOA, 1, (Soa(*names, *TIMES),)),), authoritative=True)
         for question in (qname, bytes(qname).upper(), qname):
             if question.lower() == qname:  # some of its lengths would be letters
-                header = QueryHeader(1, 0, True, question + b"\0\x1c\0\1", Edns(limit, 0, False))
+                header = QueryHeader(1, Flag.RD, question + b"\0\x1c\0\1", Edns(limit, 0, False))
                 assert pack(header, reply, limit) == dnslib_wire.pack(header, reply, limit)
 
 
@@ -124,13 +124,11 @@ def test_an_opt_record_is_read_as_the_same(
     read = parse(b"\0\7" + flags.to_bytes(2, "big") + b"\0\1\0\0\0\0\0\1" + question + opt)
     expected = dnslib_wire.read_opt(opt)
     if expected is None:
-        assert read == Rejected(QueryHeader(7, 0, bool(flags & Flag.RD), question), Rcode.FORMERR)
+        assert read == Rejected(QueryHeader(7, flags, question), Rcode.FORMERR)
         return
     edns, number = expected
     assert isinstance(read, Query | Rejected)
-    assert read.header == QueryHeader(
-        7, 0, bool(flags & Flag.RD), question, edns, bool(flags & Flag.AD), bool(flags & Flag.CD)
-    )
+    assert read.header == QueryHeader(7, flags, question, edns)
     if edns.version:
         assert read == Rejected(read.header, Rcode.BADVERS)
     else:

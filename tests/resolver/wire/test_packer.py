@@ -11,6 +11,7 @@ import pytest
 from resolver.counts import QueryCounts
 from resolver.responder import MOST_ROTATED, Responder
 from resolver.scope import ScopeState, ScopeTable
+from resolver.wire.header import Flag
 from resolver.wire.messages import (
     Edns,
     ErrorCode,
@@ -168,7 +169,7 @@ def test_no_pointer_goes_beyond_what_fourteen_bits_can_say() -> None:
     far = Name.parse("far.example.org")
     late = [RRset(far, RRType.AAAA, 5, (Address(bytes(16)),)), RRset(far, RRType.TXT, 5, (Text.of("t"),))]
     question = owner + b"\0\x10\0\1"
-    packed = pack(QueryHeader(1, 0, False, question), Reply(Rcode.NOERROR, (texts, *late)), MAXIMUM_TCP)
+    packed = pack(QueryHeader(1, 0, question), Reply(Rcode.NOERROR, (texts, *late)), MAXIMUM_TCP)
     assert len(packed) > 0x4000
     message = dns.message.from_wire(packed)
     assert [rrset.name.to_text() for rrset in message.answer][-2:] == ["far.example.org."] * 2
@@ -177,7 +178,7 @@ def test_no_pointer_goes_beyond_what_fourteen_bits_can_say() -> None:
 def test_a_reply_over_tcp_has_as_many_records_as_a_length_can_say() -> None:
     owner = Name.parse("all.crowd.railway.internal")
     rrset = RRset(owner, RRType.AAAA, 5, tuple(Address(number.to_bytes(16, "big")) for number in range(5000)))
-    packed = pack(QueryHeader(1, 0, False, owner + b"\0\x1c\0\1"), Reply(Rcode.NOERROR, (rrset,)), MAXIMUM_TCP)
+    packed = pack(QueryHeader(1, 0, owner + b"\0\x1c\0\1"), Reply(Rcode.NOERROR, (rrset,)), MAXIMUM_TCP)
     assert 65_500 < len(packed) <= 65_535
     dns.message.from_wire(packed)
 
@@ -188,7 +189,7 @@ def test_the_longest_name_with_an_error_and_an_soa_fits_the_smallest_reply() -> 
     assert len(name) == 254
     soa = worlds.compiled(worlds.production()).soa(worlds.PLATFORM.apex)
     error = ExtendedError(ErrorCode.OTHER, "é" * 200)
-    header = QueryHeader(1, 0, True, name + b"\0\x1c\0\1", Edns(512, 0, False))
+    header = QueryHeader(1, Flag.RD, name + b"\0\x1c\0\1", Edns(512, 0, False))
     message = dns.message.from_wire(pack(header, Reply(Rcode.NXDOMAIN, (), (soa,), True, error), 512))
     assert not message.flags & dns.flags.TC
     assert len(message.authority) == 1
@@ -204,7 +205,7 @@ def chain_of(count: int) -> Reply:
 @pytest.mark.parametrize("transport", Transport)
 def test_a_chain_too_long_for_a_client_without_edns_leads_to_its_end_at_once(transport: Transport) -> None:
     reply = chain_of(8)
-    header = QueryHeader(1, 0, True, reply.answer[0].name + b"\0\x1c\0\1")
+    header = QueryHeader(1, Flag.RD, reply.answer[0].name + b"\0\x1c\0\1")
     message = read(pack(header, reply, size_limit(header, transport)))
     assert not message.flags & dns.flags.TC
     alias, address = message.answer
@@ -217,6 +218,6 @@ def test_a_chain_too_long_for_a_client_without_edns_leads_to_its_end_at_once(tra
 def test_a_chain_that_fits_is_whole(count: int, payload: int | None) -> None:
     reply = chain_of(count)
     edns = Edns(payload, 0, False) if payload else None
-    header = QueryHeader(1, 0, True, reply.answer[0].name + b"\0\x1c\0\1", edns)
+    header = QueryHeader(1, Flag.RD, reply.answer[0].name + b"\0\x1c\0\1", edns)
     message = read(pack(header, reply, size_limit(header, Transport.UDP)))
     assert len(message.answer) == count + 1

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from resolver.wire.header import Flag
 from resolver.wire.messages import QueryHeader, Rcode, Record, Reply
 from resolver.wire.packer import pack as pack_reply
 from resolver.wire.records import MAX_JUMPS, MalformedRecord, RecordReader
@@ -73,7 +74,7 @@ def test_what_dnspython_wrote_compressed_comes_back_from_us_as_it_was(rtype: str
     assert {record.ttl for record in response.answer} == {300}
     number = int(query.question[0].rdtype)
     rrset = RRset(Name.parse(QNAME), number, 300, tuple(record.rdata for record in response.answer))
-    header = QueryHeader(query.id, 0, True, query.to_wire()[12:])
+    header = QueryHeader(query.id, Flag.RD, query.to_wire()[12:])
     ours = dns.message.from_wire(pack_reply(header, Reply(Rcode.NOERROR, (rrset,)), 65535))
     assert ours.answer == said.answer
     assert len(ours.answer[0]) == len(DATA[rtype])
