@@ -2,7 +2,8 @@
 
     a key of a wrong type         is moved aside, so that the scripts make it anew
     a key that takes no more      the same
-    an environment                its document is adopted as the newest revision, if it can be read
+    an environment                its document is adopted as the newest revision, if it can be read, and no revision is
+                                  known to be gone
     a network                     is given to the environment that is in it, unless two are
     what has no environment's id  is moved aside
     anything else                 is named, with what mends it: somebody must decide what is to count
@@ -24,7 +25,7 @@ from store.keys import Keys
 from store.mending import document_names
 from store.networks import WrongOwner, find_wrong_owners
 from store.store import Store
-from store.stored import find_damage
+from store.stored import Stored, find_damage
 from support.clock import unix_milliseconds
 from support.text import shorten
 from zones.errors import Invalid
@@ -35,6 +36,7 @@ AT_ONCE = 100  # environments read in one round trip
 LAST_POSITION = b"18446744073709551615-18446744073709551615"  # after it a stream takes nothing
 ENVIRONMENT = "environment "  # before the id of an environment, in what a finding is about
 ELSEWHERE = "somebody else has mended it"
+GO_BACK = "'--repair --go-back' takes the last revision that can be read; or "
 REPLACE_OR_DELETE = "replace it with PUT …?replace=damaged, or delete it"
 
 
@@ -50,15 +52,18 @@ class Finding:
     """What was done about it, or what mends it."""
 
 
-async def check(store: Store, *, repair: bool = False) -> list[Finding]:
-    """All that is wrong in ``store``; with ``repair``, what can be mended is. Raises `store.errors.Unavailable`."""
+async def check(store: Store, *, repair: bool = False, go_back: bool = False) -> list[Finding]:
+    """All that is wrong in ``store``; with ``repair``, what can be mended is.
+
+    With ``go_back`` also where that loses revisions that were acknowledged. Raises `store.errors.Unavailable`.
+    """
     found = [finding async for finding in _check_keys(store, repair=repair)]
     # What lies in such a key cannot be read until the key is moved aside.
     keys, unreadable = store.connection.keys, set() if repair else {finding.what for finding in found}
     if keys.environments not in unreadable:
         found += [finding async for finding in _check_ids(store, repair=repair)]
         homes: dict[EnvironmentId, str] = {}
-        damaged = [finding async for finding in _check_environments(store, homes, repair=repair)]
+        damaged = [finding async for finding in _check_environments(store, homes, repair=repair, go_back=go_back)]
         found += damaged
         if keys.networks not in unreadable:
             ids = {EnvironmentId(finding.what.removeprefix(ENVIRONMENT)) for finding in damaged}
@@ -126,7 +131,9 @@ async def _check_ids(store: Store, *, repair: bool) -> AsyncIterator[Finding]:
             yield Finding(_shown(key), "no environment can have this id", outcome)
 
 
-async def _check_environments(store: Store, homes: dict[EnvironmentId, str], *, repair: bool) -> AsyncIterator[Finding]:
+async def _check_environments(
+    store: Store, homes: dict[EnvironmentId, str], *, repair: bool, go_back: bool
+) -> AsyncIterator[Finding]:
     """Puts the network of each environment that is well, or is mended, into ``homes``."""
     with_document = {EnvironmentId(name.decode()) for name in await document_names(store) if not _is_no_id(name)}
     indexed = {id_ for id_ in await store.environments.index() if not _is_no_id(id_.encode())}
@@ -140,21 +147,22 @@ async def _check_environments(store: Store, homes: dict[EnvironmentId, str], *, 
                     f"'--repair' makes its document the newest revision, if it can be read; else {REPLACE_OR_DELETE}"
                 )
                 if repair:
-                    environment, outcome = await _adopt(store, id_, is_gone=not stored.size)
+                    environment, outcome = await _adopt(store, stored, go_back=go_back)
                 yield Finding(f"{ENVIRONMENT}{id_}", damage.removeprefix(_said(id_)), outcome)
             if environment:
                 homes[id_] = str(environment.network)
 
 
-async def _adopt(store: Store, id_: EnvironmentId, *, is_gone: bool) -> tuple[Environment | None, str]:
-    """Makes the document of ``id_`` count, and says what came of that."""
+async def _adopt(store: Store, found: Stored, *, go_back: bool) -> tuple[Environment | None, str]:
+    """Makes the document of the environment ``found`` count, and says what came of that."""
     try:
-        environment = await mending.adopt(store, id_)
+        environment = await mending.adopt(store, found.id, go_back=go_back)
     except RevisionConflict:
         return None, "somebody else writes it just now: check again"
     except (Corrupt, NetworkTaken) as error:
-        why = "" if is_gone else f" ({str(error).removeprefix(_said(id_))})"
-        return None, f"its document cannot be made to count{why}: {REPLACE_OR_DELETE}"
+        why = f" ({str(error).removeprefix(_said(found.id))})" if found.size else ""
+        remedy = (GO_BACK if found.beside and not go_back else "") + REPLACE_OR_DELETE
+        return None, f"its document cannot be made to count{why}: {remedy}"
     return environment, f"its document is now revision {environment.revision}" if environment else ELSEWHERE
 
 

@@ -309,7 +309,7 @@ class EnvironmentStore:
                     keep,
                     b"" if kept is None else b"1",
                     of.digest if of else "",
-                    "1" if of and not of.differences else "",
+                    of.differences if of else "",
                     deleted,
                     *(lease.incarnation for lease in leases),
                 ],

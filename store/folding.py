@@ -10,7 +10,7 @@ from store.errors import Corrupt, RevisionConflict
 from store.store import Store
 from zones.names import EnvironmentId
 
-ATTEMPTS = 5  # at one environment; whoever commits faster than that writes whole, or the next run finds it
+ATTEMPTS = 100  # at one environment, which others may write some ten times a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,18 @@ async def fold(store: Store) -> list[Folded]:
     """Writes each environment whole that has differences, as a revision that changes nothing else.
 
     What is damaged is left as it is. Raises `store.errors.Unavailable`, and `RevisionConflict` if other writers were
-    first each time.
+    first each time at one of them, when the others have been written.
     """
-    index = await store.environments.index()
-    done = [await _fold(store, id_) for id_, entry in sorted(index.items()) if entry.digest is not None]
-    return [one for one in done if one]
+    done, overtaken = list[Folded](), list[RevisionConflict]()
+    for id_, entry in sorted((await store.environments.index()).items()):
+        try:
+            if entry.digest is not None and (folded := await _fold(store, id_)):
+                done.append(folded)
+        except RevisionConflict as error:
+            overtaken.append(error)
+    if overtaken:
+        raise overtaken[0]
+    return done
 
 
 async def _fold(store: Store, id_: EnvironmentId) -> Folded | None:

@@ -2,7 +2,8 @@
 
     replace   by a new environment, in the network of the old one where that is known
     remove    as if it had been deleted
-    adopt     the document as it is, which somebody has changed by hand, or whose line in the index is lost
+    adopt     the document as it is, which somebody has changed by hand, or whose line in the index is lost; or what is
+              left of it, where differences are gone
 
 What is replaced or removed is kept aside for some days. All functions raise `store.errors.Unavailable`, and
 `RevisionConflict` if somebody else was first; none does anything to an environment that is not damaged.
@@ -17,15 +18,20 @@ from ipaddress import IPv6Network
 
 import msgspec
 
+from store.environments import WHOLE_UP_TO
 from store.errors import Corrupt, RevisionConflict
 from store.keys import DIFFERENCES
 from store.store import Store
 from store.stored import Stored, find_damage
+from zones.addresses import LAST_SUBNET
 from zones.errors import Invalid
 from zones.model import MAX_REVISION, Environment
 from zones.names import EnvironmentId, check_environment_id
 
 SCAN = 1_000  # keys looked at in one step of a scan, which holds up the server's other clients for that long
+
+NUMBERS_LEFT_OUT = 1 << 20  # of instances and of peers, where revisions are gone that may have given the next ones
+SUBNETS_LEFT_OUT = 1 << 8  # of services, which come seldom, and of which a network holds 65,535
 
 NewEnvironment = Callable[[int, IPv6Network | None], Environment]
 """Makes an environment of a revision, in a network, or in one of its choice where none is given."""
@@ -87,17 +93,42 @@ def _id_of(name: bytes) -> EnvironmentId | None:
         return None
 
 
-async def adopt(store: Store, id_: EnvironmentId) -> Environment | None:
+async def adopt(store: Store, id_: EnvironmentId, *, go_back: bool = False) -> Environment | None:
     """Makes the document of ``id_`` the newest revision as it is; None if it is not damaged.
 
-    Raises `Corrupt` if it cannot be read, and `NetworkTaken` if its network belongs to another environment.
+    A large one, of which acknowledged revisions are gone with their differences, only with ``go_back``: then it is the
+    last revision that can be read. Raises `Corrupt` if there is none, and `NetworkTaken` if its network belongs to
+    another environment.
     """
     found = await _find_damaged(store, id_)
     if found is None:
         return None
-    environment = msgspec.structs.replace(found.decode_document(), revision=await _next_revision(store, found))
+    last = found.entry.revision if found.entry else 0
+    environment = found.decode_readable() if go_back else found.decode_document()
+    if environment.revision < last and go_back:
+        environment = _with_new_numbers(environment)
+    elif environment.revision < last and found.size >= WHOLE_UP_TO:
+        raise Corrupt(
+            f"environment {id_!r} is damaged in the store: of its revisions {environment.revision + 1} to {last} there"
+            " is nothing left"
+        )
+    environment = msgspec.structs.replace(environment, revision=await _next_revision(store, found))
     await store.environments.overwrite(found, environment, environment.revision)
     return environment
+
+
+def _with_new_numbers(environment: Environment) -> Environment:
+    """``environment``, which gives none of the addresses again that revisions may have given that are gone."""
+    services = {
+        name: msgspec.structs.replace(service, last_number=service.last_number + NUMBERS_LEFT_OUT)
+        for name, service in environment.services.items()
+    }
+    return msgspec.structs.replace(
+        environment,
+        services=services,
+        last_subnet=min(environment.last_subnet + SUBNETS_LEFT_OUT, LAST_SUBNET),
+        last_peer=environment.last_peer and environment.last_peer + NUMBERS_LEFT_OUT,
+    )
 
 
 async def _find_damaged(store: Store, id_: EnvironmentId) -> Stored | None:

@@ -38,7 +38,7 @@ class Newest:
     added: int = 0
     """The octets of the differences that lie beside its document."""
     differences: int = 0
-    """How many those are."""
+    """How many lie there: the store is asked with each commit whether they still do. 0: the first one begins anew."""
 
     @property
     def known(self) -> Known:
@@ -50,9 +50,8 @@ class Newest:
         """What was read whole: ``environment`` is what ``stored`` holds."""
         octets = len(document.encode(environment)) if stored.differences else stored.size
         added = sum(map(len, stored.differences))
-        return cls(
-            environment, stored.digest, octets, hosts_of(environment), stored.size, added, len(stored.differences)
-        )
+        count = len(stored.beside) if stored.differences else 0
+        return cls(environment, stored.digest, octets, hosts_of(environment), stored.size, added, count)
 
     def followed_by(self, environment: Environment, found: Difference, digest: str, written: Sequence[bytes]) -> Newest:
         """``environment``, which differs in ``found``, by the differences ``written``, and has the ``digest``."""

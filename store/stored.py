@@ -10,11 +10,12 @@ keep the last good document, and writers refuse, until somebody has said what is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from store.errors import Corrupt
-from store.index import NO_HOSTS, IndexEntry, decode_entry, read_number
+from store.index import NO_HOSTS, IndexEntry, decode_entry
 from zones import document, parts
 from zones.errors import ZonesError
 from zones.hosts import hosts_of
@@ -24,6 +25,8 @@ from zones.parts import Difference
 
 MAX_DOCUMENT = 16 << 20  # octets; some 150,000 instances. What is larger is not one of ours, and would hold up queries
 NO_STRING = -1  # in place of the size of a document whose key is of a wrong type
+# How each difference begins, as in read_environments.lua.
+_REVISIONS = re.compile(rb'\{"id":"[^"]*","before":(?P<before>\d{1,15}),"revision":(?P<revision>\d{1,15})\b')
 EXCERPT = 40  # octets of a bad line that are quoted
 SHOWN = 5  # hosts that a text names
 
@@ -59,6 +62,8 @@ class Stored:
     """The differences to ``written``, or to ``since``, in their order."""
     since: Known | None = None
     """What the reader has, if ``differences`` are all that it lacks; None where the document was to be read."""
+    beside: tuple[bytes, ...] = ()
+    """All differences that lie beside the document, also such as lead to no revision; none where they were not read."""
 
     @classmethod
     def of(
@@ -75,14 +80,16 @@ class Stored:
         ``differences`` are in their order to ``since``, else each comes after its revision, in any order.
         """
         entry = None if line is None else decode_entry(line)
+        beside: tuple[bytes, ...] = ()
         if not since:
-            differences = _in_order(differences)
+            beside = tuple(differences[1::2])
+            differences = _chain(beside, entry.revision if entry else 0)
         digest = since.digest if since else "" if written is None else document.digest(written)
         if not since and entry and digest == entry.digest:
             differences = ()  # a release that knows none of them has written the document
         for each in differences:
             digest = parts.next_digest(digest, each)
-        return cls(id_, line, entry, size, written, digest, tuple(differences), since)
+        return cls(id_, line, entry, size, written, digest, tuple(differences), since, beside)
 
     @property
     def read(self) -> int:
@@ -152,6 +159,20 @@ class Stored:
             )
         return environment
 
+    def decode_readable(self) -> Environment:
+        """The highest revision that the document and what lies beside it lead to, whatever is missing.
+
+        Raises `Corrupt`.
+        """
+        environment = replace(self, differences=()).decode_document()
+        following = {int(found["before"]): each for each in self.beside if (found := _REVISIONS.match(each))}
+        while written := following.pop(environment.revision, None):
+            try:
+                environment = parts.apply_difference(environment, parts.decode(written))
+            except ZonesError:
+                break
+        return environment
+
     def decode_differences(self) -> list[Difference]:
         """The differences. Raises `Invalid`."""
         return [parts.decode(each) for each in self.differences]
@@ -179,10 +200,18 @@ class Stored:
         return Stored.of(self.id, line, len(written), written)
 
 
-def _in_order(fields: Sequence[bytes]) -> list[bytes]:
-    """The differences in ``fields``, in which each comes after the revision that it is the difference to."""
-    pairs = sorted(zip(map(read_number, fields[::2]), fields[1::2], strict=True), key=lambda pair: pair[0] or 0)
-    return [difference for _, difference in pairs]
+def _chain(beside: Sequence[bytes], newest: int) -> list[bytes]:
+    """Those of the differences ``beside`` a document that lead to the revision ``newest``, in their order.
+
+    If none leads there, those that lead to the highest one. All others count for nothing: somebody has put them there.
+    """
+    leading = {int(found["revision"]): found for each in beside if (found := _REVISIONS.match(each))}
+    chain: list[bytes] = []
+    revision = newest if newest in leading else max(leading, default=0)
+    while found := leading.pop(revision, None):
+        chain.append(found.string)
+        revision = int(found["before"])
+    return chain[::-1]
 
 
 def find_damage(stored: Stored) -> str:

@@ -24,9 +24,15 @@ def store() -> None:
 
 @store.command()
 @click.option("--repair", is_flag=True, help="Mend what can be mended without a decision.")
+@click.option(
+    "--go-back",
+    is_flag=True,
+    help="With --repair: where acknowledged changes of an environment are gone, take the last revision that can be"
+    " read. Addresses that it may have given since are not given again.",
+)
 @takes("redis", "redis_prefix", "redis_ca", "state_dir", program="admin")
 @json_option
-def check(repair: bool, settings: Settings, as_json: bool) -> None:
+def check(repair: bool, go_back: bool, settings: Settings, as_json: bool) -> None:
     """Read all that the store holds and say what is damaged. Exit status 0: nothing is, or all of it is mended.
 
     Without --redis it reads the store of the 'interlock up' that runs with this --state-dir.
@@ -42,7 +48,7 @@ def check(repair: bool, settings: Settings, as_json: bool) -> None:
     async def run() -> tuple[list[checking.Finding], int]:
         opened = open_store(settings, url)
         try:
-            found = await checking.check(opened, repair=repair)
+            found = await checking.check(opened, repair=repair, go_back=go_back)
             return found, len(await checking.check(opened)) if repair else len(found)
         finally:
             await opened.close()

@@ -12,7 +12,7 @@
 --       12 seconds for which the document of a deleted environment is kept (0: not at all)
 --       13 '1' if the document is that of 9, which is brought back into the network that it had
 --       14 for a difference, the digest that the expected revision must have
---       15 '1' if it is the first difference to the document
+--       15 for a difference, how many there are already: each is needed, and nobody else adds or removes one
 --       16 the whole document of an environment that is deleted, to be kept
 --       then the incarnation that must hold each of the leases
 -- Returns {'ok', stream id} | {'lease', the number of the first lease that is not held} | {'revision', actual}
@@ -39,9 +39,9 @@ end
 -- A difference counts for the revision that it was made of alone. Where the document is gone, nothing follows it.
 local of = ARGV[14] or ''
 if of ~= '' then
-  local is_there = redis.call('EXISTS', KEYS[3]) == 1
-    and (ARGV[15] == '1' or redis.call('TYPE', KEYS[10]).ok == 'hash')
-  if string.match(entry or '', '^%d+ (%S+)') ~= of or not is_there then
+  local there = redis.pcall('HLEN', KEYS[10])
+  local is_whole = redis.call('EXISTS', KEYS[3]) == 1 and (ARGV[15] == '0' or there == tonumber(ARGV[15]))
+  if string.match(entry or '', '^%d+ (%S+)') ~= of or not is_whole then
     return {'revision', actual}
   end
 end
@@ -97,7 +97,7 @@ if ARGV[6] == '' and kept_for > 0 and redis.call('EXISTS', KEYS[3]) == 1 then
 elseif is_undeleted then
   redis.call('DEL', KEYS[9])
 end
-if KEYS[10] and (of == '' or ARGV[15] == '1') then
+if KEYS[10] and (of == '' or ARGV[15] == '0') then
   redis.call('DEL', KEYS[10])  -- they are none to the document that lies there now
 end
 if of ~= '' then

@@ -9,17 +9,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from store import environments, mending
+from store import check as checking
+from store import environments, folding, mending
 from store.backup import back_up, read_backup
 from store.environments import EnvironmentStore
-from store.errors import Corrupt
+from store.errors import Corrupt, RevisionConflict
 from store.folding import Folded, fold
 from store.options import StoreOptions
 from store.store import Store
 from store.stored import find_damage
 from store.writer import Writer
 from tests.store.servers import inside, opened
-from tests.worlds import NOW, PRODUCTION, build
+from tests.worlds import NOW, PRODUCTION, STAGING, build
 from tests.zones.strategies import edits as any_edits
 from zones import document
 from zones.edits import DeleteInstance, Edit, PutInstance, PutRecord, PutService
@@ -41,11 +42,25 @@ def by_part(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environments, "SMALLER", 1)
 
 
-async def large(store: Store, *more: Edit) -> Environment:
+async def large(store: Store, *more: Edit, id_: EnvironmentId = PRODUCTION, network: int = 1) -> Environment:
     crowd = [PutInstance("api", f"i{number}", host=f"h{number % 3}") for number in range(MANY)]
-    environment = build(PRODUCTION, 1, PutService("api"), *crowd, *more)
+    environment = build(id_, network, PutService("api"), *crowd, *more)
     await store.environments.commit(environment, 0)
     return environment
+
+
+@pytest.fixture(params=[0, 3, -1], ids=["the first", "one between", "the last"])
+def gone(request: pytest.FixtureRequest) -> int:
+    """Which of six differences somebody has removed by hand."""
+    return int(request.param)
+
+
+async def six_revisions(store: Store) -> tuple[Writer, list[int]]:
+    """A writer that has just added six differences, and the revisions that they are the differences to."""
+    writer, first = Writer(store), (await large(store)).revision
+    for number in range(6):
+        await writer.edit(PRODUCTION, [PutInstance("api", f"new{number}")], NOW)
+    return writer, list(range(first, first + 6))
 
 
 async def differences(store: Store, url: str) -> int:
@@ -283,3 +298,68 @@ async def test_whoever_asks_for_hosts_looks_through_no_large_environment(store: 
 
 def kept(store: EnvironmentStore) -> Sequence[str]:
     return [id_ for id_ in (SMALL, PRODUCTION) if store.kept.get(id_)]
+
+
+async def test_a_writer_that_has_all_in_memory_does_not_add_to_what_is_incomplete(
+    store: Store, store_url: str, gone: int
+) -> None:
+    """Else it would acknowledge commits that nobody who reads the store will ever see."""
+    writer, revisions = await six_revisions(store)
+    async with inside(store, store_url) as (redis, keys):
+        await redis.hdel(keys.differences(PRODUCTION), revisions[gone])
+    with pytest.raises(Corrupt, match="damaged in the store"):
+        await writer.edit(PRODUCTION, [PutInstance("api", "more")], NOW)
+
+
+async def test_acknowledged_revisions_that_are_gone_are_given_up_only_if_somebody_says_so(
+    store: Store, store_url: str, gone: int
+) -> None:
+    writer, revisions = await six_revisions(store)
+    async with inside(store, store_url) as (redis, keys):
+        await redis.hdel(keys.differences(PRODUCTION), revisions[gone])
+    [finding] = await checking.check(store, repair=True)
+    assert "'--repair --go-back' takes the last revision that can be read" in finding.outcome
+    [mended] = await checking.check(store, repair=True, go_back=True)
+    assert mended.outcome == f"its document is now revision {revisions[-1] + 2}"
+    assert await checking.check(store) == []
+    after = (await writer.edit(PRODUCTION, [PutInstance("api", "more")], NOW)).after.services["api"].instances
+    kept = [f"new{number}" for number in range(len(revisions)) if number < gone % len(revisions)]
+    assert [id_ for id_ in after if id_.startswith("new")] == kept
+    # No address is given again.
+    highest = max(int(each.address) for id_, each in after.items() if id_ != "more")
+    assert int(after["more"].address) - highest > len(revisions)
+
+
+@pytest.mark.parametrize("field", ["abc", "1"])
+async def test_a_field_that_leads_nowhere_stops_nobody(store: Store, store_url: str, field: str) -> None:
+    writer, _ = await six_revisions(store)
+    async with inside(store, store_url) as (redis, keys):
+        await redis.hset(keys.differences(PRODUCTION), field, "{}")
+    written = await writer.edit(PRODUCTION, [PutInstance("api", "more")], NOW)
+    async with opened(store_url, store.connection.keys.prefix) as other:
+        assert await other.environments.read(PRODUCTION) == (written.after.revision, written.after)
+        assert await checking.check(other) == []
+
+
+async def test_one_who_writes_all_the_time_does_not_keep_others_from_being_folded(
+    store: Store, store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folding, "ATTEMPTS", 1)
+    writer, _ = await six_revisions(store)
+    await large(store, id_=STAGING, network=2)
+    await Writer(store).edit(STAGING, [PutInstance("api", "mine")], NOW)
+    prefix = store.connection.keys.prefix
+    async with opened(store_url, prefix, StoreOptions(whole=True)) as other:
+        commit = other.environments.commit
+
+        async def commit_late(environment: Environment, expected: int) -> None:
+            if environment.id == PRODUCTION:
+                await writer.edit(PRODUCTION, [PutInstance("api", "first")], NOW)
+            await commit(environment, expected)
+
+        monkeypatch.setattr(other.environments, "commit", commit_late)
+        with pytest.raises(RevisionConflict):
+            await fold(other)
+    async with inside(store, store_url) as (redis, keys):
+        assert not await redis.exists(keys.differences(STAGING))
+        assert await redis.exists(keys.differences(PRODUCTION))
