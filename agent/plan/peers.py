@@ -104,6 +104,8 @@ class StartHandshake:
 
 PeerStep = SetPeer | DropPeer | DropAddresses | StartHandshake
 
+NONE_WANTED: Mapping[PublicKey, Peer] = {}
+
 
 def diff(wanted: Mapping[PublicKey, Peer], actual: Tunnel, stable_peers: Collection[PublicKey] = ()) -> list[PeerStep]:
     """The steps after which the peers of ``actual`` are as ``wanted``.
@@ -123,18 +125,18 @@ def diff(wanted: Mapping[PublicKey, Peer], actual: Tunnel, stable_peers: Collect
         or found.is_foreign
         or (peer.endpoint != found.endpoint and _is_to_be_elsewhere(peer, found, key in stable_peers))
     }
-    set_steps = [
-        step
-        for key, peer in changed.items()
-        if (step := _set_peer(key, peer, actual.peers.get(key), key in stable_peers))
-    ]
+    set_steps, gone_of = list[SetPeer](), list[frozenset[Address]]()
+    for key, peer in changed.items():
+        if (found := found_at(key)) is None:
+            set_steps.append(SetPeer(key, peer.endpoint, peer.keepalive, tuple(peer.allowed_ips)))
+            continue
+        gone_here, come = _difference(peer, found)
+        if not found.is_foreign:
+            gone_of.append(gone_here)
+        if step := _set_peer(key, peer, found, come, key in stable_peers):
+            set_steps.append(step)
     moved = {address for step in set_steps for address in step.add}
-    gone = tuple(
-        address
-        for key, peer in changed.items()
-        if (found := actual.peers.get(key)) and not found.is_foreign
-        for address in found.allowed_ips - peer.allowed_ips - moved
-    )
+    gone = tuple(address for addresses in gone_of for address in addresses - moved)
     drop_steps: list[PeerStep] = [DropPeer(key) for key in actual.peers if key not in wanted]
     # Removals go first: at no moment may an address lead to a peer that it does not belong to.
     return [*drop_steps, *([DropAddresses(gone)] if gone else []), *set_steps]
@@ -156,15 +158,18 @@ def handshakes_with_lost_peers(
     ]
 
 
-def after(actual: Tunnel, steps: Iterable[PeerStep]) -> Tunnel:
-    """``actual`` once ``steps`` have been taken; what the device counts or learns by itself stays as it was read."""
+def after(actual: Tunnel, steps: Iterable[PeerStep], wanted: Mapping[PublicKey, Peer] = NONE_WANTED) -> Tunnel:
+    """``actual`` once ``steps`` have been taken; what the device counts or learns by itself stays as it was read.
+
+    Where the steps lead to the peers that are ``wanted``, those that change have the very sets of these.
+    """
     taken = list(steps)
     moved: frozenset[Address] = frozenset().union(
         *(step.addresses for step in taken if isinstance(step, DropAddresses)),
         *(step.add for step in taken if isinstance(step, SetPeer)),
     )
     peers = {
-        key: replace(peer, allowed_ips=peer.allowed_ips - moved) if peer.allowed_ips & moved else peer
+        key: replace(peer, allowed_ips=_left(peer, moved, wanted.get(key))) if peer.allowed_ips & moved else peer
         for key, peer in actual.peers.items()
     }
     for step in taken:
@@ -172,7 +177,7 @@ def after(actual: Tunnel, steps: Iterable[PeerStep]) -> Tunnel:
             case DropPeer(key):
                 peers.pop(key, None)
             case SetPeer(key):
-                peers[key] = _after_set(peers.get(key), step)
+                peers[key] = _after_set(peers.get(key), step, wanted.get(key))
     return replace(actual, peers=peers)
 
 
@@ -192,25 +197,41 @@ def _is_to_be_elsewhere(peer: Peer, actual: ActualPeer, is_stable: bool) -> bool
     return peer.endpoint is not None and peer.endpoint != actual.endpoint and not is_stable
 
 
-def _set_peer(key: PublicKey, peer: Peer, actual: ActualPeer | None, is_stable: bool) -> SetPeer | None:
-    if actual is None:
-        return SetPeer(key, peer.endpoint, peer.keepalive, tuple(peer.allowed_ips))
+def _difference(peer: Peer, actual: ActualPeer) -> tuple[frozenset[Address], frozenset[Address]]:
+    """The addresses that ``actual`` has and ``peer`` has not, and those that ``peer`` has and ``actual`` has not."""
+    change = peer.change
+    if change and change.before() is actual.allowed_ips and change.after() is peer.allowed_ips:
+        return change.gone, change.come
+    return actual.allowed_ips - peer.allowed_ips, peer.allowed_ips - actual.allowed_ips
+
+
+def _set_peer(
+    key: PublicKey, peer: Peer, actual: ActualPeer, come: frozenset[Address], is_stable: bool
+) -> SetPeer | None:
     step = SetPeer(
         key,
         peer.endpoint if _is_to_be_elsewhere(peer, actual, is_stable) else None,
         peer.keepalive if peer.keepalive != actual.keepalive else None,
-        tuple(peer.allowed_ips if actual.is_foreign else peer.allowed_ips - actual.allowed_ips),
+        tuple(peer.allowed_ips if actual.is_foreign else come),
         replace=actual.is_foreign,
     )
     return None if step == SetPeer(key) else step
 
 
-def _after_set(actual: ActualPeer | None, step: SetPeer) -> ActualPeer:
+def _left(actual: ActualPeer, moved: frozenset[Address], wanted: Peer | None) -> frozenset[Address]:
+    return wanted.allowed_ips if wanted else actual.allowed_ips - moved
+
+
+def _after_set(actual: ActualPeer | None, step: SetPeer, wanted: Peer | None) -> ActualPeer:
     before = actual or ActualPeer(None, frozenset())
+    if wanted:
+        allowed = wanted.allowed_ips
+    else:
+        allowed = frozenset(step.add) if step.replace else before.allowed_ips | frozenset(step.add)
     return replace(
         before,
         endpoint=step.endpoint or before.endpoint,
-        allowed_ips=frozenset(step.add) if step.replace else before.allowed_ips | frozenset(step.add),
+        allowed_ips=allowed,
         keepalive=before.keepalive if step.keepalive is None else step.keepalive,
         is_foreign=before.is_foreign and not step.replace,
     )

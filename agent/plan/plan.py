@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv6Network
 
 from agent.plan.shares import Shares
-from agent.plan.wanted import Peer, Rejection, Wanted
+from agent.plan.wanted import AddressChange, Peer, Rejection, Wanted
 from zones.addresses import Address, Platform, resolver_address
 from zones.hosts import Host
 from zones.keys import PublicKey
@@ -84,7 +84,7 @@ def plan(
         local[id_] = share.by_host.get(me.id, frozenset())
         peers.rejected += share.rejected
         for host, addresses in share.by_host.items():
-            peers.add_host(host, addresses)
+            peers.add_host(host, addresses, share.changes.get(host))
         for key, address, gateway in share.external:
             if gateway == me.id:
                 gateways.add(environment.network)
@@ -118,14 +118,17 @@ class _Peers:
     """Keeps the unions of addresses."""
     at_host: dict[str, list[frozenset[Address]]] = field(default_factory=dict)
     """The addresses at each other host, one set for each environment."""
+    changes: dict[str, list[AddressChange | None]] = field(default_factory=dict)
+    """What each of these sets has otherwise than before."""
     external: dict[PublicKey, set[Address]] = field(default_factory=dict)
     """The addresses of each external peer whose gateway is ``me``."""
     rejected: list[Rejection] = field(default_factory=list)
     """What has been left out so far."""
 
-    def add_host(self, host: str, addresses: frozenset[Address]) -> None:
+    def add_host(self, host: str, addresses: frozenset[Address], change: AddressChange | None = None) -> None:
         if host != self.me.id:
             self.at_host.setdefault(host, []).append(addresses)
+            self.changes.setdefault(host, []).append(change)
 
     def add_external(self, key: PublicKey, address: Address) -> None:
         self.external.setdefault(key, set()).add(address)
@@ -147,8 +150,10 @@ class _Peers:
                     continue
                 # The next key is not in use yet: a handshake with it would fail, and hold back the one that succeeds.
                 seconds = keepalive if key == host.public_key else 0
-                allowed = self.shares.union(id_, addresses) if addresses else frozenset[Address]()
-                peers[key] = Peer(host.endpoint, allowed, seconds, host.behind_nat)
+                allowed, change = frozenset[Address](), None
+                if addresses:
+                    allowed, change = self.shares.union(id_, addresses, self.changes[id_])
+                peers[key] = Peer(host.endpoint, allowed, seconds, host.behind_nat, change)
         for key, own_addresses in self.external.items():
             if key in own or key in peers:
                 self.rejected.append(Rejection(f"external peer {key}", "its public key is that of a host"))

@@ -75,5 +75,9 @@ def after(actual: Actual, steps: Steps, wanted: Wanted) -> Actual:
     return Actual(
         firewall.after(actual.firewall, firewall.elements(wanted)) if steps.firewall else actual.firewall,
         routes.after(actual.routes, steps.routes),
-        peers.with_wanted_sets(peers.after(actual.tunnel, steps.peers) if steps.peers else actual.tunnel, wanted.peers),
+        peers.with_wanted_sets(_tunnel_after(actual, steps, wanted), wanted.peers),
     )
+
+
+def _tunnel_after(actual: Actual, steps: Steps, wanted: Wanted) -> peers.Tunnel:
+    return peers.after(actual.tunnel, steps.peers, wanted.peers) if steps.peers else actual.tunnel

@@ -5,9 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv6Network
+from weakref import ReferenceType
 
 from zones.addresses import Address
 from zones.keys import PublicKey
+
+
+@dataclass(frozen=True, slots=True)
+class AddressChange:
+    """What a set of addresses has otherwise than the one before it."""
+
+    before: ReferenceType[frozenset[Address]]
+    """The set before, for as long as somebody has it. To others the rest says nothing."""
+    after: ReferenceType[frozenset[Address]]
+    """The set that has changed so."""
+    gone: frozenset[Address]
+    """The addresses that the set before has and this one has not."""
+    come: frozenset[Address]
+    """The addresses that this set has and the one before has not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +37,8 @@ class Peer:
     """Seconds between two keepalives; 0 for none."""
     is_behind_nat: bool = False
     """Whether the peer is a host that begins with all others, and whose endpoint is good on its own site alone."""
+    change: AddressChange | None = field(default=None, compare=False, repr=False)
+    """What ``allowed_ips`` has otherwise than the set of the plan before; None where nobody knows, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)

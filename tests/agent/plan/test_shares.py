@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from msgspec.structs import force_setattr
 
 from agent.plan import shares as module
+from agent.plan.peers import DropAddresses, PeerStep, SetPeer, Tunnel, after, diff
+from agent.plan.plan import plan
 from agent.plan.shares import Shares
-from tests.agent.worlds import address, environment
+from tests.agent.worlds import PLATFORM, address, environment, host
 from tests.revisions import revisions
 from tests.worlds import NOW
 from zones import edits
 from zones.edits import PutInstance
 from zones.model import Environment, State
+
+HOSTS = [host(number) for number in range(1, 5)]
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -64,8 +70,36 @@ def test_an_address_that_comes_to_be_that_of_two_is_left_out_by_the_same_rule() 
 def test_a_union_is_made_again_only_where_one_of_its_sets_is_another() -> None:
     kept = Shares()
     one, other = frozenset({address(1, 1)}), frozenset({address(2, 1)})
-    assert kept.union("h1", [one]) is one
-    both = kept.union("h1", [one, other])
+    assert kept.union("h1", [one])[0] is one
+    both, _ = kept.union("h1", [one, other])
     assert both == one | other
-    assert kept.union("h1", [one, other]) is both
-    assert kept.union("h1", [one, frozenset({address(3, 1)})]) == {address(1, 1), address(3, 1)}
+    assert kept.union("h1", [one, other])[0] is both
+    assert kept.union("h1", [one, frozenset({address(3, 1)})])[0] == {address(1, 1), address(3, 1)}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_steps_of_what_has_changed_are_those_of_whole_sets(seed: int) -> None:
+    """Peers of two environments, of which one changes; a step that was worked out by the change is the same one."""
+    shares, newest, quiet = Shares(), environment(1, [1, 2, 3]), environment(2, [1, 2, 3])
+    tunnel, quick = Tunnel(None, 0), 0
+    for newer in [newest, *revisions(newest, seed, 100)]:
+        environments = {quiet.id: quiet, newer.id: newer}
+        wanted = plan(environments, {one.id: one for one in HOSTS}, HOSTS[1], PLATFORM, shares=shares).wanted.peers
+        plain = {key: replace(peer, change=None) for key, peer in wanted.items()}
+        steps = diff(wanted, tunnel)
+        assert list(map(_sorted, steps)) == list(map(_sorted, diff(plain, tunnel)))
+        quick += sum(peer.change is not None for peer in wanted.values())
+        expected = after(tunnel, steps)
+        tunnel = after(tunnel, steps, wanted)
+        assert tunnel == expected
+        assert all(tunnel.peers[key].allowed_ips is peer.allowed_ips for key, peer in wanted.items())
+    assert quick > 10
+
+
+def _sorted(step: PeerStep) -> PeerStep:
+    match step:
+        case SetPeer():
+            return replace(step, add=tuple(sorted(step.add)))
+        case DropAddresses():
+            return DropAddresses(tuple(sorted(step.addresses)))
+    return step
