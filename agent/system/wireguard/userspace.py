@@ -16,9 +16,10 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from base64 import b64decode, b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from agent.errors import Failed, PortInUse
@@ -43,11 +44,11 @@ from zones.keys import PublicKey
 
 PROGRAM = "wireguard-go"
 SOCKETS = Path("/var/run/wireguard")
+MANY = 1_000  # addresses of one peer, of which the lines of the last answer are kept: some 100 octets each
 LARGE_ANSWER = 65_536  # octets; a larger one is parsed in a thread, so that the event loop is not blocked
-MOST_LINE = 1 << 26  # octets of an answer: 5,000 peers with 20 addresses each are some 6 MB
-
 END_DEADLINE = 2.0  # seconds that a process has to end once its device is gone; it takes some milliseconds
 
+_RECEIVE = 1 << 18  # octets at once, of some megabytes where there are thousands of peers
 _HOST_BITS = "/128"
 _KEY_DIGITS = 64  # of a key in hexadecimal
 
@@ -120,11 +121,10 @@ class Userspace:
 
     async def _is_running(self) -> bool:
         try:
-            _, writer = await self._connect()
+            async with self._connected():
+                return self._links.exists(self._name)
         except OSError:
             return False
-        writer.close()
-        return self._links.exists(self._name)
 
     async def _start(self) -> None:
         program = shutil.which(PROGRAM)
@@ -166,22 +166,30 @@ class Userspace:
     async def _ask(self, question: str) -> str:
         async with answered_in_time(f"the socket of {PROGRAM}, {self._socket},"):
             try:
-                reader, writer = await self._connect()
+                async with self._connected() as connection:
+                    return await self._exchange(connection, question)
             except OSError as error:
                 raise _NotRunning(f"{PROGRAM} of {self._name} does not run: {error.strerror}") from None
-            try:
-                writer.write(question.encode())
-                await writer.drain()
-                return (await reader.readuntil(b"\n\n")).decode("ascii")
-            except (ConnectionError, asyncio.IncompleteReadError) as error:
-                raise Failed(f"{PROGRAM} of {self._name} hung up: {error}") from None
-            finally:
-                writer.close()
-                with contextlib.suppress(OSError):
-                    await writer.wait_closed()
 
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_unix_connection(str(self._socket), limit=MOST_LINE)
+    async def _exchange(self, connection: socket.socket, question: str) -> str:
+        loop, answer = asyncio.get_running_loop(), bytearray()
+        try:
+            await loop.sock_sendall(connection, question.encode())
+            while not answer.endswith(b"\n\n"):
+                if not (some := await loop.sock_recv(connection, _RECEIVE)):
+                    raise Failed(f"{PROGRAM} of {self._name} hung up: {len(answer)} octets of an answer came")
+                answer += some
+        except OSError as error:
+            raise Failed(f"{PROGRAM} of {self._name} hung up: {error}") from None
+        return answer.decode("ascii")
+
+    @contextlib.asynccontextmanager
+    async def _connected(self) -> AsyncIterator[socket.socket]:
+        # A socket and no stream: each pass with a change of peers has a connection of its own, and asyncio's streams
+        # take a millisecond to make one.
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as connection:
+            await asyncio.get_running_loop().sock_connect(connection, str(self._socket))
+            yield connection
 
 
 class _NotRunning(Failed):
@@ -232,12 +240,14 @@ def _lines(step: PeerStep) -> Iterator[str]:
 class TunnelReader:
     """Reads the answers to ``get=1``, and remembers what it has decoded.
 
-    Most peers are as they were in the last answer, to the letter; of most others only the counters have changed.
+    Most peers are as they were in the last answer, to the letter; of most others only the counters have changed. Of a
+    peer with many addresses only those are decoded that have come or gone.
     """
 
     def __init__(self) -> None:
         self._peers: dict[str, tuple[PublicKey, ActualPeer]] = {}  # by all lines of each
         self._by_allowed: dict[str, ActualPeer] = {}  # by the lines of their allowed addresses
+        self._many: dict[str, tuple[frozenset[str], frozenset[Address]]] = {}  # by key: these lines, and what they say
 
     def read(self, answer: str) -> Tunnel:
         """The device that ``answer`` describes; ``answer`` may end with its ``errno`` line."""
@@ -248,15 +258,33 @@ class TunnelReader:
         decoded = {lines: self._peers.get(lines) or self._decode(lines) for lines in described}
         self._peers = decoded
         self._by_allowed = {_allowed_lines(lines): peer for lines, (_, peer) in decoded.items()}
+        present = {lines[:_KEY_DIGITS] for lines in decoded}
+        self._many = {key: known for key, known in self._many.items() if key in present}
         return Tunnel(public_key, int(values.get("listen_port", "0")), dict(decoded.values()))
 
     def _decode(self, lines: str) -> tuple[PublicKey, ActualPeer]:
         key, rest = lines[:_KEY_DIGITS], lines[_KEY_DIGITS + 1 :]
         allowed = _allowed_lines(rest)
         same = self._by_allowed.get(allowed)
-        allowed_ips, is_foreign = (same.allowed_ips, same.is_foreign) if same else _read_allowed(allowed)
+        allowed_ips, is_foreign = (same.allowed_ips, same.is_foreign) if same else self._read_allowed(key, allowed)
         peer = _read_peer(_values(rest.removesuffix(allowed)), allowed_ips, is_foreign)
         return PublicKey(b64encode(bytes.fromhex(key)).decode()), peer
+
+    def _read_allowed(self, key: str, block: str) -> tuple[frozenset[Address], bool]:
+        """The single addresses that ``block`` allows to the peer ``key``, and whether it has anything else."""
+        lines, before = block.splitlines(), self._many.pop(key, None)
+        if len(lines) < MANY:
+            return _read_allowed(lines)
+        now = frozenset(lines)
+        if before is None:
+            addresses, is_foreign = _read_allowed(lines)
+        else:
+            come, is_foreign = _read_allowed(now - before[0])
+            gone, _ = _read_allowed(before[0] - now)
+            addresses = before[1] - gone | come
+        if not is_foreign:
+            self._many[key] = now, addresses
+        return addresses, is_foreign
 
 
 def _allowed_lines(lines: str) -> str:
@@ -269,11 +297,11 @@ def _values(lines: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines.splitlines())
 
 
-def _read_allowed(block: str) -> tuple[frozenset[Address], bool]:
-    """The single IPv6 addresses in ``block``, and whether it has anything else: a network, or an IPv4 address."""
+def _read_allowed(lines: Iterable[str]) -> tuple[frozenset[Address], bool]:
+    """The single IPv6 addresses in ``lines``, and whether they have anything else: a network, or an IPv4 address."""
     allowed: list[Address] = []
     is_foreign = False
-    for line in block.splitlines():
+    for line in lines:
         address, _, bits = line.partition("=")[2].partition("/")
         try:
             allowed.append(Address.parse(address))
