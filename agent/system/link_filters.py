@@ -6,6 +6,7 @@ A program lives as long as it is on its link, whoever loaded it. It is put on be
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import platform
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ _BPF = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 
 _LOAD, _CLASSIFIER = 5, 3  # BPF_PROG_LOAD, BPF_PROG_TYPE_SCHED_CLS
 _LICENSE = b"Apache-2.0\0"
 _INSTRUCTION = 8  # octets
+ATTEMPTS = 50  # the kernel gives up checking a program where a signal comes meanwhile (EAGAIN), and libbpf tries again
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -43,7 +45,7 @@ async def guard_link(links: Links, link: str, wanted: LinkFilter) -> None:
     """Puts ``wanted`` on ``link``, in place of an earlier one at the same moment. Raises `Failed`."""
     if is_guarded(links, link, wanted):
         return
-    with _loaded(wanted.incoming) as incoming, _loaded(wanted.outgoing) as outgoing:
+    with loaded(wanted.incoming) as incoming, loaded(wanted.outgoing) as outgoing:
         await links.set_filter(link, incoming, outgoing, wanted.label)
 
 
@@ -53,7 +55,7 @@ def is_guarded(links: Links, link: str, wanted: LinkFilter) -> bool:
 
 
 @contextmanager
-def _loaded(program: bytes) -> Iterator[int]:
+def loaded(program: bytes) -> Iterator[int]:
     """A descriptor of ``program`` in the kernel, which ends it unless it is on a link by then."""
     instructions, license_ = ctypes.create_string_buffer(program, len(program)), ctypes.create_string_buffer(_LICENSE)
     wanted = _LoadAttributes(
@@ -65,7 +67,10 @@ def _loaded(program: bytes) -> Iterator[int]:
     number = _BPF.get(platform.machine())
     if number is None:
         raise Failed(f"the number of bpf(2) on {platform.machine()} is not known")
-    descriptor = _libc.syscall(number, _LOAD, ctypes.byref(wanted), ctypes.sizeof(wanted))
+    for _ in range(ATTEMPTS):
+        descriptor = _libc.syscall(number, _LOAD, ctypes.byref(wanted), ctypes.sizeof(wanted))
+        if descriptor >= 0 or ctypes.get_errno() != errno.EAGAIN:
+            break
     if descriptor < 0:
         raise Failed(f"the kernel does not take a BPF program: {os.strerror(ctypes.get_errno())}")
     try:

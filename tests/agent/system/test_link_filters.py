@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import subprocess
 from ipaddress import IPv6Address
 
@@ -10,7 +12,7 @@ import pytest
 
 from agent.errors import Failed
 from agent.plan.link_filter import ETHERNET, LinkFilter, tunnel_filter, workload_filter
-from agent.system.link_filters import guard_link, is_guarded
+from agent.system.link_filters import guard_link, is_guarded, loaded
 from agent.system.netlink import Links
 from tests.agent.inside import run
 from tests.agent.worlds import PLATFORM, address
@@ -24,6 +26,7 @@ RESOLVER, OWN_RESOLVER, OTHER_RESOLVER = (
     resolver_address(PLATFORM.environment_network(2)),
 )  # fmt: skip
 MAC = "06:00:00:00:00:01"
+INTERRUPT_EVERY = 0.002  # seconds; the kernel checks a program for a tenth of that, and for longer on a busy machine
 
 # From, to, kind, and whether the link of the workload at `OWN` takes it in.
 FROM_WORKLOAD = [
@@ -211,3 +214,17 @@ def test_what_goes_out_must_have_come_in_by_a_filtered_link(space: Namespace, li
             links.close()
 
     assert run(space, main()) == 1
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="not root, who alone may load a BPF program")
+def test_a_signal_while_the_kernel_checks_a_program_is_no_failure() -> None:
+    """Such as the end of a child, or a look of a profiler: the kernel gives up then, and an attach failed."""
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, INTERRUPT_EVERY, INTERRUPT_EVERY)
+    try:
+        for at in range(1, 300):
+            with loaded(workload_filter(address(1, at), PLATFORM).incoming):
+                pass
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
