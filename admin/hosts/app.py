@@ -12,6 +12,7 @@ from aiohttp import web
 from admin.hosts.certificates import Authority, HostRequest, ShownCertificate
 from admin.hosts.counts import HostCounts
 from admin.hosts.errors import BadRequest, NotAllowed
+from admin.hosts.gathering import Gathering
 from admin.hosts.limits import HostLimits
 from admin.hosts.listener import promote
 from admin.hosts.requests import NOT_NOW, HostRequests
@@ -62,6 +63,8 @@ class HostsContext:
     """All sessions."""
     waits: Waits
     """All waits."""
+    gathering: Gathering
+    """When instances are committed."""
     limits: HostLimits
     """How much may be used."""
     counts: HostCounts
@@ -129,7 +132,14 @@ async def get_session(request: web.Request) -> web.StreamResponse:
     promote(request.transport)
     socket = web.WebSocketResponse(heartbeat=IDLE, max_msg_size=MAX_REQUEST, compress=False, timeout=1.0)
     requests = HostRequests(
-        context.store, context.writer, context.waits, context.authority, updates, credential, shown.fingerprint
+        context.store,
+        context.writer,
+        context.waits,
+        context.authority,
+        context.gathering,
+        updates,
+        credential,
+        shown.fingerprint,
     )
     session = HostSession(
         socket, requests, context.limits, context.counts, context.sessions.begun, context.sessions.lookups

@@ -13,6 +13,7 @@ from msgspec import UNSET
 from admin.hosts import rights
 from admin.hosts.errors import NotAllowed
 from admin.hosts.fates import was_removed
+from admin.hosts.state import PlatformState
 from store.credentials import Credential
 from store.errors import Corrupt
 from store.leases import Lease
@@ -56,6 +57,8 @@ class HostInstances:
     """Commits."""
     lease: Lease
     """Whose instances they are. Nothing is written unless it is held."""
+    state: PlatformState
+    """The hosts as they are known: an instance has the region of its host, unless it names one."""
 
     async def put(self, request: PutInstance, credential: Credential) -> Committed:
         """Commits the instance on this host; takes it over if the host that has it is dead."""
@@ -73,7 +76,8 @@ class HostInstances:
     async def _put(self, request: PutInstance, credential: Credential, dead: frozenset[str]) -> Committed:
         me, now = self.lease.host, await self.store.clock.milliseconds()
         region = request.region
-        if region is None and (host := await self.store.hosts.find(me)):
+        # A host that is not known yet has just registered; to ask the store with each put would double what it takes.
+        if region is None and (host := self.state.hosts.hosts.get(me) or await self.store.hosts.find(me)):
             region = host.region
 
         def step(_revision: int, found: Environment | None) -> Environment:

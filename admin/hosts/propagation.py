@@ -64,6 +64,11 @@ class Propagation:
             if environment in self._pending:
                 self._note(environment, revision, host, now)
 
+    def missing(self, environment: str, since: float) -> set[str]:
+        """The hosts that have a commit of ``environment`` still to acknowledge which became known after ``since``."""
+        pending = self._pending.get(environment, ())
+        return set().union(*(one.hosts for one in pending if one.began >= since))
+
     def forget(self, environment: str) -> None:
         """``environment`` was deleted."""
         self._pending.pop(environment, None)

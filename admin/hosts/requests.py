@@ -10,6 +10,7 @@ from admin.hosts import rights
 from admin.hosts.certificates import Authority, HostRequest
 from admin.hosts.errors import BadRequest, NotAllowed
 from admin.hosts.examinations import Examinations
+from admin.hosts.gathering import Gathering
 from admin.hosts.instances import HostInstances
 from admin.hosts.lookups import HostLookups
 from admin.hosts.proofs import Challenge
@@ -86,6 +87,8 @@ class HostRequests:
     """All waits at this control plane."""
     authority: Authority
     """Certifies a new key."""
+    gathering: Gathering
+    """When instances are committed."""
     updates: HostUpdates
     """What the session was sent."""
     credential: Credential
@@ -131,7 +134,7 @@ class HostRequests:
             return await self._begin(request)
         if self.lease is None:
             raise BadRequest("the first request of a session is 'hello'")
-        instances = HostInstances(self.store, self.writer, self.lease)
+        instances = HostInstances(self.store, self.writer, self.lease, self.updates.state)
         match request:
             case Register():
                 return await self._register(request, self.lease)
@@ -146,7 +149,9 @@ class HostRequests:
             case Wait():
                 return await self._wait(request)
             case PutInstance():
-                committed = await instances.put(request, self.credential)
+                committed = await self.gathering.commit(
+                    request.environment, self.host, lambda: instances.put(request, self.credential)
+                )
                 self.updates.note(request.environment)
                 return committed
             case SetState():
@@ -203,6 +208,7 @@ class HostRequests:
         await self.store.acks.acknowledge(lease, request.revisions)
         self.waits.note(self.host, request.revisions)
         self.updates.state.propagation.acknowledged(self.host, request.revisions, time.monotonic())
+        self.gathering.note(request.revisions)
         return Done(request.number)
 
     async def _wait(self, request: Wait) -> Waited:

@@ -16,6 +16,7 @@ from admin.hosts.app import HostsContext, hosts_app
 from admin.hosts.authority import load_authority
 from admin.hosts.certificates import Authority
 from admin.hosts.counts import HostCounts
+from admin.hosts.gathering import Gathering
 from admin.hosts.judge import GRACE, LeaseJudge
 from admin.hosts.limits import HostLimits
 from admin.hosts.listener import RENEW_EVERY, Connections, HostsTls, serve
@@ -63,10 +64,13 @@ class HostsService:
     """All sessions."""
     waits: Waits = field(init=False)
     """All waits for acknowledgements."""
+    gathering: Gathering = field(init=False)
+    """When instances are committed."""
 
     def __post_init__(self) -> None:
         self.sessions = HostSessions(self.store, self.limits, self.lookups)
         self.waits = Waits(self.store.acks, self.sessions.has)
+        self.gathering = Gathering(self.state)
         self.lookups.expected = self.live_hosts
 
     async def run(self, ready: Callable[[], None]) -> None:
@@ -96,6 +100,7 @@ class HostsService:
             self.state,
             self.sessions,
             self.waits,
+            self.gathering,
             self.limits,
             self.counts,
         )

@@ -77,6 +77,11 @@ class PlatformState:
         known = self.environments.get(EnvironmentId(id_))
         return known.members if known else frozenset()
 
+    def revision(self, id_: str) -> int:
+        """The revision of the environment ``id_`` that is known; 0 for none."""
+        known = self.environments.get(EnvironmentId(id_))
+        return known.environment.revision if known else 0
+
     def host_message(self, id_: str) -> bytes:
         """The message about the host ``id_``, made once; empty where there is no document of it that can be read."""
         host = self.hosts.hosts.get(id_)
