@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import msgspec
 from aiohttp import ClientSession, ClientWebSocketResponse, TCPConnector, WSMsgType
@@ -215,7 +215,7 @@ class LightAgent:
     close_code: int | None = None
     on_update: Callable[[Any], None] | None = None
 
-    async def __aenter__(self) -> LightAgent:
+    async def __aenter__(self) -> Self:
         self._http = ClientSession(connector=TCPConnector(limit=0))
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._changed = asyncio.Event()
