@@ -8,6 +8,7 @@ for all of them. The programs at both ends run before the request.
 from __future__ import annotations
 
 import os
+import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -61,15 +62,22 @@ def run(options: Options) -> Iterator[Table | str]:
             used = {name: seconds - before[name] for name, seconds in _processor_seconds(mesh).items()}
             if failed := [str(one) for one in one_by_one if not one.is_reached]:
                 raise BenchError(f"{len(failed)} first connections failed: {failed[0]}")
-            progress(f"deploys: {TOGETHER} at once, {TURNS} times")
-            together = [_at_once(mesh, clients.id, turn) for turn in range(TURNS)]
-    yield _times(device, one_by_one, together)
+            progress(f"deploys: {TOGETHER} at once, and one alone, {TURNS} times")
+            together, alone = list[Sequence[float]](), list[Sequence[float]]()
+            for turn in range(TURNS):
+                alone += [_at_once(mesh, clients.id, f"a{turn}-{number}", 1) for number in range(len(HOSTS))]
+                together.append(_at_once(mesh, clients.id, f"t{turn}", TOGETHER))
+    yield _times(device, one_by_one, alone, together)
     yield _processor(used, options.deploys)
 
 
-def _at_once(mesh: Mesh, environment: str, turn: int) -> list[float]:
-    """The milliseconds that each of `TOGETHER` attaches took, all of them begun at the same moment."""
-    nodes = [mesh.nodes[HOSTS[number % len(HOSTS)]] for number in range(TOGETHER)]
+def _at_once(mesh: Mesh, environment: str, instance: str, count: int) -> list[float]:
+    """The milliseconds that each of ``count`` attaches took, all of them begun at the same moment.
+
+    Their workloads are there already, and each is asked for by a thread of this process: a millisecond of processor
+    time for each is the benchmark's own.
+    """
+    nodes = [mesh.nodes[HOSTS[number % len(HOSTS)]] for number in range(count)]
     with ExitStack() as stack:
         made = [(number, node, node.workload()) for number, node in enumerate(nodes)]
         for _, _, workload in made:
@@ -77,23 +85,27 @@ def _at_once(mesh: Mesh, environment: str, turn: int) -> list[float]:
 
         def attach(one: tuple[int, Node, topology.Workload]) -> float:
             number, node, workload = one
-            node.attach(environment, f"s{number}", f"t{turn}", workload)
+            node.attach(environment, f"s{number}", instance, workload)
             return (time.monotonic() - began) * 1000
 
         began = time.monotonic()
         taken = at_once(attach, made)
         for number, node, _ in made:
-            node.detach(environment, f"s{number}", f"t{turn}")
+            node.detach(environment, f"s{number}", instance)
         return taken
 
 
-def _times(device: str, one_by_one: Sequence[Deploy], together: Sequence[Sequence[float]]) -> Table:
+def _times(
+    device: str, one_by_one: Sequence[Deploy], alone: Sequence[Sequence[float]], together: Sequence[Sequence[float]]
+) -> Table:
     parts = {
         "first octet": [one.reached for one in one_by_one],
         "attached": [one.attached for one in one_by_one],
         **{f"- {step}": [one.steps[step] for one in one_by_one] for step in one_by_one[0].steps},
+        "one alone, between those at once": [max(taken) for taken in alone],
         f"{TOGETHER} at once: all attached": [max(taken) for taken in together],
     }
+    ratio = statistics.median(map(max, together)) / statistics.median(map(max, alone))
     return Table(
         f"{len(one_by_one)} deploys on four hosts, in milliseconds, with WireGuard of {device}",
         own_command(),
@@ -104,6 +116,7 @@ def _times(device: str, one_by_one: Sequence[Deploy], together: Sequence[Sequenc
         ],
         (
             "The steps are the agent's own times; path and connect run at the same time.",
+            f"{TOGETHER} at once take {ratio:.1f} times as long as one alone, by the medians.",
             f"Load average at the end {os.getloadavg()[0]:.1f}.",
         ),
     )
