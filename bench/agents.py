@@ -84,6 +84,7 @@ class Agent:
     is_loaded: asyncio.Event = field(default_factory=asyncio.Event)
     _due: dict[str, int] = field(default_factory=dict)
     _number: int = 10
+    _renewed: asyncio.Event = field(default_factory=asyncio.Event)
     _is_sending: bool = False
 
     async def run(self) -> None:
@@ -131,6 +132,8 @@ class Agent:
             self._acknowledge(socket, ALL_HOSTS, int(found[4]))
         elif found[1] == b"loaded":
             self.is_loaded.set()
+        elif found[1] == b"renewed":
+            self._renewed.set()
 
     def _acknowledge(self, socket: ClientWebSocketResponse, id_: str, revision: int) -> None:
         self._due[id_] = revision
@@ -146,9 +149,11 @@ class Agent:
             await socket.send_bytes(encode(Acknowledge(self._number, due)))
 
     async def _renew(self, socket: ClientWebSocketResponse) -> None:
+        """Renews one time after the other, as an agent does: none is asked for before the last one was answered."""
         await asyncio.sleep(random.uniform(0, RENEW_EVERY))
         while True:
             self._number += 1
+            self._renewed.clear()
             with suppress(ClientError, OSError):
                 await socket.send_bytes(encode(Renew(self._number, True)))
-            await asyncio.sleep(RENEW_EVERY)
+            await asyncio.gather(self._renewed.wait(), asyncio.sleep(RENEW_EVERY))

@@ -179,6 +179,11 @@ async def _at(
     busy = processor_seconds(process.popen.pid) - before
     delays = [heard.delay(host, *commit) for commit in commits for host in hosts[commit[0]]]
     known = sorted(one for one in delays if one is not None)
+    if not known:
+        raise BenchError(
+            f"nobody has heard of any commit at {rate} a second within {LAST:.0f} s: the leases of {AGENTS:,} agents"
+            " take a third of a core, which this machine does not have to spare"
+        )
     messages = sum(map(len, heard.times.values()))
     cpu = 1000 * max(0.0, busy - quiet * seconds) / len(commits)
     spent = commits[-1][2] - commits[0][2] or 1.0
