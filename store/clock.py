@@ -8,6 +8,7 @@ from collections.abc import Callable
 from store.connection import Connection
 from support.clock import SharedClock, unix_milliseconds
 
+HELD_UP, ATTEMPTS = 1.0, 3  # seconds after which a reply is old, and how often it is asked for again
 MEASURE_EVERY = 10.0  # seconds; after a failover the new primary's clock counts as soon as that
 
 
@@ -31,7 +32,11 @@ class StoreClock(SharedClock):
 
     async def read(self) -> None:
         """Reads the store's clock, and logs it where this machine's has come to differ. Raises `Unavailable`."""
-        async with self._connection.client() as redis:
-            seconds, microseconds = await redis.time()
+        for _ in range(ATTEMPTS):
+            asked = self._monotonic()
+            async with self._connection.client() as redis:
+                seconds, microseconds = await redis.time()
+            if self._monotonic() - asked < HELD_UP:
+                break  # else this process had no turn meanwhile, and it would seem to be ahead
         # It was read a moment before, so this time is behind the store's by as much; it never is ahead.
         self.note(seconds + microseconds / 1_000_000)

@@ -6,6 +6,7 @@ import logging
 import time
 
 import pytest
+from redis.asyncio import Redis
 
 from store.clock import MEASURE_EVERY, StoreClock
 from store.errors import Unavailable
@@ -55,6 +56,24 @@ async def test_a_clock_that_is_set_right_is_logged_too(store: Store, caplog: pyt
         assert clock.warning == ""
         await clock.read()
     assert logged(caplog) == ["clock_skewed", "clock_agrees"]
+
+
+async def test_a_process_that_was_held_up_while_it_asked_is_not_ahead(
+    store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_up, ask = 0.0, Redis.time
+
+    async def time_of_a_busy_machine(redis: Redis) -> tuple[int, int]:
+        nonlocal held_up
+        seconds, microseconds = await ask(redis)
+        before, held_up = held_up, DAY  # the first reply lies there for a day
+        return seconds + int(before), microseconds
+
+    monkeypatch.setattr(Redis, "time", time_of_a_busy_machine)
+    clock = StoreClock(store.connection, lambda: time.time() + held_up, lambda: time.monotonic() + held_up)
+    with caplog.at_level(logging.INFO):
+        await clock.read()
+    assert (clock.warning, logged(caplog)) == ("", [])
 
 
 async def test_it_goes_on_by_the_monotonic_clock_and_is_read_again_after_a_while(store: Store) -> None:
