@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench import product, worlds
+from bench import bare, product, worlds
 from bench.dnsperf import Loaded, put_load
 from bench.options import Options
 from bench.peers import PEERS
@@ -35,7 +35,7 @@ def _compare(options: Options, names: int) -> Table:
     served = worlds.environment(names, 1)
     queries = options.directory / f"queries-{names}"
     worlds.write_queries(queries, names)
-    servers = [*product.LISTENING, *options.peers]
+    servers = [*product.LISTENING, bare.NAME, *options.peers]
     rounds: dict[str, list[Loaded]] = {name: [] for name in servers}
     for number in range(options.rounds):
         # Another order in each round, so that a server does not always follow the same one.
@@ -50,6 +50,7 @@ def _compare(options: Options, names: int) -> Table:
         (
             f"{options.rounds} rounds of {options.seconds:g} s on [::1]: median (least–most)."
             " One core for the server, the other for dnsperf.",
+            f"{bare.NAME!r} is no server but a loop around recvmmsg, one dictionary and sendmmsg (bench/bare).",
             "Peers: " + (", ".join(PEERS[name].describe() for name in options.peers) or "none") + ".",
             *options.skipped,
         ),

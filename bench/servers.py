@@ -1,4 +1,4 @@
-"""The servers that benchmarks compare, by name: Interlock or a peer, ready to answer from one environment."""
+"""The servers that benchmarks compare, by name: Interlock, a peer or `bare`, ready to answer from one environment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench import product, worlds
+from bench import bare, product, worlds
 from bench.peers import PEERS, running_peer
 from bench.processes import Process
 from zones.model import Environment
@@ -19,6 +19,11 @@ def started(name: str, directory: Path, core: int, served: Environment) -> Itera
     if name in PEERS:
         with running_peer(PEERS[name], directory, core, served) as server:
             yield server
+        return
+    if name == bare.NAME:
+        with bare.running_bare(directory, core, len(served.services)) as (process, port):
+            product.wait_until_serving(process, port, worlds.service_name(1))
+            yield process, port
         return
     with product.running_store(directory) as url:
         worlds.fill(url, [served])
