@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import socket
 from array import array
+from struct import Struct
 
-from msgspec import Struct
+import msgspec
 
 from resolver.net.mmsg import (
     CMSG_HEADER,
@@ -28,10 +29,11 @@ from resolver.net.mmsg import (
 )  # fmt: skip
 
 LONGEST_QUERY = 4096  # octets; no query that means anything is longer
+IPV6_ADDRESS, IPV4_ADDRESS = "8x16s8x", "4x4s24x"  # in a slot of `NAME` octets, as `Struct` reads it
 DISTANCE = LONGEST_QUERY + 64  # octets; at a power of two all packets would compete for the same lines of the cache
 
 
-class Datagram(Struct, frozen=True, gc=False):
+class Datagram(msgspec.Struct, frozen=True, gc=False):
     """A datagram, and what is needed to send a reply later."""
 
     octets: bytes
@@ -50,7 +52,7 @@ class Inbox:
     ``names`` and ``controls`` are as the kernel filled them in: for each slot the client's socket address, and the
     packet info with the address that was asked (where the socket listens on all addresses; else ``controls`` is None).
     The outbox sends its replies by them, so a reply leaves from the address that was asked, and nothing of this is
-    converted but the octets of the two addresses: ``sources`` and ``destinations`` hold those, by slot. ``octets`` has
+    converted but the octets of the two addresses: `sources` and ``destinations`` have those, by slot. ``octets`` has
     the datagrams themselves, each `DISTANCE` after the one before.
     """
 
@@ -63,7 +65,8 @@ class Inbox:
         self.names, controls = bytearray(SLOTS * NAME), bytearray(SLOTS * CONTROL)
         self.controls = controls if self.is_wildcard else None
         self._names, self._controls = slices(self.names, NAME), slices(controls, CONTROL)
-        self.sources = [slot[8:24] if is_v6 else slot[4:8] for slot in self._names]
+        # By number of slots: what reads the octets of the clients' addresses. One call reads all of them.
+        self._sources = [Struct((IPV6_ADDRESS if is_v6 else IPV4_ADDRESS) * used) for used in range(SLOTS + 1)]
         info = CMSG_HEADER if is_v6 else CMSG_HEADER + 8
         size = 16 if is_v6 else 4
         self.destinations = [slot[info : info + size] for slot in self._controls]
@@ -87,6 +90,10 @@ class Inbox:
         # An error is an empty socket, or an ICMP message about a reply of ours to a client that is gone.
         self._used = max(count, 0)
         return self._used
+
+    def sources(self) -> tuple[bytes, ...]:
+        """The addresses of the clients, by slot."""
+        return self._sources[self._used].unpack_from(self.names)
 
     def packet(self, slot: int) -> bytes:
         """The datagram in ``slot``; empty if it was longer than `LONGEST_QUERY`."""

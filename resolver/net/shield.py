@@ -73,7 +73,7 @@ class Shield:
         """How many packets the kernel has dropped here: of sources that are shut out, or because the queue was full."""
         return read_queue(self._sock).dropped
 
-    def look(self, sources: Sequence[memoryview]) -> None:
+    def look(self, sources: Sequence[bytes]) -> None:
         """Looks at the queue after a full batch was read from it, whose packets came from ``sources``.
 
         Not to be called while there is one client only.
@@ -81,7 +81,7 @@ class Shield:
         if not self._is_possible:
             return
         now, length = asyncio.get_running_loop().time(), read_queue(self._sock).octets
-        for place, (source, number) in enumerate(Counter(map(bytes, sources)).most_common()):
+        for place, (source, number) in enumerate(Counter(sources).most_common()):
             if number < MOST_OF_BATCH or len(self._timers) >= MOST_SHUT_OUT:
                 break
             if source in self._shut_out:
@@ -92,9 +92,9 @@ class Shield:
             if self._is_above_rate(source, number, now) or is_long:
                 self._shut(source)
 
-    def note(self, sources: Iterable[memoryview]) -> None:
+    def note(self, sources: Iterable[bytes]) -> None:
         """Notes that packets from ``sources`` were read. To be called with all that are, while `is_probing`."""
-        for source, number in Counter(map(bytes, sources)).items():
+        for source, number in Counter(sources).items():
             if source in self._on_probation:
                 self._on_probation[source] += number
                 if self._on_probation[source] >= MOST_ON_PROBATION:

@@ -75,18 +75,18 @@ class UdpListener:
             if count:
                 self._answer(count)
                 if self._shield.is_probing:
-                    self._shield.note(self._inbox.sources[:count])
+                    self._shield.note(self._inbox.sources())
             if count < BUSY:
                 return
             # There may be more, and too much for the others.
             if count == SLOTS and self._context.scopes.has_several_clients:
-                self._shield.look(self._inbox.sources)
+                self._shield.look(self._inbox.sources())
 
     def _answer(self, count: int) -> None:
         """Answers the packets in the first ``count`` slots."""
         inbox, outbox, context = self._inbox, self._outbox, self._context
         started = perf_counter()
-        scopes, sources, destination = context.scopes, inbox.sources, self._destination
+        scopes, destination = context.scopes, self._destination
         is_wildcard = inbox.is_wildcard
         remembered = scopes.remembered(destination)
         querylog = context.querylog if context.querylog.is_on else None
@@ -96,8 +96,7 @@ class UdpListener:
         hits = 0
         unsent_from = 0
         noted: list[tuple[ScopeState, bytes, bytes, bytes]] = []
-        for slot, body in enumerate(inbox.bodies()):
-            source = sources[slot].tobytes()
+        for slot, (body, source) in enumerate(zip(inbox.bodies(), inbox.sources(), strict=True)):
             if is_wildcard:
                 destination = inbox.destinations[slot].tobytes()
                 remembered = scopes.remembered(destination)
