@@ -54,10 +54,11 @@ def put_load(
     *,
     rate: int | None = None,
     edns: bool = False,
+    once: bool = False,
 ) -> Loaded:
     """Sends the queries in the file ``queries`` again and again, as fast as ``server`` answers or ``rate`` a second.
 
-    From ``core`` alone, unless that is None.
+    ``once``: it ends after the last query of the file, too. From ``core`` alone, unless that is None.
     """
     dnsperf = shutil.which("dnsperf")
     if dnsperf is None:
@@ -71,6 +72,8 @@ def put_load(
         command += ["-Q", str(rate)]
     if edns:
         command += ["-e"]
+    if once:
+        command += ["-n", "1"]
     before = server.cpu()
     ended = subprocess.run(command, capture_output=True, text=True, timeout=seconds + END_DEADLINE)
     cpu = server.cpu() - before
