@@ -69,6 +69,8 @@ def run(options: Options) -> Iterator[Table | str]:
     """Three tables for each WireGuard: those of the kernel in a guest, where this machine has none."""
     if not shutil.which("qperf"):
         raise BenchError("path needs qperf: install the package qperf")
+    if not options.seconds.is_integer():
+        raise BenchError(f"path: qperf measures whole seconds, and not {options.seconds:g}: give --seconds 1 or more")
     if reason := topology.why_not():
         raise BenchError(f"path needs hosts: {reason}")
     for device in options.devices:
