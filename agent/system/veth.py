@@ -194,7 +194,8 @@ async def _workload_end(host: Links, link: str, links: Links, namespace: int) ->
         number, index = await host.peer_namespace(link), await host.peer_index(link)
     except LinkGone:
         return None
-    if number is None or index is None or await host.namespace_number(namespace) != number:
+    # -1 is no number: the namespace is going, and this one knows it by none, nor any that it has no link to.
+    if number is None or number < 0 or index is None or await host.namespace_number(namespace) != number:
         return None
     return await links.name(index)
 

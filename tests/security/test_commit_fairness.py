@@ -27,7 +27,7 @@ READERS = 5
 COMMITS = 30  # at least, of the other environment
 SERVED = 10  # requests about the large environment, at least, meanwhile
 MOST_BEFORE = 3  # commits of the large environment that one of the other waits for, half of the time
-MOST_WORK = 5  # times what the event loop works for a commit on its own; it was 10 to 12 times, all replies at one go
+MOST_WORK = 8  # times what the event loop works for a commit on its own; it was 10 to 12 times, all replies at one go
 
 
 @pytest.fixture(scope="module")

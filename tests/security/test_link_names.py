@@ -113,6 +113,31 @@ def test_the_other_end_of_a_link_is_where_the_kernel_says(
     run(space, main())
 
 
+def test_while_a_namespace_goes_no_other_is_taken_for_it(
+    space: Namespace, workloads: tuple[Namespace, Namespace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel then says of its link that the other end is in namespace -1, as it says of each one without a link."""
+    real, fake = workloads
+
+    async def none(_: Links, _link: str) -> int:
+        return -1
+
+    async def main() -> None:
+        links = Links()
+        try:
+            wanted = veth(RED, 1, real)
+            await make(links, wanted)
+            fake.ip(
+                [f"link add twin index 2000 type veth peer name railnet0 index {await links.peer_index(wanted.link)}"]
+            )
+            monkeypatch.setattr(Links, "peer_namespace", none)
+            assert await find_workload_end(links, wanted.link) is None
+        finally:
+            links.close()
+
+    run(space, main())
+
+
 def test_a_plan_with_two_of_one_name_rejects_and_names_both() -> None:
     def local(number: int, key: str) -> LocalWorkload:
         return LocalWorkload("rail1", "02:00:00:00:00:01", environment(number, [1]).id, address(number, 1), key)

@@ -168,7 +168,7 @@ async def test_an_environment_that_lost_its_last_member_without_a_change_is_with
             pipe.set(keys.environment(PRODUCTION), written)
             pipe.hset(keys.environments, PRODUCTION, f"{after_last.revision} {document.digest(written)} h2")
             await pipe.execute()
-        await until(lambda: not recorder.zones)
+        await until(lambda: not recorder.zones and watcher.counts.repaired)
         assert (watcher.counts.repaired, watcher.counts.gaps) == (1, 0)
 
 
