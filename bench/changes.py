@@ -120,9 +120,9 @@ def _without_garbage_collection() -> Iterator[None]:
 def _ask(process: Process, port: int, seconds: float) -> tuple[list[float], int]:
     """How long each query of ``seconds`` took from when it was due, and how many got no answer."""
     question, due, latencies = pack_question(worlds.service_name(1)), dict[int, float](), list[float]()
-    next_due = time.monotonic()
-    end = next_due + seconds
     with Client(port) as client, _without_garbage_collection():
+        next_due = time.monotonic()
+        end = next_due + seconds
         while (now := time.monotonic()) < end + (1.0 if due else 0.0):
             process.check()
             while next_due <= min(now, end):
