@@ -63,6 +63,14 @@ async def six_revisions(store: Store) -> tuple[Writer, list[int]]:
     return writer, list(range(first, first + 6))
 
 
+async def without_one_of_six(store: Store, url: str, gone: int) -> tuple[Writer, list[int]]:
+    """The same, and somebody has removed one of the differences by hand."""
+    writer, revisions = await six_revisions(store)
+    async with inside(store, url) as (redis, keys):
+        await redis.hdel(keys.differences(PRODUCTION), revisions[gone])
+    return writer, revisions
+
+
 async def differences(store: Store, url: str) -> int:
     async with inside(store, url) as (redis, keys):
         return int(await redis.hlen(keys.differences(PRODUCTION)))
@@ -304,9 +312,7 @@ async def test_a_writer_that_has_all_in_memory_does_not_add_to_what_is_incomplet
     store: Store, store_url: str, gone: int
 ) -> None:
     """Else it would acknowledge commits that nobody who reads the store will ever see."""
-    writer, revisions = await six_revisions(store)
-    async with inside(store, store_url) as (redis, keys):
-        await redis.hdel(keys.differences(PRODUCTION), revisions[gone])
+    writer, _ = await without_one_of_six(store, store_url, gone)
     with pytest.raises(Corrupt, match="damaged in the store"):
         await writer.edit(PRODUCTION, [PutInstance("api", "more")], NOW)
 
@@ -314,9 +320,7 @@ async def test_a_writer_that_has_all_in_memory_does_not_add_to_what_is_incomplet
 async def test_acknowledged_revisions_that_are_gone_are_given_up_only_if_somebody_says_so(
     store: Store, store_url: str, gone: int
 ) -> None:
-    writer, revisions = await six_revisions(store)
-    async with inside(store, store_url) as (redis, keys):
-        await redis.hdel(keys.differences(PRODUCTION), revisions[gone])
+    writer, revisions = await without_one_of_six(store, store_url, gone)
     [finding] = await checking.check(store, repair=True)
     assert "'--repair --go-back' takes the last revision that can be read" in finding.outcome
     [mended] = await checking.check(store, repair=True, go_back=True)
