@@ -7,13 +7,17 @@ when it has missed one.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from store.client import Script
 from store.connection import Connection
 from store.errors import Unavailable
 from store.index import split_hosts
 from store.scripts import read_script
+from support.breaks import Breaks
 from zones.names import EnvironmentId
 
 CHANGES_WAIT = 1.0  # seconds that a read waits for a change; a dead connection is noticed a little later
@@ -39,8 +43,7 @@ class Position:
     """The position of the newest change, `BEGINNING` if there is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """One change of an environment, or of a host: then ``host`` is set, and ``environment`` is empty."""
 
     position: str
@@ -145,10 +148,12 @@ class ChangeStream:
         keys, arguments = [self._connection.keys.changes], [position, CHANGES_COALESCED]
         async with self._connection.blocking_client() as redis:
             count, last, is_chain, found = await NEWEST_SCRIPT.run(redis, keys, arguments)
-        newest = tuple(
-            _decode_change(change, dict(zip(fields[::2], fields[1::2], strict=True))) for change, fields in found
-        )
-        return ChangeBatch(newest, count, last.decode(), bool(is_chain) and all(one.previous for one in newest))
+        newest, breaks = list[Change](), Breaks()
+        for change, fields in found:
+            newest.append(_decode_change(change, dict(zip(fields[::2], fields[1::2], strict=True))))
+            await breaks.take()
+        is_gapless = bool(is_chain) and all(one.previous for one in newest)
+        return ChangeBatch(tuple(newest), count, last.decode(), is_gapless)
 
     async def _read(self, position: str, wait: int) -> list[Change]:
         async with self._connection.blocking_client() as redis:
@@ -159,16 +164,14 @@ class ChangeStream:
 def _coalesce(changes: Sequence[Change]) -> tuple[Change, ...]:
     """The newest of ``changes`` for each subject, with the hosts of all that it stands for."""
     newest: dict[Hashable, Change] = {}
-    hosts: dict[Hashable, frozenset[str] | None] = {}
     for change in changes:
         subject = (change.environment, change.host, change.confirms and change.position)
-        hosts[subject] = _union(hosts[subject], change.hosts) if subject in hosts else change.hosts
-        newest.pop(subject, None)  # so that it comes last now
-        newest[subject] = change
-    return tuple(
-        change if change.hosts == hosts[subject] else replace(change, hosts=hosts[subject])
-        for subject, change in newest.items()
-    )
+        earlier = newest.pop(subject, change)  # so that it comes last now
+        if earlier.hosts != change.hosts:
+            newest[subject] = replace(change, hosts=_union(earlier.hosts, change.hosts))
+        else:
+            newest[subject] = change
+    return tuple(newest.values())
 
 
 def _union(one: frozenset[str] | None, other: frozenset[str] | None) -> frozenset[str] | None:

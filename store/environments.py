@@ -22,6 +22,7 @@ from store.leases import Lease, not_held
 from store.newest import Newest, NewestKept
 from store.scripts import read_script
 from store.stored import MAX_DOCUMENT, Known, Stored
+from support.breaks import Breaks
 from zones import document, parts
 from zones.errors import Conflict, Missing
 from zones.hosts import hosts_of
@@ -101,10 +102,12 @@ class EnvironmentStore:
             has = known.get(id_)
             arguments += (id_, has.revision, has.digest) if has else (id_, "", "")
         read = await self._connection.read(READ_SCRIPT, keys, arguments)
-        return {
-            id_: Stored.of(id_, line, size, written, found, known.get(id_) if written is None and size > 0 else None)
-            for id_, line, size, written, found in zip(ids, *read, strict=True)
-        }
+        stored, breaks = dict[EnvironmentId, Stored](), Breaks()
+        for id_, line, size, written, found in zip(ids, *read, strict=True):
+            since = known.get(id_) if written is None and size > 0 else None
+            stored[id_] = Stored.of(id_, line, size, written, found, since)
+            await breaks.take()
+        return stored
 
     async def read(self, id_: EnvironmentId) -> tuple[int, Environment | None]:
         """The newest revision of ``id_`` (0 if it never existed) and the environment (None if it does not exist).

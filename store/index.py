@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from zones.model import MAX_REVISION
 
@@ -19,8 +20,7 @@ DELETED = "deleted"  # the digest of a deleted environment
 NO_HOSTS = "-"  # a list of no hosts: an empty list would look like a missing one
 
 
-@dataclass(frozen=True, slots=True)
-class IndexEntry:
+class IndexEntry(Struct, frozen=True):
     """What the index says of one environment."""
 
     revision: int

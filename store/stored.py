@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from store.errors import Corrupt
 from store.index import NO_HOSTS, IndexEntry, decode_entry
@@ -41,8 +44,7 @@ class Known:
     """The digest that the index had for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Struct, frozen=True):
     """What the store holds of one environment, as of one moment."""
 
     id: EnvironmentId

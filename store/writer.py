@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from store.newest import Newest
 from store.quotas import merged
 from store.store import Store
 from store.turns import Turns, out_of_turn
+from support.breaks import Breaks
 from zones import document, edits
 from zones.edits import Edit, must_exist
 from zones.errors import Conflict, Missing
@@ -360,7 +360,7 @@ async def _apply_all(
     """
     outcomes: list[tuple[_Change, Written | Exception]] = []
     before = first
-    pause = time.monotonic() + SLICE
+    breaks = Breaks(SLICE)
     for item in together:
         try:
             after = item.change(revision if before is None else before.revision, before)
@@ -371,9 +371,7 @@ async def _apply_all(
         else:
             outcomes.append((item, Written(before, after)))
             before = after
-        if time.monotonic() > pause:
-            await asyncio.sleep(0)
-            pause = time.monotonic() + SLICE
+        await breaks.take()
     return outcomes, before
 
 

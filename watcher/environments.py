@@ -9,7 +9,6 @@ Everything that a watcher serves has come by here, whether a change named it or 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -19,10 +18,11 @@ from store.errors import Unavailable, WrongKey
 from store.index import DELETED, IndexEntry
 from store.store import Store
 from store.stored import Known, Stored
+from support.breaks import Breaks
 from watcher.damage import BadDocuments
 from watcher.guard import Guard, Kind, loses_many_names
 from watcher.keeper import restore_one
-from watcher.publisher import SLICE, ServedZones, WatcherCounts
+from watcher.publisher import ServedZones, WatcherCounts
 from watcher.snapshot import Snapshot
 from zones.hosts import hosts_of
 from zones.names import EnvironmentId
@@ -161,7 +161,7 @@ class EnvironmentReader:
         opened: frozenset[Kind] = frozenset(),
     ) -> None:
         """Decides what becomes of each environment in ``read``; ``judged`` and ``opened`` are those of `read`."""
-        started = time.monotonic()
+        breaks = Breaks()
         for id_, stored in read.items():
             entry = stored.entry
             is_judged = id_ in judged or Kind.ENVIRONMENTS in opened
@@ -175,13 +175,11 @@ class EnvironmentReader:
                 self.served.quarantine(id_, stored.damage)
                 await self._serve_last_good(id_)
             else:
-                await self._apply(stored, opened)
+                await self._apply(stored, opened, breaks)
             self.bad.note(stored, is_bad=id_ in self.served.quarantined)
-            if time.monotonic() - started > SLICE:
-                await asyncio.sleep(0)
-                started = time.monotonic()
+            await breaks.take()
 
-    async def _apply(self, stored: Stored, opened: frozenset[Kind]) -> None:
+    async def _apply(self, stored: Stored, opened: frozenset[Kind], breaks: Breaks) -> None:
         id_, digest = stored.id, stored.digest
         if stored.damage:
             self.served.quarantine(id_, stored.damage)
@@ -193,6 +191,7 @@ class EnvironmentReader:
             self._confirm(stored, served)
             return
         compiled = await self._compile(stored, served)
+        await breaks.take()
         if compiled is not None:
             await self._apply_zone(*compiled, stored, opened)
         elif self._names_us(stored):

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from support.breaks import Breaks
 from support.files import remove_partial
 from watcher.errors import SnapshotError, SnapshotTooLarge
-from watcher.publisher import SLICE, ServedZones
+from watcher.publisher import ServedZones
 from watcher.snapshot import (
     Contents,
     Header,
@@ -164,7 +165,7 @@ class SnapshotKeeper:
 
 async def restore(snapshot: Snapshot, served: ServedZones, is_wanted: Callable[[EnvironmentId], bool]) -> None:
     """Publishes what ``snapshot`` holds, but only what ``is_wanted`` at that moment."""
-    started = time.monotonic()
+    breaks = Breaks()
     waiting = list(reversed(snapshot.digests))
     while waiting:
         some: list[EnvironmentId] = []
@@ -175,9 +176,7 @@ async def restore(snapshot: Snapshot, served: ServedZones, is_wanted: Callable[[
         for id_, found in await asyncio.to_thread(snapshot.read_all, some):
             if is_wanted(id_):
                 await restore_one(snapshot, served, id_, found, is_wanted)
-            if time.monotonic() - started > SLICE:
-                await asyncio.sleep(0)
-                started = time.monotonic()
+            await breaks.take()
 
 
 async def restore_one(

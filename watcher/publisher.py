@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv6Network
 from typing import Protocol
 
+from support.breaks import Breaks
 from support.clock import unix_milliseconds
 from support.text import shorten
 from watcher.census import Census
@@ -31,7 +32,6 @@ from zones.zone import Zone, compile_next, compile_zone
 
 LARGE_DOCUMENT = 65_536  # octets; a larger one is compiled in a thread, so that queries need not wait for it
 VERY_LARGE = 30_000  # instances; the ids of fewer are copied within some milliseconds
-SLICE = 0.0005  # seconds of work without a break; then queries that have arrived meanwhile are answered
 
 log = logging.getLogger(__name__)
 
@@ -223,14 +223,12 @@ class ServedZones:
         if not changed:
             return
         self.away = away
-        started = time.monotonic()
+        breaks = Breaks()
         for id_ in list(self._served):
             served = self._served.get(id_)
             if served and served.zone.away is not self.away and is_on_any(served.zone.environment, changed):
                 self._serve(self.compile_again(served.zone), served.digest)
-            if time.monotonic() - started > SLICE:
-                await asyncio.sleep(0)
-                started = time.monotonic()
+            await breaks.take()
 
     def quarantine(self, id_: EnvironmentId, reason: str) -> None:
         """Notes that the newest document of ``id_`` is bad; the zone that is served for it stays."""

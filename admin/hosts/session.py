@@ -22,6 +22,7 @@ from admin.hosts.lookups import HostLookups
 from admin.hosts.requests import HostRequests
 from admin.http.limits import Buckets
 from admin.lookups.hub import LookupHub
+from support.breaks import Breaks
 from watcher.session.errors import SessionBroken
 from watcher.session.protocol import (
     IDLE,
@@ -184,15 +185,13 @@ class HostSession:
         while True:
             await updates.woken.wait()
             updates.woken.clear()
-            started = time.monotonic()
+            breaks = Breaks(SLICE)
             while messages := self._take_some():
                 together = join_messages(messages)
                 await self._send(together)
                 self.counts.updates += len(messages)
                 self.counts.update_octets += len(together)
-                if time.monotonic() - started > SLICE:
-                    await asyncio.sleep(0)
-                    started = time.monotonic()
+                await breaks.take()
 
     def _take_some(self) -> list[bytes]:
         """The next updates, up to some octets. What is not taken yet may be newer when it is."""

@@ -32,8 +32,8 @@ from interlock.workers.steps import apply_change
 from resolver.querylog import Watch as Lines
 from resolver.server import Resolver
 from resolver.sockets import SocketPair
+from support.breaks import Breaks
 
-SLICE = 0.0005  # seconds of changes without a break; then queries that have arrived meanwhile are answered
 MOST_UNSENT = 1 << 20  # octets of lines for the query log that the other end has not read; beyond that they are skipped
 
 
@@ -92,12 +92,10 @@ class Worker:
                     assert_never(unreachable)
 
     async def _apply(self, message: Changes) -> None:
-        began, started = time.thread_time(), time.monotonic()
+        began, breaks = time.thread_time(), Breaks()
         for change in message.changes:
             apply_change(self._resolver, change)
-            if time.monotonic() - started > SLICE:
-                await asyncio.sleep(0)
-                started = time.monotonic()
+            await breaks.take()
         self._say(Done(time.thread_time() - began))
 
     async def _leave(self, seconds: float) -> None:

@@ -25,6 +25,7 @@ from store.environments import COMMIT_SCRIPT
 from store.errors import NetworkTaken
 from store.options import StoreOptions
 from store.store import Store
+from support import breaks
 from support.clock import unix_milliseconds
 from tests import worlds
 from tests.store.reading import documents
@@ -32,7 +33,6 @@ from tests.store.servers import Proxy, StartServer, inside, redis_of
 from tests.waiting import until
 from tests.watcher.harness import Recorder, commit_arguments, commit_raw, following, served_documents
 from tests.worlds import NOW, PLATFORM, PRODUCTION, STAGING, build, toggled
-from watcher import environments as environments_module
 from watcher import publisher as publishing
 from watcher import watcher as watcher_module
 from watcher.watcher import Watcher
@@ -118,7 +118,7 @@ async def test_an_environment_comes_back_after_its_deletion(store: Store) -> Non
 
 async def test_many_and_large_documents_are_loaded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publishing, "LARGE_DOCUMENT", 400)  # so each is compiled in a thread
-    monkeypatch.setattr(environments_module, "SLICE", 0.0)
+    monkeypatch.setattr(breaks, "AFTER", 0.0)
     environments = [small(f"e{number}", 1 + number) for number in range(60)] + [worlds.production()]
     await asyncio.gather(*(store.environments.commit(environment, 0) for environment in environments))
     async with following(store) as (_, recorder):

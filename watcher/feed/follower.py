@@ -27,6 +27,7 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from support.breaks import Breaks
 from watcher.feed.errors import FeedBroken
 from watcher.feed.protocol import (
     Away,
@@ -48,7 +49,7 @@ from watcher.feed.protocol import (
 )
 from watcher.guard import Guard, Kind, unnamed_to_hold
 from watcher.keeper import SOON, SnapshotKeeper, restore
-from watcher.publisher import SLICE, Publisher, ServedZones, ShowsServed, WatcherCounts
+from watcher.publisher import Publisher, ServedZones, ShowsServed, WatcherCounts
 from watcher.snapshot import Contents
 from zones import document, parts
 from zones.addresses import Platform
@@ -175,16 +176,14 @@ class Follower(ShowsServed):
         reader, writer = await asyncio.open_unix_connection(sock=_connected(self.path))
         try:
             self._note_connected()
-            started = time.monotonic()
+            breaks = Breaks()
             while True:
                 if reply := await self._apply(decode_update(await _read_line(reader))):
                     if self.settled:
                         await self.settled(reply.id)
                     writer.write(encode(reply))
                     await writer.drain()
-                if time.monotonic() - started > SLICE:
-                    await asyncio.sleep(0)
-                    started = time.monotonic()
+                await breaks.take()
         finally:
             writer.transport.abort()
             with contextlib.suppress(OSError):

@@ -26,6 +26,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 from store.changes import BEGINNING, Position
+from support.breaks import Breaks
 from watcher.guard import (
     ALL_KINDS,
     BACK,
@@ -35,7 +36,7 @@ from watcher.guard import (
     is_successor,
 )
 from watcher.keeper import SOON, SnapshotKeeper, restore
-from watcher.publisher import SLICE, Publisher, ServedZones, ShowsServed, WatcherCounts
+from watcher.publisher import Publisher, ServedZones, ShowsServed, WatcherCounts
 from watcher.session.view import Named, SessionView
 from watcher.snapshot import Contents, Snapshot
 from zones.addresses import Platform
@@ -246,7 +247,7 @@ class SessionFollower(ShowsServed):
         view = self.view
         while self._is_judged and (view.changed or view.have_hosts_changed):
             self._take_hosts()
-            started = time.monotonic()
+            breaks = Breaks()
             while self._is_judged and view.changed and not view.have_hosts_changed:
                 id_ = next(iter(view.changed))
                 del view.changed[id_]
@@ -256,9 +257,7 @@ class SessionFollower(ShowsServed):
                     self._withdraw([id_])
                 if reason := view.unreadable.get(id_):
                     self._served.quarantine(id_, reason)
-                if time.monotonic() - started > SLICE:
-                    await asyncio.sleep(0)
-                    started = time.monotonic()
+                await breaks.take()
 
     @property
     def _is_judged(self) -> bool:

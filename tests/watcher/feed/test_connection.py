@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from support import breaks
 from tests.waiting import DEADLINE, until
 from tests.watcher.feed.ends import Puppet, production, publish, puppet, resolver, staging
 from tests.worlds import NOW, PRODUCTION, STAGING, build
 from watcher import publisher as publishing
 from watcher.feed import connection as connection_module
-from watcher.feed import follower as follower_module
 from watcher.feed import server as server_module
 from watcher.feed.server import FeedServer
 from zones import document
@@ -90,7 +90,7 @@ async def test_a_resolver_that_understands_differences_is_sent_an_environment_wh
 async def test_many_and_large_documents(server: FeedServer, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines longer than any buffer, read in a thread; and work in slices."""
     monkeypatch.setattr(publishing, "LARGE_DOCUMENT", 400)
-    monkeypatch.setattr(follower_module, "SLICE", 0.0)
+    monkeypatch.setattr(breaks, "AFTER", 0.0)
     monkeypatch.setattr(server_module, "CONFIRM_DEADLINE", DEADLINE)
     crowd = build("crowd", 999, PutService("api"), *(PutInstance("api", f"i{number}") for number in range(5000)))
     environments = [crowd, *(build(f"e{number}", 1000 + number, PutService("api")) for number in range(200))]
