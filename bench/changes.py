@@ -2,9 +2,10 @@
 
 A client sends a query for a name of one environment every millisecond, by turns while nothing changes and while others
 commit, so that both meet the same machine. A query counts from the time when it was due, whether or not the one before
-was answered. The resolver has one core. Client, store and writer share the other, where store and writer have the
-policy SCHED_IDLE, so that a client that has something to do runs at once: what is measured is the resolver, not the
-scheduler. The client collects no garbage meanwhile, which would take it longer than an answer.
+was answered. The resolver has one core, and one with two workers has both. Client, store and writer share the other,
+where store and writer have the policy SCHED_IDLE, so that a client that has something to do runs at once: what is
+measured is the resolver, not the scheduler. The client collects no garbage meanwhile, which would take it longer than
+an answer.
 """
 
 from __future__ import annotations
@@ -68,7 +69,11 @@ def _measure(number: int, services: int, instances: int, workers: int, options: 
     bursts = _bursts(changing, options.seconds)
     with pinned(load_core), product.running_store(directory, gives_way=True) as url:
         worlds.fill(url, [asked, *changing])
-        with product.running_resolver(url, directory, server_core, workers=workers) as (process, port):
+        with (
+            pinned(*(server_core, load_core)[:workers]),
+            product.running_resolver(url, directory, workers=workers) as (process, port),
+            pinned(load_core),
+        ):
             product.wait_until_serving(process, port, worlds.service_name(1))
             answering(process, workers)
             memory = process.memory()

@@ -142,10 +142,10 @@ def cores() -> tuple[int, int]:
 
 
 @contextmanager
-def pinned(core: int) -> Iterator[None]:
-    """Keeps this process on ``core`` while the block runs."""
+def pinned(*cores: int) -> Iterator[None]:
+    """Keeps this process, and what it starts, on ``cores`` while the block runs."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, set(cores))
     try:
         yield
     finally:

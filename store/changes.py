@@ -127,22 +127,31 @@ class ChangeStream:
         It also raises `Unavailable` where the connection has ended since `position` was called: the server may be
         another one by now, whose history has to be read again.
         """
-        await self._connection.verify()
-        if self._generation not in (None, self._connection.generation):
-            raise Unavailable(f"store {self._connection.url}: the connection has ended: where it stands is read again")
+        await self._verify()
         return await self._read(position, int(CHANGES_WAIT * 1000))
 
-    async def read_batch(self, position: str) -> ChangeBatch:
-        """The changes after ``position``, as `read_after` gives them, and all that are there already behind these."""
-        batch = ChangeBatch.of(position, await self.read_after(position))
-        if batch.count < CHANGES_READ:
-            return batch
+    async def read_batch(self, position: str, *, are_many: bool = False) -> ChangeBatch:
+        """The changes after ``position``, as `read_after` gives them, and all that are there already behind these.
+
+        Where they ``are_many``, as is to be expected, the newest of them are asked for at once, and none is waited for.
+        """
+        await self._verify()
+        batch = ChangeBatch((), 0, position, True)
+        if not are_many:
+            batch = ChangeBatch.of(position, await self._read(position, int(CHANGES_WAIT * 1000)))
+            if batch.count < CHANGES_READ:
+                return batch
         while batch.count < CHANGES_TOGETHER:
             more = await self._read_newest(batch.position)
             batch = batch.followed_by(more)
             if more.count < CHANGES_COALESCED:
                 break
         return batch
+
+    async def _verify(self) -> None:
+        await self._connection.verify()
+        if self._generation not in (None, self._connection.generation):
+            raise Unavailable(f"store {self._connection.url}: the connection has ended: where it stands is read again")
 
     async def _read_newest(self, position: str) -> ChangeBatch:
         keys, arguments = [self._connection.keys.changes], [position, CHANGES_COALESCED]

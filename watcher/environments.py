@@ -129,6 +129,7 @@ class EnvironmentReader:
         while waiting:
             some = [waiting.pop() for _ in range(min(batch, len(waiting)))]
             read = await self._documents(some, announced)
+            await asyncio.sleep(0)  # for what came while the client library decoded it
             octets = sum(one.read for one in read.values())
             batch = max(1, min(READ_MOST, READ_OCTETS * len(some) // max(octets, 1)))
             await self.apply_all(read, judged, opened)

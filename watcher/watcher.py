@@ -248,10 +248,11 @@ class Watcher(ShowsServed):
         self._position, guard.epoch, guard.applied = position, position.epoch, position.change
 
     async def _tail(self) -> None:
-        due = time.monotonic() + COMPARE_EVERY
+        due, are_many = time.monotonic() + COMPARE_EVERY, False
         while True:
-            batch = await self.store.changes.read_batch(self._position.change)
-            began = time.monotonic()
+            batch = await self.store.changes.read_batch(self._position.change, are_many=are_many)
+            await asyncio.sleep(0)  # for what came while the client library decoded it
+            began, are_many = time.monotonic(), batch.count >= BUSY
             self._note_contact()
             if not batch.is_gapless:
                 self.counts.gaps += 1
@@ -263,7 +264,7 @@ class Watcher(ShowsServed):
             elif await self.store.changes.has_gone_back(self._position):
                 self._environments.must_compare = True
             self._served.end_former_names()
-            if batch.count >= BUSY:
+            if are_many:
                 # Whatever changes meanwhile is read and published once, and most of the time is for queries.
                 await asyncio.sleep(max(PUBLISH_EVERY, (time.monotonic() - began) * (1 / FOLLOWING_SHARE - 1)))
             if self.guard.held:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from functools import partial
 from typing import Any
 
 import pytest
@@ -93,10 +94,12 @@ async def test_the_server_gives_the_newest_changes_as_they_would_be_read(store: 
         assert expected.newest[-1].hosts is None, "one of the changes of that environment does not say which"
         assert await store.changes._read_newest("0-0") == expected
         assert await store.changes.read_batch("0-0") == expected
+        assert await store.changes.read_batch("0-0", are_many=True) == expected
         half = read[len(read) // 2].position
         first, second = (ChangeBatch.of("0-0", read[: len(read) // 2 + 1]), await store.changes._read_newest(half))
         assert first.followed_by(second) == expected
-        assert await store.changes._read_newest(expected.position) == ChangeBatch((), 0, expected.position, True)
+        for read_on in (store.changes._read_newest, partial(store.changes.read_batch, are_many=True)):
+            assert await read_on(expected.position) == ChangeBatch((), 0, expected.position, True)
 
 
 @pytest.mark.parametrize("at", [0, 30, -1])
