@@ -85,15 +85,14 @@ class LookupHub:
     # Sources
 
     def add(self, source: Source) -> None:
-        """``source`` can be asked from now on."""
+        """``source`` can be asked from now on. The shares of the others follow when all are asked anew."""
         self._sources.append(source)
-        self._ask()
+        source.watch(*self._question())
 
     def remove(self, source: Source) -> None:
         """``source`` is gone."""
         if source in self._sources:
             self._sources.remove(source)
-            self._ask()
 
     def take(self, lookups: Iterable[Lookup], left_out: Mapping[str, int]) -> bool:
         """Takes ``lookups`` from a source, which has left out some. False where nobody watches any more.
@@ -149,10 +148,13 @@ class LookupHub:
 
     # The rest
 
+    def _question(self) -> tuple[tuple[LookupFilter, ...], int]:
+        """What all viewers want now, and the share of one source: so many look-ups a second."""
+        return combined(tuple(self._groups)), max(LEAST_OF_ONE, min(MOST_OF_ONE, MOST // max(1, len(self._sources))))
+
     def _ask(self) -> None:
-        """Asks every source for what all viewers want now."""
-        filters = combined(tuple(self._groups))
-        most = max(LEAST_OF_ONE, min(MOST_OF_ONE, MOST // max(1, len(self._sources))))
+        """Asks every source."""
+        filters, most = self._question()
         for source in list(self._sources):
             source.watch(filters, most)
 
@@ -163,7 +165,7 @@ class LookupHub:
             count += 1
             is_due = count % REFRESH_EVERY == 0
             if is_due:
-                self._ask()  # of a host that has got its first member of an environment
+                self._ask()  # of a host that has got its first member of an environment; and sources have come and gone
             for group in list(self._groups.values()):
                 self.counts.left_out += group.flush(self._status(group) if is_due else None)
 

@@ -11,7 +11,7 @@ from admin.errors import RateLimited
 from admin.lookups import hub as module
 from admin.lookups.hub import MOST, LookupHub
 from admin.lookups.viewers import BATCHES, Batch, Viewer
-from tests.waiting import scaled
+from tests.waiting import scaled, until
 from watcher.session.lookups import Lookup, LookupFilter
 
 ALL = LookupFilter()
@@ -25,8 +25,10 @@ class Host:
     host: str | None
     resolvers: int | None = 1
     asked: list[tuple[tuple[LookupFilter, ...], int]] = field(default_factory=list)
+    shares: list[int] = field(default_factory=list)  # look-ups a second, of each time it was asked
 
     def watch(self, filters: tuple[LookupFilter, ...], most: int) -> None:
+        self.shares.append(most)
         if not self.asked or self.asked[-1][0] != filters:
             self.asked.append((filters, most))
 
@@ -62,6 +64,18 @@ async def test_two_hundred_viewers_ask_once_and_a_lookup_is_encoded_once_for_all
     assert host.asked[-1][0] == ()
     assert hub.viewers == 0
     assert hub._flushing is None
+
+
+async def test_a_source_that_comes_or_goes_costs_the_others_nothing_and_shares_follow() -> None:
+    hub, hosts = LookupHub(), [Host(f"h{number}") for number in range(4)]
+    async with hub.watched(ALL, "root"):
+        for host in hosts:
+            hub.add(host)
+        assert [len(host.shares) for host in hosts] == [1, 1, 1, 1]
+        await until(lambda: all(host.shares[-1] == MOST // 4 for host in hosts))
+        hub.remove(hosts.pop())
+        hub.remove(hosts.pop())
+        await until(lambda: all(host.shares[-1] == MOST // 2 for host in hosts))
 
 
 async def test_each_viewer_gets_what_it_wants_and_no_other_environment() -> None:
