@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 
@@ -23,12 +24,25 @@ class StoreClock(SharedClock):
     ) -> None:
         super().__init__(wall_clock, monotonic)
         self._connection = connection
+        self._reading: asyncio.Task[None] | None = None
 
     async def milliseconds(self) -> int:
         """The time of day in Unix milliseconds, by the store's clock for certain. Raises `store.errors.Unavailable`."""
         if (age := self.age) is None or age > MEASURE_EVERY:
-            await self.read()
+            await self._read_for_all()
         return unix_milliseconds(self.now)
+
+    async def _read_for_all(self) -> None:
+        """Reads it once for all who ask meanwhile: after a stall of this process a thousand agents do."""
+        if self._reading is None:
+            self._reading = asyncio.create_task(self.read())
+            self._reading.add_done_callback(self._end_reading)
+        await asyncio.shield(self._reading)
+
+    def _end_reading(self, reading: asyncio.Task[None]) -> None:
+        self._reading = None
+        if not reading.cancelled():
+            reading.exception()  # which those who still wait for it are told
 
     async def read(self) -> None:
         """Reads the store's clock, and logs it where this machine's has come to differ. Raises `Unavailable`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 
@@ -86,6 +87,35 @@ async def test_it_goes_on_by_the_monotonic_clock_and_is_read_again_after_a_while
     again = await clock.milliseconds()
     assert abs(again - first) < CLOSE * 1000  # asked again: the store's clock has not gone on by that much
     assert again != first + elapsed * 1000
+
+
+async def test_who_ask_at_the_same_time_share_what_is_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    readings, ask = 0, Redis.time
+
+    async def counted(redis: Redis) -> tuple[int, int]:
+        nonlocal readings
+        readings += 1
+        return await ask(redis)
+
+    monkeypatch.setattr(Redis, "time", counted)
+    clock = StoreClock(store.connection)
+    first = asyncio.create_task(clock.milliseconds())
+    await asyncio.sleep(0)
+    others = asyncio.gather(*(clock.milliseconds() for _ in range(20)))
+    await asyncio.sleep(0)
+    first.cancel()  # whose session has ended
+    assert all(abs(now / 1000 - time.time()) < CLOSE for now in await others)
+    assert readings == 1
+
+
+async def test_all_who_share_it_hear_that_the_store_is_gone(start_server: StartServer) -> None:
+    server = await start_server()
+    async with opened(server.url) as store:
+        server.kill()
+        outcomes = await asyncio.gather(*(store.clock.milliseconds() for _ in range(3)), return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [Unavailable] * 3
+        server = await server.start()
+        assert await store.clock.milliseconds()
 
 
 async def test_a_store_that_is_gone_tells_no_time_but_the_last_one_goes_on(start_server: StartServer) -> None:
