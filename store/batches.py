@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from store.errors import Refused, StoreError
+from store.errors import Refused
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -61,7 +61,7 @@ class Batches(Generic[A, R]):
                 await asyncio.gather(*(self._take([one]) for one in wanted))
             else:
                 _fail(wanted, error)
-        except StoreError as error:
+        except Exception as error:  # noqa: BLE001 those who wait raise it
             _fail(wanted, error)
         else:
             for (_, outcome), reply in zip(wanted, replies, strict=True):
@@ -69,7 +69,7 @@ class Batches(Generic[A, R]):
                     outcome.set_result(reply)
 
 
-def _fail(wanted: Sequence[tuple[A, asyncio.Future[R]]], error: StoreError) -> None:
+def _fail(wanted: Sequence[tuple[A, asyncio.Future[R]]], error: Exception) -> None:
     for _, outcome in wanted:
         if not outcome.done():
             outcome.set_exception(error)

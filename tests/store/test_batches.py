@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from store.batches import Batches
-from store.errors import Refused, StoreError, Unavailable
+from store.errors import Refused, Unavailable
 from tests.waiting import until
 
 SHORTLY, NEVER = 0.001, 3600.0  # seconds
@@ -20,7 +20,7 @@ class Asked:
     """A store that notes what it is asked, and refuses what is odd, or fails."""
 
     batches: list[list[int]] = field(default_factory=list)
-    failure: StoreError | None = None
+    failure: Exception | None = None
     may_reply: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def ask(self, numbers: Sequence[int]) -> list[str]:
@@ -69,10 +69,11 @@ async def test_what_is_refused_is_asked_for_alone(asked: Asked) -> None:
     assert asked.batches == [[2, 3, 4], [2], [3], [4]]
 
 
-async def test_a_store_that_is_gone_is_not_asked_again(asked: Asked) -> None:
-    batches, asked.failure = Batches(asked.ask, seconds=SHORTLY, most=10), Unavailable("gone")
+@pytest.mark.parametrize("failure", [Unavailable("gone"), RuntimeError("a fault of ours")], ids=["gone", "fault"])
+async def test_where_it_fails_all_hear_of_it_and_nothing_is_asked_again(asked: Asked, failure: Exception) -> None:
+    batches, asked.failure = Batches(asked.ask, seconds=SHORTLY, most=10), failure
     outcomes = await asyncio.gather(*map(batches.reply, (2, 4)), return_exceptions=True)
-    assert outcomes == [asked.failure] * 2
+    assert outcomes == [failure] * 2
     assert len(asked.batches) == 1
 
 
