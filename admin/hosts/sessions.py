@@ -86,9 +86,18 @@ class HostSessions:
             del self._sessions[session.host]
 
     def begun(self, session: HostSession) -> None:
-        """The agent of ``session`` has said who it is: its earlier session ends, and so do those that are too many."""
+        """The agent of ``session`` has said who it is: its earlier session ends, and so do those that are too many.
+
+        An earlier one with an older key ends for that, whether or not the change of the credential was heard here yet:
+        whoever has only that key need not come back.
+        """
+        newest = self._known.get(session.host)
         for other in [one for one in self._sessions[session.host] if one is not session]:
-            if other.requests.lease == session.requests.lease:
+            if other.requests.lease != session.requests.lease:
+                continue
+            if newest and not newest.admits(other.requests.fingerprint):
+                _end_credential(other)
+            else:
                 other.end(Close.REPLACED, "the agent has begun another session")
         mine = [one for one in self._sessions[session.host] if not one.is_ended]
         for other in mine[: max(0, len(mine) - self.limits.sessions)]:
@@ -136,7 +145,7 @@ class HostSessions:
             self._known.pop(host, None)
         for session in list(self._sessions.get(host, ())):
             if credential is None or not credential.admits(session.requests.fingerprint):
-                session.end(Close.CREDENTIAL, "the host was forgotten, or has shown a newer key")
+                _end_credential(session)
             else:
                 session.requests.credential = credential
 
@@ -145,3 +154,7 @@ class HostSessions:
         for sessions in list(self._sessions.values()):
             for session in list(sessions):
                 session.end(Close.GOING, reason)
+
+
+def _end_credential(session: HostSession) -> None:
+    session.end(Close.CREDENTIAL, "the host was forgotten, or has shown a newer key")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from aiohttp import WSServerHandshakeError
 
+from admin.hosts.sessions import HostSessions
 from store.keys import ALL_HOSTS
 from tests.admin.api import Api
 from tests.admin.hosts.agents import ControlPlane, Files, LightAgent, Refused, new_key
@@ -69,6 +70,21 @@ async def test_a_rotation_ends_the_older_key_when_the_newer_is_shown(
         await LightAgent(plane.url, files).__aenter__()
     credential = (await api.store.credentials.read())["h1"]
     assert (credential.next_fingerprint, credential.environments) == ("", ("production",))
+
+
+@pytest.mark.parametrize("unheard", ["_judge", "begun"])
+async def test_an_older_key_is_the_reason_whatever_is_noticed_first(
+    monkeypatch: pytest.MonkeyPatch, plane: ControlPlane, enrolled: Enrol, unheard: str
+) -> None:
+    """The change of the credential, and the newer session of the same agent: here one of them is noticed alone."""
+    files = await enrolled("h1")
+    async with LightAgent(plane.url, files) as agent:
+        await agent.do(Renew, True)
+        key = new_key()
+        newer = Files("h1", key, (await agent.do(Certify, files.request(key))).certificate, files.authority)
+        monkeypatch.setattr(HostSessions, unheard, lambda *_: None)
+        async with LightAgent(plane.url, newer):
+            assert await agent.wait_for_end() == Close.CREDENTIAL
 
 
 async def test_a_copy_without_the_lease_cannot_rotate(plane: ControlPlane, enrolled: Enrol) -> None:
