@@ -14,7 +14,7 @@ from tests import worlds
 from tests.waiting import scaled
 from zones.zone import Zone
 
-DEADLINE = scaled(5.0)  # seconds
+DEADLINE = scaled(20.0)  # seconds
 
 
 @asynccontextmanager

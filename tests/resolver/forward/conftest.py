@@ -7,6 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from resolver.forward import forwarder, pool
+from tests.resolver.forward import shell
+from tests.resolver.forward.liar import SLOW
+from tests.waiting import DEADLINE
+
 OF_THE_LIAR = (
     "Error on transport creation for incoming connection"  # a handshake that we break off, as its server sees it
 )
@@ -23,3 +28,15 @@ def no_silent_errors(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
         if record.levelno >= logging.ERROR and OF_THE_LIAR not in record.getMessage()
     ]
     assert not errors
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No client is told of a failure, and no upstream asked again, because other processes had the processor.
+
+    How long an answer took without that is looked at all the same; see `shell.Client`.
+    """
+    assert SLOW < forwarder.RESPONSE_TIMER < shell.WITHIN
+    monkeypatch.setattr(forwarder, "RESPONSE_TIMER", DEADLINE)
+    monkeypatch.setattr(pool, "RETRY", DEADLINE)
+    monkeypatch.setattr(pool, "SILENCE", DEADLINE)
