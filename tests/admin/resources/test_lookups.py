@@ -16,7 +16,7 @@ from tests.admin.api import ROOT, Api, E
 from tests.waiting import scaled, until
 from watcher.session.lookups import Lookup
 
-DEADLINE = scaled(10.0)  # seconds
+DEADLINE = scaled(60.0)  # seconds
 EVENTS = {"Accept": "text/event-stream"}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from agent.system.namespaces import NamespaceId, identify, opened
 from tests.namespaces import Namespace
 
-DEADLINE = 20.0  # seconds
+DEADLINE = 60.0  # seconds
 
 
 def identity(path: Path | str) -> NamespaceId:
