@@ -20,6 +20,7 @@ from contextlib import suppress
 from agent.plan.firewall import diff, elements
 from agent.plan.wanted import Wanted
 from agent.system.nftables import Firewall
+from agent.system.route_messages import OUR_GROUP
 from bench.options import Options
 from bench.processes import BenchError
 from bench.report import Table, own_command, progress
@@ -42,6 +43,7 @@ NUMBERS = {WORKLOAD: 1, TUNNEL: 2, UNDERLAY: 3}
 # The links that rules compare with are none of the host's: a rule that matches nothing costs all that it looks at.
 KINDS = {
     "a link, by its name": 'oifname "nothing0"',
+    "a link, by its group": "oifgroup 99",
     "a link, in a set of a name and a prefix": 'oifname { "nothing0", "noth*" }',
     "two octets of an address": "ip6 saddr fd99::/16",
     "the next header": "ip6 nexthdr 99",
@@ -170,6 +172,7 @@ def _connect(host: Namespace, others: Mapping[str, Namespace]) -> None:
         other.ip(["link set out0 addrgenmode none up"])
     host.ip(
         [
+            *(f"link set {link} group {OUR_GROUP}" for link in (WORKLOAD, TUNNEL)),
             f"address add {HOST}/64 dev {UNDERLAY} nodad",
             *(
                 line

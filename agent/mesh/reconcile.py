@@ -151,6 +151,8 @@ class Reconciler:
                 self.status.counts.repairs += 1
                 log.warning("firewall_repaired")
             self.system.made_firewall |= ruleset is None
+            # First those of an earlier release: between links that are in no group, the rules pass nothing.
+            await self.system.group_links(await self.system.read_routes())
             await firewall.ensure()
             ruleset = await firewall.read()
         return ruleset
@@ -174,6 +176,10 @@ class Reconciler:
                 # It has lost its sessions where it was down, and its peers send to the port where it was for a moment.
                 self.handshakes.begin(tunnel.peers)
             tunnel, routes = await system.read_device()
+        elif routes.ungrouped:
+            self.status.counts.repairs += 1
+            log.warning("links_grouped", extra={"links": sorted(routes.ungrouped)})
+        await system.group_links(routes)
         await system.guard_device()
         return tunnel, routes
 

@@ -31,6 +31,9 @@ class Routes:
     """The WireGuard device's MTU in octets; 0 where there is no device."""
     owners: Mapping[str, str] = field(default_factory=dict)
     """The key of the attachment that each workload's link was made for, as far as the links tell."""
+    ungrouped: frozenset[str] = frozenset()
+    """Those of the device and the workloads' links that are not in the agent's group: the firewall passes nothing from
+    one link to another that is not."""
 
 
 @dataclass(frozen=True, slots=True)

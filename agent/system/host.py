@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
-from agent.errors import Failed
+from agent.errors import Failed, LinkGone
 from agent.plan.link_filter import LinkFilter, tunnel_filter, workload_filter
 from agent.plan.peers import Tunnel
 from agent.plan.routes import AddAddress, AddWorkload, RemoveAddress, RemoveWorkload, RoutePrefix, Routes, RouteStep
@@ -47,7 +48,17 @@ class HostSystem:
 
     async def read_device(self) -> tuple[Tunnel | None, Routes]:
         """The WireGuard device as it is, None where there is none, and the routes as they are."""
-        return await self.device.read(), await self.links.read(self.device_name, self.platform.prefix, LINK_PREFIX)
+        return await self.device.read(), await self.read_routes()
+
+    async def read_routes(self) -> Routes:
+        """The routes as they are."""
+        return await self.links.read(self.device_name, self.platform.prefix, LINK_PREFIX)
+
+    async def group_links(self, routes: Routes) -> None:
+        """Puts those links in the agent's group that ``routes`` names as not being in it."""
+        for link in routes.ungrouped:
+            with suppress(LinkGone):
+                await self.links.set_group(link)
 
     async def guard_device(self) -> None:
         """Puts the filter on the WireGuard device. Where the kernel takes none, that is a problem and no failure."""

@@ -77,9 +77,14 @@ class Links:
         return _owner(found) if found else ""
 
     async def set_owner(self, name: str, owner: str) -> None:
-        """Writes on the link ``name`` whom it was made for, and switches ARP off on it."""
+        """Writes on the link ``name`` whom it was made for, and switches ARP off on it. It joins the agent's group."""
         with _as_failed(f"link {name}"):
             self._change(messages.set_owner(self._require(name), f"{_MADE_FOR}{owner}"))
+
+    async def set_group(self, name: str) -> None:
+        """Puts the link ``name`` in the group of the agent's links."""
+        with _as_failed(f"link {name}"):
+            self._change(messages.set_group(self._require(name)))
 
     def has_arp(self, name: str) -> bool:
         """Whether the link ``name`` takes part in ARP and neighbour discovery."""
@@ -143,6 +148,7 @@ class Links:
         routes, neighbours = self._routes(), self._neighbours()
         ours = [link for link in links if link.name.startswith(workloads)]
         up = frozenset(link.name for link in ours if link.flags & messages.UP)
+        guarded = [*ours, tunnel] if tunnel else ours
         return Routes(
             # A TUN device's operational state is always "unknown", so the flag is used.
             is_up=tunnel is not None and bool(tunnel.flags & messages.UP),
@@ -151,6 +157,7 @@ class Links:
             has_prefix=(str(prefix), index) in routes,
             links=up,
             owners={link.name: owner for link in ours if (owner := _owner(link))},
+            ungrouped=frozenset(link.name for link in guarded if link.group != messages.OUR_GROUP),
             workloads={
                 names[out]: Address.parse(target.removesuffix("/128"))
                 for target, out in routes

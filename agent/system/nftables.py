@@ -36,6 +36,7 @@ from agent.plan.firewall import NETWORKS, PINS, RESOLVERS, Element, Ruleset, Set
 from agent.system import nftables_messages as messages
 from agent.system.deadline import SYSTEM_DEADLINE, answered_in_time
 from agent.system.netlink_socket import Interrupted, NetlinkSocket
+from agent.system.route_messages import OUR_GROUP
 from zones.addresses import ENVIRONMENT_BITS
 
 T = TypeVar("T")
@@ -46,7 +47,9 @@ _REMOVE = f"add table inet {TABLE}\ndelete table inet {TABLE}\n"  # no error whe
 
 # A script for nft; the variables in it are set by `Firewall`. Each packet of the host, WireGuard's own included, meets
 # all base chains of its hooks: what is no member's leaves them after comparisons with links and addresses alone. Links
-# are compared one by one, for a set with a prefix in it ("rail*") is a tree, and costs a rule four times as much.
+# are compared one by one, for a set with a prefix in it ("rail*") is a tree, and costs a rule four times as much. Where
+# being the agent's own lets a packet pass, links are told by their group, which costs half; where it keeps a packet
+# back, by their names: a link that has lost its group is cut off, and gets nowhere else.
 RULES = """\
 table inet interlock {
     set networks { type ipv6_addr . ipv6_addr; }
@@ -67,25 +70,14 @@ table inet interlock {
         ip6 daddr $platform iifname != "lo" counter drop
     }
     chain from_workload {
-        iifname . ip6 saddr @pins goto from_member
+        iifname . ip6 saddr @pins exthdr frag missing accept
+        iifname . ip6 saddr @pins goto fragment
         ip6 daddr $link_local drop
         counter drop
     }
     chain from_tunnel {
         ip6 saddr $infrastructure counter drop
-        goto from_member
-    }
-    # The usual packet comes first: where TCP or UDP follows the header, there is no fragment.
-    chain from_member {
-        ip6 nexthdr tcp accept
-        ip6 nexthdr udp udp dport != 53 accept
         exthdr frag exists goto fragment
-        udp dport 53 fib daddr type local goto asking
-    }
-
-    # The resolver's packets cost a microsecond each to read, so no member may send it more than it reads with ease.
-    chain asking {
-        update @askers { iifname . ip6 saddr limit rate over 20000/second burst 5000 packets } counter drop
     }
 
     # The resolver gets none. Others are passed on as they are: what one sender could have reassembled here would take
@@ -95,29 +87,28 @@ table inet interlock {
         update @fragments { iifname . ip6 saddr limit rate over 10000/second burst 1000 packets } counter drop
     }
 
-    # From a member of an environment to a member of the same one, between the agent's links alone. What goes out by
-    # them is looked at first: the host may forward much else.
+    # From a member of an environment to a member of the same one, between the agent's links alone.
     chain between {
         type filter hook forward priority filter; policy accept;
-        oifname $workloads jump same_environment
-        oifname $tunnel jump same_environment
+        iifgroup $ours oifgroup $ours ip6 saddr & $environment . ip6 daddr & $environment @networks accept
         iifname $workloads counter drop
         iifname $tunnel counter drop
         oifname $workloads counter drop
         oifname $tunnel counter drop
-    }
-    chain same_environment {
-        iifname $workloads ip6 saddr & $environment . ip6 daddr & $environment @networks accept
-        iifname $tunnel ip6 saddr & $environment . ip6 daddr & $environment @networks accept
     }
 
     # Of this host itself, members reach the resolver and nothing else.
     chain to_host {
         type filter hook input priority filter; policy accept;
         iifname != $workloads iifname != $tunnel accept
-        ip6 saddr . ip6 daddr @resolvers meta l4proto { tcp, udp } th dport 53 accept
+        ip6 saddr . ip6 daddr @resolvers meta l4proto { tcp, udp } th dport 53 goto asking
         ip6 daddr $link_local drop
         counter drop
+    }
+    # The resolver's packets cost a microsecond each to read, so no member may send it more than it reads with ease.
+    chain asking {
+        meta l4proto tcp accept
+        update @askers { iifname . ip6 saddr limit rate over 20000/second burst 5000 packets } counter drop
     }
 
     # Its replies to members, which all have addresses of the platform, get no entry either.
@@ -139,9 +130,9 @@ table inet interlock {
     }
 }
 """
-CHAINS = ("arriving", "from_workload", "from_tunnel", "asking", "fragment", "between", "to_host", "from_host")
+CHAINS = ("arriving", "from_workload", "from_tunnel", "fragment", "between", "to_host", "asking", "from_host")
 """The chains that drop packets, in the order in which a packet meets them."""
-OTHER_CHAINS = ("from_member", "same_environment", "leaving")
+OTHER_CHAINS = ("leaving",)
 """The chains that count nothing."""
 
 SETS = (NETWORKS, RESOLVERS, PINS)
@@ -166,6 +157,7 @@ class Firewall:
 
     def __init__(self, device: str, workloads: str, platform: IPv6Network, infrastructure: IPv6Network) -> None:
         self._rules = f"""\
+define ours = {OUR_GROUP}
 define tunnel = "{device}"
 define workloads = "{workloads}*"
 define platform = {platform}

@@ -27,6 +27,7 @@ from zones.addresses import Address
 
 PROTOCOL = 0  # NETLINK_ROUTE
 OURS = 105  # the routing protocol ("i") that marks the agent's routes; <linux/rtnetlink.h> gives it to nobody
+OUR_GROUP = 0x1712  # of links (ip-link(8)); all are in 0 unless somebody who may change them puts them in another
 UP, NO_ARP = 0x1, 0x80  # IFF_UP, IFF_NOARP
 
 _NEW_LINK, _DELETE_LINK, _GET_LINK = 16, 17, 18  # RTM_NEWLINK and so on
@@ -45,8 +46,8 @@ _GENERAL = Struct("=Bxxx")  # struct rtgenmsg
 _NUMBER = Struct("=i")
 
 # IFLA_…, IFA_…, RTA_…, NDA_…, NETNSA_…: the types of attributes
-_MAC, _NAME, _MTU, _PEER_INDEX, _INFO, _ALIAS, _OF_FAMILIES, _NAMESPACE, _FILTERED, _PEER_NAMESPACE = (
-    1, 3, 4, 5, 18, 20, 26, 28, 29, 37,
+_MAC, _NAME, _MTU, _PEER_INDEX, _INFO, _ALIAS, _OF_FAMILIES, _GROUP, _NAMESPACE, _FILTERED, _PEER_NAMESPACE = (
+    1, 3, 4, 5, 18, 20, 26, 27, 28, 29, 37,
 )  # fmt: skip
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
 _ADDRESS_GENERATION, _NO_ADDRESS_GENERATION = 8, 1  # IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE
@@ -91,6 +92,8 @@ class Link:
     """Its MTU in octets."""
     alias: str
     """What somebody has written on it; empty for nothing."""
+    group: int
+    """The group that it is in."""
     kind: str
     """What it is: ``wireguard``, ``tun``, ``veth``; empty for hardware."""
     peer_index: int | None
@@ -117,8 +120,13 @@ def add_wireguard(name: str, mtu: int) -> Request:
 
 
 def set_owner(index: int, alias: str) -> Request:
-    """Writes ``alias`` on a link, and switches ARP off on it."""
-    return Request(_NEW_LINK, _link(index, NO_ARP, NO_ARP) + text(_ALIAS, alias))
+    """Writes ``alias`` on a link, puts it in `OUR_GROUP`, and switches ARP off on it."""
+    return Request(_NEW_LINK, _link(index, NO_ARP, NO_ARP) + text(_ALIAS, alias) + number(_GROUP, OUR_GROUP))
+
+
+def set_group(index: int) -> Request:
+    """Puts a link in `OUR_GROUP`."""
+    return Request(_NEW_LINK, _link(index) + number(_GROUP, OUR_GROUP))
 
 
 def set_mac(index: int, mac: str) -> Request:
@@ -164,6 +172,7 @@ def read_link(answer: bytes) -> Link:
         mac=found.get(_MAC, b"").hex(":"),
         mtu=_number(found.get(_MTU)) or 0,
         alias=_text(found.get(_ALIAS)),
+        group=_number(found.get(_GROUP)) or 0,
         kind=_text(info.get(_INFO_KIND)),
         peer_index=_number(found.get(_PEER_INDEX)) or None,
         peer_namespace=_number(found.get(_PEER_NAMESPACE)),

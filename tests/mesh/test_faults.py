@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from agent.control.client import NoAgent
+from agent.system.route_messages import OUR_GROUP
 from tests.clients.builds import Build
 from tests.mesh.deploying import deployed
 from tests.mesh.members import Layout, Member, PopulatedEnvironment, instance_name, populated
@@ -190,6 +191,11 @@ def _delete_resolver(node: Node, _other: Node) -> None:
     node.host.run(["ip", "-6", "address", "delete", "fd12::10/128", "dev", "interlock0"])
 
 
+def _change_groups(node: Node, _other: Node) -> None:
+    for link in ("interlock0", *(attachment["link"] for attachment in node.ask("mesh")["attachments"])):
+        node.host.run(["ip", "link", "set", link, "group", "default"])
+
+
 def _set_down(node: Node, _other: Node) -> None:
     node.host.run(["ip", "link", "set", "interlock0", "down"])
 
@@ -216,6 +222,7 @@ MANUAL_CHANGES: dict[str, Callable[[Node, Node], None]] = {
     "the workloads' routes are deleted": _delete_routes,
     "the workloads' neighbours are deleted": _delete_neighbours,
     "the resolver's address is deleted": _delete_resolver,
+    "the links lose their group": _change_groups,
     "the device is set down": _set_down,
     "the device is deleted": _delete_device,
     "wireguard-go is killed": _kill_tunnel,
@@ -229,6 +236,7 @@ def state(node: Node) -> dict[str, list[str]]:
         # Without the members of sets that packets add and that end by themselves.
         "rules": "nft --stateless list ruleset | grep -v 'limit rate over'",
         "links": "ip -brief link show interlock0 | cut -d ' ' -f 1; ip -oneline link show up interlock0 | wc -l",
+        "groups": f"ip -brief link show group {OUR_GROUP} | cut -d ' ' -f 1",
         "addresses": "ip -6 -brief address show | sed 's/@[^ ]*//'",
         "routes": "ip -6 route show table all",
         "neighbours": "ip -6 neighbour show nud permanent",

@@ -21,7 +21,7 @@ from agent.announce.handshakes import Handshakes
 from agent.announce.notifier import Notifier
 from agent.control_plane.connection import ControlPlane
 from agent.control_plane.credential import CredentialFiles
-from agent.errors import Failed
+from agent.errors import Failed, LinkGone
 from agent.identity import Identity
 from agent.keys import PrivateKey
 from agent.mesh.idle import IDLE, SECOND
@@ -58,6 +58,7 @@ class Simulated:
     addresses: set[Address] = field(default_factory=set)
     routed: dict[str, Address] = field(default_factory=dict)
     has_prefix: bool = False
+    ungrouped: set[str] = field(default_factory=set)
     handshakes: list[PublicKey] = field(default_factory=list)
     fails: bool = False
     takes_filters: bool = True
@@ -137,8 +138,20 @@ class SimulatedLinks:
         world = self.world
         is_up = world.tunnel is not None
         return Routes(
-            is_up, frozenset(world.addresses), world.has_prefix, frozenset({"rail1"}), dict(world.routed), MTU
+            is_up,
+            frozenset(world.addresses),
+            world.has_prefix,
+            frozenset({"rail1"}),
+            dict(world.routed),
+            MTU,
+            ungrouped=frozenset(world.ungrouped),
         )
+
+    async def set_group(self, name: str) -> None:
+        self.world.ungrouped.remove(name)
+        self.world.changes.append(f"group {name}")
+        if name == "rail2":
+            raise LinkGone(f"there is no link {name}: somebody has removed it")
 
     async def tunnel_mtu(self, _underlay: str, _otherwise: int) -> int:
         return MTU
@@ -231,6 +244,28 @@ async def test_the_firewall_is_created_first_and_changed_before_routes_and_peers
     assert world.tunnel is not None
     assert world.tunnel.peers.keys() == {host(2).public_key}
     assert world.routed == {"rail1": address(1, 1)}
+
+
+async def test_links_of_an_earlier_release_are_grouped_before_the_firewall_asks_for_it(
+    mesh: Mesh, world: Simulated
+) -> None:
+    load(mesh)
+    world.ungrouped |= {"rail1", "rail2"}  # one of which is removed meanwhile
+    await run_pass(mesh)
+    assert world.changes.index("create firewall") == 2
+    assert {*world.changes[:2]} == {"group rail1", "group rail2"}
+    assert mesh.status.counts.repairs == 0
+
+
+async def test_a_link_that_has_lost_its_group_is_put_back_and_that_is_a_repair(mesh: Mesh, world: Simulated) -> None:
+    load(mesh)
+    await run_pass(mesh)
+    world.changes.clear()
+    world.ungrouped.add("rail1")
+    mesh._reconciler.read_back.at = 0.0
+    await run_pass(mesh)
+    assert world.changes == ["group rail1"]
+    assert mesh.status.counts.repairs == 1
 
 
 async def test_the_same_again_changes_nothing(mesh: Mesh, world: Simulated) -> None:

@@ -19,6 +19,7 @@ import pytest
 from agent.plan.firewall import diff, elements
 from agent.plan.wanted import Wanted
 from agent.system.nftables import Firewall
+from agent.system.route_messages import OUR_GROUP
 from tests import namespaces
 from tests.agent.inside import PREFIX, why_not
 from tests.agent.worlds import PLATFORM, address
@@ -120,6 +121,7 @@ def others(space: Namespace) -> Iterator[Namespace]:
             "link set lo up",
             *(f"link add {link} type veth peer name {link} netns {made.name}" for link in links),
             *(f"link set {link} addrgenmode none arp off multicast off up" for link in links),
+            *(f"link set {link} group {OUR_GROUP}" for link in OURS),
             f"address add {HOST}/64 dev {UNDERLAY} nodad",
             f"address add {HOST_IPV4}/24 dev {UNDERLAY}",
             *(f"route add {number}/32 dev {link}" for number, link in zip(MEMBERS_IPV4, OURS, strict=True)),
@@ -249,6 +251,29 @@ def test_what_passes_and_what_is_counted_as_dropped(space: Namespace, others: Na
     assert {way: {place} & places for way, place in wanted.items()} == arrived
     assert counted == Counter(place for place in wanted.values() if place not in places)
     assert {*OURS, UNDERLAY, "arriving", "from_workload", "from_tunnel", "to_host", "between"} <= {*wanted.values()}
+
+
+@pytest.mark.parametrize("link", OURS)
+def test_a_link_that_has_lost_its_group_is_cut_off_from_other_members(
+    space: Namespace, others: Namespace, link: str
+) -> None:
+    """As one that an earlier release made, or that somebody else has put in another group: it gets nowhere else."""
+    space.ip([f"link set {link} group default"])
+    arrived, counted = send(space, others, KINDS["udp"])
+    wanted = {way: outcome(way, "udp") for way in arrived}
+    cut_off = {way for way, place in wanted.items() if place in OURS and link in (place, way[0])}
+    assert {way[0] for way in cut_off} > {link}
+    wanted |= dict.fromkeys(cut_off, "between")
+    places = {*OURS, UNDERLAY, THE_HOST}
+    assert {way: {place} & places for way, place in wanted.items()} == arrived
+    assert counted == Counter(place for place in wanted.values() if place not in places)
+
+
+def test_another_link_of_the_host_gets_nowhere_by_the_group_either(space: Namespace, others: Namespace) -> None:
+    space.ip([f"link set {UNDERLAY} group {OUR_GROUP}"])
+    arrived, _ = send(space, others, KINDS["udp"])
+    places = {*OURS, UNDERLAY, THE_HOST}
+    assert {way: {outcome(way, "udp")} & places for way in arrived} == arrived
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS.keys() - {*PLAIN}))

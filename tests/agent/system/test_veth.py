@@ -226,6 +226,8 @@ def test_the_routes_of_a_host_are_read_back_as_they_were_made(space: Namespace, 
             await links.set_route(str(PLATFORM.prefix), "dev0")
             await links.set_neighbour(str(address(1, 1)), wanted.interface_mac, wanted.link)
             await links.set_route(f"{address(1, 1)}/128", wanted.link)
+            assert (await links.read("dev0", PLATFORM.prefix, "rail")).ungrouped == {"dev0"}
+            await links.set_group("dev0")
             return await links.read("dev0", PLATFORM.prefix, "rail")
         finally:
             links.close()
