@@ -151,7 +151,7 @@ class Reconciler:
                 self.status.counts.repairs += 1
                 log.warning("firewall_repaired")
             self.system.made_firewall |= ruleset is None
-            # First those of an earlier release: between links that are in no group, the rules pass nothing.
+            # The rules let nothing pass between links without their group, and an earlier release gave links none.
             await self.system.group_links(await self.system.read_routes())
             await firewall.ensure()
             ruleset = await firewall.read()

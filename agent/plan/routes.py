@@ -32,8 +32,8 @@ class Routes:
     owners: Mapping[str, str] = field(default_factory=dict)
     """The key of the attachment that each workload's link was made for, as far as the links tell."""
     ungrouped: frozenset[str] = frozenset()
-    """Those of the device and the workloads' links that are not in the agent's group: the firewall passes nothing from
-    one link to another that is not."""
+    """Those of the device and the workloads' links that are not in the agent's group: the firewall lets nothing pass
+    between them and others."""
 
 
 @dataclass(frozen=True, slots=True)

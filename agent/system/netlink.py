@@ -77,7 +77,7 @@ class Links:
         return _owner(found) if found else ""
 
     async def set_owner(self, name: str, owner: str) -> None:
-        """Writes on the link ``name`` whom it was made for, and switches ARP off on it. It joins the agent's group."""
+        """Writes on the link ``name`` whom it was made for, groups it (see `set_group`), and switches ARP off on it."""
         with _as_failed(f"link {name}"):
             self._change(messages.set_owner(self._require(name), f"{_MADE_FOR}{owner}"))
 
@@ -148,7 +148,6 @@ class Links:
         routes, neighbours = self._routes(), self._neighbours()
         ours = [link for link in links if link.name.startswith(workloads)]
         up = frozenset(link.name for link in ours if link.flags & messages.UP)
-        guarded = [*ours, tunnel] if tunnel else ours
         return Routes(
             # A TUN device's operational state is always "unknown", so the flag is used.
             is_up=tunnel is not None and bool(tunnel.flags & messages.UP),
@@ -157,7 +156,7 @@ class Links:
             has_prefix=(str(prefix), index) in routes,
             links=up,
             owners={link.name: owner for link in ours if (owner := _owner(link))},
-            ungrouped=frozenset(link.name for link in guarded if link.group != messages.OUR_GROUP),
+            ungrouped=frozenset(link.name for link in (*ours, tunnel) if link and link.group != messages.OUR_GROUP),
             workloads={
                 names[out]: Address.parse(target.removesuffix("/128"))
                 for target, out in routes

@@ -69,6 +69,7 @@ table inet interlock {
         ip6 saddr $platform ip6 saddr != $infrastructure counter drop
         ip6 daddr $platform iifname != "lo" counter drop
     }
+    # The usual packet comes first, which is no fragment.
     chain from_workload {
         iifname . ip6 saddr @pins exthdr frag missing accept
         iifname . ip6 saddr @pins goto fragment

@@ -27,7 +27,7 @@ from zones.addresses import Address
 
 PROTOCOL = 0  # NETLINK_ROUTE
 OURS = 105  # the routing protocol ("i") that marks the agent's routes; <linux/rtnetlink.h> gives it to nobody
-OUR_GROUP = 0x1712  # of links (ip-link(8)); all are in 0 unless somebody who may change them puts them in another
+OUR_GROUP = 5906  # that of the agent's links, by which its firewall knows them (ip-link(8)); others are in group 0
 UP, NO_ARP = 0x1, 0x80  # IFF_UP, IFF_NOARP
 
 _NEW_LINK, _DELETE_LINK, _GET_LINK = 16, 17, 18  # RTM_NEWLINK and so on
