@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
+from store.batches import Batches
 from store.client import Script
 from store.connection import Connection
 from store.index import decode_entry, read_number
@@ -21,6 +21,11 @@ ACKNOWLEDGE_SCRIPT = Script(
 )
 LAGGING_SCRIPT = Script(read_script("read_lagging"), only_reads=True)
 PROGRESS_SCRIPT = Script(read_script("read_progress", shared=("split_hosts",)), only_reads=True)
+
+TOGETHER = 0.0  # seconds: deploys wait for them; what has arrived by the event loop's next turn goes together
+MOST_TOGETHER = 50  # acknowledgements in one command; the first one of a session may name each environment of its host
+
+_Acknowledgement = tuple[Lease, Mapping[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,7 @@ class AckStore:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._keys = connection.keys
+        self._acknowledgements = Batches(self._acknowledge, seconds=TOGETHER, most=MOST_TOGETHER)
 
     async def acknowledge(self, lease: Lease, revisions: Mapping[str, int]) -> None:
         """Records that the agent of the host that ``lease`` names has programmed ``revisions``: environment → revision.
@@ -50,17 +56,20 @@ class AckStore:
         Environments in which the host has no member any more are passed over: nobody waits for it there. Raises
         `store.errors.LeaseNotHeld` unless ``lease`` is held.
         """
-        if not revisions:
-            return
-        keys = self._keys
-        async with self._connection.client() as redis:
-            taken = await ACKNOWLEDGE_SCRIPT.run(
-                redis,
-                [keys.environments, keys.hosts, keys.lease(lease.host), *map(keys.acks, revisions)],
-                [lease.host, ALL_HOSTS, lease.incarnation, *chain.from_iterable(revisions.items())],
-            )
-        if not taken:
+        if revisions and not await self._acknowledgements.reply((lease, revisions)):
             raise not_held(lease)
+
+    async def _acknowledge(self, acknowledgements: Sequence[_Acknowledgement]) -> Sequence[int]:
+        keys = [self._keys.environments, self._keys.hosts]
+        arguments: list[str | int] = [ALL_HOSTS]
+        for lease, revisions in acknowledgements:
+            keys += [self._keys.lease(lease.host), *map(self._keys.acks, revisions)]
+            arguments += [lease.host, lease.incarnation, len(revisions)]
+            for id_, revision in revisions.items():
+                arguments += [id_, revision]
+        async with self._connection.client() as redis:
+            taken: Sequence[int] = await ACKNOWLEDGE_SCRIPT.run(redis, keys, arguments)
+        return taken
 
     async def read(self, id_: str) -> dict[str, int]:
         """Host id → the newest revision of ``id_`` that its agent has programmed."""

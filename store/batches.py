@@ -1,7 +1,8 @@
 """Batches: what many ask of the store at about the same time is asked in one command.
 
 A command costs this process some 300 us, whatever it does at the store: a connection is taken and given back, time
-limits are set, the system is called twice. A thousand agents that each renew a lease are two thirds of a core.
+limits are set, the system is called twice. By that alone a thousand agents, which renew 670 leases a second, would keep
+a fifth of a core busy.
 """
 
 from __future__ import annotations

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
+from store.errors import LeaseNotHeld
 from store.keys import ALL_HOSTS
+from store.leases import Lease
 from store.store import Store
 from tests import worlds
 from tests.store.servers import Proxy, StartServer, inside, opened
@@ -73,6 +77,28 @@ async def test_asking_which_hosts_lag_is_one_round_trip(start_server: StartServe
 
 
 # Acknowledging
+
+
+async def test_acknowledgements_that_come_together_are_one_round_trip_and_each_has_its_own_outcome(
+    start_server: StartServer,
+) -> None:
+    server = await start_server()
+    async with Proxy(server.socket) as proxy, opened(proxy.url) as store:
+        await three_hosts(store)
+        await store.environments.commit(build_on(STAGING, 2, "h1"), 0)
+        await store.acks.acknowledge(lease_of("h3"), {PRODUCTION: 1})  # the server knows the script from now on
+        requests = proxy.requests
+        outcomes = await asyncio.gather(
+            store.acks.acknowledge(lease_of("h1"), {PRODUCTION: 2, STAGING: 1, ALL_HOSTS: 3}),
+            store.acks.acknowledge(Lease("h2", "a copy of its disk"), {PRODUCTION: 9, ALL_HOSTS: 9}),
+            store.acks.acknowledge(lease_of("h3"), {}),
+            store.acks.acknowledge(lease_of("h3"), {STAGING: 5, PRODUCTION: 3}),  # it has no member of the first
+            return_exceptions=True,
+        )
+        assert proxy.requests == requests + 1
+        assert [type(outcome) for outcome in outcomes] == [type(None), LeaseNotHeld, type(None), type(None)]
+        assert await store.acks.read(PRODUCTION) == {"h1": 2, "h3": 3}
+        assert (await store.acks.read(STAGING), await store.acks.read(ALL_HOSTS)) == ({"h1": 1}, {"h1": 3})
 
 
 async def test_several_environments_are_acknowledged_at_once(store: Store) -> None:
