@@ -82,6 +82,8 @@ class Agent:
     version: int = VERSION
     """The newest version of the protocol that it says it speaks."""
     is_loaded: asyncio.Event = field(default_factory=asyncio.Event)
+    renewals: int = 0
+    """How often its lease was renewed so far."""
     _due: dict[str, int] = field(default_factory=dict)
     _number: int = 10
     _renewed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -133,6 +135,7 @@ class Agent:
         elif found[1] == b"loaded":
             self.is_loaded.set()
         elif found[1] == b"renewed":
+            self.renewals += 1
             self._renewed.set()
 
     def _acknowledge(self, socket: ClientWebSocketResponse, id_: str, revision: int) -> None:

@@ -58,6 +58,28 @@ Commits = list[tuple[str, int, float]]
 """Environment, revision, and the monotonic time when the store had taken it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What the control plane has done until now."""
+
+    seconds: float
+    """The processor time of its process."""
+    renewals: int
+    """The renewals of leases that it has answered."""
+
+    @classmethod
+    def of(cls, process: Process, agents: Sequence[Agent]) -> Work:
+        return cls(processor_seconds(process.popen.pid), sum(agent.renewals for agent in agents))
+
+    def __sub__(self, earlier: Work) -> Work:
+        return Work(self.seconds - earlier.seconds, self.renewals - earlier.renewals)
+
+    @property
+    def of_a_renewal(self) -> float:
+        """The seconds of a renewal, where there was nothing else to do."""
+        return self.seconds / self.renewals
+
+
 @dataclass(slots=True)
 class Heard:
     """What all agents have heard."""
@@ -85,11 +107,16 @@ class Heard:
 
 def run(options: Options) -> Iterator[Table | str]:
     """One table, and where plots are written, a plot of the processor time and the octets of a commit."""
-    rows, points = list[Sequence[str]](), defaultdict[str, list[tuple[float, float]]](list)
+    rows, idle, points = list[Sequence[str]](), list[str](), defaultdict[str, list[tuple[float, float]]](list)
     for version, name in ((1, "whole"), (VERSION, "differences")):
         directory = options.directory / f"followers-{version}"
         directory.mkdir()
-        for rate, row, cpu in asyncio.run(_measure(directory, version)):
+        quiet, measured = asyncio.run(_measure(directory, version))
+        idle.append(
+            f"{name}: {100 * quiet.seconds / QUIET:.0f} % of a core, {quiet.renewals / QUIET:,.0f} renewals a second,"
+            f" {1e6 * quiet.of_a_renewal:.0f} us each"
+        )
+        for rate, row, cpu in measured:
             rows.append((name, *row))
             points[name].append((rate, cpu))
             progress("followers: " + " | ".join(rows[-1]))
@@ -103,8 +130,9 @@ def run(options: Options) -> Iterator[Table | str]:
         ),
         rows,
         (
-            "CPU and memory are those of the control plane's process; what its idle second takes (the leases of"
-            f" {AGENTS:,} agents) is taken off a commit, which includes the acknowledgements.",
+            "CPU and memory are those of the control plane's process. What the renewals of leases took, by an idle"
+            " second, is taken off a commit; its acknowledgements are not.",
+            f"An idle second took {'; '.join(idle)}.",
             f"A commit changes one instance of an environment, for {SECONDS:g} s at each rate; heard: from the store's"
             " answer until the agent on each of its hosts has that revision, or a newer one. Changes that come while"
             " a session is busy are sent as one message.",
@@ -121,7 +149,7 @@ def run(options: Options) -> Iterator[Table | str]:
         yield f"![{plot.title}]({plot.write(options.plots).name})\n"
 
 
-async def _measure(directory: Path, version: int) -> list[tuple[int, Sequence[str], float]]:
+async def _measure(directory: Path, version: int) -> tuple[Work, list[tuple[int, Sequence[str], float]]]:
     with ExitStack() as stack:
         url = stack.enter_context(product.running_store(directory))
         store = Store(url)
@@ -136,8 +164,10 @@ async def _measure(directory: Path, version: int) -> list[tuple[int, Sequence[st
             try:
                 await _until_loaded(agents)
                 progress(f"followers: all loaded after {time.monotonic() - began:.1f} s")
-                quiet = await _quiet(process)
-                return [await _at(rate, url, process, heard, hosts, quiet) for rate in RATES]
+                before = Work.of(process, agents)
+                await asyncio.sleep(QUIET)
+                quiet = Work.of(process, agents) - before
+                return quiet, [await _at(rate, url, process, agents, heard, hosts, quiet) for rate in RATES]
             finally:
                 for task in tasks:
                     task.cancel()
@@ -154,20 +184,19 @@ async def _until_loaded(agents: Sequence[Agent]) -> None:
         raise BenchError(f"{missing} agents were not loaded within {PATIENCE:.0f} s") from None
 
 
-async def _quiet(process: Process) -> float:
-    """The processor time of ``process`` in a second in which nothing is committed."""
-    before = processor_seconds(process.popen.pid)
-    await asyncio.sleep(QUIET)
-    return (processor_seconds(process.popen.pid) - before) / QUIET
-
-
 async def _at(
-    rate: int, url: str, process: Process, heard: Heard, hosts: dict[str, list[str]], quiet: float
+    rate: int,
+    url: str,
+    process: Process,
+    agents: Sequence[Agent],
+    heard: Heard,
+    hosts: dict[str, list[str]],
+    quiet: Work,
 ) -> tuple[int, Sequence[str], float]:
     """Measures commits at ``rate``."""
     ours, theirs = _FORK.Pipe(duplex=False)
     heard.times.clear()
-    heard.octets, before, began = 0, processor_seconds(process.popen.pid), time.monotonic()
+    heard.octets, before, began = 0, Work.of(process, agents), time.monotonic()
     committing = _FORK.Process(target=_commit, args=(url, rate, theirs), daemon=True)
     committing.start()
     theirs.close()
@@ -176,19 +205,19 @@ async def _at(
     newest = {id_: revision for id_, revision, _ in commits}
     await _all_heard(heard, hosts, newest)
     seconds = time.monotonic() - began
-    busy = processor_seconds(process.popen.pid) - before
+    busy = Work.of(process, agents) - before
     delays = [heard.delay(host, *commit) for commit in commits for host in hosts[commit[0]]]
     known = sorted(one for one in delays if one is not None)
     if not known:
         raise BenchError(
-            f"nobody has heard of any commit at {rate} a second within {LAST:.0f} s: the leases of {AGENTS:,} agents"
-            " take a third of a core, which this machine does not have to spare"
+            f"nobody has heard of any commit at {rate} a second within {LAST:.0f} s: this machine has not enough to"
+            f" spare for {AGENTS:,} agents and their control plane"
         )
     messages = sum(map(len, heard.times.values()))
-    cpu = 1000 * max(0.0, busy - quiet * seconds) / len(commits)
+    cpu = 1000 * (busy.seconds - busy.renewals * quiet.of_a_renewal) / len(commits)
     spent = commits[-1][2] - commits[0][2] or 1.0
     row = (
-        f"{rate:,}", f"{(len(commits) - 1) / spent:,.0f}", f"{cpu:.2f}", f"{100 * busy / seconds:.0f} %",
+        f"{rate:,}", f"{(len(commits) - 1) / spent:,.0f}", f"{cpu:.2f}", f"{100 * busy.seconds / seconds:.0f} %",
         f"{heard.octets / len(commits):,.0f}", f"{messages / len(commits):.1f}", f"{percentile(known, 50):,.0f}",
         f"{percentile(known, 99):,.0f}", f"{len(delays) - len(known):,}", f"{process.memory() / 2**20:.0f}",
     )  # fmt: skip
