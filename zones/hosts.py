@@ -66,9 +66,9 @@ class Hosts:
 
 def hosts_of(environment: Environment) -> frozenset[str]:
     """The hosts that have a member of ``environment``: a host of an instance, or the gateway of an external peer."""
-    instances = (each.host for service in environment.services.values() for each in service.instances.values())
-    gateways = (peer.gateway for peer in environment.peers.values())
-    return frozenset(host for host in (*instances, *gateways) if host is not None)
+    hosts = {each.host for service in environment.services.values() for each in service.instances.values()}
+    hosts |= {peer.gateway for peer in environment.peers.values()}
+    return frozenset(host for host in hosts if host is not None)
 
 
 def check_endpoint(text: str) -> None:

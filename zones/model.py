@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from zones import names
 from zones.addresses import (
@@ -47,6 +48,8 @@ class State(Enum):
     READY = "ready"
     DRAINING = "draining"
 
+    __hash__ = object.__hash__  # each state is one object; the hash of `Enum` is a function in Python, and takes longer
+
 
 class Instance(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """One running copy of a service."""
@@ -65,9 +68,9 @@ class Instance(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
 
     def __post_init__(self) -> None:
         if self.host is not None:
-            names.check_host_id(self.host)
+            force_setattr(self, "host", names.check_host_id(self.host))
         if self.region is not None:
-            names.check_region(self.region)
+            force_setattr(self, "region", names.check_region(self.region))
 
 
 class Port(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -214,6 +217,8 @@ def check_record_name(name: str) -> None:
 
 def check_ports(service: Service) -> None:
     """Raises `Invalid` if two ports of ``service`` have one name."""
+    if len(service.ports) < 2:
+        return
     named = {(port.name, port.protocol) for port in service.ports}
     if len(named) < len(service.ports):
         raise Invalid("two ports have the same name and protocol: name each differently", field="ports")
@@ -224,9 +229,10 @@ def _check_addresses(service: Service) -> None:
     if len(set(addresses)) < len(addresses):
         twice = next(first for first, second in pairwise(sorted(addresses)) if first == second)
         raise Conflict(f"two instances have the address {twice}", field="instances.address")
+    prefix = service.subnet.network_address.packed[: SERVICE_BITS // 8]
     # If the lowest and the highest are in the subnet, so are all between them.
-    for address in {min(addresses), max(addresses)} if addresses else ():
-        if not contains(service.subnet, address):
+    for address in (min(addresses), max(addresses)) if addresses else ():
+        if not address.startswith(prefix):
             raise Invalid(f"{address} is outside the service's subnet {service.subnet}", field="instances.address")
 
 
@@ -234,9 +240,10 @@ def _check_services(environment: Environment) -> Mapping[str, str]:
     """Checks the services. Returns each current and former name, with the current name of the service that has it."""
     taken = {name: name for name in environment.services}
     subnets: dict[int, str] = {}
+    prefix = environment.network.network_address.packed[: ENVIRONMENT_BITS // 8]
     for name, service in environment.services.items():
         names.check_service_name(name)
-        if not contains(environment.network, Address(service.subnet.network_address.packed)):
+        if not service.subnet.network_address.packed.startswith(prefix):
             raise Invalid(f"{service.subnet} is outside the environment's {environment.network}", field="subnet")
         number = subnet_number(service.subnet)
         if not number:

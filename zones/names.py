@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 from typing import NewType
 
 from zones.errors import Invalid
@@ -12,6 +13,7 @@ EnvironmentId = NewType("EnvironmentId", str)
 
 MAX_LABEL = 63  # RFC 1035 §3.1: the length octet has six bits
 MAX_NAME = 255  # RFC 1035 §3.1: octets on the wire, the root's zero included
+LABELS_KNOWN = 1 << 14  # of each kind, a MB or two: what thousands of instances and services share is checked once
 
 _LDH = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 _ENVIRONMENT = re.compile(r"[a-z0-9-]{1,63}")
@@ -106,6 +108,7 @@ def check_environment_id(text: str) -> EnvironmentId:
     return EnvironmentId(text)
 
 
+@lru_cache(maxsize=LABELS_KNOWN)
 def check_service_name(text: str) -> None:
     """Raises `Invalid` unless ``text`` can name a service: one lower-case LDH label that is not reserved."""
     if not _LDH.fullmatch(text):
@@ -154,14 +157,24 @@ def check_instance_ids(ids: Collection[str]) -> None:
         check_instance_id(id_)
 
 
-def check_region(text: str) -> None:
-    """Raises `Invalid` unless ``text`` can name a region: it becomes a label of ``<region>.region.<service>``."""
+@lru_cache(maxsize=LABELS_KNOWN)
+def check_region(text: str) -> str:
+    """``text`` if it can name a region: it becomes a label of ``<region>.region.<service>``. Raises `Invalid`.
+
+    What it returns for equal texts is one object, so that thousands of instances in a region keep its name once.
+    """
     _check_label(text, "a region", "region")
+    return text
 
 
-def check_host_id(text: str, field: str = "host") -> None:
-    """Raises `Invalid` unless ``text`` can name a host: one lower-case LDH label."""
+@lru_cache(maxsize=LABELS_KNOWN)
+def check_host_id(text: str, field: str = "host") -> str:
+    """``text`` if it can name a host: one lower-case LDH label. Raises `Invalid`.
+
+    What it returns for equal texts is one object, so that thousands of instances on a host keep its id once.
+    """
     _check_label(text, "a host id", field)
+    return text
 
 
 def check_peer_id(text: str) -> None:
@@ -169,6 +182,7 @@ def check_peer_id(text: str) -> None:
     _check_label(text, "a peer id", "id")
 
 
+@lru_cache(maxsize=LABELS_KNOWN)
 def check_port_name(text: str) -> None:
     """Raises `Invalid` unless ``text`` is a service name in the sense of RFC 6335 §5.1."""
     if not _PORT.fullmatch(text) or "--" in text:

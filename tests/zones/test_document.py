@@ -44,6 +44,14 @@ def test_peers_are_plain_json() -> None:
     assert read["last_peer"] == 0x100
 
 
+def test_instances_on_one_host_share_the_text_of_its_id_and_of_their_region() -> None:
+    production = document.encode(worlds.production())
+    read = [document.decode(production), document.decode(production)]
+    made = [each for environment in read for each in environment.services["api"].instances.values()]
+    assert len({each.host for each in made}) == len({id(each.host) for each in made}) < len(made)
+    assert len({each.region for each in made}) == len({id(each.region) for each in made}) < len(made)
+
+
 def test_equal_documents_have_equal_digests() -> None:
     one, other = document.encode(worlds.production()), document.encode(worlds.staging())
     assert document.digest(one) == document.digest(bytes(bytearray(one)))
