@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from zones.addresses import Address
+from zones.addresses import Address, read_network
 from zones.errors import Invalid
 from zones.model import SCHEMA, Environment
 
@@ -83,9 +83,8 @@ def decode_value(kind: type, value: Any) -> Any:
     raise NotImplementedError(kind)
 
 
-# Each commit makes the document be read again, and to parse a service's network takes as long as all the rest of the
-# service. Networks are immutable, so one object can stand in all documents.
-_parse_network = lru_cache(maxsize=1 << 17)(IPv6Network)
+# Each commit makes the document be read again. Networks are immutable, so one object can stand in all documents.
+_parse_network = lru_cache(maxsize=1 << 17)(read_network)
 
 _UNKNOWN = ("unknown field", "Invalid enum value")  # in the words of msgspec: what a later release may have added
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ipaddress import IPv6Address, IPv6Network
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,6 +22,7 @@ from zones.addresses import (
     next_subnet_number,
     parse_network,
     peer_address,
+    read_network,
     resolver_address,
     service_subnet,
     subnet_number,
@@ -169,3 +172,28 @@ def test_a_network_is_read(text: str, bits: int, fragment: str) -> None:
         return
     with pytest.raises(Invalid, match=fragment):
         parse_network(text, bits)
+
+
+ANY_VALUES: list[object] = [
+    # as documents have them, in other forms, and none at all
+    *("fd12:1:2::/48", "fd12:1:2:3::/64", "fd12::/16", "FD12:1:2::/48", "fd12:1:2::/048", "fd12:1:2::", "::1"),
+    *("fd12:1:2::1/48", "fd12:1:2::/+48", "fd12:1:2:: /48", "fd12:1:2::/48/48", "/48", "", "x", "1.2.3.0/48"),
+    *("fe80::%1/64", "fd12:1:2::\0/48", "\udcff/48", "fd12:1:2::/٤٨", "::1.2.3.04/48", "00fd12::/48", 5, None, 1.5),
+]
+
+
+def network_or_error(read: Callable[[Any], IPv6Network], value: object) -> IPv6Network | str:
+    try:
+        return read(value)
+    except ValueError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("value", ANY_VALUES)
+def test_a_network_is_read_as_the_library_reads_it(value: object) -> None:
+    assert network_or_error(read_network, value) == network_or_error(IPv6Network, value)
+
+
+@given(st.from_regex(r"\A[0-9a-f:]{0,12}(::)?/(48|64|[0-9]{1,3})\Z"))
+def test_any_text_of_a_network_is_read_as_the_library_reads_it(text: str) -> None:
+    assert network_or_error(read_network, text) == network_or_error(IPv6Network, text)
