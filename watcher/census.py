@@ -52,4 +52,5 @@ class Census:
 
     def forget(self, id_: EnvironmentId) -> None:
         """The environment ``id_`` is not served any more."""
-        self.totals.subtract(self._by_environment.pop(id_, Counter()))
+        if found := self._by_environment.pop(id_, None):
+            self.totals.subtract(found)

@@ -24,11 +24,12 @@ class Starting:
     def note(self, environment: Environment, now: float) -> None:
         """Takes in the newest ``environment``, at ``now`` in monotonic seconds."""
         before = self._since.pop(environment.id, {})
+        starting = State.STARTING  # to look up a member of an enum takes longer than to compare with it
         found = {
             (name, id_): before.get((name, id_), now)
             for name, service in environment.services.items()
             for id_, instance in service.instances.items()
-            if instance.state is State.STARTING
+            if instance.state is starting
         }
         if found:
             self._since[environment.id] = found

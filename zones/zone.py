@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from zones.addresses import Address, Platform, contains, resolver_address, subnet_number
 from zones.members import Member, find_below, first_at_or_after, list_services, make_member, next_member
 from zones.model import Environment, Service
-from zones.names import ROOT, EnvironmentId, Name
+from zones.names import EnvironmentId, Name
 from zones.nodes import TTL, Node, Origin, make_node
 from zones.parts import Touched
 from zones.placement import NONE_AWAY, HostsAway
@@ -50,7 +51,7 @@ class Zone:
     """
 
     __slots__ = (
-        "_by_subnet", "_members", "_records", "_soas", "apex", "away", "environment", "platform", "reverse_apex",
+        "_members", "_records", "_soas", "_subnets", "apex", "away", "environment", "platform", "reverse_apex",
         "valid_until",
     )  # fmt: skip
 
@@ -62,7 +63,7 @@ class Zone:
         records: Mapping[Name, Node],
         valid_until: int | None,
         away: HostsAway,
-        by_subnet: Mapping[int, Member] | None = None,
+        subnets: Mapping[int, Member] | None = None,
     ) -> None:
         self.platform = platform
         self.environment = environment
@@ -72,11 +73,9 @@ class Zone:
         self.away = away
         self._members = members
         self._records = records
-        serial = environment.revision & 0xFFFF_FFFF  # RFC 1982: 32 bits that wrap
-        soa = Soa(self.apex.child("ns"), self.apex.child("hostmaster"), serial, *_SOA_TIMES)
-        apexes = self.apex, self.reverse_apex, ROOT
-        self._soas = {apex: RRset(apex, RRType.SOA, NEGATIVE_TTL, (soa,)) for apex in apexes}
-        self._by_subnet = _index_subnets(members) if by_subnet is None else by_subnet
+        # Of most zones nobody ever asks for these: they are made when somebody does.
+        self._soas: dict[Name, RRset] = {}
+        self._subnets = subnets
 
     @property
     def id(self) -> EnvironmentId:
@@ -109,7 +108,11 @@ class Zone:
 
         ``apex`` is that of the forward or of the reverse zone, or the root where all other names are denied.
         """
-        return self._soas[apex]
+        if (made := self._soas.get(apex)) is None:
+            serial = self.revision & 0xFFFF_FFFF  # RFC 1982: 32 bits that wrap
+            soa = Soa(self.apex.child("ns"), self.apex.child("hostmaster"), serial, *_SOA_TIMES)
+            made = self._soas[apex] = RRset(apex, RRType.SOA, NEGATIVE_TTL, (soa,))
+        return made
 
     def find(self, qname: Name) -> Node | None:
         """The node at ``qname``, also by a wildcard (RFC 4592); None if the name does not exist."""
@@ -172,6 +175,13 @@ class Zone:
                 return make_node(Origin.REVERSE, qname, RRType.PTR, (target,), member.name)
         return None
 
+    @property
+    def _by_subnet(self) -> Mapping[int, Member]:
+        """The services by the numbers of their subnets."""
+        if self._subnets is None:
+            self._subnets = _index_subnets(self._members)
+        return self._subnets
+
     def _members_between(self, low: Address, high: Address) -> Iterable[Member]:
         network = self.environment.network
         if contains(network, low) and low[:8] == high[:8]:
@@ -201,19 +211,20 @@ def compile_next(zone: Zone, environment: Environment, touched: Touched, now: in
         for name in touched.services
         if (service := after.get(name)) is not None
     }
-    members, valid_until, by_subnet = dict(zone._members), None, dict(zone._by_subnet)
+    members, valid_until, subnets = dict(zone._members), None, None
     if zone.valid_until is None and not any(member.service.former_names for member in made.values()):
-        for name in touched.services:
-            if (old := members.pop(name.encode(), None)) is not None:
-                del by_subnet[subnet_number(old.service.subnet)]
+        gone = [old for name in touched.services if (old := members.pop(name.encode(), None)) is not None]
         members |= {name.encode(): member for name, member in made.items()}
-        by_subnet |= _index_subnets(made)
+        if zone._subnets is not None:
+            subnets = dict(zone._subnets)
+            for old in gone:
+                del subnets[subnet_number(old.service.subnet)]
+            subnets |= _index_subnets(made)
     else:
         kept = {member.name: member for member in members.values() if not member.is_former and member.name in after}
         members, valid_until = _lay_out_members(kept | made, now)
-        by_subnet = _index_subnets(members)
     records = _next_records(zone, environment, touched.records) if touched.records else zone._records
-    return Zone(zone.platform, environment, members, records, valid_until, zone.away, by_subnet)
+    return Zone(zone.platform, environment, members, records, valid_until, zone.away, subnets)
 
 
 def _next_member(zone: Zone, name: str, service: Service, changed: Collection[str]) -> Member:
@@ -245,6 +256,7 @@ def apex_of(platform: Platform, qname: Name) -> Name | None:
     return next((apex for apex in (platform.apex, reverse_apex(platform)) if qname.below(apex) is not None), None)
 
 
+@lru_cache
 def reverse_apex(platform: Platform) -> Name:
     """The apex of the reverse zone of all the platform's addresses."""
     return reverse_name(platform.prefix.network_address.packed, PLATFORM_NIBBLES)
