@@ -9,10 +9,10 @@ fd12:EEEE:EEEE:SSSS::/64    a service
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, IPv6Network
-from socket import AF_INET6, inet_ntop, inet_pton
 from typing import Any
 
 from zones.errors import Conflict, Invalid
@@ -37,12 +37,12 @@ class Address(bytes):
     def parse(cls, text: str) -> Address:
         """The address that ``text`` writes (RFC 4291 §2.2). Raises `Invalid`."""
         try:
-            return cls(inet_pton(AF_INET6, text))
+            return cls(socket.inet_pton(socket.AF_INET6, text))
         except (OSError, ValueError):
             raise Invalid(f"{text!r} is not an IPv6 address") from None
 
     def __str__(self) -> str:
-        return inet_ntop(AF_INET6, self)
+        return socket.inet_ntop(socket.AF_INET6, self)
 
     def __repr__(self) -> str:
         return f"Address({str(self)!r})"
@@ -145,7 +145,7 @@ def read_network(value: Any) -> IPv6Network:
     """The same as ``IPv6Network(value)``, in a third of the time where that is text as documents have it."""
     address, _, bits = str(value).partition("/")
     try:
-        return IPv6Network((int.from_bytes(inet_pton(AF_INET6, address), "big"), _PREFIX_LENGTHS[bits]))
+        return IPv6Network((int.from_bytes(socket.inet_pton(socket.AF_INET6, address), "big"), _PREFIX_LENGTHS[bits]))
     except (KeyError, OSError, ValueError):
         return IPv6Network(value)  # which says what is wrong with it
 
