@@ -57,6 +57,12 @@ def store_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         yield url
 
 
+@pytest.fixture(autouse=True)
+def connections_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those to a store that is there: on a busy machine many at once take seconds."""
+    monkeypatch.setattr("store.client.CONNECT_TIMEOUT", DEADLINE)
+
+
 @pytest_asyncio.fixture
 async def store(store_url: str) -> AsyncIterator[Store]:
     """An empty store: a prefix of its own on the real server, whose replies are waited for on a busy machine too."""

@@ -26,7 +26,7 @@ from tests.waiting import scaled
 
 ROOT = Path(__file__).parents[2]
 NOBODY = 65534
-DEADLINE = scaled(60.0)  # seconds; long, because a busy machine is slow; only a failing test waits this long
+DEADLINE = scaled(120.0)  # seconds; long, because a busy machine is slow; only a failing test waits this long
 
 
 class Running:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from redis.exceptions import ReadOnlyError, ResponseError
 
-from store.client import CONNECT_TIMEOUT, arguments_of, as_unavailable, check_readable, open_client
+from store import client
+from store.client import arguments_of, as_unavailable, check_readable, open_client
 from store.errors import Refused, Unavailable
 from store.url import check_url, read_sentinel_url, redact
 
@@ -88,7 +89,7 @@ def test_the_defaults_of_the_library_are_not_ours(url: str) -> None:
     assert connection.socket_timeout == 7.5
     assert connection.protocol == 2
     assert connection.retry.get_retries() == 0
-    assert connection.socket_connect_timeout == CONNECT_TIMEOUT
+    assert connection.socket_connect_timeout == client.CONNECT_TIMEOUT
 
 
 def test_sentinels_and_their_primary_are_read_from_the_url() -> None:

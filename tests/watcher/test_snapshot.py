@@ -332,7 +332,7 @@ async def test_writing_and_restoring_leave_the_event_loop_to_others(tmp_path: Pa
 async def turns_during(work: Coroutine[None, None, None], until_there: Path | None = None) -> int:
     """How often the event loop did something else until ``work`` was done, or the file was there."""
     task, turns = asyncio.ensure_future(work), 0
-    async with asyncio.timeout(scaled(60)):
+    async with asyncio.timeout(scaled(240)):
         while not (task.done() or (until_there and await asyncio.to_thread(until_there.exists))):
             await asyncio.sleep(0.001)
             turns += 1
