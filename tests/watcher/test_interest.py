@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import pytest
 from msgspec.structs import replace
 
-from store.changes import Change, ChangeStream
+from store.changes import ChangeBatch, ChangeStream
 from store.connection import Connection
 from store.environments import EnvironmentStore
 from store.store import Store
@@ -281,9 +281,9 @@ class GatedChanges(ChangeStream):
         super().__init__(connection)
         self._gate = gate
 
-    async def read_after(self, position: str) -> list[Change]:
+    async def read_batch(self, position: str, *, are_many: bool = False) -> ChangeBatch:
         await self._gate.wait()
-        return await super().read_after(position)
+        return await super().read_batch(position, are_many=are_many)
 
 
 async def test_in_one_batch_hosts_are_received_first(store: Store, store_url: str) -> None:
