@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 from aiohttp import web
 
-from admin import app
+from admin.http.middleware import ORDER
 from admin.http.route import Handler
 from interlock.cli import main
 
@@ -47,7 +47,7 @@ async def count_steps(request: web.Request, handler: Handler) -> web.StreamRespo
 def run() -> None:
     with (
         patch.object(asyncio.BaseEventLoop, "call_soon", call_soon),
-        patch.object(app, "ORDER", (count_steps, *app.ORDER)),
+        patch("admin.app.ORDER", (count_steps, *ORDER)),
     ):
         main()
 
