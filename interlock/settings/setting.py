@@ -10,7 +10,7 @@ from interlock.settings import values
 
 Environ = Mapping[str, str]
 """Environment variables, by name."""
-Raw = str | bool | Iterable[str]
+Raw = str | bool | float | Iterable[str]
 """A value before it is parsed: text, or what TOML has instead of it."""
 
 
@@ -71,6 +71,11 @@ class Setting:
     def is_switch(self) -> bool:
         """Whether its flag takes no value: ``--demo`` or ``--no-demo``."""
         return self.parse is values.parse_switch
+
+    @property
+    def is_number(self) -> bool:
+        """Whether its value is a number, or may be one, so that a settings file may have it without quotes."""
+        return self.parse in values.NUMBERS
 
     def default_for(self, program: str, environ: Environ) -> Raw:
         """Its default in ``program``, as text."""

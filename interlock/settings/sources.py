@@ -69,7 +69,7 @@ def _parse(setting: Setting, origin: str, raw: Raw) -> Any:
     try:
         if setting.collect:
             return setting.collect([setting.parse(text) for text in _several(raw)])
-        return setting.parse(_single(raw))
+        return setting.parse(_single(raw, setting.is_number))
     except ValueError as error:
         where = f"{origin}, key {setting.key}" if origin.startswith("file ") else origin
         raise BadSetting(f"{where}: {error}") from None
@@ -82,9 +82,11 @@ def _several(raw: Raw) -> list[str]:
     return [part.strip() for text in texts for part in text.split(",") if part.strip()]
 
 
-def _single(raw: Raw) -> str:
+def _single(raw: Raw, may_be_number: bool) -> str:
     if isinstance(raw, bool):
         return str(raw).lower()
+    if may_be_number and isinstance(raw, int | float):
+        return str(raw)
     if not isinstance(raw, str):
         raise ValueError(f"{raw!r} is not a text: write it in quotes")
     return raw

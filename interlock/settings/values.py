@@ -321,6 +321,12 @@ def parse_workers(text: str) -> int:
     return int(text)
 
 
+NUMBERS: frozenset[Callable[[str], float]] = frozenset(
+    {parse_mebibytes, parse_count, parse_share, parse_seconds, parse_wait, parse_workers}
+)
+"""The parsers of numbers."""
+
+
 def show_workers(number: int) -> str:
     """The text of a number of processes."""
     return "auto" if number == AUTO_WORKERS else str(number)

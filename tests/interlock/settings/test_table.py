@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from interlock.errors import BadSetting
 from interlock.settings.setting import Raw
 from interlock.settings.sources import read_settings
 from interlock.settings.table import TABLE, Settings
-from interlock.settings.values import Binding
+from interlock.settings.values import AUTO_WORKERS, Binding
 
 HOME = {"XDG_STATE_HOME": "/state"}
 
@@ -250,6 +251,9 @@ def test_every_setting_that_can_be_wrong_is_tested() -> None:
         ("zone = ", "Invalid value"),
         ("zone = 1", "key zone: 1 is not a text: write it in quotes"),
         ('dns-listen = ["127.0.0.1:53", 53]', "key dns-listen: ['127.0.0.1:53', 53] is not a list of texts"),
+        ("workers = true", "key workers: 'true' is not a number from 1"),
+        ("workers = 2.0", "key workers: '2.0' is not a number from 1"),
+        ("guard-share = nan", "key guard-share: 'nan' is not a share"),
         ("bind = true", "key bind: True is not a list of texts"),
         ('demo = "x"', "key demo: 'x' is neither true nor false"),
     ],
@@ -260,6 +264,31 @@ def test_bad_files(file: Path, content: str, said: str) -> None:
         read(file=str(file))
     assert said in str(caught.value)
     assert str(file) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "value"),
+    [
+        ("workers", "2", 2),
+        ("workers", '"auto"', AUTO_WORKERS),
+        ("redis_wait", "1", 1),
+        ("snapshot_limit", "64", 64),
+        ("dns_source_rate", "1_000", 1000),
+        ("host_grace", "2.5", 2.5),
+        ("guard_share", "0.25", 0.25),
+        ("guard_name_share", "1", 1.0),
+        ("guard_release_after", "60", 60.0),
+        ("undelete_within", "3600", 3600.0),
+    ],
+)
+def test_a_number_in_a_file_needs_no_quotes(file: Path, name: str, written: str, value: float) -> None:
+    file.write_text(f"{TABLE[name].key} = {written}\n")
+    assert getattr(read(file=str(file)), name) == value
+
+
+def test_every_setting_whose_default_is_a_number_takes_one() -> None:
+    numbers = {name for name, setting in TABLE.items() if re.fullmatch(r"[0-9.]+", str(setting.default))}
+    assert {name for name, setting in TABLE.items() if setting.is_number} == numbers
 
 
 def test_a_file_that_cannot_be_read(file: Path) -> None:
