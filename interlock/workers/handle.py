@@ -84,6 +84,7 @@ class Handle:
         tasks = [receiving, asyncio.create_task(self._send()), asyncio.create_task(self._watch_over())]
         try:
             status = await self._ended()
+            self.is_gone = True  # from now on its process id may be somebody else's
             await asyncio.wait({receiving}, timeout=LAST_WORDS)
             return status
         finally:

@@ -133,7 +133,9 @@ class Workers:
             ready()
             await self._is_known.wait()
             self._is_leaving = False
-            tasks += [asyncio.create_task(self._keep(slot)) for slot in range(len(self._sockets))]
+            for slot in range(len(self._sockets)):
+                tasks.append(asyncio.create_task(self._keep(slot)))
+                await asyncio.sleep(0)  # a fork takes milliseconds: queries, and the signal to end, come in between
             tasks.append(asyncio.create_task(self._begin_serving()))
             # Not by `gather`, which would let go of the workers, where this is cancelled, before they have left.
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
