@@ -66,10 +66,16 @@ def zones_loaded(resolver: LoadsZones) -> Check:
 
 
 class AnswersTogether(Protocol):
-    """Several processes that answer; ``missing`` is how many do not."""
+    """Several processes that answer.
+
+    ``missing`` is how many do not; ``are_awaited`` says that those of a program that has ended answer in their place.
+    """
 
     @property
     def missing(self) -> int: ...
+
+    @property
+    def are_awaited(self) -> bool: ...
 
 
 def all_answer(workers: AnswersTogether | None) -> tuple[Check, ...]:
@@ -80,6 +86,8 @@ def all_answer(workers: AnswersTogether | None) -> tuple[Check, ...]:
     def check() -> tuple[str, Probe]:
         missing = workers.missing
         note = f"{missing} of the processes that answer are being replaced" if missing else ""
+        if workers.are_awaited:
+            note = "those of the program before this one, which has ended, answer with the zones that they had then"
         return "workers", Probe(True, note=note)
 
     return (check,)

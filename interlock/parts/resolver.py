@@ -21,6 +21,7 @@ from interlock.process.state_dir import TAIL_SOCKET
 from interlock.process.supervise import Part
 from interlock.settings.table import Settings
 from interlock.settings.values import NO_UPSTREAM, Binding, Network, reachable
+from interlock.workers.handed import Handed
 from interlock.workers.pool import Workers
 from resolver.counts import QueryKey
 from resolver.forward.forwarder import Forwarder
@@ -83,24 +84,24 @@ class ResolverParts:
         *,
         awaited: EnvironmentId | None = None,
         watch: Callable[[Publisher], Watcher] | None = None,
-        handed: Sequence[Sequence[SocketPair]] = (),
-        answers_before: bool = True,
+        handed: Handed | None = None,
     ) -> ResolverParts:
         """The resolver of ``program`` with ``bindings``, set up by ``settings``, that serves the zones in ``store``.
 
         Without a store it serves the zones that the agent of this host has programmed routes for. The
         environment ``awaited`` is one that this process itself makes when the others are loaded: until `complete` is
         called, the resolver is not ready, and queries of clients that belong to no environment are held. ``watch``
-        makes the watcher, where others of this process learn from it too. ``handed`` are the sockets of each worker,
-        where this process was started with them; ``answers_before`` says whether it answers until its workers do.
+        makes the watcher, where others of this process learn from it too. ``handed`` is what a launcher has
+        started this process with; None where none has.
         """
         listen = listen_addresses(settings)
         makes = MakesResolvers(settings, listen, dict(bindings))
         resolver, resolv_conf = makes.make()
         workers = None
-        if (number := len(handed) or worker_processes(settings)) > 1:
-            open_sockets = partial(_open_sockets, listen, number, handed)
-            workers = Workers(resolver, makes, open_sockets, answers_before)
+        if handed:
+            workers = Workers(resolver, makes, partial(_duplicate, handed.sockets), handed.incumbent, handed.line)
+        elif (number := worker_processes(settings)) > 1:
+            workers = Workers(resolver, makes, partial(open_pairs, listen, number))
         loaded, published = asyncio.Event(), asyncio.Event()
         fan_out = FanOut(workers or resolver, loaded, published, awaited)
         watcher = watch(fan_out) if watch else _watcher(settings, store, fan_out)
@@ -299,11 +300,9 @@ class MakesResolvers:
         return resolver, asyncio.sleep(0)
 
 
-def _open_sockets(
-    listen: Sequence[Endpoint], number: int, handed: Sequence[Sequence[SocketPair]]
-) -> Sequence[Sequence[SocketPair]]:
-    """The sockets of each worker, by descriptors of its own: those of ``handed`` stay open."""
-    return [[pair.duplicate() for pair in pairs] for pairs in handed] or open_pairs(listen, number)
+def _duplicate(sockets: Sequence[Sequence[SocketPair]]) -> Sequence[Sequence[SocketPair]]:
+    """The ``sockets`` of each worker by other descriptors."""
+    return [[pair.duplicate() for pair in pairs] for pairs in sockets]
 
 
 def _watcher(settings: Settings, store: Store | None, publisher: FanOut) -> Watcher | Follower:

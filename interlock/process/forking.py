@@ -28,14 +28,14 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 log = logging.getLogger(__name__)
 
 
-def fork(main: Callable[[], Coroutine[Any, Any, None]], keep: Iterable[int]) -> int:
+def fork(main: Callable[[], Coroutine[Any, Any, None]], keep: Iterable[int], *, outlives: bool = False) -> int:
     """Runs ``main`` in a child of this process, which has the files ``keep`` open; gives its process id.
 
-    The child ends with ``main``, or when this process ends; the signals that end this process do not end the child.
-    Raises ``OSError``.
+    The child ends with ``main``, or when this process ends, unless it ``outlives`` this process; the signals that end
+    this process do not end the child. Raises ``OSError``.
     """
     kept = {*keep, *STREAMS}
-    bind = end_with_parent()
+    bind = (lambda: None) if outlives else end_with_parent()
     gc.freeze()  # the collector of the child would write to every object that it looks at, and so copy all memory
     # A signal that arrives before the child has handlers of its own would be handled as by the parent, in both.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)

@@ -7,7 +7,11 @@
 On SIGHUP it starts the program anew, from the code and with the settings that are installed by then. The new program
 loads the zones, and its workers begin to answer on the same sockets; then the old program is told to leave. At each
 moment somebody reads the sockets, and what nobody has read yet stays there. A new program that does not get that far is
-ended, and the old one goes on as if nothing had happened. Why it is so: docs/decisions/0030.
+ended, and the old one goes on as if nothing had happened.
+
+A program that ends by itself is started again. If it was killed its workers go on, with the zones that they have, until
+those of the next program answer: they have its end of the line to the launcher, and end when the launcher closes the
+other one, or is killed itself. Why it is so: docs/decisions/0030.
 """
 
 from __future__ import annotations
@@ -16,11 +20,12 @@ import asyncio
 import contextlib
 import logging
 import os
+import select
 import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from interlock.errors import PartFailed
@@ -28,11 +33,10 @@ from interlock.observe import logs
 from interlock.parts.listening import listen_addresses, worker_processes
 from interlock.process.lifecycle import run_until_signal
 from interlock.process.notify import notify
-from interlock.process.parent import end_child, end_with_parent
+from interlock.process.parent import end_child, end_with_parent, how_it_ended
 from interlock.programs.succession import (
     ALONE,
     LEAVE,
-    LONGEST,
     READY,
     SERVING,
     VARIABLE,
@@ -41,11 +45,14 @@ from interlock.programs.succession import (
     write_handed,
 )
 from interlock.settings.table import Settings
+from interlock.workers.handed import LONGEST, Handed, Incumbent
 from resolver.sockets import SocketPair, open_pairs
 from support.listening import ListenError
 
 SERVING_DEADLINE = 120.0  # seconds until the workers of a new program answer; a million instances are loaded in ten
-LEAVING_DEADLINE = 10.0  # seconds until the old program has left; longer than it serves its TCP connections
+LEAVING_DEADLINE = (
+    10.0  # seconds until the old program has left, or its workers; longer than TCP connections are served
+)
 END_DEADLINE = 10.0  # seconds until a program that was asked to end is killed
 RESTART_FIRST, RESTART_LAST = 0.1, 10.0  # seconds until a program that has ended is started again
 WELL_AFTER = 60.0  # seconds; one that has run for longer is started again after the first of them
@@ -73,19 +80,38 @@ def run_resolver(settings: Settings) -> int:
 
 @dataclass(eq=False, slots=True)
 class _Program:
-    """A program that was started."""
+    """A program that was started, with its workers, which may go on without it."""
 
     process: asyncio.subprocess.Process
     line: socket.socket
     began: float = field(default_factory=time.monotonic)
+    said: Mapping[bytes, asyncio.Event] = field(
+        default_factory=lambda: {message: asyncio.Event() for message in (READY, SERVING)}
+    )
 
-    async def hear(self, wanted: bytes) -> bool:
-        """Whether it says ``wanted``, and does not end before."""
+    async def listen(self) -> None:
+        """Notes what it says; returns when it and all its workers have ended."""
         loop = asyncio.get_running_loop()
-        while heard := await loop.sock_recv(self.line, LONGEST):
-            if heard == wanted:
-                return True
-        return False
+        with contextlib.suppress(ConnectionError):  # it has ended, and has not read what it was told
+            while heard := await loop.sock_recv(self.line, LONGEST):
+                self.said[heard].set()
+
+    async def says(self, wanted: bytes) -> bool:
+        """Whether it says ``wanted``, and does not end before."""
+        said, ended = asyncio.ensure_future(self.said[wanted].wait()), asyncio.ensure_future(self.process.wait())
+        try:
+            await asyncio.wait({said, ended}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            said.cancel()
+            ended.cancel()
+        return self.said[wanted].is_set()
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it and all its workers have ended: nobody has the other end of the line."""
+        poll = select.poll()
+        poll.register(self.line, 0)
+        return bool(poll.poll(0))
 
     def tell(self, message: bytes) -> None:
         with contextlib.suppress(OSError):  # it has ended
@@ -100,15 +126,16 @@ class Launcher:
     """The sockets of each worker."""
     status: int = 0
     """The exit status of the first program, where that has not become ready."""
-    _programs: list[_Program] = field(default_factory=list)  # those that run
+    _programs: dict[_Program, asyncio.Task[None]] = field(default_factory=dict)  # with what listens to them
     _renewal: asyncio.Event = field(default_factory=asyncio.Event)  # set where it is to be started anew
+    _delay: float = RESTART_FIRST  # until one that ends is started again
 
     async def run(self) -> None:
         """Runs until it is cancelled, or until the first program has ended before it was ready."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._renewal.set)
         try:
-            current = await self._start(is_first=True)
-            if not await current.hear(READY):
+            current = await self._start(Incumbent.NONE)
+            if not await current.says(READY):
                 self.status = await current.process.wait()
                 return
             notify("READY=1")
@@ -116,29 +143,36 @@ class Launcher:
                 current = await self._keep(current)
         finally:
             notify("STOPPING=1")
-            for program in self._programs:
-                await end_child(program.process, END_DEADLINE)
+            await self._end_all_but(None)
 
     async def _keep(self, current: _Program) -> _Program:
-        """Waits until there is something to do, and does it; gives the program that answers then."""
-        ended, renewal = asyncio.ensure_future(current.process.wait()), asyncio.ensure_future(self._renewal.wait())
+        """Waits until there is something to do, and does it; gives the program that is to answer then."""
+        ended, renewal, serving = (
+            asyncio.ensure_future(each)
+            for each in (current.process.wait(), self._renewal.wait(), current.said[SERVING].wait())
+        )
+        awaited = {ended, renewal, *([serving] if len(self._programs) > 1 else [])}
         try:
-            await asyncio.wait({ended, renewal}, return_when=asyncio.FIRST_COMPLETED)
-            if not ended.done():
+            await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                return await self._replace(current)
+            if renewal.done():
                 self._renewal.clear()
                 return await self._renew(current)
         finally:
-            ended.cancel()
-            renewal.cancel()
-        return await self._replace(current)
+            for each in (ended, renewal, serving):
+                each.cancel()
+        await self._end_all_but(current)
+        log.info("resolver_replaced", extra={"pid": current.process.pid})
+        return current
 
     async def _renew(self, current: _Program) -> _Program:
         log.info("resolver_renewing", extra={"pid": current.process.pid})
-        successor = await self._start(is_first=False)
+        successor = await self._start(Incumbent.PROGRAM)
         try:
             async with asyncio.timeout(SERVING_DEADLINE):
-                serves = await successor.hear(SERVING)
-            reason = "" if serves else "it has ended: its own line above says why"
+                serves = await successor.says(SERVING)
+            reason = "" if serves else f"the new program has ended {await _how(successor)}"
         except TimeoutError:
             reason = f"its workers did not answer within {SERVING_DEADLINE:g} s: does the store, or the agent, answer?"
         if reason:
@@ -148,41 +182,63 @@ class Launcher:
         current.tell(LEAVE)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(current.process.wait(), LEAVING_DEADLINE)
-        await self._end(current)
+        await self._end_all_but(successor)
         successor.tell(ALONE)
         log.info("resolver_renewed", extra={"pid": successor.process.pid})
         return successor
 
     async def _replace(self, ended: _Program) -> _Program:
-        """A program in place of one that has ended by itself; what clients have sent meanwhile waits in the sockets."""
-        delay = RESTART_FIRST
-        while True:
-            log.error("resolver_ended", extra={"pid": ended.process.pid, "status": ended.process.returncode})
-            await self._end(ended)
-            if time.monotonic() - ended.began < WELL_AFTER:
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, RESTART_LAST)
-            ended = await self._start(is_first=True)
-            if await ended.hear(READY):
-                return ended
-            await ended.process.wait()
+        """A program in place of one that has ended by itself.
 
-    async def _start(self, *, is_first: bool) -> _Program:
+        Until its workers answer, those that were left behind do; without any, what clients send waits in the sockets.
+        """
+        for program in list(self._programs):  # those that have ended now or before
+            if program.is_gone or not program.said[SERVING].is_set():
+                await self._end(program)
+        clients = "are answered by workers that go on with the zones that they have" if self._programs else "wait"
+        extra = {"pid": ended.process.pid, "reason": await _how(ended), "clients": clients}
+        log.error("resolver_ended", extra=extra)
+        if time.monotonic() - ended.began > WELL_AFTER:
+            self._delay = RESTART_FIRST
+        else:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._renewal.wait(), self._delay)
+            self._renewal.clear()
+            self._delay = min(self._delay * 2, RESTART_LAST)
+        return await self._start(Incumbent.WORKERS if self._programs else Incumbent.NONE)
+
+    async def _start(self, incumbent: Incumbent) -> _Program:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         environ = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
         with theirs:
+            handed = Handed(theirs, incumbent, self.sockets)
             process = await asyncio.create_subprocess_exec(
                 sys.executable, *sys.orig_argv[1:],
-                env={**environ, VARIABLE: write_handed(theirs, self.sockets, is_first=is_first)},
-                pass_fds=descriptors(theirs, self.sockets),
+                env={**environ, VARIABLE: write_handed(handed)},
+                pass_fds=descriptors(handed),
                 preexec_fn=end_with_parent(signal.SIGTERM),
             )  # fmt: skip
         program = _Program(process, ours)
-        self._programs.append(program)
+        self._programs[program] = asyncio.create_task(program.listen())
         return program
 
     async def _end(self, program: _Program) -> None:
+        """Ends ``program``, and the workers that it has left behind."""
         await end_child(program.process, END_DEADLINE)
+        program.line.shutdown(socket.SHUT_WR)
+        listening = self._programs.pop(program)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(listening, LEAVING_DEADLINE)
         program.line.close()
-        self._programs.remove(program)
+
+    async def _end_all_but(self, one: _Program | None) -> None:
+        for program in list(self._programs):
+            if program is not one:
+                await self._end(program)
+
+
+async def _how(program: _Program) -> str:
+    """How ``program``, which has ended or is about to, ended."""
+    status = await program.process.wait()
+    return how_it_ended(status) + (": its own line above says why" if status > 0 else "")

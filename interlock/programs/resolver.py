@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+from collections.abc import Iterator
 
 from interlock.errors import BadSetting
 from interlock.observe import logs
@@ -30,15 +31,18 @@ from interlock.observe.readiness import (
 )
 from interlock.parts.durability import DurabilityCheck
 from interlock.parts.http import operations_part
+from interlock.parts.listening import worker_processes
 from interlock.parts.resolver import ResolverParts
 from interlock.parts.store import open_store
 from interlock.process.lifecycle import run_until_signal, serve
 from interlock.process.supervise import Supervisor
 from interlock.programs.required import require_store
-from interlock.programs.succession import Handed, Line
+from interlock.programs.succession import Line
 from interlock.settings.table import RESOLVER, Settings
+from interlock.workers.handed import Handed
 
 STDIN = 0
+NOT_FOLLOWED = "the sockets are opened once: restart the resolver to have it follow this setting"
 
 log = logging.getLogger(__name__)
 
@@ -56,9 +60,22 @@ def run_resolver(settings: Settings, handed: Handed | None = None) -> None:
         else require_store(settings, "resolver", ", or --agent-dir to learn from this host's agent")
     )
     logs.configure(settings.log_level, settings.log_format)
+    for name in settings_not_followed(settings, handed) if handed else ():
+        log.warning("setting_not_followed", extra={"setting": name, "reason": NOT_FOLLOWED})
     if handed or not os.isatty(STDIN):  # else its terminal has gone, which ends it
         signal.signal(signal.SIGHUP, signal.SIG_IGN if handed else _say_not_renewed)
     run_until_signal(_serve(settings, url, handed))
+
+
+def settings_not_followed(settings: Settings, handed: Handed) -> Iterator[str]:
+    """The keys of the settings that have changed since the launcher opened the sockets that are ``handed``."""
+    if worker_processes(settings) != len(handed.sockets):
+        yield "workers"
+    addresses = {pair.address for pair in handed.sockets[0]}
+    takes_any_port = any(endpoint.port == 0 for endpoint in settings.dns_listen)
+    # Of the default addresses those are left out that the machine does not have.
+    if not (settings.is_default("dns_listen") or takes_any_port or set(settings.dns_listen) == addresses):
+        yield "dns-listen"
 
 
 def _say_not_renewed(_number: int, _frame: object) -> None:
@@ -67,8 +84,7 @@ def _say_not_renewed(_number: int, _frame: object) -> None:
 
 async def _serve(settings: Settings, url: str | None, handed: Handed | None) -> None:
     store = open_store(settings, url) if url else None
-    sockets, is_first = (handed.sockets, handed.is_first) if handed else ((), True)
-    dns = ResolverParts.of(RESOLVER, settings, store, settings.bind, handed=sockets, answers_before=is_first)
+    dns = ResolverParts.of(RESOLVER, settings, store, settings.bind, handed=handed)
     durability = DurabilityCheck(store) if store else None
     line = Line(handed, dns.workers) if handed and dns.workers else None
     supervisor = Supervisor([*dns.parts, *([durability.part] if durability else [])])

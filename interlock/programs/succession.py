@@ -7,6 +7,8 @@
                         ready     all of it runs
 
 The launcher hands the sockets of DNS, and this line, to each program that it starts: a variable has their descriptors.
+A program that is killed leaves workers behind, which have its end of the line too: they answer until the launcher
+closes the other one.
 """
 
 from __future__ import annotations
@@ -14,30 +16,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Protocol
 
 from interlock.process.supervise import Part
-from resolver.sockets import SocketPair, adopt_pair, adopt_socket
+from interlock.workers.handed import LONGEST, Handed, Incumbent
+from resolver.sockets import adopt_pair, adopt_socket
 
 VARIABLE = "_INTERLOCK_HANDED"  # no setting: those begin otherwise
 LEAVE, ALONE, SERVING, READY = b"leave", b"alone", b"serving", b"ready"
-LONGEST = 16  # octets of a message
-_FIRST, _LATER = "first", "later"
-
-
-@dataclass(frozen=True, slots=True)
-class Handed:
-    """What a program was started with by a launcher."""
-
-    line: socket.socket
-    """The line to the launcher."""
-    is_first: bool
-    """Whether no other program answers on the sockets."""
-    sockets: Sequence[Sequence[SocketPair]]
-    """The sockets of each worker."""
 
 
 class Answers(Protocol):
@@ -58,7 +45,7 @@ class Line:
         self.left = asyncio.Event()
         """Set once this program is to end."""
         self._line = handed.line
-        self._is_first = handed.is_first
+        self._is_alone = handed.incumbent is not Incumbent.PROGRAM
         self._workers = workers
 
     async def say_ready(self) -> None:
@@ -66,35 +53,38 @@ class Line:
         await self._say(READY)
 
     async def _run(self, ready: Callable[[], None]) -> None:
-        if self._is_first:
+        if self._is_alone:
             ready()
-        else:
-            await self._workers.is_serving.wait()
-            await self._say(SERVING)
-        while heard := await asyncio.get_running_loop().sock_recv(self._line, LONGEST):
-            match heard:
-                case message if message == ALONE:
-                    ready()
-                case message if message == LEAVE:
-                    await self._workers.leave()
-                    break
-        self.left.set()  # also where the launcher is gone
-        await asyncio.Future()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._say_serving())
+            while heard := await asyncio.get_running_loop().sock_recv(self._line, LONGEST):
+                match heard:
+                    case message if message == ALONE:
+                        ready()
+                    case message if message == LEAVE:
+                        await self._workers.leave()
+                        break
+            self.left.set()  # also where the launcher is gone
+            await asyncio.Future()
+
+    async def _say_serving(self) -> None:
+        await self._workers.is_serving.wait()
+        await self._say(SERVING)
 
     async def _say(self, message: bytes) -> None:
         with contextlib.suppress(ConnectionError):  # the launcher is gone, which `_run` notices
             await asyncio.get_running_loop().sock_sendall(self._line, message)
 
 
-def descriptors(line: socket.socket, sockets: Sequence[Sequence[SocketPair]]) -> list[int]:
+def descriptors(handed: Handed) -> list[int]:
     """What a program must inherit."""
-    return [line.fileno(), *(each for pairs in sockets for pair in pairs for each in pair.descriptors)]
+    return [handed.line.fileno(), *(each for pairs in handed.sockets for pair in pairs for each in pair.descriptors)]
 
 
-def write_handed(line: socket.socket, sockets: Sequence[Sequence[SocketPair]], *, is_first: bool) -> str:
-    """The value of the variable for a program that is to inherit ``line`` and ``sockets``."""
-    workers = ("+".join("{}:{}".format(*pair.descriptors) for pair in pairs) for pairs in sockets)
-    return " ".join((_FIRST if is_first else _LATER, str(line.fileno()), *workers))
+def write_handed(handed: Handed) -> str:
+    """The value of the variable for a program that is to inherit what is ``handed`` to it."""
+    workers = ("+".join("{}:{}".format(*pair.descriptors) for pair in pairs) for pairs in handed.sockets)
+    return " ".join((handed.incumbent, str(handed.line.fileno()), *workers))
 
 
 def take_handed() -> Handed | None:
@@ -102,6 +92,6 @@ def take_handed() -> Handed | None:
     written = os.environ.pop(VARIABLE, "")
     if not written:
         return None
-    place, line, *workers = written.split()
+    incumbent, line, *workers = written.split()
     sockets = [[adopt_pair(*map(int, pair.split(":"))) for pair in worker.split("+")] for worker in workers]
-    return Handed(adopt_socket(int(line)), place == _FIRST, sockets)
+    return Handed(adopt_socket(int(line)), Incumbent(incumbent), sockets)

@@ -7,7 +7,8 @@
 
 The sockets belong to this process, or to the one before it. A worker that ends is replaced by a new one with the same
 sockets, where all that it had not read yet still is. So what is lost with a worker that is killed is what it had in its
-hands, and with one that leaves, nothing.
+hands, and with one that leaves, nothing. When this process is killed, the workers go on with what they have, where a
+launcher has the sockets, until it closes its end of the line: others answer by then.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ from typing import Any, Protocol
 from interlock.observe.figures import Families, Past, add_up, count_queries
 from interlock.process.forking import fork
 from interlock.process.parent import how_it_ended
+from interlock.workers.handed import Incumbent
 from interlock.workers.handle import Handle
 from interlock.workers.lines import SharedQueryLog
 from interlock.workers.steps import Shown, shown
-from interlock.workers.worker import Worker
+from interlock.workers.worker import LEAVING_SOON, Worker
 from resolver.counts import QueryKey
 from resolver.scope import ScopeTable
 from resolver.server import Resolver
@@ -37,7 +39,6 @@ from zones.names import EnvironmentId
 from zones.zone import Zone
 
 LEAVING = 4.0  # seconds for which TCP connections in use are served; less than a part of a process has for its end
-LEAVING_SOON = 0.5  # seconds, where nobody goes on with the sockets
 KILLED_AFTER = 1.0  # seconds beyond that
 RESTART_FIRST, RESTART_LAST = 0.05, 1.0  # seconds until one that ends again and again is replaced; its clients wait
 WELL_AFTER = 10.0  # seconds; one that has lived for longer is replaced at once
@@ -66,8 +67,10 @@ class Workers:
     """Makes the resolvers of the workers."""
     open_sockets: Callable[[], Sequence[Sequence[SocketPair]]]
     """Gives the sockets of each worker. Raises `ListenError`."""
-    answers_before: bool = True
-    """Whether this process answers before its workers do; False where others answer on the same sockets already."""
+    incumbent: Incumbent = Incumbent.NONE
+    """Who answers on the same sockets until the workers do."""
+    line: socket.socket | None = None
+    """While its other end is open, workers go on when this process is killed; None: they end with it."""
     is_serving: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once each worker has answered."""
     querylog: SharedQueryLog = field(init=False)
@@ -107,8 +110,11 @@ class Workers:
 
     def source_away(self) -> None:
         self.resolver.source_away()
-        if self.answers_before:
-            self._is_known.set()
+        match self.incumbent:
+            case Incumbent.NONE:
+                self._is_known.set()
+            case Incumbent.WORKERS if self.resolver.is_restored:  # old zones, but somebody looks after those who answer
+                self._is_known.set()
 
     def loaded(self) -> None:
         self.resolver.loaded()
@@ -128,7 +134,7 @@ class Workers:
         """Has the workers answer until cancelled; see `Part`. Raises `ListenError`."""
         self._sockets, tasks = self.open_sockets(), list[asyncio.Task[None]]()
         try:
-            if self.answers_before:
+            if self.incumbent is Incumbent.NONE:
                 await self.resolver.start([pair.duplicate() for pair in self._all_pairs])
             ready()
             await self._is_known.wait()
@@ -173,6 +179,11 @@ class Workers:
     def pids(self) -> Sequence[int]:
         """The processes of the workers that answer now."""
         return [handle.pid for handle in self._handles.values() if handle.is_serving]
+
+    @property
+    def are_awaited(self) -> bool:
+        """Whether the workers of a program that has ended answer, because those of this process do not yet."""
+        return self.incumbent is Incumbent.WORKERS and not self.is_serving.is_set()
 
     @property
     def missing(self) -> int:
@@ -241,15 +252,17 @@ class Workers:
         ours.setblocking(False)
         theirs.setblocking(False)
         pairs = self._sockets[slot]
-        kept = [each for pair in pairs for each in pair.descriptors]
+        kept = [theirs.fileno(), *(each for pair in pairs for each in pair.descriptors)]
+        if self.line:
+            kept.append(self.line.fileno())
 
         def main() -> Coroutine[Any, Any, None]:
             resolver, follow = self.maker.make_worker(self.resolver.scopes)
             self.resolver.scopes.clear_caches()  # their entries count for the resolver of the parent
-            return Worker(resolver, pairs, theirs, follow).run()
+            return Worker(resolver, pairs, theirs, follow, self.line).run()
 
         try:
-            pid = fork(main, [*kept, theirs.fileno()])
+            pid = fork(main, kept, outlives=self.line is not None)
         except OSError:
             ours.close()
             raise

@@ -83,6 +83,16 @@ def started(*command: str, environ: Mapping[str, str] | None = None, directory: 
             process.kill()
 
 
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """The process hangs during the block."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 def run(*command: str, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """``command``, run to its end."""
     return subprocess.run(

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from agent.plan.drops import WINDOW
 from agent.plan.health import SILENCE
 from tests.clients.builds import Build
+from tests.interlock.processes import stopped
 from tests.mesh.members import populated
 from tests.mesh.mesh import Mesh, Node, until
 from tests.waiting import scaled
@@ -39,16 +37,6 @@ def until_said(node: Node, what: str) -> str:
     text = printed(node)
     assert what in text
     return text
-
-
-@contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    """The process hangs during the block."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def test_idle_peers_and_traffic_that_nobody_answers_are_no_problem(mesh: Mesh, programs: dict[str, Build]) -> None:

@@ -5,142 +5,41 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import shutil
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from interlock.programs.resolver import settings_not_followed
+from interlock.settings.sources import read_settings
+from interlock.workers.handed import Handed, Incumbent
+from resolver.sockets import open_pairs
 from resolver.wire.upstream_messages import pack_query
-from tests.interlock.processes import DEADLINE, ROOT, Running, get, interlock, python, run, started
+from tests.interlock.processes import DEADLINE, ROOT, interlock, run, started
+from tests.interlock.programs.workers import (
+    API,
+    AT_ONCE,
+    LOAD,
+    Resolver,
+    ask,
+    ask_many,
+    children,
+    grown,
+    has_answered,
+    is_one,
+    put_load,
+    resolver,
+    runs,
+    started_soon,
+)
 from tests.waiting import until, until_true
-from tests.worlds import build
 from watcher.feed.protocol import SOCKET
 from watcher.feed.server import CONFIRM_DEADLINE, FeedServer
-from zones.edits import Edit, PutInstance, PutService, apply
-from zones.model import Environment
+from zones.edits import PutInstance, PutService
 from zones.names import Name
 from zones.records import RRType
-
-SHOP = build("shop", 1, PutService("api"), PutInstance("api", "a1"))
-API = Name.parse("api.railway.internal")
-LOAD = 3000  # queries of one test's load
-AT_ONCE = 50  # queries on their way
-
-
-@dataclass(frozen=True, slots=True)
-class Resolver:
-    """A resolver with two workers, and the agent that it follows."""
-
-    process: Running
-    agent: FeedServer
-
-    def events(self, name: str) -> list[dict[str, object]]:
-        lines = [line for line in self.process.errors.rpartition("\n")[0].splitlines() if line.startswith("{")]
-        return [line for line in map(json.loads, lines) if line["event"] == name]
-
-    @property
-    def address(self) -> tuple[str, int]:
-        host, _, port = str(self.events("dns_listening")[0]["addresses"][0]).rpartition(":")  # type: ignore[index]
-        return host.strip("[]"), int(port)
-
-    @property
-    def workers(self) -> list[int]:
-        """The workers of the program that answers."""
-        return self.events("workers_serving")[-1]["workers"]  # type: ignore[return-value]
-
-    async def get(self, path: str) -> str:
-        return (await asyncio.to_thread(get, f"http://{self.events('http_listening')[-1]['address']}{path}"))[1]
-
-    async def metric(self, name: str, labels: str = "") -> float:
-        """The sum of the series ``name`` with ``labels``."""
-        series = rf"^{name}(?:\{{.*{labels}.*\}})? (\S+)$"
-        found = re.findall(series, await self.get("/metrics"), re.MULTILINE)
-        return sum(map(float, found))
-
-    async def publish(self, environment: Environment) -> None:
-        self.agent.announce(environment)
-        await self.agent.publish(environment)
-
-
-@asynccontextmanager
-async def resolver(
-    tmp_path: Path, *flags: str, environ: dict[str, str] | None = None, listen: str = "127.0.0.1:0"
-) -> AsyncIterator[Resolver]:
-    agent = FeedServer(tmp_path / "agent" / SOCKET)
-    await agent.start()
-    agent.announce(SHOP)
-    await agent.publish(SHOP)
-    agent.loaded()
-    command = python(  # not from the directory of this process, which has the code too
-        "-P", "-m", "interlock", "resolver", "--agent-dir", str(tmp_path / "agent"), "--state-dir", str(tmp_path),
-        "--dns-listen", listen, "--ops-listen", "127.0.0.1:0",
-        "--bind", "127.0.0.0/8=shop", "--bind", "::1=shop", "--upstream", "none",
-        "--workers", "2", *flags,
-    )  # fmt: skip
-    with started(*command, environ=environ) as process:
-        made = Resolver(process, agent)
-        try:
-            await started_soon(lambda: made.events("workers_serving") and made.events("ready"))
-            yield made
-            assert await asyncio.to_thread(process.end, signal.SIGTERM) == 0, process.errors
-        except AssertionError:
-            print(process.errors)
-            raise
-        finally:
-            await agent.stop()
-
-
-async def started_soon(condition: Callable[[], object]) -> None:
-    """Returns when ``condition`` holds, which several programs must start for, one after the other."""
-    async with asyncio.timeout(3 * DEADLINE):
-        while not condition():  # noqa: ASYNC110 other processes
-            await asyncio.sleep(0.01)
-
-
-def client(server: tuple[str, int], kind: socket.SocketKind = socket.SOCK_DGRAM) -> socket.socket:
-    sock = socket.socket(socket.AF_INET6 if ":" in server[0] else socket.AF_INET, kind)
-    sock.setblocking(False)
-    return sock
-
-
-async def ask(server: tuple[str, int], name: Name = API, seconds: float = DEADLINE) -> int | None:
-    """The rcode of the answer to a query from a new port; None where none comes."""
-    loop = asyncio.get_running_loop()
-    with client(server) as sock:
-        await loop.sock_connect(sock, server)
-        await loop.sock_sendall(sock, pack_query(7, name, RRType.AAAA))
-        try:
-            async with asyncio.timeout(seconds):
-                return (await loop.sock_recv(sock, 4096))[3] & 15
-        except TimeoutError:
-            return None
-
-
-async def ask_many(server: tuple[str, int], number: int, name: Name = API) -> list[int | None]:
-    return await asyncio.gather(*(ask(server, name) for _ in range(number)))
-
-
-async def put_load(server: tuple[str, int], until_done: Callable[[], bool], seconds: float = DEADLINE) -> list[bool]:
-    """Asks from many ports, at least `LOAD` times and until then; for each query whether it was answered."""
-    answered: list[bool] = []
-
-    async def one() -> None:
-        while len(answered) < LOAD or not until_done():
-            answered.append(await ask(server, seconds=seconds) == 0)
-
-    await asyncio.gather(*(one() for _ in range(AT_ONCE)))
-    return answered
-
-
-def grown(*edits: Edit) -> Environment:
-    return apply(SHOP, edits, 0)
-
 
 # What clients, operators and the agent see
 
@@ -242,23 +141,15 @@ async def test_a_worker_that_is_killed_is_replaced_and_what_it_had_not_read_is_a
     async with resolver(tmp_path) as it:
         victim = it.workers[0]
         load = asyncio.create_task(put_load(it.address, lambda: bool(it.events("worker_ended")), seconds=2.0))
-        await until_true(lambda: _has_answered(it, LOAD // 3))
+        await until_true(lambda: has_answered(it, LOAD // 3))
         os.kill(victim, signal.SIGKILL)
         answered = await load
         assert answered.count(False) <= AT_ONCE  # no more than it can have had in its hands
         assert [event["pid"] for event in it.events("worker_ended")] == [victim]
-        await until_true(lambda: _is_one(it, "interlock_dns_workers", 2))
+        await until_true(lambda: is_one(it, "interlock_dns_workers", 2))
         assert await it.metric("interlock_dns_workers_replaced_total") == 1
         await it.publish(grown(PutService("web"), PutInstance("web", "w1")))  # the new one hears of changes as well
         assert set(await ask_many(it.address, 50, Name.parse("web.railway.internal"))) == {0}
-
-
-async def _has_answered(it: Resolver, number: int) -> bool:
-    return await it.metric("interlock_queries_total") >= number
-
-
-async def _is_one(it: Resolver, name: str, value: float) -> bool:
-    return await it.metric(name) == value
 
 
 async def test_queries_wait_in_the_socket_of_a_worker_that_is_gone(tmp_path: Path) -> None:
@@ -275,7 +166,7 @@ async def test_queries_wait_in_the_socket_of_a_worker_that_is_gone(tmp_path: Pat
 async def test_sigterm_ends_all(tmp_path: Path) -> None:
     async with resolver(tmp_path) as it:
         pids = [*it.workers, it.process.pid]
-    await until(lambda: not any(_runs(pid) for pid in pids))
+    await until(lambda: not any(runs(pid) for pid in pids))
 
 
 async def test_the_workers_end_with_the_launcher_also_when_it_is_killed(tmp_path: Path) -> None:
@@ -291,20 +182,8 @@ async def test_the_workers_end_with_the_launcher_also_when_it_is_killed(tmp_path
         await started_soon(lambda: it.events("workers_serving"))
         workers = it.workers
         process.end(signal.SIGKILL)
-        await until(lambda: not any(_runs(pid) for pid in workers))
+        await until(lambda: not any(runs(pid) for pid in workers))
     await agent.stop()
-
-
-def _parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def _children(pid: int) -> str:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text()
-
-
-def _runs(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
 
 
 # Renewal
@@ -319,7 +198,7 @@ async def test_a_renewal_loses_no_query_and_runs_the_code_that_is_installed_by_t
         changed = catalogue.read_text().replace("Processes that answer DNS now", "Processes of the new release")
         before = it.workers
         load = asyncio.create_task(put_load(it.address, lambda: bool(it.events("resolver_renewed"))))
-        await until_true(lambda: _has_answered(it, LOAD // 3))
+        await until_true(lambda: has_answered(it, LOAD // 3))
         catalogue.write_text(changed)
         os.kill(it.process.pid, signal.SIGHUP)
         answered = await load
@@ -327,7 +206,7 @@ async def test_a_renewal_loses_no_query_and_runs_the_code_that_is_installed_by_t
         assert set(it.workers).isdisjoint(before)
         await started_soon(lambda: len(it.events("ready")) == 2)
         assert "Processes of the new release" in await it.get("/metrics")
-        assert not any(_runs(pid) for pid in before)
+        assert not any(runs(pid) for pid in before)
         await it.publish(grown(PutService("web"), PutInstance("web", "w1")))
         assert set(await ask_many(it.address, 50, Name.parse("web.railway.internal"))) == {0}
 
@@ -361,6 +240,8 @@ async def test_a_new_program_that_does_not_start_changes_nothing(tmp_path: Path)
         settings.write_text("no-such-setting = 1\n")
         os.kill(it.process.pid, signal.SIGHUP)
         await started_soon(lambda: it.events("resolver_not_renewed"))
+        reason = it.events("resolver_not_renewed")[0]["reason"]
+        assert reason == "the new program has ended with status 78: its own line above says why"
         assert set(await ask_many(it.address, 50)) == {0}
         settings.write_text("")
         os.kill(it.process.pid, signal.SIGHUP)
@@ -368,14 +249,44 @@ async def test_a_new_program_that_does_not_start_changes_nothing(tmp_path: Path)
         assert set(it.workers).isdisjoint(before)
 
 
-async def test_the_program_that_has_the_zones_is_replaced_when_it_is_killed(tmp_path: Path) -> None:
-    async with resolver(tmp_path) as it:
-        before = it.workers
-        os.kill(_parent(before[0]), signal.SIGKILL)
-        waiting = asyncio.gather(*(ask(it.address, seconds=3 * DEADLINE) for _ in range(100)))
-        assert set(await waiting) == {0}  # what came meanwhile has waited in the sockets
-        await started_soon(lambda: len(it.events("workers_serving")) == 2)
-        assert set(it.workers).isdisjoint(before)
+async def test_a_setting_that_only_a_restart_changes_is_named(tmp_path: Path) -> None:
+    settings = tmp_path / "settings.toml"
+    settings.write_text("workers = 2\n")
+    async with resolver(tmp_path, "--config", str(settings), workers=()) as it:
+        assert not it.events("setting_not_followed")
+        settings.write_text("workers = 3\n")
+        os.kill(it.process.pid, signal.SIGHUP)
+        await started_soon(lambda: it.events("resolver_renewed"))
+        assert [event["setting"] for event in it.events("setting_not_followed")] == ["workers"]
+        assert len(it.workers) == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ({"workers": "2", "dns_listen": ["127.0.0.1:PORT", "[::1]:PORT"]}, []),
+        ({"workers": "2", "dns_listen": ["[0:0::1]:PORT", "127.0.0.1:PORT"]}, []),
+        ({"workers": "2", "dns_listen": ["127.0.0.1:0", "[::1]:0"]}, []),
+        ({"workers": "2"}, []),
+        ({"workers": "1", "dns_listen": ["127.0.0.1:PORT"]}, ["workers", "dns-listen"]),
+        ({"workers": "3", "dns_listen": ["127.0.0.1:PORT", "[::1]:1"]}, ["workers", "dns-listen"]),
+    ],
+)
+def test_settings_that_only_a_restart_changes(flags: dict[str, str | list[str]], named: list[str]) -> None:
+    pairs = open_pairs([("127.0.0.1", 0)], 2)
+    port = pairs[0][0].address[1]
+    for more, mine in zip(open_pairs([("::1", port)], 2), pairs, strict=True):
+        mine += more
+    written = {
+        name: [text.replace("PORT", str(port)) for text in value] if isinstance(value, list) else value
+        for name, value in flags.items()
+    }
+    line, other = socket.socketpair()
+    with line, other:
+        handed = Handed(line, Incumbent.PROGRAM, pairs)
+        assert list(settings_not_followed(read_settings(written, {}, program="resolver"), handed)) == named
+    for pair in (pair for mine in pairs for pair in mine):
+        pair.close()
 
 
 # One process
@@ -387,7 +298,7 @@ async def test_with_one_there_is_no_other_process_and_nothing_to_renew(tmp_path:
     with started(*command) as process:
         it = Resolver(process, FeedServer(tmp_path / "agent" / SOCKET))
         await until(lambda: it.events("ready"))
-        assert _children(process.pid) == ""
+        assert children(process.pid) == ""
         os.kill(process.pid, signal.SIGHUP)
         await started_soon(lambda: it.events("resolver_not_renewed"))
         assert await asyncio.to_thread(process.end, signal.SIGTERM) == 0
@@ -406,7 +317,7 @@ async def test_up_has_workers_as_well(tmp_path: Path) -> None:
         assert await it.metric("interlock_packet_cache_misses_total") >= 2
         workers = it.workers
         assert await asyncio.to_thread(process.end, signal.SIGTERM) == 0
-        assert not any(_runs(pid) for pid in workers)
+        assert not any(runs(pid) for pid in workers)
 
 
 async def _answers(it: Resolver, name: Name) -> bool:

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from interlock.workers import pool
+from interlock.process import forking
+from interlock.workers.handed import Incumbent
 from interlock.workers.handle import Handle
 from interlock.workers.pool import Workers
 from interlock.workers.steps import Shown
@@ -44,10 +45,13 @@ async def test_while_workers_are_forked_the_process_answers_and_hears_signals(mo
         at_fork.append(rounds)
         return real(main, keep, **options)
 
-    loop, real = asyncio.get_running_loop(), pool.fork
-    monkeypatch.setattr(pool, "fork", fork)
+    loop, real = asyncio.get_running_loop(), forking.fork
+    monkeypatch.setattr("interlock.workers.pool.fork", fork)
     workers = Workers(
-        Resolver(worlds.PLATFORM, [], {}), Makes(), lambda: open_pairs([("127.0.0.1", 0)], NUMBER), answers_before=False
+        Resolver(worlds.PLATFORM, [], {}),
+        Makes(),
+        lambda: open_pairs([("127.0.0.1", 0)], NUMBER),
+        Incumbent.PROGRAM,
     )
     running = asyncio.create_task(workers.run(lambda: None))
     workers.loaded()
