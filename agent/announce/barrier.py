@@ -7,12 +7,15 @@ cannot reach.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from agent.control_plane.connection import ControlPlane
+from agent.control_plane.errors import ControlPlaneError
 from support.histogram import Histogram
 from watcher.session.protocol import Wait, Waited
 
@@ -33,6 +36,8 @@ class Barrier:
     """How many waits ended at the deadline."""
     seconds: Histogram = field(default_factory=Histogram)
     """Waits by the seconds that they took, also those that ended at the deadline."""
+    _asked: dict[Wait, asyncio.Task[frozenset[str]]] = field(default_factory=dict)
+    """What the control plane is being asked."""
 
     async def wait(
         self, id_: str, revision: int, hosts: Iterable[str] = (), deadline: float = DEADLINE
@@ -43,7 +48,7 @@ class Barrier:
         have it. Raises `ControlPlaneError`.
         """
         wait, began = Wait(0, id_, revision, deadline, tuple(hosts)), time.monotonic()
-        lagging = frozenset((await self.control_plane.ask(wait, Waited, takes=deadline)).lagging)
+        lagging = await self._ask(wait)
         self.seconds.observe(time.monotonic() - began)
         if lagging:
             self.overdue += 1
@@ -51,3 +56,20 @@ class Barrier:
         else:
             self.passed += 1
         return lagging
+
+    async def _ask(self, wait: Wait) -> frozenset[str]:
+        """The hosts that lag. What is being asked is not asked again: attaches at once often wait for one commit."""
+        if asked := self._asked.get(wait):
+            with contextlib.suppress(ControlPlaneError):
+                if not (lagging := await asyncio.shield(asked)):
+                    return lagging  # else it has waited until a deadline that came too soon for this wait
+        if (asked := self._asked.get(wait)) is None:
+            asked = self._asked[wait] = asyncio.create_task(self._answer(wait))
+            asked.add_done_callback(lambda task: task.cancelled() or task.exception())  # if nobody waits any more
+        return await asyncio.shield(asked)
+
+    async def _answer(self, wait: Wait) -> frozenset[str]:
+        try:
+            return frozenset((await self.control_plane.ask(wait, Waited, takes=wait.seconds)).lagging)
+        finally:
+            del self._asked[wait]
