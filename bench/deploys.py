@@ -64,11 +64,17 @@ def run(options: Options) -> Iterator[Table | str]:
                 raise BenchError(f"{len(failed)} first connections failed: {failed[0]}")
             progress(f"deploys: {TOGETHER} at once, and one alone, {TURNS} times")
             together, alone = list[Sequence[float]](), list[Sequence[float]]()
+            used_together = dict.fromkeys(used, 0.0)
             for turn in range(TURNS):
                 alone += [_at_once(mesh, clients.id, f"a{turn}-{number}", 1) for number in range(len(HOSTS))]
+                before = _processor_seconds(mesh)
                 together.append(_at_once(mesh, clients.id, f"t{turn}", TOGETHER))
+                for name, seconds in _processor_seconds(mesh).items():
+                    used_together[name] += seconds - before[name]
     yield _times(device, one_by_one, alone, together)
-    yield _processor(used, options.deploys)
+    yield _processor(
+        {"one after the other": (used, options.deploys), f"{TOGETHER} at once": (used_together, TURNS * TOGETHER)}
+    )
 
 
 def _at_once(mesh: Mesh, environment: str, instance: str, count: int) -> list[float]:
@@ -122,12 +128,17 @@ def _times(
     )
 
 
-def _processor(used: Mapping[str, float], deploys: int) -> Table:
+def _processor(used: Mapping[str, tuple[Mapping[str, float], int]]) -> Table:
+    """``used`` has the seconds of each part, and the number of deploys, of each way to deploy."""
+    parts = next(iter(used.values()))[0]
     return Table(
         "Processor time of a deploy, with the detach that ends it, in milliseconds",
         own_command(),
-        (*used, "all"),
-        [[f"{1000 * seconds / deploys:.1f}" for seconds in (*used.values(), sum(used.values()))]],
+        ("deploys", *parts, "all"),
+        [
+            [way, *(f"{1000 * one / deploys:.1f}" for one in (*seconds.values(), sum(seconds.values())))]
+            for way, (seconds, deploys) in used.items()
+        ],
         ("Of all four hosts together, and of the processes that they have started meanwhile.",),
     )
 
