@@ -135,7 +135,7 @@ async def _firewall() -> None:
 async def _filters() -> None:
     links = Links()
     for number in (1, 2):
-        await guard_link(links, next(link_names(_key(number))), workload_filter(_address(number), PLATFORM))
+        guard_link(links, next(link_names(_key(number))), workload_filter(_address(number), PLATFORM))
     links.close()
 
 
@@ -164,8 +164,8 @@ async def _connect(workloads: list[Namespace]) -> None:
         veth = Veth(next(link_names(key)), mac, "railnet0", interface_mac, address, str(workload.path), key)
         with opened(str(workload.path)) as namespace:
             await create_veth(links, veth, namespace, IPv6Network(PLATFORM.prefix), MTU, None)
-        await links.set_neighbour(str(address), interface_mac, veth.link)
-        await links.set_route(f"{address}/128", veth.link)
+        links.set_neighbour(str(address), interface_mac, veth.link)
+        links.set_route(f"{address}/128", veth.link)
     links.close()
 
 

@@ -203,7 +203,7 @@ class _Rules:
         try:
             for link in self._links:
                 wanted = tunnel_filter(platform) if link == DEVICE else workload_filter(self._address, platform)
-                await guard_link(links, link, wanted)
+                guard_link(links, link, wanted)
         finally:
             links.close()
 

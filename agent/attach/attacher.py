@@ -37,6 +37,7 @@ from agent.control_plane.errors import LeaseLost, Missing, Unavailable
 from agent.errors import AgentError, BadRequest, Failed, NotNow, NotThere, Refused
 from agent.mesh.mesh import Mesh
 from agent.system.namespaces import identify, is_own, opened
+from agent.system.netlink import call_with_links
 from agent.system.veth import find_workload_end, link_names, may_use
 from support.histogram import Histogram
 from watcher.session.protocol import Committed
@@ -120,7 +121,7 @@ class Attacher:
                     await self._check_not_live(known, wanted)
                 self._under_way[wanted.key] = wanted
                 try:
-                    wanted = await self._take_over_path(await self._with_link(wanted, known))
+                    wanted = await self._take_over_path(self._with_link(wanted, known))
                     attached = await self._run_steps(wanted, known, namespace, times, wait=wait)
                 except BaseException as error:
                     self.counts.failed += 1
@@ -167,14 +168,14 @@ class Attacher:
         if known.namespace in (None, wanted.namespace) or known.phase is Phase.DETACHING:
             return
         # A namespace goes some time after its last process, and its links with it: it lives if a path leads there.
-        if found := await find_workload_end(self.mesh.system.links, known.link):
+        if found := await call_with_links(lambda links: find_workload_end(links, known.link)):
             container = f" (container {known.container})" if known.container else ""
             raise Refused(
                 f"{wanted} is attached already, from {known.netns}{container}, and lives at {found[0]}: detach it there"
                 " first, or attach with --replace to take its address and its names"
             )
 
-    async def _with_link(self, wanted: Attachment, known: Attachment | None) -> Attachment:
+    def _with_link(self, wanted: Attachment, known: Attachment | None) -> Attachment:
         """``wanted`` with the name of a link that is its own, which is reserved for it from then on."""
         links = self.mesh.system.links
         names = chain([known.link] if known else [], link_names(wanted.key))
@@ -183,7 +184,7 @@ class Attacher:
             if any(one.link == name and one.key != wanted.key for one in others):
                 continue
             named = self._under_way[wanted.key] = replace(wanted, link_name=name)
-            if await may_use(links, name, wanted.key):
+            if may_use(links, name, wanted.key):
                 return named
         raise AssertionError("there is always another name")
 

@@ -24,6 +24,7 @@ from agent.mesh.mesh import Mesh
 from agent.plan.plan import LocalWorkload
 from agent.system import resolv_conf
 from agent.system.namespaces import identify, opened
+from agent.system.netlink import call_with_links
 from agent.system.veth import LINK_PREFIX, find_workload_end, link_names, mac_addresses
 
 COMPARE_INTERVAL = 5.0  # seconds between two comparisons
@@ -111,12 +112,12 @@ class Comparison:
                 await self.attacher.settle_unrecorded(attachment)
             case Leftover(link):
                 if all(one.link != link for one in self.attacher.attachments):
-                    await self.mesh.system.links.remove(link)
+                    await call_with_links(lambda links: links.remove(link))
                     self._warn("link_removed", difference)
 
     async def _recover(self, lost: Unattached) -> None:
         """Makes the attachment of ``lost`` again, if a path leads to the namespace of its workload."""
-        found = await find_workload_end(self.mesh.system.links, lost.link)
+        found = await call_with_links(lambda links: find_workload_end(links, lost.link))
         if found is None:
             self._note(lost, ", since no path leads to its namespace")
             return

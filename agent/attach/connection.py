@@ -15,7 +15,8 @@ from agent.errors import Failed, LinkGone
 from agent.mesh.mesh import Mesh
 from agent.plan.link_filter import LinkFilter
 from agent.system import resolv_conf
-from agent.system.veth import Veth, create_veth, find_faults, has_veth, remove_veth
+from agent.system.netlink import call_with_links
+from agent.system.veth import Veth, create_veth, find_faults, has_veth
 
 
 @dataclass(slots=True)
@@ -41,11 +42,11 @@ class Connections:
             await create_veth(mesh.system.links, *place)
         if attachment.resolv_conf:
             path, text = Path(attachment.resolv_conf), resolv_conf.render(mesh.platform)
-            # Kept before it is overwritten: an agent that is killed between the two could never put it back.
-            before = await asyncio.to_thread(resolv_conf.read, path)
-            if before not in (None, text):
+            before = await asyncio.to_thread(resolv_conf.write_unless_other, path, text)
+            if before is not None:
+                # Kept before it is overwritten: an agent that is killed between the two could never put it back.
                 attachment = await self.attachments.change(attachment, resolv_conf_before=before)
-            await asyncio.to_thread(resolv_conf.write, path, text)
+                await asyncio.to_thread(resolv_conf.write, path, text)
         await mesh.add_workload(attachment.link, attachment.environment, revision)
 
     async def repair(self, attachment: Attachment, namespace: int) -> Sequence[str]:
@@ -62,8 +63,8 @@ class Connections:
         """Removes what `make` made, and puts the ``resolv.conf`` back."""
         with contextlib.suppress(Failed):  # the mesh tries again in its next pass
             await self.mesh.wait_until_applied()
-        await remove_veth(self.mesh.system.links, attachment.link)
-        self.mesh.note_removed(attachment.link)
+        with self.mesh.removing(attachment.link):
+            await call_with_links(lambda links: links.remove(attachment.link))
         await self.restore_resolv_conf(attachment)
 
     async def restore_resolv_conf(self, attachment: Attachment) -> None:

@@ -44,7 +44,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from agent.announce.handshakes import Handshakes
@@ -179,9 +179,11 @@ class Mesh:
         """Returns when a pass has applied everything that is known now. Raises `Failed`."""
         await self._scheduler.wait_until_applied()
 
-    def note_removed(self, link: str) -> None:
-        """Says that the agent itself has just removed ``link``: what the kernel notifies of it is no manual change."""
-        self._monitor.discard()
+    @contextlib.contextmanager
+    def removing(self, link: str) -> Iterator[None]:
+        """The agent itself removes ``link`` meanwhile: what the kernel notifies of it is no manual change."""
+        with self._monitor.expecting(self.system.links.index(link)):
+            yield
         if actual := self.status.actual:
             self.status.actual = replace(actual, routes=routes.without(actual.routes, link))
 

@@ -152,7 +152,7 @@ class Reconciler:
                 log.warning("firewall_repaired")
             self.system.made_firewall |= ruleset is None
             # The rules let nothing pass between links without their group, and an earlier release gave links none.
-            await self.system.group_links(await self.system.read_routes())
+            self.system.group_links(self.system.read_routes())
             await firewall.ensure()
             ruleset = await firewall.read()
         return ruleset
@@ -179,7 +179,7 @@ class Reconciler:
         elif routes.ungrouped:
             self.status.counts.repairs += 1
             log.warning("links_grouped", extra={"links": sorted(routes.ungrouped)})
-        await system.group_links(routes)
+        system.group_links(routes)
         await system.guard_device()
         return tunnel, routes
 

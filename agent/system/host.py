@@ -44,26 +44,26 @@ class HostSystem:
 
     async def follow_underlay(self, underlay: str) -> None:
         """Sets ``mtu`` by that of the link which has the address ``underlay``; leaves it where none has it now."""
-        self.mtu = await self.links.tunnel_mtu(underlay, self.mtu)
+        self.mtu = self.links.tunnel_mtu(underlay, self.mtu)
 
     async def read_device(self) -> tuple[Tunnel | None, Routes]:
         """The WireGuard device as it is, None where there is none, and the routes as they are."""
-        return await self.device.read(), await self.read_routes()
+        return await self.device.read(), self.read_routes()
 
-    async def read_routes(self) -> Routes:
+    def read_routes(self) -> Routes:
         """The routes as they are."""
-        return await self.links.read(self.device_name, self.platform.prefix, LINK_PREFIX)
+        return self.links.read(self.device_name, self.platform.prefix, LINK_PREFIX)
 
-    async def group_links(self, routes: Routes) -> None:
+    def group_links(self, routes: Routes) -> None:
         """Puts those links in the agent's group that ``routes`` names as not being in it."""
         for link in routes.ungrouped:
             with suppress(LinkGone):
-                await self.links.set_group(link)
+                self.links.set_group(link)
 
     async def guard_device(self) -> None:
         """Puts the filter on the WireGuard device. Where the kernel takes none, that is a problem and no failure."""
         try:
-            await guard_link(self.links, self.device_name, tunnel_filter(self.platform))
+            guard_link(self.links, self.device_name, tunnel_filter(self.platform))
         except Failed as error:
             self.filter_problem = (
                 f"the links of this host have no filters, so nftables alone keeps environments apart: {error}: does the"
@@ -99,7 +99,7 @@ class HostSystem:
         """Removes everything that the agent has made on this host, except that it still forwards packets."""
         await self.device.remove()
         for link in self.links.named(LINK_PREFIX):
-            await self.links.remove(link)
+            self.links.remove(link)
         await self.firewall.remove()  # last: as long as there is a link, its packets are filtered
 
     async def _apply_routes(self, steps: Iterable[RouteStep], macs: Mapping[str, str]) -> None:
@@ -107,13 +107,13 @@ class HostSystem:
             match step:
                 case AddAddress(address):
                     enable_ipv6(self.device_name)  # a host may switch it off for new links: default.disable_ipv6
-                    await self.links.add_address(self.device_name, address)
+                    self.links.add_address(self.device_name, address)
                 case RemoveAddress(address):
-                    await self.links.remove_address(self.device_name, address)
+                    self.links.remove_address(self.device_name, address)
                 case RoutePrefix():
-                    await self.links.set_route(str(self.platform.prefix), self.device_name)
+                    self.links.set_route(str(self.platform.prefix), self.device_name)
                 case AddWorkload(link, address):
-                    await self.links.set_neighbour(str(address), macs[link], link)
-                    await self.links.set_route(f"{address}/128", link)
+                    self.links.set_neighbour(str(address), macs[link], link)
+                    self.links.set_route(f"{address}/128", link)
                 case RemoveWorkload(link, address):
-                    await self.links.remove_route(f"{address}/128", link)
+                    self.links.remove_route(f"{address}/128", link)

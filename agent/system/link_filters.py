@@ -41,12 +41,16 @@ class _LoadAttributes(ctypes.Structure):
     )
 
 
-async def guard_link(links: Links, link: str, wanted: LinkFilter) -> None:
+def guard_link(links: Links, link: str, wanted: LinkFilter) -> None:
+    """Puts ``wanted`` on ``link``, unless it is there. Raises `Failed`."""
+    if not is_guarded(links, link, wanted):
+        put_filter(links, link, wanted)
+
+
+def put_filter(links: Links, link: str, wanted: LinkFilter) -> None:
     """Puts ``wanted`` on ``link``, in place of an earlier one at the same moment. Raises `Failed`."""
-    if is_guarded(links, link, wanted):
-        return
     with loaded(wanted.incoming) as incoming, loaded(wanted.outgoing) as outgoing:
-        await links.set_filter(link, incoming, outgoing, wanted.label)
+        links.set_filter(link, incoming, outgoing, wanted.label)
 
 
 def is_guarded(links: Links, link: str, wanted: LinkFilter) -> bool:

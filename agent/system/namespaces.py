@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import errno
 import fcntl
@@ -10,7 +9,6 @@ import os
 import socket
 import stat
 import struct
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import TypeVar
 from msgspec import Struct
 
 from agent.errors import BadRequest, NotThere
+from agent.system.aside import call_aside
 
 _CLONE_NEWNET = 0x40000000  # <linux/sched.h>
 _NS_GET_NSTYPE = 0xB703  # <linux/nsfs.h>
@@ -90,30 +89,31 @@ async def identify(namespace: int) -> NamespaceId:
 
 async def call_inside(namespace: int, function: Callable[[], T]) -> T:
     """The result of ``function``, called inside ``namespace``; sockets that it makes stay in that namespace."""
-    # A thread of its own, not one of a pool: a thread stays in the namespace that it has entered.
-    loop, result = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
 
-    def set_outcome(outcome: T | None, failure: BaseException | None) -> None:
-        if result.cancelled():
-            return
-        if failure is None:
-            result.set_result(outcome)
-        else:
-            result.set_exception(failure)
+    def call() -> T:
+        with entered(namespace):
+            return function()
 
-    def run() -> None:
-        outcome, failure = None, None
+    return await call_aside(call)
+
+
+@contextmanager
+def entered(namespace: int) -> Iterator[None]:
+    """Has this thread, which is one of `call_aside`, inside ``namespace`` meanwhile. Raises ``OSError``."""
+    before = os.open(OWN_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _enter(namespace)
         try:
-            if _libc.setns(namespace, _CLONE_NEWNET):
-                raise OSError(ctypes.get_errno(), "cannot enter the network namespace")
-            outcome = function()
-        except Exception as error:  # noqa: BLE001 raised again where the result is awaited
-            failure = error
-        loop.call_soon_threadsafe(set_outcome, outcome, failure)
+            yield
+        finally:
+            _enter(before)
+    finally:
+        os.close(before)
 
-    threading.Thread(target=run, name="inside", daemon=True).start()
-    found: T = await result
-    return found
+
+def _enter(namespace: int) -> None:
+    if _libc.setns(namespace, _CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "cannot enter the network namespace")
 
 
 def _cookie() -> int:

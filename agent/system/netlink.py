@@ -1,7 +1,8 @@
 """Links, addresses, routes and neighbours, by routing netlink: `route_messages` has the messages.
 
-One `Links` works in one network namespace: the host's, or a workload's while it is being attached. The kernel answers
-while the request is sent, so no call waits for anything but the kernel.
+One `Links` works in the network namespace of the thread that made it: the host's, or a workload's while it is being
+attached. The kernel answers while the request is sent, so no call waits for anything but the kernel. To remove a link
+takes that tens of milliseconds, so it is done aside (`call_with_links`).
 """
 
 from __future__ import annotations
@@ -10,15 +11,16 @@ import fcntl
 import socket
 import struct
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing, contextmanager
 from errno import EADDRINUSE, EEXIST, ENODEV, ENOENT, ESRCH
 from ipaddress import IPv6Network, ip_address
-from typing import TypedDict
+from typing import TypedDict, TypeVar
 
 from agent.errors import Failed, LinkGone, PortInUse
 from agent.plan.routes import Routes
 from agent.system import route_messages as messages
+from agent.system.aside import call_aside
 from agent.system.deadline import SYSTEM_DEADLINE, stuck
 from agent.system.netlink_socket import Interrupted, NetlinkSocket
 from agent.system.route_messages import Link, Request
@@ -32,6 +34,8 @@ _SIOCGIFINDEX, _SIOCGIFFLAGS = 0x8933, 0x8913  # <linux/sockios.h>; netdevice(7)
 _IFREQ = struct.Struct("@16si20x")
 _INTERRUPTIONS = 5  # of one dump, by changes of others; then what there is is taken, and the next read-back compares
 _HOST_BITS = 128
+
+T = TypeVar("T")
 
 
 class Description(TypedDict):
@@ -49,13 +53,35 @@ class Links:
 
     LEAST_MTU = 1280  # octets; IPv6 has no smaller one (RFC 8200 §5)
 
-    def __init__(self, descriptor: int | None = None) -> None:
-        """``descriptor`` is a netlink socket made inside another namespace, which `close` closes; None for this one."""
-        self._netlink = NetlinkSocket(messages.PROTOCOL, descriptor, is_strict=True)
+    def __init__(self) -> None:
+        self._netlink = NetlinkSocket(messages.PROTOCOL, is_strict=True)
+        self._together: list[tuple[str, Request, tuple[int, ...]]] | None = None
 
     def close(self) -> None:
         """Closes the socket."""
         self._netlink.close()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Sends all changes that are made meanwhile at once, at the end; raises the first failure of one of them.
+
+        The kernel carries out each of them, also after one that has failed. None is sent where the body fails.
+        """
+        if self._together is not None:  # they go with those of the caller
+            yield
+            return
+        changes = self._together = []
+        try:
+            yield
+        finally:
+            self._together = None
+        with _as_failed("netlink"):
+            requests = [(request.kind, request.flags, request.body) for _, request, _ in changes]
+            refusals = self._netlink.ask_together(requests, time.monotonic() + SYSTEM_DEADLINE)
+        for (what, _, forgiving), refusal in zip(changes, refusals, strict=True):
+            with _as_failed(what, forgiving):
+                if refusal:
+                    raise refusal
 
     # Any link
 
@@ -71,58 +97,55 @@ class Links:
         """The links of the host whose names begin with ``prefix``."""
         return [name for _, name in socket.if_nameindex() if name.startswith(prefix)]
 
-    async def owner(self, name: str) -> str:
+    def owner(self, name: str) -> str:
         """Whom the link ``name`` was made for, as `add_veth` wrote it on the link; empty where it does not tell."""
         found = self._find(name)
         return _owner(found) if found else ""
 
-    async def set_owner(self, name: str, owner: str) -> None:
+    def set_owner(self, name: str, owner: str) -> None:
         """Writes on the link ``name`` whom it was made for, groups it (see `set_group`), and switches ARP off on it."""
-        with _as_failed(f"link {name}"):
-            self._change(messages.set_owner(self._require(name), f"{_MADE_FOR}{owner}"))
+        self._change(f"link {name}", messages.set_owner(self._require(name), f"{_MADE_FOR}{owner}"))
 
-    async def set_group(self, name: str) -> None:
+    def set_group(self, name: str) -> None:
         """Puts the link ``name`` in the group of the agent's links."""
-        with _as_failed(f"link {name}"):
-            self._change(messages.set_group(self._require(name)))
+        self._change(f"link {name}", messages.set_group(self._require(name)))
 
     def has_arp(self, name: str) -> bool:
         """Whether the link ``name`` takes part in ARP and neighbour discovery."""
         return not (self._ask(_SIOCGIFFLAGS, name) or 0) & messages.NO_ARP
 
-    async def set_up(self, name: str, mtu: int) -> None:
+    def set_up(self, name: str, mtu: int) -> None:
         """Brings ``name`` up with ``mtu``, and has the kernel make up no link-local address for it."""
-        with _as_failed(f"link {name}"):
-            index = self._require(name)
-            # In two steps: in one, the kernel would bring the link up first, and make up an address at once.
-            self._change(messages.generate_no_address(index))
-            self._change(messages.set_up(index, mtu))
+        index = self._require(name)
+        # In two steps: in one, the kernel would bring the link up first, and make up an address at once.
+        self._change(f"link {name}", messages.generate_no_address(index))
+        self._change(f"link {name}", messages.set_up(index, mtu))
 
-    async def remove(self, name: str) -> bool:
+    def remove(self, name: str) -> bool:
         """Removes ``name`` with its addresses and routes; False if there was none."""
         index = self._index(name)
         if index is None:
             return False
-        with _as_failed(f"link {name}", forgiving=(ENODEV, ENOENT)):
-            self._change(messages.delete_link(index))
+        self._change(f"link {name}", messages.delete_link(index), (ENODEV, ENOENT))
         return True
 
-    async def add_wireguard(self, name: str, mtu: int) -> bool:
+    def add_wireguard(self, name: str, mtu: int) -> bool:
         """Adds a link of the kernel's WireGuard, or finds it there; False where the kernel has no WireGuard."""
         try:
-            self._change(messages.add_wireguard(name, mtu))
+            for _ in self._send(messages.add_wireguard(name, mtu)):
+                pass
         except TimeoutError:
             raise stuck("netlink") from None
         except OSError as error:
             return error.errno == EEXIST
         return True
 
-    async def kind(self, name: str) -> str | None:
+    def kind(self, name: str) -> str | None:
         """The kind of the link ``name`` (``wireguard``, ``tun``, ``veth``); None where there is no such link."""
         found = self._find(name)
         return found.kind if found else None
 
-    async def tunnel_mtu(self, underlay: str, otherwise: int = ETHERNET_TUNNEL_MTU) -> int:
+    def tunnel_mtu(self, underlay: str, otherwise: int = ETHERNET_TUNNEL_MTU) -> int:
         """The MTU of a tunnel whose packets leave by the link that has the address ``underlay``.
 
         It is ``otherwise`` where no link has it, as behind NAT; by default what fits an Ethernet.
@@ -138,7 +161,7 @@ class Links:
 
     # The host: its device and its workloads
 
-    async def read(self, device: str, prefix: IPv6Network, workloads: str) -> Routes:
+    def read(self, device: str, prefix: IPv6Network, workloads: str) -> Routes:
         """The routes as they are; the host's ends of workloads' veths have names that begin with ``workloads``."""
         with _as_failed("links"):
             links = [messages.read_link(one) for one in self._dump(messages.list_links())]
@@ -164,52 +187,45 @@ class Links:
             },
         )
 
-    async def add_address(self, name: str, address: Address) -> None:
+    def add_address(self, name: str, address: Address) -> None:
         """Adds ``address`` to the link ``name``; it is usable at once."""
-        with _as_failed(f"address {address}", forgiving=(EEXIST,)):
-            self._change(messages.add_address(self._require(name), address))
+        self._change(f"address {address}", messages.add_address(self._require(name), address), (EEXIST,))
 
-    async def remove_address(self, name: str, address: Address) -> None:
+    def remove_address(self, name: str, address: Address) -> None:
         """Removes ``address`` from the link ``name``."""
-        with _as_failed(f"address {address}", forgiving=(ENODEV, ENOENT)):
-            self._change(messages.delete_address(self._require(name), address))
+        request = messages.delete_address(self._require(name), address)
+        self._change(f"address {address}", request, (ENODEV, ENOENT))
 
-    async def set_route(
-        self, target: str, name: str, gateway: str | None = None, source: Address | None = None
-    ) -> None:
+    def set_route(self, target: str, name: str, gateway: str | None = None, source: Address | None = None) -> None:
         """Routes ``target``, a prefix, to the link ``name``, instead of wherever it was routed before."""
-        with _as_failed(f"route to {target}"):
-            by = Address.parse(gateway) if gateway else None
-            self._change(messages.set_route(IPv6Network(target), self._require(name), by, source))
+        by = Address.parse(gateway) if gateway else None
+        request = messages.set_route(IPv6Network(target), self._require(name), by, source)
+        self._change(f"route to {target}", request)
 
-    async def remove_route(self, target: str, name: str) -> None:
+    def remove_route(self, target: str, name: str) -> None:
         """Removes the route of ``target`` to the link ``name``."""
-        with _as_failed(f"route to {target}", forgiving=(ENODEV, ENOENT, ESRCH)):
-            index = self._index(name)
-            if index is not None:
-                self._change(messages.delete_route(IPv6Network(target), index))
+        index = self._index(name)
+        if index is not None:
+            request = messages.delete_route(IPv6Network(target), index)
+            self._change(f"route to {target}", request, (ENODEV, ENOENT, ESRCH))
 
-    async def set_neighbour(self, address: str, mac: str, name: str) -> None:
+    def set_neighbour(self, address: str, mac: str, name: str) -> None:
         """Makes ``mac`` the permanent neighbour entry of ``address`` on the link ``name``: no discovery is needed."""
-        with _as_failed(f"neighbour {address}"):
-            self._change(messages.set_neighbour(Address.parse(address), mac, self._require(name)))
+        self._change(f"neighbour {address}", messages.set_neighbour(Address.parse(address), mac, self._require(name)))
 
     # A workload's link
 
-    async def add_veth(self, name: str, mac: str, peer: str, peer_mac: str, namespace: int, mtu: int) -> None:
+    def add_veth(self, name: str, mac: str, peer: str, peer_mac: str, namespace: int, mtu: int) -> None:
         """Adds a veth pair: ``name`` here, ``peer`` in ``namespace``."""
-        with _as_failed(f"link {name}"):
-            self._change(messages.add_veth(name, mac, peer, peer_mac, namespace, mtu))
+        self._change(f"link {name}", messages.add_veth(name, mac, peer, peer_mac, namespace, mtu))
 
-    async def set_filter(self, name: str, incoming: int, outgoing: int, label: str) -> None:
+    def set_filter(self, name: str, incoming: int, outgoing: int, label: str) -> None:
         """Puts the two BPF programs, by their descriptors, on the link ``name``, in place of those that are there."""
-        with _as_failed(f"filter of {name}"):
-            index = self._require(name)
-        with _as_failed(f"filter of {name}", forgiving=(EEXIST,)):
-            add_clsact(self._netlink, index)
-        with _as_failed(f"filter of {name}"):
+        what, index = f"filter of {name}", self._require(name)
+        with self.together():
+            self._change(what, add_clsact(index), (EEXIST,))
             for parent, program in ((INGRESS, incoming), (EGRESS, outgoing)):
-                set_bpf(self._netlink, index, parent, program, label)
+                self._change(what, set_bpf(index, parent, program, label))
 
     def filters(self, name: str) -> tuple[str | None, str | None]:
         """The labels of the BPF programs of `set_filter` on the link ``name``, None where there is none."""
@@ -225,24 +241,23 @@ class Links:
         with _as_failed("filters"):
             return count_drops(self._netlink, ours)
 
-    async def set_mac(self, name: str, mac: str) -> None:
+    def set_mac(self, name: str, mac: str) -> None:
         """Gives the link ``name`` the MAC address ``mac``; it stays up."""
-        with _as_failed(f"link {name}"):
-            self._change(messages.set_mac(self._require(name), mac))
+        self._change(f"link {name}", messages.set_mac(self._require(name), mac))
 
-    async def peer_index(self, name: str) -> int | None:
+    def peer_index(self, name: str) -> int | None:
         """The index of the other end of the veth ``name``, in whatever namespace that is; None where there is none."""
         with _as_failed(f"link {name}", forgiving=(ENODEV,)):
             return self._get(self._require(name)).peer_index
         return None
 
-    async def peer_namespace(self, name: str) -> int | None:
+    def peer_namespace(self, name: str) -> int | None:
         """The number by which this namespace knows that of the other end of the veth ``name``; None for this one."""
         with _as_failed(f"link {name}", forgiving=(ENODEV,)):
             return self._get(self._require(name)).peer_namespace
         return None
 
-    async def namespace_number(self, namespace: int) -> int:
+    def namespace_number(self, namespace: int) -> int:
         """The number by which this namespace knows ``namespace``, a descriptor; -1 where it knows it by none."""
         with _as_failed("namespaces"):
             return messages.read_namespace_number(self._get_one(messages.get_namespace_number(namespace)))
@@ -251,11 +266,11 @@ class Links:
         """The index of the link ``name``; None where there is none."""
         return self._index(name)
 
-    async def has_address(self, name: str, address: str) -> bool:
+    def has_address(self, name: str, address: str) -> bool:
         """Whether the link ``name`` has ``address``."""
         return bytes(Address.parse(address)) in self._addresses(self._index(name))
 
-    async def describe(self, name: str) -> Description | None:
+    def describe(self, name: str) -> Description | None:
         """MAC, MTU, state, addresses and the agent's routes of the link ``name``; None where there is no such link."""
         index = self._index(name)
         if index is None:
@@ -270,7 +285,7 @@ class Links:
             "routes": sorted(target for target, out in self._routes() if out == index),
         }
 
-    async def name(self, index: int) -> str | None:
+    def name(self, index: int) -> str | None:
         """The name of the link with this ``index``; None where there is none."""
         with _as_failed("links", forgiving=(ENODEV,)):
             return self._get(index).name
@@ -302,9 +317,14 @@ class Links:
         with _as_failed("neighbours"):
             return set(filter(None, map(messages.read_neighbour, self._dump(messages.list_neighbours()))))
 
-    def _change(self, request: Request) -> None:
-        for _ in self._send(request):
-            pass
+    def _change(self, what: str, request: Request, forgiving: tuple[int, ...] = ()) -> None:
+        """Has the kernel carry out ``request``, which is about ``what``; the errors ``forgiving`` are none."""
+        if self._together is not None:
+            self._together.append((what, request, forgiving))
+            return
+        with _as_failed(what, forgiving):
+            for _ in self._send(request):
+                pass
 
     def _get_one(self, request: Request) -> bytes:
         return next(self._send(request))
@@ -342,6 +362,16 @@ class Links:
         if index is None:
             raise LinkGone(f"there is no link {name}: somebody has removed it")
         return index
+
+
+async def call_with_links(function: Callable[[Links], T]) -> T:
+    """What ``function`` gives for links of the host that are its own, called aside."""
+
+    def call() -> T:
+        with closing(Links()) as links:
+            return function(links)
+
+    return await call_aside(call)
 
 
 def _owner(link: Link) -> str:

@@ -43,15 +43,11 @@ class Interrupted(Exception):
 class NetlinkSocket:
     """A socket of ``protocol``. Methods raise `NetlinkRefused`, and ``TimeoutError`` past the deadline.
 
-    ``descriptor`` is one that was made inside another namespace. A deadline is a time of ``time.monotonic``, in
-    seconds.
+    A deadline is a time of ``time.monotonic``, in seconds.
     """
 
-    def __init__(self, protocol: int, descriptor: int | None = None, *, is_strict: bool = False) -> None:
-        if descriptor is None:
-            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
-        else:
-            self._socket = socket.socket(fileno=descriptor)
+    def __init__(self, protocol: int, *, is_strict: bool = False) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
         if is_strict:
             with contextlib.suppress(OSError):  # Linux before 4.20 sends all there is
@@ -69,20 +65,19 @@ class NetlinkSocket:
     def ask(self, kind: int, flags: int, body: bytes, deadline: float) -> Iterator[bytes]:
         """The bodies of the kernel's answers to the request ``kind``. Raises `Interrupted`."""
         self._sequence += 1
-        self._limit(deadline)
-        self._socket.send(_message(kind, flags, self._sequence, body))
+        self._socket.send(_message(kind, flags, body, self._sequence))
         return self._answers(flags, deadline)
 
     def _answers(self, flags: int, deadline: float) -> Iterator[bytes]:
         is_interrupted = False
         while True:
-            self._limit(deadline)
-            for kind, received_flags, sequence, body in _split(self._socket.recv(_RECEIVE)):
+            for kind, received_flags, sequence, body in _split(self._receive(deadline)):
                 if sequence != self._sequence:
                     continue  # the answer to an earlier request that missed its deadline
                 is_interrupted |= bool(received_flags & _INTERRUPTED)
                 if kind in (_ERROR, _DONE):
-                    _check(body)
+                    if refusal := _refusal(body):
+                        raise refusal
                     if is_interrupted:
                         raise Interrupted
                     return
@@ -90,19 +85,31 @@ class NetlinkSocket:
                 if not flags & (DUMP | ACK):
                     return
 
+    def ask_together(self, requests: Sequence[tuple[int, int, bytes]], deadline: float) -> list[NetlinkRefused | None]:
+        """Sends ``requests``, each of a kind, flags with `ACK`, and a body, at once; gives the refusal of each.
+
+        The kernel carries them out in their order. One that it refuses does not keep it from the next one.
+        """
+        first = self._sequence + 1
+        self._sequence += len(requests)
+        self._socket.send(b"".join(_message(*one, number) for number, one in enumerate(requests, first)))
+        outcomes: dict[int, NetlinkRefused | None] = {}
+        while len(outcomes) < len(requests):
+            for kind, _, sequence, body in _split(self._receive(deadline)):
+                if kind == _ERROR and sequence >= first:
+                    outcomes[sequence] = _refusal(body)
+        return [outcomes[number] for number in range(first, first + len(requests))]
+
     def transact(self, messages: Sequence[tuple[int, int, bytes]]) -> None:
         """Sends ``messages``, each of a kind, flags and a body, at once. Raises the first refusal of one of them.
 
         The kernel has carried them out when they have been sent, and has answered those that it refuses.
         """
         first = self._sequence + 1
-        octets = b"".join(
-            _message(kind, flags, number, body) for number, (kind, flags, body) in enumerate(messages, first)
-        )
+        octets = b"".join(_message(*one, number) for number, one in enumerate(messages, first))
         self._sequence += len(messages)
         if len(octets) > _BUFFER // 4:
             self._socket.setsockopt(socket.SOL_SOCKET, _SNDBUFFORCE, 2 * len(octets))
-        self._socket.setblocking(True)
         self._socket.send(octets)
         refusal: NetlinkRefused | None = None
         while True:
@@ -111,19 +118,25 @@ class NetlinkSocket:
             except BlockingIOError:
                 break
             for kind, _, sequence, body in _split(received):
-                if kind == _ERROR and sequence >= first and refusal is None:
-                    try:
-                        _check(body)
-                    except NetlinkRefused as error:
-                        refusal = error
+                if kind == _ERROR and sequence >= first:
+                    refusal = refusal or _refusal(body)
         if refusal:
             raise refusal
 
-    def _limit(self, deadline: float) -> None:
+    def _receive(self, deadline: float) -> bytes:
+        try:
+            # The answer is there: the request was carried out while it was sent. A timeout would cost two system calls.
+            return self._socket.recv(_RECEIVE, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            pass
         rest = deadline - time.monotonic()
         if rest <= 0:
             raise TimeoutError
         self._socket.settimeout(rest)
+        try:
+            return self._socket.recv(_RECEIVE)
+        finally:
+            self._socket.settimeout(None)
 
 
 def attribute(kind: int, value: bytes) -> bytes:
@@ -160,7 +173,7 @@ def each_attribute(octets: bytes) -> Iterator[tuple[int, bytes]]:
         at += max(_ATTRIBUTE.size, length + (-length % 4))
 
 
-def _message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
+def _message(kind: int, flags: int, body: bytes, sequence: int) -> bytes:
     return _MESSAGE.pack(_MESSAGE.size + len(body), kind, _REQUEST | flags, sequence, 0) + body + bytes(-len(body) % 4)
 
 
@@ -175,8 +188,7 @@ def _split(received: bytes) -> Iterator[tuple[int, int, int, bytes]]:
         at += size + (-size % 4)
 
 
-def _check(body: bytes) -> None:
-    """Raises the error whose number starts ``body``; 0 is an acknowledgement."""
+def _refusal(body: bytes) -> NetlinkRefused | None:
+    """The error whose number starts ``body``; None for 0, which is an acknowledgement."""
     (found,) = _NUMBER.unpack_from(body)
-    if found:
-        raise NetlinkRefused(-found, os.strerror(-found))
+    return NetlinkRefused(-found, os.strerror(-found)) if found else None

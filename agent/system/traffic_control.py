@@ -24,6 +24,7 @@ from agent.system.netlink_socket import (
     number,
     text,
 )
+from agent.system.route_messages import Request
 
 INGRESS, EGRESS = 0xFFFFFFF2, 0xFFFFFFF3  # TC_H_CLSACT with TC_H_MIN_INGRESS, TC_H_MIN_EGRESS
 
@@ -36,20 +37,20 @@ _TRAFFIC = Struct("=BxxxiIII")  # struct tcmsg: family, link, handle, parent, in
 _QUEUE_STATISTICS = Struct("=III")  # struct gnet_stats_queue: packets and octets waiting, packets dropped
 
 
-def add_clsact(sock: NetlinkSocket, index: int) -> None:
-    """Adds to the link ``index`` what filters are put on. Raises ``OSError``: EEXIST where it has it."""
+def add_clsact(index: int) -> Request:
+    """Adds to the link ``index`` what filters are put on. It is refused with EEXIST where the link has it."""
     body = _TRAFFIC.pack(0, index, _CLSACT_HANDLE, _CLSACT, 0) + text(_KIND, "clsact")
-    _change(sock, _NEW_QDISC, CREATE | EXCLUSIVE, body)
+    return Request(_NEW_QDISC, body, ACK | CREATE | EXCLUSIVE)
 
 
-def set_bpf(sock: NetlinkSocket, index: int, parent: int, program: int, label: str) -> None:
+def set_bpf(index: int, parent: int, program: int, label: str) -> Request:
     """Puts the BPF program on the link ``index``, at `INGRESS` or `EGRESS`, in place of an earlier one.
 
-    ``program`` is its descriptor, and ``label`` its name. Raises ``OSError``, ``TimeoutError`` among them.
+    ``program`` is its descriptor, and ``label`` its name.
     """
     options = nested(_OPTIONS, number(_BPF_FD, program), text(_BPF_NAME, label), number(_BPF_FLAGS, _DIRECT_ACTION))
     body = _TRAFFIC.pack(0, index, 1, parent, _FIRST_OF_ALL_PROTOCOLS) + text(_KIND, "bpf") + options
-    _change(sock, _NEW_FILTER, CREATE | REPLACE, body)
+    return Request(_NEW_FILTER, body, ACK | CREATE | REPLACE)
 
 
 def read_label(sock: NetlinkSocket, index: int, parent: int) -> str | None:
@@ -79,8 +80,3 @@ def _dump(sock: NetlinkSocket, kind: int, index: int, parent: int) -> Iterator[t
     for answer in sock.ask(kind, DUMP, _TRAFFIC.pack(0, index, 0, parent, 0), time.monotonic() + SYSTEM_DEADLINE):
         _, link, *_ = _TRAFFIC.unpack_from(answer)
         yield link, attributes(answer[_TRAFFIC.size :])
-
-
-def _change(sock: NetlinkSocket, kind: int, flags: int, body: bytes) -> None:
-    for _ in sock.ask(kind, flags | ACK, body, time.monotonic() + SYSTEM_DEADLINE):
-        pass

@@ -8,11 +8,9 @@ carries the key of its workload's attachment.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from ipaddress import IPv6Network
 from itertools import count
@@ -20,8 +18,8 @@ from pathlib import Path
 
 from agent.errors import BadRequest, Failed, LinkGone, NotThere, Refused
 from agent.plan.link_filter import LinkFilter
-from agent.system.link_filters import guard_link, is_guarded
-from agent.system.namespaces import call_inside, find_namespaces, is_own, opened
+from agent.system.link_filters import is_guarded, put_filter
+from agent.system.namespaces import call_inside, entered, find_namespaces, is_own, opened
 from agent.system.netlink import Links
 from zones.addresses import Address
 
@@ -65,7 +63,8 @@ def link_names(key: str) -> Iterator[str]:
 
 def mac_addresses(key: str) -> tuple[str, str]:
     """The MAC addresses of the host's and of the workload's end: locally administered, and the same every time."""
-    tail = ":".join(_digest(key)[at : at + 2] for at in range(20, 30, 2))
+    digest = _digest(key)
+    tail = ":".join(digest[at : at + 2] for at in range(20, 30, 2))
     return f"06:{tail}", f"02:{tail}"
 
 
@@ -77,62 +76,59 @@ async def create_veth(
     ``prefix`` is the platform's. ``wanted`` is the filter of the link; None where the kernel can have none. Raises
     `Failed`, and `Refused` where a link of somebody else has the name.
     """
-    if not await may_use(host, veth.link, veth.owner):
-        owner = await host.owner(veth.link)
+    if not may_use(host, veth.link, veth.owner):
+        owner = host.owner(veth.link)
         raise Refused(
             f"the link {veth.link} belongs to {owner or 'another program'}: detach that one, and attach again"
         )
     async with inside(namespace) as links:
-        found = await links.describe(veth.interface)
+        found = links.describe(veth.interface)
         if found is not None and found["mac"] != veth.interface_mac:
-            if await _workload_end(host, veth.link, links, namespace) != veth.interface:
+            if _workload_end(host, veth.link, links, namespace) != veth.interface:
                 raise Refused(f"there is a link {veth.interface} already in {veth.netns}: choose another name")
-            await links.set_mac(veth.interface, veth.interface_mac)
-        if found is None or not host.exists(veth.link):
+            links.set_mac(veth.interface, veth.interface_mac)
+        is_new = found is None or not host.exists(veth.link)
+        if is_new:
             # Half a pair, or a pair into a namespace that this instance lived in before.
-            await host.remove(veth.link)
-            await host.add_veth(veth.link, veth.mac, veth.interface, veth.interface_mac, namespace, mtu)
-        if await host.owner(veth.link) != veth.owner or host.has_arp(veth.link):
-            await host.set_owner(veth.link, veth.owner)
+            host.remove(veth.link)
+            host.add_veth(veth.link, veth.mac, veth.interface, veth.interface_mac, namespace, mtu)
+        if is_new or host.owner(veth.link) != veth.owner or host.has_arp(veth.link):
+            host.set_owner(veth.link, veth.owner)
         # Before the link is up: from its first packet on, it carries nothing but its own environment's.
-        if wanted:
-            await guard_link(host, veth.link, wanted)
+        if wanted and (is_new or not is_guarded(host, veth.link, wanted)):
+            put_filter(host, veth.link, wanted)
         enable_ipv6(veth.link)
-        await host.set_up(veth.link, mtu)
+        host.set_up(veth.link, mtu)
         await call_inside(namespace, lambda: enable_ipv6(veth.interface, "lo"))
-        await links.set_up("lo", 65536)
-        # musl asks for AAAA records only where it can bind ::1 (AI_ADDRCONFIG), and Docker before 26 takes it away.
-        await links.add_address("lo", LOOPBACK)
-        await links.set_up(veth.interface, mtu)
-        for other in found["addresses"] if found else ():
-            if other != str(veth.address):
-                await links.remove_address(veth.interface, Address.parse(other))
-        await links.add_address(veth.interface, veth.address)
-        await links.set_neighbour(GATEWAY, veth.mac, veth.interface)
-        await links.set_route(str(prefix), veth.interface, GATEWAY, veth.address)
+        with links.together():
+            links.set_up("lo", 65536)
+            # musl asks for AAAA records only where it can bind ::1 (AI_ADDRCONFIG), and Docker before 26 takes it away.
+            links.add_address("lo", LOOPBACK)
+            links.set_up(veth.interface, mtu)
+            for other in found["addresses"] if found else ():
+                if other != str(veth.address):
+                    links.remove_address(veth.interface, Address.parse(other))
+            links.add_address(veth.interface, veth.address)
+            links.set_neighbour(GATEWAY, veth.mac, veth.interface)
+            links.set_route(str(prefix), veth.interface, GATEWAY, veth.address)
 
 
-async def may_use(host: Links, link: str, owner: str) -> bool:
+def may_use(host: Links, link: str, owner: str) -> bool:
     """Whether ``link`` may be the one of the workload ``owner``: it is, or there is no such link."""
     if not host.exists(link):
         return True
-    found = await host.owner(link)
+    found = host.owner(link)
     if found:
         return found == owner
     # An earlier release did not write the owner on the link. Its MAC address tells the owner as well.
-    described = await host.describe(link)
+    described = host.describe(link)
     return described is None or described["mac"] == mac_addresses(owner)[0]
-
-
-async def remove_veth(host: Links, link: str) -> bool:
-    """Removes the veth pair whose host's end is ``link``, both ends; False if there was none."""
-    return await host.remove(link)
 
 
 async def has_veth(veth: Veth, namespace: int) -> bool:
     """Whether the workload's end of ``veth`` is in ``namespace``."""
     async with inside(namespace) as links:
-        found = await links.describe(veth.interface)
+        found = links.describe(veth.interface)
     return found is not None and found["mac"] == veth.interface_mac
 
 
@@ -141,8 +137,8 @@ async def find_faults(
 ) -> list[str]:
     """What is not as `create_veth` made it with the same arguments, each fault as a text."""
     async with inside(namespace) as links:
-        found = await links.describe(veth.interface)
-        has_loopback = await links.has_address("lo", str(LOOPBACK))
+        found = links.describe(veth.interface)
+        has_loopback = links.has_address("lo", str(LOOPBACK))
     if found is None:
         return [f"there is no link {veth.interface} in {veth.netns}"]
     expected = {
@@ -161,7 +157,7 @@ async def find_faults(
         faults.append(f"lo: {LOOPBACK} is missing")
     if not host.exists(veth.link):
         return [*faults, f"there is no link {veth.link} on the host"]
-    if (owner := await host.owner(veth.link)) != veth.owner:
+    if (owner := host.owner(veth.link)) != veth.owner:
         faults.append(f"{veth.link}: it says that it belongs to {owner or 'nobody'}, not to {veth.owner}")
     if host.has_arp(veth.link):
         faults.append(f"{veth.link}: ARP is switched on")
@@ -170,44 +166,46 @@ async def find_faults(
     return faults
 
 
-async def find_workload_end(host: Links, link: str) -> tuple[str, str] | None:
-    """The path of the namespace that the other end of ``link`` is in, and its name; None where no path leads to it."""
-    for path in await asyncio.to_thread(find_namespaces):
+def find_workload_end(host: Links, link: str) -> tuple[str, str] | None:
+    """The path of the namespace that the other end of ``link`` is in, and its name; None where no path leads to it.
+
+    It enters one namespace after the other, and so it is called aside.
+    """
+    for path in find_namespaces():
         try:
             with opened(path) as namespace:
                 if is_own(namespace):
                     continue
-                async with inside(namespace) as links:
-                    if name := await _workload_end(host, link, links, namespace):
+                with entered(namespace):
+                    links = Links()
+                with closing(links):
+                    if name := _workload_end(host, link, links, namespace):
                         return path, name
         except (NotThere, BadRequest, OSError):
             continue  # it ended meanwhile
     return None
 
 
-async def _workload_end(host: Links, link: str, links: Links, namespace: int) -> str | None:
+def _workload_end(host: Links, link: str, links: Links, namespace: int) -> str | None:
     """The name that the other end of ``link`` has in ``namespace``, whose links are ``links``; None where it is not.
 
     It is the kernel that says so. What a link says of itself, such as its MAC address, a workload can make up.
     """
     try:
-        number, index = await host.peer_namespace(link), await host.peer_index(link)
+        number, index = host.peer_namespace(link), host.peer_index(link)
     except LinkGone:
         return None
     # -1 is no number: the namespace is going, and this one knows it by none, nor any that it has no link to.
-    if number is None or number < 0 or index is None or await host.namespace_number(namespace) != number:
+    if number is None or number < 0 or index is None or host.namespace_number(namespace) != number:
         return None
-    return await links.name(index)
+    return links.name(index)
 
 
 @asynccontextmanager
 async def inside(namespace: int) -> AsyncIterator[Links]:
     """The links inside ``namespace``."""
-    links = Links(await call_inside(namespace, _netlink_socket))
-    try:
+    with closing(await call_inside(namespace, Links)) as links:
         yield links
-    finally:
-        links.close()
 
 
 def enable_ipv6(*links: str) -> None:
@@ -241,7 +239,3 @@ def enable_forwarding() -> bool:
 
 def _digest(key: str) -> str:
     return hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
-
-
-def _netlink_socket() -> int:
-    return socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE).detach()

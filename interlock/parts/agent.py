@@ -129,7 +129,7 @@ class AgentParts:
         acknowledger, barrier = Acknowledger(control_plane), Barrier(control_plane)
         system = HostSystem(
             device_name=settings.device,
-            mtu=await links.tunnel_mtu(identity.underlay),
+            mtu=links.tunnel_mtu(identity.underlay),
             platform=platform,
             device=await choose(settings.wireguard, settings.device, links),
             links=links,

@@ -79,10 +79,10 @@ def test_a_link_of_another_workload_is_not_taken(space: Namespace, workloads: tu
         links = Links()
         try:
             await make(links, veth(RED, 1, workloads[0]))
-            assert not await may_use(links, next(link_names(BLUE)), BLUE)
+            assert not may_use(links, next(link_names(BLUE)), BLUE)
             with pytest.raises(Refused, match=f"belongs to {RED}"):
                 await make(links, veth(BLUE, 2, workloads[1]))
-            assert await links.owner(next(link_names(RED))) == RED
+            assert links.owner(next(link_names(RED))) == RED
         finally:
             links.close()
 
@@ -101,12 +101,12 @@ def test_the_other_end_of_a_link_is_where_the_kernel_says(
             wanted = veth(RED, 1, real)
             await make(links, wanted)
             index = links.index(wanted.link) or 0
-            peer = await links.peer_index(wanted.link)
+            peer = links.peer_index(wanted.link)
             ends = f"link add twin index {index + 1000} type veth peer name railnet0 index {peer}"
             fake.ip([ends, f"link set railnet0 address {wanted.interface_mac}"])
-            assert await find_workload_end(links, wanted.link) == (str(real.path), "railnet0")
+            assert find_workload_end(links, wanted.link) == (str(real.path), "railnet0")
             real.remove()
-            assert await find_workload_end(links, wanted.link) is None
+            assert find_workload_end(links, wanted.link) is None
         finally:
             links.close()
 
@@ -119,7 +119,7 @@ def test_while_a_namespace_goes_no_other_is_taken_for_it(
     """The kernel then says of its link that the other end is in namespace -1, as it says of each one without a link."""
     real, fake = workloads
 
-    async def none(_: Links, _link: str) -> int:
+    def none(_: Links, _link: str) -> int:
         return -1
 
     async def main() -> None:
@@ -127,11 +127,9 @@ def test_while_a_namespace_goes_no_other_is_taken_for_it(
         try:
             wanted = veth(RED, 1, real)
             await make(links, wanted)
-            fake.ip(
-                [f"link add twin index 2000 type veth peer name railnet0 index {await links.peer_index(wanted.link)}"]
-            )
+            fake.ip([f"link add twin index 2000 type veth peer name railnet0 index {links.peer_index(wanted.link)}"])
             monkeypatch.setattr(Links, "peer_namespace", none)
-            assert await find_workload_end(links, wanted.link) is None
+            assert find_workload_end(links, wanted.link) is None
         finally:
             links.close()
 

@@ -17,9 +17,9 @@ async def choose(backend: str, name: str, links: Links) -> Device:
 
     With ``auto``, a device that exists keeps its backend: to replace it would end its sessions.
     """
-    kind = await links.kind(name)
+    kind = links.kind(name)
     if backend == "auto" and kind is not None:
         backend = "kernel" if kind == "wireguard" else "userspace"
-    if backend == "userspace" or (backend == "auto" and not await links.add_wireguard(name, Links.LEAST_MTU)):
+    if backend == "userspace" or (backend == "auto" and not links.add_wireguard(name, Links.LEAST_MTU)):
         return Userspace(name, links)
     return Kernel(name, links)

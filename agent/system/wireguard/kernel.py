@@ -39,7 +39,7 @@ class Kernel:
         self._reader = messages.TunnelReader()
 
     async def ensure(self, key: PrivateKey, port: int, mtu: int) -> None:
-        if not self._links.exists(self._name) and not await self._links.add_wireguard(self._name, mtu):
+        if not self._links.exists(self._name) and not self._links.add_wireguard(self._name, mtu):
             raise Failed("the kernel has no WireGuard: load its module, or set --wireguard userspace")
         actual = await self.read()
         if actual is None or (actual.public_key, actual.port) != (key.public, port):
@@ -48,7 +48,7 @@ class Kernel:
             except PortInUse:
                 raise Failed(await asyncio.to_thread(describe_port_in_use, port)) from None
         try:
-            await self._links.set_up(self._name, mtu)  # which is when the kernel binds the port
+            self._links.set_up(self._name, mtu)  # which is when the kernel binds the port
         except PortInUse:
             raise Failed(await asyncio.to_thread(describe_port_in_use, port)) from None
 
@@ -74,7 +74,7 @@ class Kernel:
         await self._change(messages.write_device(self._name, key))
 
     async def remove(self) -> None:
-        await self._links.remove(self._name)
+        self._links.remove(self._name)
 
     async def _change(self, *changes: bytes) -> None:
         def change(netlink: GenericNetlink, deadline: float) -> None:

@@ -76,7 +76,7 @@ class Userspace:
                 await self._set([f"private_key={key.octets.hex()}", f"listen_port={port}"])
             except PortInUse:
                 raise Failed(await asyncio.to_thread(describe_port_in_use, port)) from None
-        await self._links.set_up(self._name, mtu)
+        self._links.set_up(self._name, mtu)
 
     async def read(self) -> Tunnel | None:
         try:
@@ -98,7 +98,7 @@ class Userspace:
         # The process ends when its socket is removed, and the device ends with the process.
         self._socket.unlink(missing_ok=True)
         async with answered_in_time(f"{PROGRAM} of {self._name}"):
-            await self._links.remove(self._name)
+            self._links.remove(self._name)
         await self._end_process()
 
     async def _end_process(self) -> None:
@@ -131,7 +131,7 @@ class Userspace:
         if program is None:
             raise Failed(f"there is no {PROGRAM} and the kernel has no WireGuard: install the package {PROGRAM}")
         self._socket.unlink(missing_ok=True)
-        await self._links.remove(self._name)
+        self._links.remove(self._name)
         await self._end_process()  # one that hangs would keep the port
         # It forks into the background once its socket is there; only with LOG_LEVEL set would it keep our pipe open.
         # It gets a session of its own, so that a signal to the agent's does not end it.

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +19,9 @@ from agent.attach.attachments import Attachments
 from agent.attach.connection import Connections
 from agent.errors import Failed
 from agent.system import resolv_conf
+from agent.system.netlink import Links
 from tests.agent.worlds import ATTACHMENT, PLATFORM
+from tests.waiting import DEADLINE, until
 
 BEFORE = "nameserver 192.0.2.1\n"
 
@@ -25,6 +31,17 @@ class MeshWithoutLinks:
 
     platform = PLATFORM
     system: Any = SimpleNamespace(links=None)
+
+    def __init__(self) -> None:
+        self.being_removed: list[str] = []
+
+    async def wait_until_applied(self) -> None: ...
+
+    @contextmanager
+    def removing(self, link: str) -> Iterator[None]:
+        self.being_removed.append(link)
+        yield
+        self.being_removed.remove(link)
 
 
 async def test_what_resolv_conf_held_is_kept_before_it_is_overwritten(
@@ -52,3 +69,16 @@ async def test_what_resolv_conf_held_is_kept_before_it_is_overwritten(
     (kept,) = next_agent
     assert kept.resolv_conf_before == BEFORE == path.read_text()
     assert os.listdir(tmp_path / "attachments") == [f"{kept.key}.json"]
+
+
+async def test_the_loop_goes_on_while_a_link_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel takes tens of milliseconds for it, and others are to be attached meanwhile."""
+    released = threading.Event()
+    monkeypatch.setattr(Links, "remove", lambda *_: released.wait(DEADLINE))
+    mesh = MeshWithoutLinks()
+    connections = Connections(mesh, Attachments(tmp_path))  # type: ignore[arg-type]
+    removing = asyncio.create_task(connections.remove(ATTACHMENT))
+    await until(lambda: mesh.being_removed == [ATTACHMENT.link])
+    released.set()  # which nobody would, were the loop held
+    await removing
+    assert mesh.being_removed == []

@@ -134,7 +134,7 @@ class SimulatedLinks:
     def __init__(self, world: Simulated) -> None:
         self.world = world
 
-    async def read(self, _device: str, _prefix: IPv6Network, _workloads: str) -> Routes:
+    def read(self, _device: str, _prefix: IPv6Network, _workloads: str) -> Routes:
         world = self.world
         is_up = world.tunnel is not None
         return Routes(
@@ -147,13 +147,13 @@ class SimulatedLinks:
             ungrouped=frozenset(world.ungrouped),
         )
 
-    async def set_group(self, name: str) -> None:
+    def set_group(self, name: str) -> None:
         self.world.ungrouped.remove(name)
         self.world.changes.append(f"group {name}")
         if name == "rail2":
             raise LinkGone(f"there is no link {name}: somebody has removed it")
 
-    async def tunnel_mtu(self, _underlay: str, _otherwise: int) -> int:
+    def tunnel_mtu(self, _underlay: str, _otherwise: int) -> int:
         return MTU
 
     def is_up(self, name: str) -> bool:
@@ -172,21 +172,21 @@ class SimulatedLinks:
     def named(self, _prefix: str) -> list[str]:
         return []
 
-    async def add_address(self, _name: str, added: Address) -> None:
+    def add_address(self, _name: str, added: Address) -> None:
         self.world.changes.append("change routes")
         self.world.addresses.add(added)
 
-    async def set_neighbour(self, target: str, mac: str, name: str) -> None:
+    def set_neighbour(self, target: str, mac: str, name: str) -> None:
         assert (target, mac, name) == (str(WORKLOAD.address), WORKLOAD.mac, WORKLOAD.link)
 
-    async def set_route(self, target: str, name: str) -> None:
+    def set_route(self, target: str, name: str) -> None:
         self.world.changes.append("change routes")
         if target == str(PLATFORM.prefix):
             self.world.has_prefix = True
         else:
             self.world.routed[name] = Address.parse(target.removesuffix("/128"))
 
-    async def remove_route(self, _target: str, name: str) -> None:
+    def remove_route(self, _target: str, name: str) -> None:
         self.world.changes.append("change routes")
         del self.world.routed[name]
 

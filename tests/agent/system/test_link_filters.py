@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import subprocess
+from functools import partial
 from ipaddress import IPv6Address
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from agent.errors import Failed
 from agent.plan.link_filter import ETHERNET, LinkFilter, tunnel_filter, workload_filter
 from agent.system.link_filters import guard_link, is_guarded, loaded
-from agent.system.netlink import Links
+from agent.system.netlink import Links, call_with_links
 from tests.agent.inside import run
 from tests.agent.worlds import PLATFORM, address
 from tests.namespaces import Namespace
@@ -82,7 +83,7 @@ def dropped(space: Namespace, wanted: LinkFilter, frame: bytes) -> int:
     async def main() -> int:
         links = Links()
         try:
-            await guard_link(links, "rail1", wanted)
+            guard_link(links, "rail1", wanted)
             before = links.filter_drops(("rail1",), "none")
             send_frames("other", [frame])
             return links.filter_drops(("rail1",), "none") - before
@@ -169,12 +170,12 @@ def test_a_filter_is_put_on_once_and_replaced_by_another(space: Namespace, link:
             first, second = workload_filter(OWN, PLATFORM), workload_filter(SAME, PLATFORM)
             assert not is_guarded(links, link, first)
             for wanted in (first, first, second):
-                await guard_link(links, link, wanted)
+                guard_link(links, link, wanted)
                 assert is_guarded(links, link, wanted)
             assert not is_guarded(links, link, first)
             assert not is_guarded(links, "nowhere", first)
             with pytest.raises(Failed, match="nowhere"):
-                await guard_link(links, "nowhere", first)
+                guard_link(links, "nowhere", first)
         finally:
             links.close()
 
@@ -184,13 +185,15 @@ def test_a_filter_is_put_on_once_and_replaced_by_another(space: Namespace, link:
 def test_many_links_are_guarded_and_read_at_the_same_time(space: Namespace) -> None:
     space.ip([f"link add rail{number} type veth peer name other{number}" for number in range(40)])
 
+    def guard(link: str, own: Links) -> None:
+        guard_link(own, link, workload_filter(OWN, PLATFORM))
+
     async def main() -> None:
         links = Links()
         try:
-            await asyncio.gather(
-                *(guard_link(links, f"rail{number}", workload_filter(OWN, PLATFORM)) for number in range(40)),
-                *(links.read("rail1", PLATFORM.prefix, "rail") for _ in range(3)),
-            )
+            guarding = [call_with_links(partial(guard, f"rail{number}")) for number in range(40)]
+            reading = [call_with_links(lambda own: own.read("rail1", PLATFORM.prefix, "rail")) for _ in range(3)]
+            await asyncio.gather(*guarding, *reading)
             assert all(is_guarded(links, f"rail{number}", workload_filter(OWN, PLATFORM)) for number in range(40))
             assert links.filter_drops((), "rail") == 0
         finally:
@@ -205,7 +208,7 @@ def test_what_goes_out_must_have_come_in_by_a_filtered_link(space: Namespace, li
     async def main() -> int:
         links = Links()
         try:
-            await guard_link(links, link, workload_filter(OWN, PLATFORM))
+            guard_link(links, link, workload_filter(OWN, PLATFORM))
             ends = bytes(SAME), bytes(OWN)
             with pytest.raises(OSError, match="No buffer space"):  # what the kernel tells the sender
                 send_frames(link, [ethernet(MAC, ipv6(*ends, 17, udp(*ends)))])

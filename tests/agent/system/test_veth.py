@@ -6,15 +6,17 @@ import asyncio
 import contextlib
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
 import pytest
 
-from agent.errors import BadRequest, LinkGone, NotThere, Refused
+from agent.errors import BadRequest, Failed, LinkGone, NotThere, Refused
 from agent.plan.link_filter import workload_filter
 from agent.plan.routes import Routes
+from agent.system import netlink
 from agent.system.namespaces import is_own, opened
 from agent.system.netlink import Links
+from agent.system.netlink_socket import NetlinkRefused, NetlinkSocket
 from agent.system.veth import (
     Veth,
     create_veth,
@@ -22,7 +24,6 @@ from agent.system.veth import (
     find_workload_end,
     link_names,
     mac_addresses,
-    remove_veth,
 )
 from tests import namespaces
 from tests.agent.inside import PREFIX, run
@@ -117,6 +118,51 @@ def test_making_it_again_changes_nothing(space: Namespace, workload: Namespace) 
     assert (index(), run(space, faults(wanted))) == (before, [])
 
 
+def test_few_messages_make_a_link(space: Namespace, workload: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pair, its owner, its filter, and two to bring it up; all that is inside the workload goes as one."""
+    sent: list[int] = []
+
+    class CountedSocket(NetlinkSocket):
+        def ask(self, kind: int, flags: int, body: bytes, deadline: float) -> Iterator[bytes]:
+            sent.append(1)
+            return super().ask(kind, flags, body, deadline)
+
+        def ask_together(
+            self, requests: Sequence[tuple[int, int, bytes]], deadline: float
+        ) -> list[NetlinkRefused | None]:
+            sent.append(len(requests))
+            return super().ask_together(requests, deadline)
+
+    monkeypatch.setattr(netlink, "NetlinkSocket", CountedSocket)
+    run(space, made(veth(workload)))
+    assert sent == [1, 1, 3, 1, 1, 8]
+
+
+def test_of_changes_together_one_that_fails_keeps_none_from_being_made(space: Namespace) -> None:
+    space.ip(["link add rail1 type veth peer name other"])
+
+    def change_together(links: Links, *names: str) -> None:
+        with links.together():
+            for name in names:
+                links.add_address(name, PLATFORM.resolver)
+                links.add_address(name, PLATFORM.resolver)  # it is there, which is no failure
+                links.set_route("fd12::/16", name)  # which the kernel refuses while the link is down
+                links.set_up(name, MTU)
+
+    async def main() -> list[bool]:
+        links = Links()
+        try:
+            with pytest.raises(Failed, match="route to fd12::/16: the kernel says: Network is down"):
+                change_together(links, "rail1")
+            with pytest.raises(LinkGone, match="nobody"):
+                change_together(links, "other", "nobody")
+            return [links.is_up("rail1"), links.has_address("rail1", str(PLATFORM.resolver)), links.is_up("other")]
+        finally:
+            links.close()
+
+    assert run(space, main()) == [True, True, False]
+
+
 def test_a_new_address_takes_the_place_of_the_old(space: Namespace, workload: Namespace) -> None:
     run(space, made(veth(workload, at=1)))
     run(space, made(veth(workload, at=2)))
@@ -159,7 +205,7 @@ class VanishingLinks(Links):
 
 
 async def looked_for(links: Links, wanted: Veth, _namespace: int) -> None:
-    assert await find_workload_end(links, wanted.link) in (None, (wanted.netns, wanted.interface))
+    assert find_workload_end(links, wanted.link) in (None, (wanted.netns, wanted.interface))
 
 
 async def inspected(links: Links, wanted: Veth, namespace: int) -> None:
@@ -207,7 +253,7 @@ def test_it_goes_at_both_ends(space: Namespace, workload: Namespace) -> None:
     async def main() -> tuple[bool, bool]:
         links = Links()
         try:
-            return await remove_veth(links, wanted.link), await remove_veth(links, wanted.link)
+            return links.remove(wanted.link), links.remove(wanted.link)
         finally:
             links.close()
 
@@ -221,14 +267,14 @@ def test_the_routes_of_a_host_are_read_back_as_they_were_made(space: Namespace, 
     async def main() -> Routes:
         links = Links()
         try:
-            await links.set_up("dev0", 1420)
-            await links.add_address("dev0", PLATFORM.resolver)
-            await links.set_route(str(PLATFORM.prefix), "dev0")
-            await links.set_neighbour(str(address(1, 1)), wanted.interface_mac, wanted.link)
-            await links.set_route(f"{address(1, 1)}/128", wanted.link)
-            assert (await links.read("dev0", PLATFORM.prefix, "rail")).ungrouped == {"dev0"}
-            await links.set_group("dev0")
-            return await links.read("dev0", PLATFORM.prefix, "rail")
+            links.set_up("dev0", 1420)
+            links.add_address("dev0", PLATFORM.resolver)
+            links.set_route(str(PLATFORM.prefix), "dev0")
+            links.set_neighbour(str(address(1, 1)), wanted.interface_mac, wanted.link)
+            links.set_route(f"{address(1, 1)}/128", wanted.link)
+            assert links.read("dev0", PLATFORM.prefix, "rail").ungrouped == {"dev0"}
+            links.set_group("dev0")
+            return links.read("dev0", PLATFORM.prefix, "rail")
         finally:
             links.close()
 
