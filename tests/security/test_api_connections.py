@@ -82,7 +82,7 @@ class TestOneServer:
     async def test_a_header_that_does_not_end_ends_the_connection(
         self, store: Store, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(connections, "FIRST_HEADER", 0.1)
+        monkeypatch.setattr(connections, "FIRST_HEADER", 1.0)  # in which what is sent at once has come
         monkeypatch.setattr(connections, "IDLE", 0.1)
         counted = Counter[str]()
         async with Api(store, connections=Connections(counted)) as api:
