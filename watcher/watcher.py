@@ -49,7 +49,7 @@ RETRY_FIRST = 0.05  # seconds until the second attempt to connect; a restarted s
 RETRY_LAST = 2.0  # seconds between attempts later on; a store that is away for long is not asked more often
 BUSY = 20  # changes at once from which they come faster than they can be followed one by one
 PUBLISH_EVERY = 0.02  # seconds between two publications of an environment, then: fifty a second at most
-FOLLOWING_SHARE = 0.2  # of the time that is for following the changes, then; the rest is for queries
+FOLLOWING_SHARE = 0.2  # of the processor time that is for following the changes, then; the rest is for queries
 
 CONFIRMATIONS = "the list of confirmations"
 
@@ -252,7 +252,7 @@ class Watcher(ShowsServed):
         while True:
             batch = await self.store.changes.read_batch(self._position.change, are_many=are_many)
             await asyncio.sleep(0)  # for what came while the client library decoded it
-            began, are_many = time.monotonic(), batch.count >= BUSY
+            spent, are_many = time.thread_time(), batch.count >= BUSY
             self._note_contact()
             if not batch.is_gapless:
                 self.counts.gaps += 1
@@ -265,8 +265,10 @@ class Watcher(ShowsServed):
                 self._environments.must_compare = True
             self._served.end_former_names()
             if are_many:
-                # Whatever changes meanwhile is read and published once, and most of the time is for queries.
-                await asyncio.sleep(max(PUBLISH_EVERY, (time.monotonic() - began) * (1 / FOLLOWING_SHARE - 1)))
+                # Whatever changes meanwhile is read and published once, and most of the time is for queries. It is the
+                # processor's: where that is wanted by others, or the store is slow, what passes meanwhile is theirs.
+                spent = time.thread_time() - spent
+                await asyncio.sleep(max(PUBLISH_EVERY, spent * (1 / FOLLOWING_SHARE - 1)))
             if self.guard.held:
                 due = min(due, time.monotonic() + COMPARE_HELD_EVERY)
             if time.monotonic() >= due or self._environments.must_compare:
