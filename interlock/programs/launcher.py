@@ -50,9 +50,7 @@ from resolver.sockets import SocketPair, open_pairs
 from support.listening import ListenError
 
 SERVING_DEADLINE = 120.0  # seconds until the workers of a new program answer; a million instances are loaded in ten
-LEAVING_DEADLINE = (
-    10.0  # seconds until the old program has left, or its workers; longer than TCP connections are served
-)
+LEAVING_DEADLINE = 10.0  # seconds until a program or its workers have left; longer than TCP connections are served
 END_DEADLINE = 10.0  # seconds until a program that was asked to end is killed
 RESTART_FIRST, RESTART_LAST = 0.1, 10.0  # seconds until a program that has ended is started again
 WELL_AFTER = 60.0  # seconds; one that has run for longer is started again after the first of them
