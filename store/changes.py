@@ -43,7 +43,7 @@ class Position:
     """The position of the newest change, `BEGINNING` if there is none."""
 
 
-class Change(Struct, frozen=True):
+class Change(Struct, frozen=True, gc=False):
     """One change of an environment, or of a host: then ``host`` is set, and ``environment`` is empty."""
 
     position: str

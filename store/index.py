@@ -20,7 +20,7 @@ DELETED = "deleted"  # the digest of a deleted environment
 NO_HOSTS = "-"  # a list of no hosts: an empty list would look like a missing one
 
 
-class IndexEntry(Struct, frozen=True):
+class IndexEntry(Struct, frozen=True, gc=False):
     """What the index says of one environment."""
 
     revision: int

@@ -44,7 +44,7 @@ class Known:
     """The digest that the index had for it."""
 
 
-class Stored(Struct, frozen=True):
+class Stored(Struct, frozen=True, gc=False):
     """What the store holds of one environment, as of one moment."""
 
     id: EnvironmentId

@@ -58,9 +58,11 @@ def store_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture(autouse=True)
-def connections_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def connections_are_waited_for() -> Iterator[None]:
     """Those to a store that is there: on a busy machine many at once take seconds."""
-    monkeypatch.setattr("store.client.CONNECT_TIMEOUT", DEADLINE)
+    with pytest.MonkeyPatch.context() as patch:  # what a test itself patches ends before its other fixtures do
+        patch.setattr("store.client.CONNECT_TIMEOUT", DEADLINE)
+        yield
 
 
 @pytest_asyncio.fixture
