@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from store.keys import DEFAULT_PREFIX
 from store.store import Store
 from zones.addresses import Platform, instance_address, service_subnet
 from zones.model import Environment, Instance, Port, Service, State
@@ -45,17 +46,17 @@ def service_name(number: int) -> str:
     return f"svc-{number}"
 
 
-def fill(url: str, made: Iterable[Environment]) -> None:
+def fill(url: str, made: Iterable[Environment], prefix: str = DEFAULT_PREFIX) -> None:
     """Commits each of ``made`` to the store at ``url``, as the admin API would."""
-    asyncio.run(_commit_all(url, iter(made)))
+    asyncio.run(_commit_all(url, iter(made), prefix))
 
 
-async def _commit_all(url: str, made: Iterator[Environment]) -> None:
+async def _commit_all(url: str, made: Iterator[Environment], prefix: str) -> None:
     async def commit_some() -> None:
         for each in made:
             await store.environments.commit(each, expected=0)
 
-    store = Store(url)
+    store = Store(url, prefix=prefix)
     try:
         await asyncio.gather(*(commit_some() for _ in range(COMMITS_AT_ONCE)))
     finally:
