@@ -135,10 +135,11 @@ class ChangeStream:
 
         Where they ``are_many``, as is to be expected, the newest of them are asked for at once, and none is waited for.
         """
-        await self._verify()
-        batch = ChangeBatch((), 0, position, True)
-        if not are_many:
-            batch = ChangeBatch.of(position, await self._read(position, int(CHANGES_WAIT * 1000)))
+        if are_many:
+            await self._verify()
+            batch = ChangeBatch((), 0, position, True)
+        else:
+            batch = ChangeBatch.of(position, await self.read_after(position))
             if batch.count < CHANGES_READ:
                 return batch
         while batch.count < CHANGES_TOGETHER:
