@@ -10,6 +10,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from msgspec import Struct
+from msgspec.json import Decoder
 from msgspec.structs import replace
 
 from store.client import Script
@@ -30,6 +31,7 @@ CHANGES_KEPT = 100_000  # at the design figure of 1,000 commits a second, a read
 BEGINNING = "0-0"  # the position before the first change
 
 NEWEST_SCRIPT = Script(read_script("read_newest_changes", shared=("split_hosts",)), only_reads=True)
+_FIELDS = Decoder(dict[str, str])
 POSITION_SCRIPT = Script(read_script("read_position"), only_reads=True)
 
 
@@ -159,8 +161,8 @@ class ChangeStream:
         async with self._connection.blocking_client() as redis:
             count, last, is_chain, found = await NEWEST_SCRIPT.run(redis, keys, arguments)
         newest, breaks = list[Change](), Breaks()
-        for change, fields in found:
-            newest.append(_decode_change(change, dict(zip(fields[::2], fields[1::2], strict=True))))
+        for change, written in zip(found[::2], found[1::2], strict=True):
+            newest.append(_decode_change(change, _decode_object(written)))
             await breaks.take()
         is_gapless = bool(is_chain) and all(one.previous for one in newest)
         return ChangeBatch(tuple(newest), count, last.decode(), is_gapless)
@@ -168,7 +170,8 @@ class ChangeStream:
     async def _read(self, position: str, wait: int) -> list[Change]:
         async with self._connection.blocking_client() as redis:
             streams = await redis.xread({self._connection.keys.changes: position}, count=CHANGES_READ, block=wait)
-        return [_decode_change(change, fields) for _key, changes in streams or () for change, fields in changes]
+        read = (entry for _key, changes in streams or () for entry in changes)
+        return [_decode_change(change, _decode_texts(fields)) for change, fields in read]
 
 
 def _coalesce(changes: Sequence[Change]) -> tuple[Change, ...]:
@@ -188,22 +191,38 @@ def _union(one: frozenset[str] | None, other: frozenset[str] | None) -> frozense
     return None if one is None or other is None else one | other
 
 
-def _decode_change(position: bytes, fields: Mapping[bytes, bytes]) -> Change:
-    hosts, host = fields.get(b"hosts"), fields.get(b"host")
+def _decode_change(position: bytes, fields: Mapping[str, str]) -> Change:
+    hosts = fields.get("hosts")
     try:
         return Change(
             position.decode(),
-            fields[b"previous"].decode(),
-            EnvironmentId(fields[b"environment"].decode()),
-            int(fields[b"revision"]),
-            None if hosts is None else split_hosts(hosts.decode()),
-            None if host is None else host.decode(),
-            fields.get(b"digest", b"").decode(),
-            _decode_confirmed(fields.get(b"guard")),
+            fields["previous"],
+            EnvironmentId(fields["environment"]),
+            int(fields["revision"]),
+            None if hosts is None else split_hosts(hosts),
+            fields.get("host"),
+            fields.get("digest", ""),
+            _decode_confirmed(fields.get("guard", "")),
         )
     except (KeyError, ValueError):
         # None of our writers made it. No change has this predecessor: the reader sees a gap, and compares all.
         return Change(position.decode(), "", EnvironmentId(""), 0)
+
+
+def _decode_texts(fields: Mapping[bytes, bytes]) -> dict[str, str]:
+    """The texts of ``fields``; none where one of them is no text, which is then none of our writers'."""
+    try:
+        return {name.decode(): value.decode() for name, value in fields.items()}
+    except UnicodeDecodeError:
+        return {}
+
+
+def _decode_object(written: bytes) -> dict[str, str]:
+    """The same of fields that a script has written as JSON."""
+    try:
+        return _FIELDS.decode(written)
+    except ValueError:
+        return {}
 
 
 def is_after(one: str, other: str) -> bool:
@@ -221,8 +240,8 @@ def _order(position: str) -> tuple[int, int]:
     return (int(milliseconds), int(number)) if milliseconds.isdecimal() and number.isdecimal() else (-1, -1)
 
 
-def _decode_confirmed(written: bytes | None) -> Position | None:
-    match (written or b"").decode().split(" "):
+def _decode_confirmed(written: str) -> Position | None:
+    match written.split(" "):
         case [epoch, change]:
             return Position(None if epoch == "-" else epoch, change)
     return None

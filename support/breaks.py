@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-AFTER = 0.000_25  # seconds, as long as a query or two take: a query waits for little more than for others
+AFTER = 0.000_1  # seconds, as long as a few queries take: a query waits for little more than for others
 
 
 class Breaks:

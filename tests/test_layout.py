@@ -42,6 +42,7 @@ ADAPTERS = {
     "msgspec": [
         "admin/",
         "agent/",
+        "interlock/workers/steps.py",
         "resolver/answer.py",
         "resolver/net/inbox.py",
         "resolver/net/udp.py",

@@ -29,7 +29,7 @@ from zones.names import EnvironmentId
 from zones.parts import Touched
 from zones.zone import Zone
 
-READ_FIRST, READ_MOST = 20, 100  # documents in the first round trip, and at most in a later one, if not too large
+READ_MOST = 20  # documents in a round trip, if they are not too large; the library takes in what is read in one go
 READ_OCTETS = 1 << 18  # of documents in a round trip; while the client library decodes them, no query is answered
 STALE_ATTEMPTS = 5  # reads of a document that is older than its change says, before another server is looked for
 STALE_PAUSE = 0.02  # seconds, times the number of the attempt: replicas are milliseconds behind, if they are healthy
@@ -125,7 +125,7 @@ class EnvironmentReader:
         held back. Raises `Unavailable` if what is read is older than a change in ``announced`` says.
         """
         waiting = sorted(ids, reverse=True)
-        batch = READ_FIRST
+        batch = READ_MOST
         while waiting:
             some = [waiting.pop() for _ in range(min(batch, len(waiting)))]
             read = await self._documents(some, announced)

@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from msgspec import Struct
+
 from resolver.server import Resolver
 from zones import document, parts
 from zones.addresses import Platform
@@ -38,8 +40,7 @@ class Base(Enum):
     PENDING = "pending"
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """How a zone is made."""
 
     base: Base
@@ -52,8 +53,9 @@ class Step:
     """The hosts whose instances it leaves out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+# A message can have thousands of these and of steps, and a worker reads it in one go: of this kind it takes a tenth of
+# the time that dataclasses would.
+class Change(Struct, frozen=True):
     """What is served for one environment from now on."""
 
     id: EnvironmentId

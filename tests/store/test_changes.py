@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from store import changes as changes_module
 from store import environments as environments_module
-from store.changes import ChangeBatch, _decode_change
+from store.changes import ChangeBatch, _decode_change, _decode_texts
 from store.keys import Keys
 from store.store import Store
 from tests.store.servers import inside
@@ -86,7 +86,7 @@ async def test_the_server_gives_the_newest_changes_as_they_would_be_read(store: 
     async with inside(store, store_url) as (redis, keys):
         await many_changes(store, redis, keys)
         found = await redis.xread({keys.changes: "0-0"})
-        read = [_decode_change(position, fields) for position, fields in found[0][1]]
+        read = [_decode_change(position, _decode_texts(fields)) for position, fields in found[0][1]]
         expected = ChangeBatch.of("0-0", read)
         assert expected.is_gapless
         assert len({change.environment for change in expected.newest}) == 5  # four, and none
@@ -114,10 +114,16 @@ async def test_a_gap_among_many_changes_is_noticed(store: Store, store_url: str,
         assert not (await store.changes.read_batch("0-0")).is_gapless
 
 
-async def test_a_change_that_none_of_our_writers_made_is_a_gap_among_many_too(store: Store, store_url: str) -> None:
+@pytest.mark.parametrize(
+    "fields",
+    [{"revision": "x"}, {"revision": 1, "environment": b"\xff"}, {"revision": 1, "environment": "e1", b"\xfe": "x"}],
+)
+async def test_a_change_that_none_of_our_writers_made_is_a_gap_among_many_too(
+    store: Store, store_url: str, fields: dict[Any, Any]
+) -> None:
     async with inside(store, store_url) as (redis, keys):
         await many_changes(store, redis, keys)
-        await redis.xadd(keys.changes, {"previous": (await store.changes.position()).change, "revision": "x"})
+        await redis.xadd(keys.changes, {"previous": (await store.changes.position()).change, **fields})
         assert not (await store.changes.read_batch("0-0")).is_gapless
 
 
