@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from interlock.commands.options import serves
+from interlock.process.first import begin_below_first
 from interlock.settings.table import Settings
 
 # Each command imports its program itself: client commands, which need none of them, start twice as fast that way.
@@ -14,6 +15,7 @@ from interlock.settings.table import Settings
 @serves("up")
 def up(settings: Settings) -> None:
     """Run everything on this machine: store, watcher, DNS server and admin API."""
+    begin_below_first()
     from interlock.programs.up import run_up
 
     run_up(settings)
@@ -23,6 +25,7 @@ def up(settings: Settings) -> None:
 @serves("resolver")
 def resolver(settings: Settings) -> int:
     """Run the DNS server alone, fed by a store that is elsewhere or by the agent of this host."""
+    begin_below_first()
     from interlock.programs.launcher import run_resolver
 
     return run_resolver(settings)
@@ -32,6 +35,7 @@ def resolver(settings: Settings) -> int:
 @serves("admin")
 def admin(settings: Settings) -> None:
     """Run the admin API alone, on a store that is elsewhere."""
+    begin_below_first()
     from interlock.programs.admin import run_admin
 
     run_admin(settings)
@@ -41,6 +45,7 @@ def admin(settings: Settings) -> None:
 @serves("agent")
 def agent(settings: Settings) -> None:
     """Run the agent of this host: WireGuard, addresses, routes, nftables and workloads. Needs root."""
+    begin_below_first()
     from interlock.programs.agent import run_agent
 
     run_agent(settings)

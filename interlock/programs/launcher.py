@@ -27,6 +27,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from subprocess import SubprocessError
 
 from interlock.errors import PartFailed
 from interlock.observe import logs
@@ -94,15 +95,21 @@ class _Program:
             while heard := await loop.sock_recv(self.line, LONGEST):
                 self.said[heard].set()
 
-    async def says(self, wanted: bytes) -> bool:
-        """Whether it says ``wanted``, and does not end before."""
-        said, ended = asyncio.ensure_future(self.said[wanted].wait()), asyncio.ensure_future(self.process.wait())
+    async def says(self, wanted: bytes, *others: _Program) -> bool:
+        """Whether it says ``wanted`` before it ends, or one of ``others`` does."""
+        said = asyncio.ensure_future(self.said[wanted].wait())
+        ended = [asyncio.ensure_future(program.process.wait()) for program in (self, *others)]
         try:
-            await asyncio.wait({said, ended}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({said, *ended}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            said.cancel()
-            ended.cancel()
+            for each in (said, *ended):
+                each.cancel()
         return self.said[wanted].is_set()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has ended; its workers may go on."""
+        return self.process.returncode is not None
 
     @property
     def is_gone(self) -> bool:
@@ -166,23 +173,33 @@ class Launcher:
 
     async def _renew(self, current: _Program) -> _Program:
         log.info("resolver_renewing", extra={"pid": current.process.pid})
-        successor = await self._start(Incumbent.PROGRAM)
+        try:
+            successor = await self._start(Incumbent.PROGRAM)
+        except PartFailed as error:
+            return _not_renewed(current, str(error))
         try:
             async with asyncio.timeout(SERVING_DEADLINE):
-                serves = await successor.says(SERVING)
+                serves = await successor.says(SERVING, current)
+            if current.has_ended and not (serves or successor.has_ended):
+                return await self._promote(successor, current)
             reason = "" if serves else f"the new program has ended {await _how(successor)}"
         except TimeoutError:
             reason = f"its workers did not answer within {SERVING_DEADLINE:g} s: does the store, or the agent, answer?"
         if reason:
             await self._end(successor)
-            log.error("resolver_not_renewed", extra={"pid": current.process.pid, "reason": reason})
-            return current
+            return _not_renewed(current, reason)
         current.tell(LEAVE)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(current.process.wait(), LEAVING_DEADLINE)
         await self._end_all_but(successor)
         successor.tell(ALONE)
         log.info("resolver_renewed", extra={"pid": successor.process.pid})
+        return successor
+
+    async def _promote(self, successor: _Program, ended: _Program) -> _Program:
+        """Has ``successor`` go on, though the program that it was to replace has ended by itself meanwhile."""
+        await self._note_ended(ended, are_answered=not ended.is_gone)
+        successor.tell(ALONE)
         return successor
 
     async def _replace(self, ended: _Program) -> _Program:
@@ -193,33 +210,57 @@ class Launcher:
         for program in list(self._programs):  # those that have ended now or before
             if program.is_gone or not program.said[SERVING].is_set():
                 await self._end(program)
-        clients = "are answered by workers that go on with the zones that they have" if self._programs else "wait"
-        extra = {"pid": ended.process.pid, "reason": await _how(ended), "clients": clients}
-        log.error("resolver_ended", extra=extra)
+        await self._note_ended(ended, are_answered=bool(self._programs))
         if time.monotonic() - ended.began > WELL_AFTER:
             self._delay = RESTART_FIRST
         else:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._renewal.wait(), self._delay)
-            self._renewal.clear()
-            self._delay = min(self._delay * 2, RESTART_LAST)
-        return await self._start(Incumbent.WORKERS if self._programs else Incumbent.NONE)
+            await self._rest()
+        while True:
+            try:
+                return await self._start(Incumbent.WORKERS if self._programs else Incumbent.NONE)
+            except PartFailed as error:
+                log.error("resolver_not_started", extra={"reason": str(error)})
+                await self._rest()
+
+    async def _rest(self) -> None:
+        """Waits until the next attempt is due, or somebody asks for it by SIGHUP."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._renewal.wait(), self._delay)
+        self._renewal.clear()
+        self._delay = min(self._delay * 2, RESTART_LAST)
+
+    async def _note_ended(self, program: _Program, *, are_answered: bool) -> None:
+        clients = "are answered by workers that go on with the zones that they have" if are_answered else "wait"
+        extra = {"pid": program.process.pid, "reason": await _how(program), "clients": clients}
+        log.error("resolver_ended", extra=extra)
 
     async def _start(self, incumbent: Incumbent) -> _Program:
+        """Raises `PartFailed` where no process can be made, or there is no interpreter."""
+        try:
+            program = await self._fork(incumbent)
+        except (OSError, SubprocessError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise PartFailed(f"{sys.executable} cannot be started: {reason}") from error
+        self._programs[program] = asyncio.create_task(program.listen())
+        return program
+
+    async def _fork(self, incumbent: Incumbent) -> _Program:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         environ = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
-        with theirs:
-            handed = Handed(theirs, incumbent, self.sockets)
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, *sys.orig_argv[1:],
-                env={**environ, VARIABLE: write_handed(handed)},
-                pass_fds=descriptors(handed),
-                preexec_fn=end_with_parent(signal.SIGTERM),
-            )  # fmt: skip
-        program = _Program(process, ours)
-        self._programs[program] = asyncio.create_task(program.listen())
-        return program
+        try:
+            with theirs:
+                handed = Handed(theirs, incumbent, self.sockets)
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable, *sys.orig_argv[1:],
+                    env={**environ, VARIABLE: write_handed(handed)},
+                    pass_fds=descriptors(handed),
+                    preexec_fn=end_with_parent(signal.SIGTERM),
+                )  # fmt: skip
+        except BaseException:
+            ours.close()
+            raise
+        return _Program(process, ours)
 
     async def _end(self, program: _Program) -> None:
         """Ends ``program``, and the workers that it has left behind."""
@@ -234,6 +275,11 @@ class Launcher:
         for program in list(self._programs):
             if program is not one:
                 await self._end(program)
+
+
+def _not_renewed(current: _Program, reason: str) -> _Program:
+    log.error("resolver_not_renewed", extra={"pid": current.process.pid, "reason": reason})
+    return current
 
 
 async def _how(program: _Program) -> str:

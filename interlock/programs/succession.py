@@ -36,6 +36,9 @@ class Answers(Protocol):
     async def leave(self) -> None:
         """Ends them, and their clients notice nothing."""
 
+    def incumbent_ended(self) -> None:
+        """The program before this one has ended: who it has left behind answers until they do."""
+
 
 class Line:
     """A program's end of the line. ``workers`` are those that answer on the sockets that were handed to it."""
@@ -60,6 +63,7 @@ class Line:
             while heard := await asyncio.get_running_loop().sock_recv(self._line, LONGEST):
                 match heard:
                     case message if message == ALONE:
+                        self._workers.incumbent_ended()
                         ready()
                     case message if message == LEAVE:
                         await self._workers.leave()

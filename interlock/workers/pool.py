@@ -83,6 +83,7 @@ class Workers:
     _is_known: asyncio.Event = field(default_factory=asyncio.Event)  # that all zones are there which there are now
     _progress: asyncio.Event = field(default_factory=asyncio.Event)
     _is_leaving: bool = False
+    _is_source_away: bool = False
 
     def __post_init__(self) -> None:
         self.querylog = SharedQueryLog(self._tell_all)
@@ -110,6 +111,10 @@ class Workers:
 
     def source_away(self) -> None:
         self.resolver.source_away()
+        self._is_source_away = True
+        self._settle_for_snapshot()
+
+    def _settle_for_snapshot(self) -> None:
         match self.incumbent:
             case Incumbent.NONE:
                 self._is_known.set()
@@ -169,6 +174,12 @@ class Workers:
         """Ends the workers, whose clients notice nothing: others go on with the same sockets."""
         self._is_leaving = True
         await self._end_all(LEAVING)
+
+    def incumbent_ended(self) -> None:
+        """The program before this one has ended: its workers, if any go on, answer until those of this one do."""
+        self.incumbent = Incumbent.WORKERS
+        if self._is_source_away:
+            self._settle_for_snapshot()
 
     @property
     def addresses(self) -> Sequence[tuple[str, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,7 @@ from zones.edits import PutInstance, PutService
 from zones.names import Name
 
 STALE = b"from a snapshot that is"  # what replies say that nobody confirms
+INTERPRETER = Path(sys.executable).resolve()
 WEB = Name.parse("web.railway.internal")
 
 
@@ -165,3 +167,54 @@ async def test_why_a_new_program_has_ended_is_said_also_where_it_had_no_last_wor
         await started_soon(lambda: it.events("resolver_not_renewed"))
         assert it.events("resolver_not_renewed")[0]["reason"] == "the new program has ended by SIGKILL"
         assert set(await ask_many(it.address, 50)) == {0}
+
+
+async def test_without_an_interpreter_the_resolver_goes_on_and_says_so(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.symlink_to(INTERPRETER)
+    python_path = os.pathsep.join(filter(None, sys.path))
+    async with resolver(tmp_path, executable=str(python), environ={"PYTHONPATH": python_path}) as it:
+        before = it.workers
+        python.rename(tmp_path / "away")
+        os.kill(it.process.pid, signal.SIGHUP)
+        await started_soon(lambda: it.events("resolver_not_renewed"))
+        reason = f"{python} cannot be started: No such file or directory"
+        assert it.events("resolver_not_renewed")[0]["reason"] == reason
+        assert not await are_stale(it)
+        kill_program(it)
+        await started_soon(lambda: len(it.events("resolver_not_started")) >= 2)
+        assert {event["reason"] for event in it.events("resolver_not_started")} == {reason}
+        assert await are_stale(it)
+        (tmp_path / "away").rename(python)
+        await replaced(it, before)
+
+
+async def test_a_program_that_is_killed_while_another_one_starts_is_named(tmp_path: Path) -> None:
+    async with resolver(tmp_path, "--snapshot-limit", "0") as it:
+        before = it.workers
+        await it.agent.stop()  # so that the new program waits for it
+        os.kill(it.process.pid, signal.SIGHUP)
+        await started_soon(lambda: len(children(it.process.pid).split()) == 2)
+        kill_program(it)
+        await started_soon(lambda: it.events("resolver_ended"))
+        assert "go on with the zones that they have" in str(it.events("resolver_ended")[0]["clients"])
+        await started_soon(lambda: len(it.events("http_listening")) == 2)
+        assert "which has ended, answer" in await it.get("/readyz?verbose")
+        assert await are_stale(it)
+        await it.agent.start()
+        await replaced(it, before)
+
+
+async def test_a_snapshot_will_do_when_the_program_ends_while_another_one_starts(tmp_path: Path) -> None:
+    async with resolver(tmp_path) as it:
+        before = it.workers
+        await until(lambda: (tmp_path / "resolver.snapshot").exists())
+        await it.agent.stop()
+        os.kill(it.process.pid, signal.SIGHUP)
+        await started_soon(lambda: len(it.events("restored_from_snapshot")) == 1)
+        kill_program(it)
+        await started_soon(lambda: it.events("resolver_replaced"))
+        assert set(it.workers).isdisjoint(before)
+        assert await are_stale(it)
+        await it.agent.start()
+        await until_true(lambda: is_fresh(it))

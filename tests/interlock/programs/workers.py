@@ -7,13 +7,14 @@ import json
 import re
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from resolver.wire.upstream_messages import pack_query
-from tests.interlock.processes import DEADLINE, Running, get, python, started
+from tests.interlock.processes import DEADLINE, Running, get, started
 from tests.worlds import build
 from watcher.feed.protocol import SOCKET
 from watcher.feed.server import FeedServer
@@ -71,14 +72,16 @@ async def resolver(
     listen: str = "127.0.0.1:0",
     ends_by: signal.Signals = signal.SIGTERM,
     workers: Sequence[str] = ("--workers", "2"),
+    executable: str = sys.executable,
 ) -> AsyncIterator[Resolver]:
     agent = FeedServer(tmp_path / "agent" / SOCKET)
     await agent.start()
     agent.announce(SHOP)
     await agent.publish(SHOP)
     agent.loaded()
-    command = python(  # not from the directory of this process, which has the code too
-        "-P", "-m", "interlock", "resolver", "--agent-dir", str(tmp_path / "agent"), "--state-dir", str(tmp_path),
+    command = (
+        executable, "-P",  # not from the directory of this process, which has the code too
+        "-m", "interlock", "resolver", "--agent-dir", str(tmp_path / "agent"), "--state-dir", str(tmp_path),
         "--dns-listen", listen, "--ops-listen", "127.0.0.1:0",
         "--bind", "127.0.0.0/8=shop", "--bind", "::1=shop", "--upstream", "none",
         *workers, *flags,
