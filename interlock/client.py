@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,10 +66,25 @@ class Client:
 
     @contextmanager
     def stream(self, *path: str, query: Mapping[str, str] | None = None) -> Iterator[Iterator[Any]]:
-        """What comes at ``path``, line by line as it comes: each line is JSON. It ends with the ``with``."""
+        """What comes at ``path``, line by line as it comes: each line is JSON. It ends with the ``with``.
+
+        Such a stream has no end of its own: where it ends, that is `ApiUnreachable`.
+        """
         response = self._send("GET", path, query=query, is_stream=True)
         with response:
-            yield (json.loads(line) for line in response if line.strip())
+            yield self._lines(response)
+
+    def _lines(self, response: Iterable[bytes]) -> Iterator[Any]:
+        reason: object = "it has ended, or was started again"
+        try:
+            for line in response:
+                if line.strip():
+                    yield json.loads(line)
+        except ValueError:
+            pass  # a line of which the end is missing
+        except (OSError, http.client.HTTPException) as error:
+            reason = error
+        raise ApiUnreachable(f"the admin API at {self.url} says no more: {reason}: run the command again")
 
     def put(
         self,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from interlock.commands.output import cell, json_option
 from interlock.errors import FilterRefused, ServerSilent
 from interlock.process.state_dir import STATE_DIRECTORIES, TAIL_SOCKET
 from interlock.settings.table import Settings
+
+NEXT_DEADLINE = 60.0  # seconds until the next resolver has started, also where it has a million instances to load
+NEXT_EVERY = 0.1  # seconds
 
 
 @click.command()
@@ -37,7 +41,8 @@ def tail(
     """Show look-ups as they happen, and why those fail that do, until Ctrl-C.
 
     Run it on the resolver's machine, as the resolver's user or as root. The resolver is found by its --state-dir;
-    without one, where `interlock up` and the units of deploy/ have theirs. With --hosts it runs anywhere, with the
+    without one, where `interlock up` and the units of deploy/ have theirs. When it ends or is renewed, the next one's
+    look-ups follow. With --hosts it runs anywhere, with the
     token of an environment or an admin token.
     """
     wanted = {"environment": settings.environment, "name": name, "rcode": rcode, "failed": failed, "nodata": nodata}
@@ -54,13 +59,26 @@ def _places(settings: Settings) -> tuple[Path, ...]:
 
 
 def _watch(places: Iterable[Path], wanted: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    with _connect([place / TAIL_SOCKET for place in places]) as connection:
+    """The look-ups of the resolver, and of the one that comes after it when it ends or is renewed."""
+    paths = [place / TAIL_SOCKET for place in places]
+    connection = _connect(paths)
+    while True:
+        with connection:
+            yield from _lines(connection, wanted)
+        click.echo("the resolver has ended, or is renewed: waiting for the next one", err=True)
+        connection = _connect_again(paths)
+
+
+def _lines(connection: socket.socket, wanted: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    with contextlib.suppress(ConnectionError), connection.makefile("rb") as stream:
         connection.sendall(json.dumps(wanted).encode() + b"\n")
-        with connection.makefile("rb") as stream:
-            for line in map(json.loads, stream):
-                if "error" in line:
-                    raise FilterRefused(f"{line['error']}")
-                yield line
+        for line in stream:
+            if not line.endswith(b"\n"):
+                return  # the resolver was killed in the middle of it
+            shown = json.loads(line)
+            if "error" in shown:
+                raise FilterRefused(f"{shown['error']}")
+            yield shown
 
 
 def _watch_hosts(settings: Settings, wanted: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -90,6 +108,18 @@ def _connect(paths: Iterable[Path]) -> socket.socket:
         advice = "run this as root, or as the resolver's user"
     tried = "; ".join(f"{path}: {error.strerror or error}" for path, error in failures.items())
     raise ServerSilent(f"no resolver has a query log here: {advice} (tried {tried})")
+
+
+def _connect_again(paths: Sequence[Path]) -> socket.socket:
+    """A connection to the next resolver. Raises `ServerSilent` where none starts."""
+    deadline = time.monotonic() + NEXT_DEADLINE
+    while True:
+        try:
+            return _connect(paths)
+        except ServerSilent:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(NEXT_EVERY)
 
 
 def _describe(line: dict[str, Any]) -> str:

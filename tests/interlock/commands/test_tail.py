@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -102,5 +104,30 @@ def test_with_hosts_it_hears_by_the_admin_api(tmp_path: Path) -> None:
             tail.read_until("heard: the control plane's own resolver")
             _ask_until_shown(port, tail)
             assert "nosuch.railway.internal. AAAA NXDOMAIN" in tail.output
-        status, _, err = run_here("tail", "--hosts", "--token", "no-token", "--api", api[1])
-        assert (status, "token is not valid" in err) == (1, True), err
+            status, _, err = run_here("tail", "--hosts", "--token", "no-token", "--api", api[1])
+            assert (status, "token is not valid" in err) == (1, True), err
+            process.end(signal.SIGKILL)
+            assert tail.wait() == 1
+            assert "says no more" in tail.errors
+
+
+def test_without_a_next_resolver_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("interlock.commands.tail.NEXT_DEADLINE", 0.0)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "tail.sock"))
+        listening.listen()
+
+        def answer() -> None:
+            connection, _ = listening.accept()
+            listening.close()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b'{"skipped": 7}\n{"skip')  # and is killed
+
+        answering = Thread(target=answer)
+        answering.start()
+        status, out, err = run_here("tail", "--state-dir", str(tmp_path))
+        answering.join()
+    assert (status, out) == (1, "skipped: 7\n")
+    assert "waiting for the next one" in err
+    assert "no resolver has a query log here" in err

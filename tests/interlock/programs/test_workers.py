@@ -29,6 +29,7 @@ from tests.interlock.programs.workers import (
     grown,
     has_answered,
     is_one,
+    parent,
     put_load,
     resolver,
     runs,
@@ -88,6 +89,24 @@ async def test_tail_sees_the_look_ups_of_all(tmp_path: Path) -> None:
                 seen.append(json.loads(await reader.readline())["name"])
         assert await it.metric("interlock_queries_total") == before + 100
         writer.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
+async def test_the_command_tail_goes_on_with_the_next_program(tmp_path: Path, number: signal.Signals) -> None:
+    async with resolver(tmp_path) as it:
+        with started(*interlock("tail", "--json", "--state-dir", str(tmp_path))) as tail:
+
+            async def shows_more() -> bool:
+                await ask_many(it.address, 5)
+                return tail.read_more()
+
+            await until_true(shows_more)
+            os.kill(it.process.pid if number is signal.SIGHUP else parent(it.workers[0]), number)
+            await started_soon(lambda: it.events("resolver_replaced") or it.events("resolver_renewed"))
+            await started_soon(lambda: "waiting for the next one" in tail.errors)
+            while tail.read_more():
+                pass  # what the program before it has shown
+            await until_true(shows_more)
 
 
 async def test_the_agent_hears_of_a_revision_when_all_workers_serve_it(tmp_path: Path) -> None:
