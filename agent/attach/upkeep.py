@@ -63,7 +63,19 @@ class Upkeep:
     def problems(self) -> list[str]:
         """What was found and is not put right, as sentences."""
         unfiltered = filter(None, (self.mesh.system.filter_problem,))
-        return [*self.comparison.problems, *self.inspection.problems, *self.forward_drops, *unfiltered]
+        return [*self.comparison.problems, *self.unsettled, *self.forward_drops, *unfiltered]
+
+    @property
+    def unsettled(self) -> list[str]:
+        """What is wrong with workloads and could not be put right, as sentences."""
+        unsettled = [
+            f"{one} is {one.phase.value}, and that cannot be finished: {self._reasons[one.key]}"
+            if one.phase is not Phase.ATTACHED
+            else f"{one} cannot be put right: {self._reasons[one.key]}"
+            for one in self.attacher.attachments
+            if one.key in self._reasons
+        ]
+        return [*self.inspection.problems, *unsettled]
 
     async def _find_forward_drops(self, now: float) -> None:
         if now < self._look_at_firewalls:

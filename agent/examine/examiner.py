@@ -125,7 +125,7 @@ class Examiner:
             rejected=tuple(str(one) for one in status.rejected),
             quarantined={str(id_): reason for id_, reason in self.quarantined().items()},
             held=tuple(self.held()),
-            differences=(*settled, *self.upkeep.inspection.problems),
+            differences=(*settled, *self.upkeep.unsettled),
             live=None if isinstance(state, str) else state.live,
             lagging={} if isinstance(state, str) else _lagging(published.environments, state),
             environments={id_: one.revision for id_, one in published.environments.items()},

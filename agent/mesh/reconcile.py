@@ -130,6 +130,10 @@ class Reconciler:
         """Reads the system, and creates what everything else needs: first the firewall, then the device."""
         started = time.monotonic()
         ruleset = await self._read_firewall()
+        if self.system.enable_forwarding():
+            # Nothing notifies of it: the settings of this host may be loaded anew at any time (sysctl --system).
+            self.status.counts.repairs += self.status.actual is not None
+            log.warning("forwarding_enabled", extra={"setting": "net.ipv6.conf.all.forwarding"})
         tunnel, routes = await self._read_device()
         if ruleset is None or tunnel is None:
             part = "firewall" if ruleset is None else "device"

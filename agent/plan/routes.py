@@ -24,7 +24,7 @@ class Routes:
     has_prefix: bool = False
     """Whether the platform's prefix is routed to the device."""
     links: frozenset[str] = frozenset()
-    """The host's ends of workloads' veths that are up."""
+    """The host's ends of workloads' veths that are up, and whose MTU lets them carry IPv6."""
     workloads: Mapping[str, Address] = field(default_factory=dict)
     """The address that is routed to each such link; a link is left out where its neighbour entry is missing."""
     mtu: int = 0

@@ -14,7 +14,7 @@ from agent.plan.steps import Steps
 from agent.system.link_filters import guard_link
 from agent.system.netlink import Links
 from agent.system.nftables import Firewall
-from agent.system.veth import LINK_PREFIX, enable_ipv6
+from agent.system.veth import LINK_PREFIX, enable_forwarding, enable_ipv6
 from agent.system.wireguard.device import Device
 from zones.addresses import Address, Platform
 
@@ -53,6 +53,10 @@ class HostSystem:
     def read_routes(self) -> Routes:
         """The routes as they are."""
         return self.links.read(self.device_name, self.platform.prefix, LINK_PREFIX)
+
+    def enable_forwarding(self) -> bool:
+        """Lets this host forward IPv6 packets; False if it did already."""
+        return enable_forwarding()
 
     def group_links(self, routes: Routes) -> None:
         """Puts those links in the agent's group that ``routes`` names as not being in it."""
@@ -113,6 +117,7 @@ class HostSystem:
                 case RoutePrefix():
                     self.links.set_route(str(self.platform.prefix), self.device_name)
                 case AddWorkload(link, address):
+                    enable_ipv6(link)  # which somebody may have switched off, and all that was there went with it
                     self.links.set_neighbour(str(address), macs[link], link)
                     self.links.set_route(f"{address}/128", link)
                 case RemoveWorkload(link, address):

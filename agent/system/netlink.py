@@ -44,7 +44,7 @@ class Description(TypedDict):
     mac: str
     mtu: int
     up: bool
-    addresses: list[str]
+    addresses: list[str]  # each with the length of its prefix
     routes: list[str]
 
 
@@ -89,6 +89,15 @@ class Links:
         """Whether there is a link ``name``."""
         return self._index(name) is not None
 
+    def find(self, name: str) -> Link | None:
+        """The link ``name`` as the kernel describes it; None where there is no such link."""
+        index = self._index(name)
+        if index is None:
+            return None
+        with _as_failed(f"link {name}", forgiving=(ENODEV,)):
+            return self._get(index)
+        return None
+
     def is_up(self, name: str) -> bool:
         """Whether there is a link ``name``, and it is up."""
         return bool((self._ask(_SIOCGIFFLAGS, name) or 0) & messages.UP)
@@ -99,20 +108,16 @@ class Links:
 
     def owner(self, name: str) -> str:
         """Whom the link ``name`` was made for, as `add_veth` wrote it on the link; empty where it does not tell."""
-        found = self._find(name)
-        return _owner(found) if found else ""
+        found = self.find(name)
+        return owner_of(found) if found else ""
 
-    def set_owner(self, name: str, owner: str) -> None:
-        """Writes on the link ``name`` whom it was made for, groups it (see `set_group`), and switches ARP off on it."""
-        self._change(f"link {name}", messages.set_owner(self._require(name), f"{_MADE_FOR}{owner}"))
+    def set_owner(self, name: str, owner: str, mac: str) -> None:
+        """Writes on the link ``name`` whom it was made for, with ``mac``, in the agent's group, and without ARP."""
+        self._change(f"link {name}", messages.set_owner(self._require(name), f"{_MADE_FOR}{owner}", mac))
 
     def set_group(self, name: str) -> None:
         """Puts the link ``name`` in the group of the agent's links."""
         self._change(f"link {name}", messages.set_group(self._require(name)))
-
-    def has_arp(self, name: str) -> bool:
-        """Whether the link ``name`` takes part in ARP and neighbour discovery."""
-        return not (self._ask(_SIOCGIFFLAGS, name) or 0) & messages.NO_ARP
 
     def set_up(self, name: str, mtu: int) -> None:
         """Brings ``name`` up with ``mtu``, and has the kernel make up no link-local address for it."""
@@ -142,7 +147,7 @@ class Links:
 
     def kind(self, name: str) -> str | None:
         """The kind of the link ``name`` (``wireguard``, ``tun``, ``veth``); None where there is no such link."""
-        found = self._find(name)
+        found = self.find(name)
         return found.kind if found else None
 
     def tunnel_mtu(self, underlay: str, otherwise: int = ETHERNET_TUNNEL_MTU) -> int:
@@ -170,15 +175,16 @@ class Links:
         index = tunnel.index if tunnel else None
         routes, neighbours = self._routes(), self._neighbours()
         ours = [link for link in links if link.name.startswith(workloads)]
-        up = frozenset(link.name for link in ours if link.flags & messages.UP)
+        # Where the MTU is smaller than IPv6 allows, the kernel takes IPv6 off the link, and refuses all that is added.
+        up = frozenset(link.name for link in ours if link.flags & messages.UP and link.mtu >= self.LEAST_MTU)
         return Routes(
             # A TUN device's operational state is always "unknown", so the flag is used.
             is_up=tunnel is not None and bool(tunnel.flags & messages.UP),
-            addresses=frozenset(Address(packed) for packed in self._addresses(index)),
+            addresses=frozenset(Address(packed) for packed, bits in self._addresses(index) if bits == _HOST_BITS),
             mtu=tunnel.mtu if tunnel else 0,
             has_prefix=(str(prefix), index) in routes,
             links=up,
-            owners={link.name: owner for link in ours if (owner := _owner(link))},
+            owners={link.name: owner for link in ours if (owner := owner_of(link))},
             ungrouped=frozenset(link.name for link in (*ours, tunnel) if link and link.group != messages.OUR_GROUP),
             workloads={
                 names[out]: Address.parse(target.removesuffix("/128"))
@@ -191,9 +197,9 @@ class Links:
         """Adds ``address`` to the link ``name``; it is usable at once."""
         self._change(f"address {address}", messages.add_address(self._require(name), address), (EEXIST,))
 
-    def remove_address(self, name: str, address: Address) -> None:
-        """Removes ``address`` from the link ``name``."""
-        request = messages.delete_address(self._require(name), address)
+    def remove_address(self, name: str, address: Address, bits: int = _HOST_BITS) -> None:
+        """Removes ``address``, with a prefix of ``bits``, from the link ``name``."""
+        request = messages.delete_address(self._require(name), address, bits)
         self._change(f"address {address}", request, (ENODEV, ENOENT))
 
     def set_route(self, target: str, name: str, gateway: str | None = None, source: Address | None = None) -> None:
@@ -212,6 +218,11 @@ class Links:
     def set_neighbour(self, address: str, mac: str, name: str) -> None:
         """Makes ``mac`` the permanent neighbour entry of ``address`` on the link ``name``: no discovery is needed."""
         self._change(f"neighbour {address}", messages.set_neighbour(Address.parse(address), mac, self._require(name)))
+
+    def neighbour(self, address: str, name: str) -> str | None:
+        """The MAC address of the permanent neighbour entry of ``address`` on the link ``name``; None without one."""
+        index = self._index(name)
+        return None if index is None else self._neighbours().get((address, index))
 
     # A workload's link
 
@@ -268,7 +279,7 @@ class Links:
 
     def has_address(self, name: str, address: str) -> bool:
         """Whether the link ``name`` has ``address``."""
-        return bytes(Address.parse(address)) in self._addresses(self._index(name))
+        return (bytes(Address.parse(address)), _HOST_BITS) in self._addresses(self._index(name))
 
     def describe(self, name: str) -> Description | None:
         """MAC, MTU, state, addresses and the agent's routes of the link ``name``; None where there is no such link."""
@@ -281,7 +292,7 @@ class Links:
             "mac": link.mac,
             "mtu": link.mtu,
             "up": bool(link.flags & messages.UP),
-            "addresses": [str(Address(packed)) for packed in self._addresses(index, any_prefix=True)],
+            "addresses": [f"{Address(packed)}/{bits}" for packed, bits in self._addresses(index)],
             "routes": sorted(target for target, out in self._routes() if out == index),
         }
 
@@ -291,31 +302,24 @@ class Links:
             return self._get(index).name
         return None
 
-    def _find(self, name: str) -> Link | None:
-        index = self._index(name)
-        if index is None:
-            return None
-        with _as_failed(f"link {name}", forgiving=(ENODEV,)):
-            return self._get(index)
-        return None
-
     def _get(self, index: int) -> Link:
         return messages.read_link(self._get_one(messages.get_link(index)))
 
-    def _addresses(self, index: int | None, *, any_prefix: bool = False) -> list[bytes]:
-        """The IPv6 addresses of the link ``index``; without ``any_prefix`` single ones alone."""
+    def _addresses(self, index: int | None) -> list[tuple[bytes, int]]:
+        """The IPv6 addresses of the link ``index``, each with the length of its prefix."""
         with _as_failed("addresses"):
             found = map(messages.read_address, self._dump(messages.list_addresses()))
-            return [one.packed for out, one, bits in found if out == index and (any_prefix or bits == _HOST_BITS)]
+            return [(one.packed, bits) for out, one, bits in found if out == index]
 
     def _routes(self) -> set[tuple[str, int]]:
         """Target and outgoing link of each of the agent's routes."""
         with _as_failed("routes"):
             return set(filter(None, map(messages.read_route, self._dump(messages.list_routes()))))
 
-    def _neighbours(self) -> set[tuple[str, int]]:
+    def _neighbours(self) -> dict[tuple[str, int], str]:
+        """The MAC address of each permanent neighbour entry, by address and link."""
         with _as_failed("neighbours"):
-            return set(filter(None, map(messages.read_neighbour, self._dump(messages.list_neighbours()))))
+            return dict(filter(None, map(messages.read_neighbour, self._dump(messages.list_neighbours()))))
 
     def _change(self, what: str, request: Request, forgiving: tuple[int, ...] = ()) -> None:
         """Has the kernel carry out ``request``, which is about ``what``; the errors ``forgiving`` are none."""
@@ -374,7 +378,8 @@ async def call_with_links(function: Callable[[Links], T]) -> T:
     return await call_aside(call)
 
 
-def _owner(link: Link) -> str:
+def owner_of(link: Link) -> str:
+    """Whom ``link`` was made for, as it says itself; empty where it does not tell."""
     return link.alias.removeprefix(_MADE_FOR) if link.alias.startswith(_MADE_FOR) else ""
 
 

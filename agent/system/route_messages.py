@@ -119,9 +119,10 @@ def add_wireguard(name: str, mtu: int) -> Request:
     return Request(_NEW_LINK, _link(0) + text(_NAME, name) + number(_MTU, mtu) + info, ACK | CREATE | EXCLUSIVE)
 
 
-def set_owner(index: int, alias: str) -> Request:
-    """Writes ``alias`` on a link, puts it in `OUR_GROUP`, and switches ARP off on it."""
-    return Request(_NEW_LINK, _link(index, NO_ARP, NO_ARP) + text(_ALIAS, alias) + number(_GROUP, OUR_GROUP))
+def set_owner(index: int, alias: str, mac: str) -> Request:
+    """Writes ``alias`` on a link, gives it a MAC address, puts it in `OUR_GROUP`, and switches ARP off on it."""
+    more = text(_ALIAS, alias) + _mac(mac) + number(_GROUP, OUR_GROUP)
+    return Request(_NEW_LINK, _link(index, NO_ARP, NO_ARP) + more)
 
 
 def set_group(index: int) -> Request:
@@ -187,9 +188,9 @@ def add_address(index: int, address: Address) -> Request:
     return Request(_NEW_ADDRESS, _address(index, address, _NO_DAD), ACK | CREATE | EXCLUSIVE)
 
 
-def delete_address(index: int, address: Address) -> Request:
-    """Removes an address from a link."""
-    return Request(_DELETE_ADDRESS, _address(index, address))
+def delete_address(index: int, address: Address, bits: int) -> Request:
+    """Removes an address, with a prefix of ``bits``, from a link."""
+    return Request(_DELETE_ADDRESS, _address(index, address, bits=bits))
 
 
 def list_addresses(family: int = _V6) -> Request:
@@ -249,11 +250,12 @@ def list_neighbours() -> Request:
     return Request(_GET_NEIGHBOUR, _NEIGHBOUR.pack(_V6, 0, 0, 0, 0), DUMP)
 
 
-def read_neighbour(answer: bytes) -> tuple[str, int] | None:
-    """The address of a neighbour entry and the index of its link; None where it is not permanent."""
+def read_neighbour(answer: bytes) -> tuple[tuple[str, int], str] | None:
+    """The address of a neighbour entry and the index of its link, and its MAC; None where it is not permanent."""
     _, index, state, _, _ = _NEIGHBOUR.unpack_from(answer)
-    octets = attributes(answer[_NEIGHBOUR.size :]).get(_NEIGHBOUR_ADDRESS)
-    return (str(IPv6Address(octets)), index) if state == _PERMANENT and octets else None
+    found = attributes(answer[_NEIGHBOUR.size :])
+    octets, mac = found.get(_NEIGHBOUR_ADDRESS), found.get(_NEIGHBOUR_MAC, b"")
+    return ((str(IPv6Address(octets)), index), mac.hex(":")) if state == _PERMANENT and octets else None
 
 
 # Namespaces
@@ -274,9 +276,9 @@ def _link(index: int, flags: int = 0, changed: int = 0) -> bytes:
     return _LINK.pack(0, 0, index, flags, changed)
 
 
-def _address(index: int, address: Address, flags: int = 0) -> bytes:
+def _address(index: int, address: Address, flags: int = 0, bits: int = _HOST_BITS) -> bytes:
     octets = bytes(address)
-    header = _ADDRESS.pack(_V6, _HOST_BITS, flags, 0, index)
+    header = _ADDRESS.pack(_V6, bits, flags, 0, index)
     return header + attribute(_LOCAL_ADDRESS, octets) + attribute(_WHOLE_ADDRESS, octets)
 
 

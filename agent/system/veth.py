@@ -20,7 +20,8 @@ from agent.errors import BadRequest, Failed, LinkGone, NotThere, Refused
 from agent.plan.link_filter import LinkFilter
 from agent.system.link_filters import is_guarded, put_filter
 from agent.system.namespaces import call_inside, entered, find_namespaces, is_own, opened
-from agent.system.netlink import Links
+from agent.system.netlink import Links, owner_of
+from agent.system.route_messages import NO_ARP, Link
 from zones.addresses import Address
 
 LINK_PREFIX = "rail"  # what the names of the host's ends begin with; the firewall's rules and the agent know them by it
@@ -87,13 +88,17 @@ async def create_veth(
             if _workload_end(host, veth.link, links, namespace) != veth.interface:
                 raise Refused(f"there is a link {veth.interface} already in {veth.netns}: choose another name")
             links.set_mac(veth.interface, veth.interface_mac)
-        is_new = found is None or not host.exists(veth.link)
+        here = host.find(veth.link)
+        # The kernel takes IPv6 off a link whose MTU is too small for it, and all that is set for IPv6 with it.
+        is_new = found is None or here is None or min(found["mtu"], here.mtu) < Links.LEAST_MTU
         if is_new:
             # Half a pair, or a pair into a namespace that this instance lived in before.
             host.remove(veth.link)
+            if found is not None:
+                links.remove(veth.interface)  # somebody has given the host's end another name
             host.add_veth(veth.link, veth.mac, veth.interface, veth.interface_mac, namespace, mtu)
-        if is_new or host.owner(veth.link) != veth.owner or host.has_arp(veth.link):
-            host.set_owner(veth.link, veth.owner)
+        if is_new or _differs(here, veth):
+            host.set_owner(veth.link, veth.owner, veth.mac)
         # Before the link is up: from its first packet on, it carries nothing but its own environment's.
         if wanted and (is_new or not is_guarded(host, veth.link, wanted)):
             put_filter(host, veth.link, wanted)
@@ -105,12 +110,18 @@ async def create_veth(
             # musl asks for AAAA records only where it can bind ::1 (AI_ADDRCONFIG), and Docker before 26 takes it away.
             links.add_address("lo", LOOPBACK)
             links.set_up(veth.interface, mtu)
-            for other in found["addresses"] if found else ():
-                if other != str(veth.address):
-                    links.remove_address(veth.interface, Address.parse(other))
+            for other in found["addresses"] if found and not is_new else ():
+                if other != f"{veth.address}/128":
+                    address, _, bits = other.partition("/")
+                    links.remove_address(veth.interface, Address.parse(address), int(bits))
             links.add_address(veth.interface, veth.address)
             links.set_neighbour(GATEWAY, veth.mac, veth.interface)
             links.set_route(str(prefix), veth.interface, GATEWAY, veth.address)
+
+
+def _differs(here: Link | None, veth: Veth) -> bool:
+    """Whether the host's end of ``veth``, which is ``here``, is not as `Links.set_owner` makes it."""
+    return here is None or owner_of(here) != veth.owner or here.mac != veth.mac or not here.flags & NO_ARP
 
 
 def may_use(host: Links, link: str, owner: str) -> bool:
@@ -139,13 +150,14 @@ async def find_faults(
     async with inside(namespace) as links:
         found = links.describe(veth.interface)
         has_loopback = links.has_address("lo", str(LOOPBACK))
+        gateway_mac = links.neighbour(GATEWAY, veth.interface)
     if found is None:
         return [f"there is no link {veth.interface} in {veth.netns}"]
     expected = {
         "mac": veth.interface_mac,
         "mtu": mtu,
         "up": True,
-        "addresses": [str(veth.address)],
+        "addresses": [f"{veth.address}/128"],
         "routes": [str(prefix)],
     }
     faults = [
@@ -155,11 +167,18 @@ async def find_faults(
     ]
     if not has_loopback:
         faults.append(f"lo: {LOOPBACK} is missing")
-    if not host.exists(veth.link):
+    if gateway_mac != veth.mac:
+        faults.append(f"{veth.interface}: the neighbour {GATEWAY} is {gateway_mac or 'missing'}, not {veth.mac}")
+    here = host.find(veth.link)
+    if here is None:
         return [*faults, f"there is no link {veth.link} on the host"]
-    if (owner := host.owner(veth.link)) != veth.owner:
+    if (owner := owner_of(here)) != veth.owner:
         faults.append(f"{veth.link}: it says that it belongs to {owner or 'nobody'}, not to {veth.owner}")
-    if host.has_arp(veth.link):
+    if here.mac != veth.mac:
+        faults.append(f"{veth.link}: mac is {here.mac}, not {veth.mac}")
+    if here.mtu != mtu:
+        faults.append(f"{veth.link}: mtu is {here.mtu}, not {mtu}")
+    if not here.flags & NO_ARP:
         faults.append(f"{veth.link}: ARP is switched on")
     if wanted and not is_guarded(host, veth.link, wanted):
         faults.append(f"{veth.link}: the filter of the link is missing, or is another one")

@@ -42,7 +42,7 @@ from agent.system.host import HostSystem
 from agent.system.netlink import Links
 from agent.system.nftables import Firewall
 from agent.system.other_firewalls import OtherFirewalls
-from agent.system.veth import LINK_PREFIX, enable_forwarding
+from agent.system.veth import LINK_PREFIX
 from agent.system.wireguard import choose
 from interlock.errors import PartFailed
 from interlock.parts.snapshot import snapshot_keeper, snapshot_parts
@@ -234,8 +234,6 @@ class AgentParts:
 
     async def _keep_mesh(self, ready: Callable[[], None]) -> None:
         with _as_part_failed():
-            if enable_forwarding():
-                log.warning("forwarding_enabled", extra={"setting": "net.ipv6.conf.all.forwarding"})
             await self.mesh.run(ready)
 
     async def _keep_clock(self) -> None:

@@ -196,6 +196,15 @@ def _change_groups(node: Node, _other: Node) -> None:
         node.host.run(["ip", "link", "set", link, "group", "default"])
 
 
+def _stop_forwarding(node: Node, _other: Node) -> None:
+    node.host.run(["sysctl", "-w", "net.ipv6.conf.all.forwarding=0"])
+
+
+def _switch_ipv6_off(node: Node, _other: Node) -> None:
+    for attachment in node.ask("mesh")["attachments"]:
+        node.host.run(["sysctl", "-w", f"net.ipv6.conf.{attachment['link']}.disable_ipv6=1"])
+
+
 def _set_down(node: Node, _other: Node) -> None:
     node.host.run(["ip", "link", "set", "interlock0", "down"])
 
@@ -223,6 +232,8 @@ MANUAL_CHANGES: dict[str, Callable[[Node, Node], None]] = {
     "the workloads' neighbours are deleted": _delete_neighbours,
     "the resolver's address is deleted": _delete_resolver,
     "the links lose their group": _change_groups,
+    "the host stops to forward": _stop_forwarding,
+    "IPv6 is switched off on the workloads' links": _switch_ipv6_off,
     "the device is set down": _set_down,
     "the device is deleted": _delete_device,
     "wireguard-go is killed": _kill_tunnel,
@@ -273,6 +284,55 @@ def test_a_manual_change_is_repaired(mesh: Mesh, environment: PopulatedEnvironme
     for one, two in environment.pairs():
         found = one.server.tcp(two.name)
         assert isinstance(found, ConnectionTimes), f"{one.name} to {two.name}: {found.text}"
+
+
+LINK_CHANGES = {
+    # on the host, where {0} is the workload's link
+    "its MAC address": "ip link set {0} address 06:00:00:00:00:01",
+    "its name": "ip link set {0} down; ip link set {0} name renamed; ip link set renamed up",
+    "an MTU that is too small for IPv6": "ip link set {0} mtu 1000",
+    "its state": "ip link set {0} down",
+    "its filters": "tc qdisc del dev {0} clsact",
+}
+CHANGES_INSIDE = {
+    # in the workload, where {0} is the MAC address of its link
+    "its neighbour": "ip neighbour delete fe80::1 dev railnet0",
+    "its MAC address, there and back": (
+        "ip link set railnet0 address 02:00:00:00:00:01 && ip link set railnet0 address {0}"
+    ),
+    "another address": "ip address add fd99::1/64 dev railnet0 nodad && ip address flush dev railnet0 to fd12::/16",
+    "its route": "ip -6 route replace fd12::/16 dev railnet0",
+    "an MTU that is too small for IPv6": "ip link set railnet0 mtu 1000",
+    "its name": "ip link set railnet0 down && ip link set railnet0 name renamed && ip link set renamed up",
+}
+
+
+@pytest.mark.parametrize("change", LINK_CHANGES)
+def test_a_workloads_link_is_repaired_on_the_host(mesh: Mesh, environment: PopulatedEnvironment, change: str) -> None:
+    mesh.until_healthy()
+    changed = environment.members[0]
+    node = changed.node
+    (link,) = (one["link"] for one in node.ask("mesh")["attachments"] if one["address"] == changed.address)
+    node.host.run(["sh", "-c", LINK_CHANGES[change].format(link)])
+    until_all_reach_it(environment, changed)
+    mesh.until_healthy()
+
+
+@pytest.mark.parametrize("change", CHANGES_INSIDE)
+def test_a_workloads_link_is_repaired_inside(mesh: Mesh, environment: PopulatedEnvironment, change: str) -> None:
+    mesh.until_healthy()
+    changed = environment.members[0]
+    changed.workload.run(["sh", "-c", CHANGES_INSIDE[change].format(changed.workload.attach_answer["mac"])])
+    until_all_reach_it(environment, changed)
+    mesh.until_healthy()
+
+
+def until_all_reach_it(environment: PopulatedEnvironment, changed: Member) -> None:
+    """Returns when ``changed`` and all others reach each other: what nothing notifies of is found by an inspection."""
+    for one in environment.members:
+        if one is not changed:
+            until(lambda one=one: one.server.icmp(changed.address).ok, f"{one.name} does not reach {changed.name}")  # type: ignore[misc]
+            until(lambda one=one: changed.server.icmp(one.address).ok, f"{changed.name} does not reach {one.name}")  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from tests.namespaces import Namespace
 
 MTU = 1420
 KEY = "e1.api.a1"
+OTHER_MAC = "06:00:00:00:00:01"
 ICMPV6, NEIGHBOUR_SOLICITATION = 58, 135
 
 
@@ -174,15 +175,42 @@ def test_a_new_address_takes_the_place_of_the_old(space: Namespace, workload: Na
     [
         ("link set railnet0 down", "up is False"),
         ("link set railnet0 mtu 1300", "mtu is 1300"),
+        ("link set railnet0 mtu 1000", "mtu is 1000"),  # no IPv6 then
         ("address flush dev railnet0", "addresses is []"),
+        ("address add fd99::1/64 dev railnet0 nodad", "addresses is ["),
+        ("address add fe80::5/64 dev railnet0 nodad", "addresses is ["),
         ("route delete fd12::/16 dev railnet0", "routes is []"),
         ("link delete railnet0", "there is no link railnet0"),
+        ("neighbour delete fe80::1 dev railnet0", "the neighbour fe80::1 is missing"),
+        (f"neighbour replace fe80::1 lladdr {OTHER_MAC} nud permanent dev railnet0", f"fe80::1 is {OTHER_MAC}"),
     ],
 )
 def test_a_manual_change_is_found_and_corrected(space: Namespace, workload: Namespace, change: str, fault: str) -> None:
     wanted = veth(workload)
     run(space, made(wanted))
     workload.ip([change])
+    assert fault in "; ".join(run(space, faults(wanted)))
+    run(space, made(wanted))
+    assert run(space, faults(wanted)) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        (["link set {0} address {1}"], f"mac is {OTHER_MAC}"),
+        (["link set {0} mtu 1300"], "mtu is 1300"),
+        (["link set {0} mtu 1000"], "mtu is 1000"),  # no IPv6 then
+        (["link set {0} arp on"], "ARP is switched on"),
+        (["link set {0} alias other"], "it says that it belongs to nobody"),
+        (["link set {0} down", "link set {0} name other"], "there is no link rail"),
+    ],
+)
+def test_a_change_of_the_hosts_end_is_found_and_corrected(
+    space: Namespace, workload: Namespace, changes: list[str], fault: str
+) -> None:
+    wanted = veth(workload)
+    run(space, made(wanted))
+    space.ip([change.format(wanted.link, OTHER_MAC) for change in changes])
     assert fault in "; ".join(run(space, faults(wanted)))
     run(space, made(wanted))
     assert run(space, faults(wanted)) == []
