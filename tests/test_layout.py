@@ -33,6 +33,7 @@ ADAPTERS = {
     "ctypes": [
         "resolver/net/mmsg.py",
         "interlock/process/parent.py",
+        "interlock/process/scheduling.py",
         "interlock/sandbox/namespaces.py",
         "agent/system/namespaces.py",
         "agent/system/link_filters.py",

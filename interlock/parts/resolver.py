@@ -17,6 +17,7 @@ from interlock.parts.listening import listen_addresses, worker_processes
 from interlock.parts.resolv_conf import ResolvConf
 from interlock.parts.snapshot import snapshot_keeper, snapshot_parts
 from interlock.process.collector import expect_zones, spare_zones
+from interlock.process.scheduling import go_first
 from interlock.process.state_dir import TAIL_SOCKET
 from interlock.process.supervise import Part
 from interlock.settings.table import Settings
@@ -184,6 +185,7 @@ class ResolverParts:
             log.info("dns_listening", extra={"addresses": [str(Endpoint(*a)) for a in self.addresses]})
             ready()
 
+        go_first()
         try:
             if self.workers:
                 await self.workers.run(listening)

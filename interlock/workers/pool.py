@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import socket
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -26,6 +25,7 @@ from typing import Any, Protocol
 from interlock.observe.figures import Families, Past, add_up, count_queries
 from interlock.process.forking import fork
 from interlock.process.parent import how_it_ended
+from interlock.process.scheduling import give_way
 from interlock.workers.handed import Incumbent
 from interlock.workers.handle import Handle
 from interlock.workers.lines import SharedQueryLog
@@ -166,7 +166,7 @@ class Workers:
     async def _begin_serving(self) -> None:
         await self._wait_until_serving()
         await self.resolver.leave(LEAVING)  # from now on it only holds the zones for workers to come
-        _give_way()
+        give_way()
         log.info("workers_serving", extra={"workers": self.pids})
         self.is_serving.set()
 
@@ -300,9 +300,3 @@ class Workers:
                     await self._progress.wait()
         for handle in present:
             handle.kill()
-
-
-def _give_way() -> None:
-    """Has the workers, who answer, go before this process where they share a core: its own work is not urgent."""
-    with contextlib.suppress(OSError):  # where that is not allowed, the scheduler is fair to all
-        os.sched_setscheduler(0, os.SCHED_BATCH | os.SCHED_RESET_ON_FORK, os.sched_param(0))

@@ -13,6 +13,7 @@ from typing import Any, assert_never
 
 from interlock.observe.metrics import resolver_figures
 from interlock.process.collector import WHILE_SERVING
+from interlock.process.scheduling import go_first
 from interlock.workers.handed import LONGEST
 from interlock.workers.messages import (
     Changes,
@@ -69,6 +70,7 @@ class Worker:
     async def run(self) -> None:
         """Answers until it is to end."""
         gc.set_threshold(*WHILE_SERVING)
+        go_first()
         reader, self._writer = await asyncio.open_unix_connection(sock=self._channel)
         await self._resolver.start(self._sockets)
         self._say(Serving())

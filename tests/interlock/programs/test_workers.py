@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from interlock.process.scheduling import SLICE
 from interlock.programs.resolver import settings_not_followed
 from interlock.settings.sources import read_settings
 from interlock.workers.handed import Handed, Incumbent
@@ -35,6 +36,7 @@ from tests.interlock.programs.workers import (
     runs,
     started_soon,
 )
+from tests.interlock.scheduled import policy_of, slice_of, with_slices
 from tests.waiting import until, until_true
 from watcher.feed.protocol import SOCKET
 from watcher.feed.server import CONFIRM_DEADLINE, FeedServer
@@ -57,6 +59,14 @@ async def test_both_answer_and_their_metrics_add_up(tmp_path: Path, listen: str)
         )
         assert (hits + misses, misses) == (100, 2)  # one for each process: each of them has answered
         assert "[+]workers ok\n" in await it.get("/readyz?verbose")
+
+
+@with_slices
+async def test_those_that_answer_run_sooner_than_the_program_with_the_zones(tmp_path: Path) -> None:
+    async with resolver(tmp_path) as it:
+        assert [slice_of(pid) for pid in it.workers] == [SLICE, SLICE]
+        program = int(children(it.process.pid))
+        assert (policy_of(program), slice_of(program)) == (os.SCHED_BATCH, slice_of(os.getpid()))
 
 
 async def test_tcp_is_answered_by_both(tmp_path: Path) -> None:
