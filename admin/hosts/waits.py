@@ -1,9 +1,9 @@
 """Waiting until all live hosts have acknowledged a revision: each environment that is waited for is asked about once.
 
-What decides is what the store says. It is asked when a wait begins, and again when the acknowledgements that have
-arrived here say that a wait is over: nobody asks in between. Hosts whose sessions are at other control planes
-acknowledge there, so while such a host is waited for, the store is asked at intervals that grow. And it is asked ten
-times a second for what no acknowledgement tells: that a host has died.
+The store is asked when a wait begins: it says which hosts live and lag. An acknowledgement that has arrived here since,
+and is in the store, takes its host off them; with the last one the wait is over, and nobody asks. Hosts whose sessions
+are at other control planes acknowledge there, so while such a host is waited for, the store is asked at intervals that
+grow. And it is asked ten times a second for what no acknowledgement tells: that a host has died.
 """
 
 from __future__ import annotations
@@ -47,9 +47,7 @@ class _Waited:
             lagging = waiter.lagging(progress)
             waiter.missing = set(lagging)
             if not lagging or now >= waiter.end:
-                if not waiter.outcome.done():
-                    waiter.outcome.set_result(lagging)
-                self.waiters.discard(waiter)
+                self._end(waiter, lagging)
         for host, revision in self.told.items():  # while the store was being asked
             self.tell(host, revision)
 
@@ -64,12 +62,19 @@ class _Waited:
         return min(waiter.end for waiter in self.waiters)
 
     def tell(self, host: str, revision: int) -> None:
-        """Wakes who asks the store, if a wait is over by what was told."""
-        for waiter in self.waiters:
+        """Ends the waits that are over by what was told."""
+        for waiter in list(self.waiters):
             if waiter.missing is not None and revision >= waiter.revision and host in waiter.missing:
                 waiter.missing.discard(host)
                 if not waiter.missing:
-                    self.woken.set()
+                    self._end(waiter, frozenset())
+        if not self.waiters:
+            self.woken.set()  # who asks the store has nothing to ask any more
+
+    def _end(self, waiter: _Waiter, lagging: frozenset[str]) -> None:
+        if not waiter.outcome.done():
+            waiter.outcome.set_result(lagging)
+        self.waiters.discard(waiter)
 
 
 @dataclass(slots=True)
