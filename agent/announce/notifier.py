@@ -10,7 +10,7 @@ withdraw   the environment is gone                     the resolvers stop answer
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agent.announce.acknowledger import Acknowledger
@@ -65,7 +65,8 @@ class Notifier:
         changed = list(environments)
         self._newest |= {environment.id: environment for environment in changed}
         if changed or not self._has_sent_first:
-            task = asyncio.create_task(self._notify(changed, is_first=not self._has_sent_first))
+            published = [(environment, self.feed.begin_to_publish(environment)) for environment in changed]
+            task = asyncio.create_task(self._notify(published, is_first=not self._has_sent_first))
             self._has_sent_first = True
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -84,12 +85,12 @@ class Notifier:
         for task in self._tasks:
             task.cancel()
 
-    async def _notify(self, environments: Iterable[Environment], *, is_first: bool) -> None:
+    async def _notify(self, published: Sequence[tuple[Environment, int]], *, is_first: bool) -> None:
         # The resolvers first: an acknowledgement says that an environment is both reachable and answered here.
-        await asyncio.gather(*(self.feed.publish(environment) for environment in environments))
+        await asyncio.gather(*(self.feed.until_served(environment.id, number) for environment, number in published))
         if is_first:
             self.feed.loaded()
-        for environment in environments:
+        for environment, _ in published:
             if self._newest.get(environment.id) is environment:  # else a newer document is on its way already
                 self.acknowledger.note(environment.id, environment.revision)
                 self._answered[environment.id] = environment.revision

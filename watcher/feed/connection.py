@@ -171,6 +171,9 @@ class ResolverConnection:
         is_loaded_sent, ahead_sent, away_sent = False, 0, NONE_AWAY
         while True:
             await self._wake.wait()
+            # What was announced just now is ready by the next turn of the loop, where it takes no change of the host.
+            # Then both go as one, and the resolver is woken once.
+            await asyncio.sleep(0)
             self._wake.clear()
             if self.state.ahead != ahead_sent:
                 ahead_sent = self.state.ahead

@@ -84,15 +84,19 @@ class FeedServer:
 
         Does nothing unless the environment was announced, and not withdrawn since.
         """
+        await self.until_served(environment.id, self.begin_to_publish(environment))
+
+    def begin_to_publish(self, environment: Environment) -> int:
+        """Like `publish`, but it returns at once, with a number for `until_served`."""
         state = self.state.environments.get(environment.id)
         if state is None:
-            return
+            return 0
         self._last_number += 1
         state.ready, state.number = environment, self._last_number
         if state.pending == environment:
             state.ready, state.pending = state.pending, None
         self._mark_changed(environment.id)
-        await self._wait_for_replies(environment.id, state.number)
+        return state.number
 
     def withdraw(self, id_: EnvironmentId) -> None:
         """Tells the resolvers that the environment ``id_`` no longer exists here."""
@@ -133,7 +137,8 @@ class FeedServer:
         for connection in self._connections:
             connection.confirm()
 
-    async def _wait_for_replies(self, id_: EnvironmentId, number: int) -> None:
+    async def until_served(self, id_: EnvironmentId, number: int) -> None:
+        """Returns when all resolvers have replied to the publication ``number``; see `publish`."""
         if self._have_all_replied(id_, number):
             return
         waiting = asyncio.get_running_loop().create_future()
