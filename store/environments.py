@@ -9,6 +9,7 @@ Nothing writes an environment but `EnvironmentStore.commit` and `EnvironmentStor
 from __future__ import annotations
 
 import secrets
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv6Network
 
@@ -17,7 +18,7 @@ from store.changes import CHANGES_KEPT
 from store.client import Script
 from store.connection import Connection
 from store.errors import NetworkTaken, Refused, RevisionConflict, Unavailable, Unreplicated
-from store.index import DELETED, IndexEntry, decode_entry, join_hosts, read_number
+from store.index import DELETED, IndexEntry, decode_entry, encode_entry, join_hosts, read_number
 from store.leases import Lease, not_held
 from store.newest import Newest, NewestKept
 from store.scripts import read_script
@@ -43,6 +44,7 @@ GIVE_NETWORK_SCRIPT = Script(read_script("give_network"))
 WHOLE_UP_TO = 16 << 10  # octets; some 150 instances, which are written and read in less than a millisecond
 VERY_LARGE = 4 << 20  # octets of a document; in a smaller one it is found within some milliseconds what has changed
 SMALLER = 4  # times smaller than the document must a difference be: else it is no gain
+WRITTEN_KEPT = 256  # documents of the last commits, 4 MB at most; the watcher of this process hears of them at once
 MOST_DIFFERENCES = 2_000  # to one document, each some microseconds to whoever reads it whole
 
 NOTHING_KNOWN: Mapping[EnvironmentId, Known] = {}
@@ -62,6 +64,7 @@ class EnvironmentStore:
         """What the last commits have written or read."""
         self.aside = Aside()
         """Does the work on large documents."""
+        self._written: OrderedDict[EnvironmentId, Stored] = OrderedDict()  # by the last commits, small ones alone
 
     async def index(self) -> dict[EnvironmentId, IndexEntry]:
         """The index entry of every environment that exists or existed."""
@@ -73,6 +76,14 @@ class EnvironmentStore:
             fields = await redis.hgetall(self._keys.environments)
         # An id that is no text is none of ours. Its replacement here names no document, so nothing is served for it.
         return {EnvironmentId(id_.decode(errors="replace")): line for id_, line in fields.items()}
+
+    def written(self, id_: EnvironmentId, revision: int, digest: str) -> Stored | None:
+        """What the store got with the commit of ``revision``, if this process made it of late; else it is to be read.
+
+        Only for who has heard of that commit: what was written here may have been refused.
+        """
+        found = self._written.get(id_)
+        return found if found and found.entry and (found.entry.revision, found.digest) == (revision, digest) else None
 
     async def stored(
         self,
@@ -199,9 +210,18 @@ class EnvironmentStore:
         entry = IndexEntry(environment.revision, after.digest, after.hosts)
         of = before if added else None
         self.kept.forget(environment.id)  # unless all goes well, it is read again
+        self._note_written(environment.id, entry, written if of is None else b"")
         await self._write(environment.id, str(environment.network), expected, entry, written, leases, of=of)
         self._keep(after)
         document.remember_digest(environment, after.digest)
+
+    def _note_written(self, id_: EnvironmentId, entry: IndexEntry, written: bytes) -> None:
+        # Before it is committed: others hear of that no later than this process.
+        self._written.pop(id_, None)
+        if 0 < len(written) < WHOLE_UP_TO:
+            self._written[id_] = Stored.of(id_, encode_entry(entry), len(written), written)
+            if len(self._written) > WRITTEN_KEPT:
+                self._written.popitem(last=False)
 
     async def _whole_of(self, environment: Environment) -> tuple[bytes, Newest]:
         """The document to write, and what is the newest then."""

@@ -47,6 +47,11 @@ def decode_entry(value: bytes) -> IndexEntry:
     return IndexEntry(number, digest, split_hosts(hosts) if has_hosts else None)
 
 
+def encode_entry(entry: IndexEntry) -> bytes:
+    """The line of ``entry``, of an environment that exists, as the script that commits it writes it."""
+    return f"{entry.revision} {entry.digest} {join_hosts(entry.hosts or ())}".encode()
+
+
 def read_number(text: bytes | str) -> int | None:
     """The revision in ``text``; None where there is none that one of our writers could have made."""
     number = int(text) if re.fullmatch(rb"[0-9]{1,16}", text.encode() if isinstance(text, str) else text) else None

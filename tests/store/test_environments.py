@@ -62,6 +62,31 @@ async def test_a_committed_environment_is_read_back(store: Store) -> None:
     )
 
 
+async def test_what_was_committed_here_is_known_as_it_would_be_read(store: Store, store_url: str) -> None:
+    production = worlds.production()
+    await store.environments.commit(production, 0)
+    after = toggled(production)
+    await store.environments.commit(after, production.revision)
+    *_, change = await store.changes.read_after("0-0")
+    own = store.environments.written(PRODUCTION, change.revision, change.digest)
+    assert own == (await store.environments.stored([PRODUCTION]))[PRODUCTION]
+    assert store.environments.written(PRODUCTION, change.revision, document.digest(b"")) is None
+    assert store.environments.written(PRODUCTION, production.revision, change.digest) is None
+    async with opened(store_url, store.connection.keys.prefix) as other:
+        assert other.environments.written(PRODUCTION, change.revision, change.digest) is None
+
+
+async def test_what_was_refused_is_not_what_a_change_tells_of(store: Store, store_url: str) -> None:
+    """Another writer was first, with the same revision."""
+    production = worlds.production()
+    async with opened(store_url, store.connection.keys.prefix) as other:
+        await other.environments.commit(production, 0)
+    with pytest.raises(RevisionConflict):
+        await store.environments.commit(replace(production, enabled=not production.enabled), 0)
+    [change] = await store.changes.read_after("0-0")
+    assert store.environments.written(PRODUCTION, change.revision, change.digest) is None
+
+
 async def test_the_first_commit_sets_the_epoch_for_ever(store: Store) -> None:
     production = worlds.production()
     await store.environments.commit(production, 0)
