@@ -18,11 +18,13 @@ from ipaddress import IPv6Network
 from agent.plan.firewall import diff, elements
 from agent.plan.link_filter import workload_filter
 from agent.plan.wanted import Wanted
+from agent.system.interior import interior
 from agent.system.link_filters import guard_link
 from agent.system.namespaces import opened
 from agent.system.netlink import Links
 from agent.system.nftables import Firewall
-from agent.system.veth import Veth, create_veth, enable_forwarding, link_names, mac_addresses
+from agent.system.sysctls import enable_forwarding
+from agent.system.veth import Veth, create_veth, link_names, mac_addresses
 from bench.options import Options
 from bench.processes import BenchError
 from bench.report import Table, own_command, progress
@@ -163,7 +165,8 @@ async def _connect(workloads: list[Namespace]) -> None:
         mac, interface_mac = mac_addresses(key)
         veth = Veth(next(link_names(key)), mac, "railnet0", interface_mac, address, str(workload.path), key)
         with opened(str(workload.path)) as namespace:
-            await create_veth(links, veth, namespace, IPv6Network(PLATFORM.prefix), MTU, None)
+            async with interior(namespace) as inside:
+                await create_veth(links, veth, inside, IPv6Network(PLATFORM.prefix), MTU, None)
         links.set_neighbour(str(address), interface_mac, veth.link)
         links.set_route(f"{address}/128", veth.link)
     links.close()

@@ -76,6 +76,18 @@ def write_whole(
         file.write(content)
 
 
+def flush_file(path: Path) -> None:
+    """Writes the content of ``path`` to the disk, and with it, as far as ext4, XFS and Btrfs go, that it is there.
+
+    Raises ``OSError``.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def remove_partial(path: Path, *, folder: int | None = None) -> None:
     """Removes what a killed process has left of files that were to become ``path``; ``folder`` is as in `whole_file`.
 

@@ -8,8 +8,9 @@
              lookup     A and AAAA of its names, from inside the workload
     detach   the record goes first, and with it the names on all hosts; then the connection
 
-An attachment is on disk before its first step is done, and until its last step is undone. An attach that fails is
-undone. One that was cut off by the end of the agent is finished or undone by the next agent (`resume`).
+An attachment is kept before its first step begins, and until its last step is undone; it is flushed to the disk while
+its record is committed. An attach that fails is undone. One that was cut off by the end of the agent is finished or
+undone by the next agent (`resume`).
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import TypeVar
 from weakref import WeakValueDictionary
 
 from msgspec.structs import replace
@@ -36,6 +38,7 @@ from agent.attach.step_times import StepTimes
 from agent.control_plane.errors import LeaseLost, Missing, Unavailable
 from agent.errors import AgentError, BadRequest, Failed, NotNow, NotThere, Refused
 from agent.mesh.mesh import Mesh
+from agent.system.interior import Interior, interior
 from agent.system.namespaces import identify, is_own, opened
 from agent.system.netlink import call_with_links
 from agent.system.veth import find_workload_end, link_names, may_use
@@ -47,6 +50,9 @@ from zones.names import EnvironmentId
 
 ATTACH_SECONDS = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0)  # bounds: two barriers of 10 s each
 LEAVE_DEADLINE = 2.0  # seconds for the other hosts to stop answering a name; then its workload is detached all the same
+
+T = TypeVar("T")
+S = TypeVar("S")
 
 log = logging.getLogger(__name__)
 
@@ -109,27 +115,18 @@ class Attacher:
         times = StepTimes()
         async with self._lock(wanted.key):
             with as_agent_errors(), opened(wanted.netns) as namespace:
-                wanted = await _identified(wanted, namespace)
-                known = self.attachments.get(wanted.key)
-                if known and _is_same(known, wanted) and not await self.connections.find_faults(known, namespace):
-                    if known.namespace is None:
-                        known = await self.attachments.change(known, namespace=wanted.namespace)
-                    return AttachResult(known, times, was_attached=True)
-                self._check_admission(wanted, namespace)
-                self._check_alone(wanted)
-                if known and not replaces:
-                    await self._check_not_live(known, wanted)
-                self._under_way[wanted.key] = wanted
-                try:
-                    wanted = await self._take_over_path(self._with_link(wanted, known))
-                    attached = await self._run_steps(wanted, known, namespace, times, wait=wait)
-                except BaseException as error:
-                    self.counts.failed += 1
-                    self.history.note(wanted, times, str(error) or type(error).__name__)
-                    await self._undo(wanted, known, error)
-                    raise
-                finally:
-                    del self._under_way[wanted.key]
+                async with interior(namespace) as inside:
+                    wanted = _identified(wanted, inside)
+                    known = self.attachments.get(wanted.key)
+                    if known and _is_same(known, wanted) and not await self.connections.find_faults(known, namespace):
+                        if known.namespace is None:
+                            known = await self.attachments.change(known, namespace=wanted.namespace)
+                        return AttachResult(known, times, was_attached=True)
+                    self._check_admission(wanted, namespace)
+                    self._check_alone(wanted)
+                    if known and not replaces:
+                        await self._check_not_live(known, wanted)
+                    attached = await self._attach(wanted, known, inside, times, wait=wait)
         if known:
             await self._give_back_path(known, attached)
         self.history.note(attached, times)
@@ -138,6 +135,22 @@ class Attacher:
         self.counts.seconds.observe(taken["total"] / 1000)
         log.info("attached", extra={"instance": str(attached), "address": str(attached.address), "ms": taken})
         return AttachResult(attached, times, was_attached=False)
+
+    async def _attach(
+        self, wanted: Attachment, known: Attachment | None, inside: Interior, times: StepTimes, *, wait: bool
+    ) -> Attachment:
+        """Runs the steps, and undoes them where one fails. ``known`` is the earlier attachment of the same instance."""
+        self._under_way[wanted.key] = wanted
+        try:
+            wanted = await self._take_over_path(self._with_link(wanted, known))
+            return await self._run_steps(wanted, known, inside, times, wait=wait)
+        except BaseException as error:
+            self.counts.failed += 1
+            self.history.note(wanted, times, str(error) or type(error).__name__)
+            await self._undo(wanted, known, error)
+            raise
+        finally:
+            del self._under_way[wanted.key]
 
     def _check_admission(self, wanted: Attachment, namespace: int) -> None:
         if self.mesh.identity.host.draining:
@@ -210,15 +223,19 @@ class Attacher:
             log.warning("resolv_conf_left", extra={"instance": str(attached), "reason": str(error)})
 
     async def _run_steps(
-        self, wanted: Attachment, known: Attachment | None, namespace: int, times: StepTimes, *, wait: bool
+        self, wanted: Attachment, known: Attachment | None, inside: Interior, times: StepTimes, *, wait: bool
     ) -> Attachment:
-        begun = await self.attachments.put(_begin(wanted, known))
+        begun = await self.connections.begin(_begin(wanted, known))
 
         with times.timed("record"):
-            record = await self.records.put(begun, State.STARTING if wait else State.READY)
-        begun = await self.attachments.change(begun, address=Address.parse(record.address), revision=record.revision)
+            recording = self.records.put(begun, State.STARTING if wait else State.READY)
+            record, _ = await _both(recording, self.connections.write_files(begun))
+        # The disk hears of it at the end. Should the agent be killed before, the next one asks for the record again.
+        begun = self.attachments.change_in_memory(
+            begun, address=Address.parse(record.address), revision=record.revision
+        )
 
-        connect = self._connect(begun, namespace, record.revision, times)
+        connect = self._connect(begun, inside, record.revision, times)
         if wait:
             await _at_once(connect, self._wait_for_hosts("path", begun, record, times))
             with times.timed("ready"):
@@ -228,14 +245,14 @@ class Attacher:
             await _at_once(connect, self._wait_here(begun, record))
 
         with times.timed("lookup"):
-            await self._look_up(begun, record, namespace)
-        return await self.attachments.change(
-            self.attachments.get(begun.key) or begun, phase=Phase.ATTACHED, revision=record.revision
-        )
+            begun = self.attachments.get(begun.key) or begun  # another attach may have taken its resolv.conf over
+            keeping = self.attachments.change(begun, phase=Phase.ATTACHED, revision=record.revision)
+            attached, _ = await _both(keeping, self._look_up(begun, record, inside))
+        return attached
 
-    async def _connect(self, begun: Attachment, namespace: int, revision: int, times: StepTimes) -> None:
+    async def _connect(self, begun: Attachment, inside: Interior, revision: int, times: StepTimes) -> None:
         with times.timed("connect"):
-            await self.connections.make(begun, namespace, revision)
+            await self.connections.make(begun, inside, revision)
 
     async def _wait_for_hosts(self, step: str, begun: Attachment, record: Committed, times: StepTimes) -> None:
         with times.timed(step):
@@ -249,13 +266,13 @@ class Attacher:
             async with asyncio.timeout(DEADLINE):
                 await self.mesh.notifier.until_answered(begun.environment, record.revision)
 
-    async def _look_up(self, begun: Attachment, record: Committed, namespace: int) -> None:
+    async def _look_up(self, begun: Attachment, record: Committed, inside: Interior) -> None:
         if not record.enabled:
             raise Refused(f"private networking is switched off for {begun.environment}: enable it first")
         platform = self.mesh.platform
         service = platform.apex.child(record.service)
         assert begun.address is not None
-        await look_up(namespace, platform.resolver, service, service.child(begun.instance), begun.address)
+        await look_up(inside.udp, platform.resolver, service, service.child(begun.instance), begun.address)
 
     async def _undo(self, wanted: Attachment, before: Attachment | None, error: BaseException) -> None:
         known = self.attachments.get(wanted.key)
@@ -419,12 +436,11 @@ class Attacher:
         return self._locks.setdefault(key, asyncio.Lock())
 
 
-async def _identified(wanted: Attachment, namespace: int) -> Attachment:
-    """``wanted`` with the id of ``namespace``. Raises `NotThere` where ``wanted`` has the id of another namespace."""
-    found = await identify(namespace)
-    if wanted.namespace not in (None, found):
+def _identified(wanted: Attachment, inside: Interior) -> Attachment:
+    """``wanted`` with the id of its namespace. Raises `NotThere` where ``wanted`` has the id of another one."""
+    if wanted.namespace not in (None, inside.id):
         raise NotThere(f"the network namespace that was at {wanted.netns} is gone, and another one is there now")
-    return replace(wanted, namespace=found)
+    return replace(wanted, namespace=inside.id)
 
 
 def _begin(wanted: Attachment, known: Attachment | None) -> Attachment:
@@ -440,6 +456,14 @@ def _is_same(known: Attachment, wanted: Attachment) -> bool:
     where = (wanted.netns, wanted.interface, wanted.resolv_conf)
     is_there = (known.netns, known.interface, known.resolv_conf) == where
     return known.phase is Phase.ATTACHED and is_there and known.namespace in (None, wanted.namespace)
+
+
+async def _both(first: Awaitable[T], second: Awaitable[S]) -> tuple[T, S]:
+    """What both give. They run at the same time, and both have ended when the error of one of them is raised."""
+    done = await asyncio.gather(first, second, return_exceptions=True)
+    if failed := [error for error in done if isinstance(error, BaseException)]:
+        raise failed[0]
+    return done  # type: ignore[return-value]
 
 
 async def _at_once(*steps: Coroutine[None, None, None]) -> None:

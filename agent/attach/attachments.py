@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from agent.attach.attachment import Attachment
 from agent.errors import Failed
 from agent.plan.plan import LocalWorkload
-from support.files import remove_partials, write_whole
+from support.files import flush_file, remove_partials, write_whole
 from support.folders import trusted_folder
 from zones.document import decode_value, encode_value
 
@@ -70,21 +70,46 @@ class Attachments:
 
     async def put(self, attachment: Attachment) -> Attachment:
         """Keeps ``attachment``, and forgets an older one with its key; returns it once it is on disk."""
+
+        def write() -> Attachment:
+            # The attachment must survive a power failure, because its record in the store does. A flush may take long,
+            # so only the first write is flushed. The rename reaches the disk with the next commit of the journal.
+            self._write(attachment, flush=not self._path(attachment).exists())
+            return attachment
+
+        return await self._put(attachment, write)
+
+    async def begin(self, attachment: Attachment, complete: Callable[[Attachment], Attachment]) -> Attachment:
+        """Like `put`, of what ``complete`` gives for ``attachment``; it may read files. `flush` must follow."""
+
+        def write() -> Attachment:
+            kept = complete(attachment)
+            self._write(kept, flush=False)
+            return kept
+
+        return await self._put(attachment, write)
+
+    def flush(self, attachment: Attachment) -> None:
+        """Returns once ``attachment``, which was begun, survives a power failure. It may wait for the disk for long."""
         try:
-            await asyncio.to_thread(self._write, attachment)
+            flush_file(self._path(attachment))
         except OSError as error:
-            path = self._path(attachment)
-            raise Failed(f"the attachment {path} cannot be kept: {error.strerror}: is the disk full?") from None
-        self._known[attachment.key] = attachment
+            raise self._not_kept(attachment, error) from None
+
+    async def _put(self, attachment: Attachment, write: Callable[[], Attachment]) -> Attachment:
+        try:
+            kept = self._known[attachment.key] = await asyncio.to_thread(write)
+        except OSError as error:
+            raise self._not_kept(attachment, error) from None
         self.unreadable.discard(attachment.key)
-        return attachment
+        return kept
 
     async def change(self, attachment: Attachment, **fields: object) -> Attachment:
         """Keeps ``attachment`` with these ``fields`` changed; gives it."""
         return await self.put(replace(attachment, **fields))
 
     def change_in_memory(self, attachment: Attachment, **fields: object) -> Attachment:
-        """Like `change`, but the disk keeps what it has; for a disk that can take no more."""
+        """Like `change`, but the disk keeps what it has: it can take no more, or is written soon."""
         changed = self._known[attachment.key] = replace(attachment, **fields)
         return changed
 
@@ -96,11 +121,11 @@ class Attachments:
         except OSError as error:
             raise Failed(f"the attachment {self._path(attachment)} cannot be removed: {error.strerror}") from None
 
-    def _write(self, attachment: Attachment) -> None:
-        path = self._path(attachment)
-        # The attachment must survive a power failure, because its record in the store does. A flush may take long, so
-        # only the first write is flushed. The rename reaches the disk with the next commit of the journal.
-        write_whole(path, _encoder.encode(attachment), 0o600, flush=not path.exists(), flush_folder=False)
+    def _not_kept(self, attachment: Attachment, error: OSError) -> Failed:
+        return Failed(f"the attachment {self._path(attachment)} cannot be kept: {error.strerror}: is the disk full?")
+
+    def _write(self, attachment: Attachment, *, flush: bool) -> None:
+        write_whole(self._path(attachment), _encoder.encode(attachment), 0o600, flush=flush, flush_folder=False)
 
     def _path(self, attachment: Attachment) -> Path:
         return self._directory / f"{attachment.key}.json"

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from ipaddress import IPv6Network
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from agent.attach.attachment import Attachment
 from agent.attach.attachments import Attachments
 from agent.errors import Failed, LinkGone
 from agent.mesh.mesh import Mesh
 from agent.plan.link_filter import LinkFilter
 from agent.system import resolv_conf
+from agent.system.interior import Interior, interior
 from agent.system.netlink import call_with_links
 from agent.system.veth import Veth, create_veth, find_faults, has_veth
 
@@ -28,34 +31,48 @@ class Connections:
     attachments: Attachments
     """Where the former content of a ``resolv.conf`` is kept."""
 
-    async def make(self, attachment: Attachment, namespace: int, revision: int) -> None:
-        """Connects ``attachment``, committed at ``revision``; returns when this host reaches its address.
+    async def begin(self, attachment: Attachment) -> Attachment:
+        """Keeps ``attachment`` on disk with what its ``resolv.conf`` holds now; gives it. `write_files` must follow.
 
-        What the ``resolv.conf`` held before is kept on disk with the attachment.
+        Before that is overwritten: an agent that is killed between the two could never put it back.
         """
+        text = resolv_conf.render(self.mesh.platform)
+
+        def complete(one: Attachment) -> Attachment:
+            before = resolv_conf.read(Path(one.resolv_conf)) if one.resolv_conf else None
+            return one if before in (None, text) else replace(one, resolv_conf_before=before)
+
+        return await self.attachments.begin(attachment, complete)
+
+    async def write_files(self, attachment: Attachment) -> None:
+        """Writes the ``resolv.conf`` of ``attachment``, which `begin` has kept; returns when that is flushed."""
+        text = resolv_conf.render(self.mesh.platform)
+
+        def write() -> None:
+            self.attachments.flush(attachment)
+            if attachment.resolv_conf:
+                resolv_conf.write(Path(attachment.resolv_conf), text)
+
+        await asyncio.to_thread(write)
+
+    async def make(self, attachment: Attachment, inside: Interior, revision: int) -> None:
+        """Connects ``attachment``, committed at ``revision``; returns when this host reaches its address."""
         mesh = self.mesh
-        place = attachment.veth, namespace, *self._settings(attachment.veth)
+        place = attachment.veth, inside, *self._settings(attachment.veth)
         try:
             await create_veth(mesh.system.links, *place)
         except LinkGone:
             # The kernel removes a pair some time after the namespace has ended into which it led.
             await create_veth(mesh.system.links, *place)
-        if attachment.resolv_conf:
-            path, text = Path(attachment.resolv_conf), resolv_conf.render(mesh.platform)
-            before = await asyncio.to_thread(resolv_conf.write_unless_other, path, text)
-            if before is not None:
-                # Kept before it is overwritten: an agent that is killed between the two could never put it back.
-                attachment = await self.attachments.change(attachment, resolv_conf_before=before)
-                await asyncio.to_thread(resolv_conf.write, path, text)
         await mesh.add_workload(attachment.link, attachment.environment, revision)
 
     async def repair(self, attachment: Attachment, namespace: int) -> Sequence[str]:
         """Puts right what is not as `make` made it inside the workload; gives what that was."""
-        mesh = self.mesh
-        place = attachment.veth, namespace, *self._settings(attachment.veth)
-        faults = await find_faults(mesh.system.links, *place)
+        mesh, veth, settings = self.mesh, attachment.veth, self._settings(attachment.veth)
+        faults = await find_faults(mesh.system.links, veth, namespace, *settings)
         if faults:
-            await create_veth(mesh.system.links, *place)
+            async with interior(namespace) as inside:
+                await create_veth(mesh.system.links, veth, inside, *settings)
             mesh.read_back_soon()
         return faults
 

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent.errors import Failed
-from agent.system.namespaces import call_inside
 from zones.addresses import Address
 from zones.names import Name
 
@@ -59,24 +58,20 @@ class LookupQuery:
         return bytes(self.name) + struct.pack("!HH", self.rtype, _IN)
 
 
-async def look_up(namespace: int, resolver: Address, service: Name, instance: Name, address: Address) -> None:
-    """Asks ``resolver`` from inside ``namespace`` for the addresses of ``service`` and of ``instance``.
+async def look_up(sock: socket.socket, resolver: Address, service: Name, instance: Name, address: Address) -> None:
+    """Asks ``resolver`` by ``sock``, which is inside a workload, for the addresses of ``service`` and of ``instance``.
 
     Raises `Failed` unless ``instance`` has ``address`` alone, and ``service`` at least one.
     """
     wanted = [(service, _A), (service, AAAA), (instance, _A), (instance, AAAA)]
     queries = [LookupQuery(secrets.randbelow(0x10000), name, rtype) for name, rtype in wanted]
-    sock = await call_inside(
-        namespace, lambda: socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-    )
-    with sock:
-        try:
-            sock.connect((str(resolver), PORT))
-            found = await exchange(sock, queries, LOOKUP_DEADLINE, RESEND_INTERVAL)
-        except OSError as error:
-            raise Failed(
-                f"{resolver} cannot be asked from inside the workload: {error.strerror}: does a resolver run here?"
-            ) from None
+    try:
+        sock.connect((str(resolver), PORT))
+        found = await exchange(sock, queries, LOOKUP_DEADLINE, RESEND_INTERVAL)
+    except OSError as error:
+        raise Failed(
+            f"{resolver} cannot be asked from inside the workload: {error.strerror}: does a resolver run here?"
+        ) from None
     if missing := [query.name for query in queries if query not in found]:
         raise Failed(
             f"no reply to the query for {missing[0]} from inside the workload in {LOOKUP_DEADLINE:g} s: "

@@ -14,7 +14,8 @@ from agent.plan.steps import Steps
 from agent.system.link_filters import guard_link
 from agent.system.netlink import Links
 from agent.system.nftables import Firewall
-from agent.system.veth import LINK_PREFIX, enable_forwarding, enable_ipv6
+from agent.system.sysctls import enable_forwarding, enable_ipv6
+from agent.system.veth import LINK_PREFIX
 from agent.system.wireguard.device import Device
 from zones.addresses import Address, Platform
 

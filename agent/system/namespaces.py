@@ -82,9 +82,13 @@ def is_own(namespace: int) -> bool:
 
 async def identify(namespace: int) -> NamespaceId:
     """What tells ``namespace``, a descriptor, from every other network namespace. Raises ``OSError``."""
+    return await call_inside(namespace, lambda: identify_entered(namespace))
+
+
+def identify_entered(namespace: int) -> NamespaceId:
+    """Like `identify`, in a thread that is inside ``namespace``."""
     found = os.fstat(namespace)
-    boot, cookie = await call_inside(namespace, lambda: (_BOOT_ID.read_text().strip(), _cookie()))
-    return NamespaceId(boot, found.st_dev, found.st_ino, cookie)
+    return NamespaceId(_BOOT_ID.read_text().strip(), found.st_dev, found.st_ino, _cookie())
 
 
 async def call_inside(namespace: int, function: Callable[[], T]) -> T:

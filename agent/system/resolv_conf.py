@@ -47,15 +47,6 @@ def write(path: Path, text: str) -> None:
         raise Failed(f"{path} cannot be written: {error.strerror}: name another with --resolv-conf") from None
 
 
-def write_unless_other(path: Path, text: str) -> str | None:
-    """Writes ``text`` to ``path``, unless there is another text, which it returns. Raises `Failed`."""
-    before = read(path)
-    if before not in (None, text):
-        return before
-    write(path, text)
-    return None
-
-
 def is_written(path: Path, text: str) -> bool:
     """Whether ``path`` holds ``text``."""
     try:

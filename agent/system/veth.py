@@ -9,19 +9,20 @@ carries the key of its workload's attachment.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from ipaddress import IPv6Network
 from itertools import count
-from pathlib import Path
 
-from agent.errors import BadRequest, Failed, LinkGone, NotThere, Refused
+from agent.errors import BadRequest, LinkGone, NotThere, Refused
 from agent.plan.link_filter import LinkFilter
+from agent.system.interior import Interior
 from agent.system.link_filters import is_guarded, put_filter
 from agent.system.namespaces import call_inside, entered, find_namespaces, is_own, opened
 from agent.system.netlink import Links, owner_of
 from agent.system.route_messages import NO_ARP, Link
+from agent.system.sysctls import enable_ipv6
 from zones.addresses import Address
 
 LINK_PREFIX = "rail"  # what the names of the host's ends begin with; the firewall's rules and the agent know them by it
@@ -29,9 +30,6 @@ GATEWAY = "fe80::1"
 
 _LINK_DIGITS = 11  # hexadecimal digits after the prefix: a link's name has at most 15 octets (IFNAMSIZ)
 LOOPBACK = Address.parse("::1")
-
-_SYSCTLS = Path("/proc/sys/net/ipv6/conf")
-_FORWARDING = Path("all/forwarding")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +68,9 @@ def mac_addresses(key: str) -> tuple[str, str]:
 
 
 async def create_veth(
-    host: Links, veth: Veth, namespace: int, prefix: IPv6Network, mtu: int, wanted: LinkFilter | None
+    host: Links, veth: Veth, interior: Interior, prefix: IPv6Network, mtu: int, wanted: LinkFilter | None
 ) -> None:
-    """Creates ``veth`` into ``namespace``; one that exists is corrected instead.
+    """Creates ``veth`` into the namespace of ``interior``; one that exists is corrected instead.
 
     ``prefix`` is the platform's. ``wanted`` is the filter of the link; None where the kernel can have none. Raises
     `Failed`, and `Refused` where a link of somebody else has the name.
@@ -82,41 +80,47 @@ async def create_veth(
         raise Refused(
             f"the link {veth.link} belongs to {owner or 'another program'}: detach that one, and attach again"
         )
-    async with inside(namespace) as links:
-        found = links.describe(veth.interface)
-        if found is not None and found["mac"] != veth.interface_mac:
-            if _workload_end(host, veth.link, links, namespace) != veth.interface:
-                raise Refused(f"there is a link {veth.interface} already in {veth.netns}: choose another name")
-            links.set_mac(veth.interface, veth.interface_mac)
-        here = host.find(veth.link)
-        # The kernel takes IPv6 off a link whose MTU is too small for it, and all that is set for IPv6 with it.
-        is_new = found is None or here is None or min(found["mtu"], here.mtu) < Links.LEAST_MTU
-        if is_new:
-            # Half a pair, or a pair into a namespace that this instance lived in before.
-            host.remove(veth.link)
-            if found is not None:
-                links.remove(veth.interface)  # somebody has given the host's end another name
-            host.add_veth(veth.link, veth.mac, veth.interface, veth.interface_mac, namespace, mtu)
-        if is_new or _differs(here, veth):
-            host.set_owner(veth.link, veth.owner, veth.mac)
-        # Before the link is up: from its first packet on, it carries nothing but its own environment's.
-        if wanted and (is_new or not is_guarded(host, veth.link, wanted)):
-            put_filter(host, veth.link, wanted)
-        enable_ipv6(veth.link)
-        host.set_up(veth.link, mtu)
+    links, namespace = interior.links, interior.namespace
+    found = links.describe(veth.interface)
+    if found is not None and found["mac"] != veth.interface_mac:
+        if _workload_end(host, veth.link, links, namespace) != veth.interface:
+            raise Refused(f"there is a link {veth.interface} already in {veth.netns}: choose another name")
+        links.set_mac(veth.interface, veth.interface_mac)
+    here = host.find(veth.link)
+    # The kernel takes IPv6 off a link whose MTU is too small for it, and all that is set for IPv6 with it.
+    is_new = found is None or here is None or min(found["mtu"], here.mtu) < Links.LEAST_MTU
+    if is_new:
+        # Half a pair, or a pair into a namespace that this instance lived in before.
+        host.remove(veth.link)
+        if found is not None:
+            links.remove(veth.interface)  # somebody has given the host's end another name
+        host.add_veth(veth.link, veth.mac, veth.interface, veth.interface_mac, namespace, mtu)
+    if is_new or _differs(here, veth):
+        host.set_owner(veth.link, veth.owner, veth.mac)
+    # Before the link is up: from its first packet on, it carries nothing but its own environment's.
+    if wanted and (is_new or not is_guarded(host, veth.link, wanted)):
+        put_filter(host, veth.link, wanted)
+    enable_ipv6(veth.link)
+    host.set_up(veth.link, mtu)
+    if not (is_new and interior.has_ipv6):
         await call_inside(namespace, lambda: enable_ipv6(veth.interface, "lo"))
-        with links.together():
-            links.set_up("lo", 65536)
-            # musl asks for AAAA records only where it can bind ::1 (AI_ADDRCONFIG), and Docker before 26 takes it away.
-            links.add_address("lo", LOOPBACK)
-            links.set_up(veth.interface, mtu)
-            for other in found["addresses"] if found and not is_new else ():
-                if other != f"{veth.address}/128":
-                    address, _, bits = other.partition("/")
-                    links.remove_address(veth.interface, Address.parse(address), int(bits))
-            links.add_address(veth.interface, veth.address)
-            links.set_neighbour(GATEWAY, veth.mac, veth.interface)
-            links.set_route(str(prefix), veth.interface, GATEWAY, veth.address)
+    _set_up_inside(links, veth, prefix, mtu, found["addresses"] if found and not is_new else ())
+
+
+def _set_up_inside(links: Links, veth: Veth, prefix: IPv6Network, mtu: int, addresses: Iterable[str]) -> None:
+    """Makes the workload's end of ``veth``, which has ``addresses`` now, as it should be, and its loopback."""
+    with links.together():
+        links.set_up("lo", 65536)
+        # musl asks for AAAA records only where it can bind ::1 (AI_ADDRCONFIG), and Docker before 26 takes it away.
+        links.add_address("lo", LOOPBACK)
+        links.set_up(veth.interface, mtu)
+        for other in addresses:
+            if other != f"{veth.address}/128":
+                address, _, bits = other.partition("/")
+                links.remove_address(veth.interface, Address.parse(address), int(bits))
+        links.add_address(veth.interface, veth.address)
+        links.set_neighbour(GATEWAY, veth.mac, veth.interface)
+        links.set_route(str(prefix), veth.interface, GATEWAY, veth.address)
 
 
 def _differs(here: Link | None, veth: Veth) -> bool:
@@ -225,35 +229,6 @@ async def inside(namespace: int) -> AsyncIterator[Links]:
     """The links inside ``namespace``."""
     with closing(await call_inside(namespace, Links)) as links:
         yield links
-
-
-def enable_ipv6(*links: str) -> None:
-    """Switches IPv6 on for ``links`` of the namespace that this thread is in. Raises `Failed`."""
-    for link in links:
-        path = _SYSCTLS / link / "disable_ipv6"
-        try:
-            if path.read_text().strip() != "0":
-                path.write_text("0")
-        except FileNotFoundError:
-            continue  # there is no such link, or this kernel has no IPv6
-        except OSError as error:
-            raise Failed(f"{path}: {error.strerror}: is /proc/sys writable for the agent?") from None
-
-
-def enable_forwarding() -> bool:
-    """Lets this host forward IPv6 packets; False if it did already. Raises `Failed`.
-
-    Linux switches it for the whole host: an interface that learns its routes from router advertisements needs
-    ``accept_ra=2`` from then on.
-    """
-    path = _SYSCTLS / _FORWARDING
-    try:
-        if path.read_text().strip() == "1":
-            return False
-        path.write_text("1")
-    except OSError as error:
-        raise Failed(f"{path}: {error.strerror}: is IPv6 switched off on this host?") from None
-    return True
 
 
 def _digest(key: str) -> str:

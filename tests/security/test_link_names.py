@@ -12,6 +12,7 @@ import pytest
 from agent.errors import Refused
 from agent.plan.link_filter import workload_filter
 from agent.plan.plan import LocalWorkload, plan
+from agent.system.interior import interior
 from agent.system.namespaces import opened
 from agent.system.netlink import Links
 from agent.system.veth import Veth, create_veth, find_workload_end, link_names, mac_addresses, may_use
@@ -71,7 +72,8 @@ def veth(key: str, number: int, workload: Namespace) -> Veth:
 async def make(links: Links, wanted: Veth) -> None:
     with opened(wanted.netns) as namespace:
         filter_ = workload_filter(wanted.address, PLATFORM)
-        await create_veth(links, wanted, namespace, PLATFORM.prefix, MTU, filter_)
+        async with interior(namespace) as inside:
+            await create_veth(links, wanted, inside, PLATFORM.prefix, MTU, filter_)
 
 
 def test_a_link_of_another_workload_is_not_taken(space: Namespace, workloads: tuple[Namespace, Namespace]) -> None:

@@ -29,6 +29,25 @@ async def test_what_was_put_is_there_after_a_restart(tmp_path: Path) -> None:
     assert loaded(tmp_path).get(ATTACHMENT.key) == changed
 
 
+async def test_what_is_begun_is_kept_as_it_was_completed(tmp_path: Path) -> None:
+    first = loaded(tmp_path)
+    begun = await first.begin(ATTACHMENT, lambda one: replace(one, region="us"))
+    first.flush(begun)
+    assert begun == replace(ATTACHMENT, region="us") == first.get(ATTACHMENT.key)
+    assert list(loaded(tmp_path)) == [begun]
+
+
+async def test_what_cannot_be_flushed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    attachments = loaded(tmp_path)
+    begun = await attachments.begin(ATTACHMENT, lambda one: one)
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(Failed, match="cannot be kept: Input/output error"):
+        attachments.flush(begun)
+
+
 async def test_what_was_removed_is_gone(tmp_path: Path) -> None:
     first = loaded(tmp_path)
     await first.put(ATTACHMENT)

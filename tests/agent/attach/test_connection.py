@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from agent.attach import connection
 from agent.attach.attachments import Attachments
 from agent.attach.connection import Connections
 from agent.errors import Failed
@@ -49,21 +48,18 @@ async def test_what_resolv_conf_held_is_kept_before_it_is_overwritten(
 ) -> None:
     """An agent that is killed between the two would else remove the file of the workload when that is detached."""
 
-    async def create_nothing(*_: object) -> None: ...
-
     def is_killed(*_: object, **__: object) -> None:
         raise Failed("killed")
 
-    monkeypatch.setattr(connection, "create_veth", create_nothing)
-    monkeypatch.setattr(Connections, "_settings", lambda *_: ())
     monkeypatch.setattr(resolv_conf, "_write", is_killed)
     attachments = Attachments(tmp_path / "attachments")
     attachments.load()
     path = tmp_path / "resolv.conf"
     path.write_text(BEFORE)
-    attachment = await attachments.put(replace(ATTACHMENT, resolv_conf=str(path), resolv_conf_before=None))
+    connections = Connections(MeshWithoutLinks(), attachments)  # type: ignore[arg-type]
+    begun = await connections.begin(replace(ATTACHMENT, resolv_conf=str(path), resolv_conf_before=None))
     with pytest.raises(Failed, match="killed"):
-        await Connections(MeshWithoutLinks(), attachments).make(attachment, -1, 1)  # type: ignore[arg-type]
+        await connections.write_files(begun)
     next_agent = Attachments(tmp_path / "attachments")
     next_agent.load()
     (kept,) = next_agent

@@ -29,14 +29,6 @@ def test_what_was_there_before_is_put_back(tmp_path: Path) -> None:
     assert [one.name for one in path.parent.iterdir()] == ["resolv.conf"]
 
 
-def test_another_text_is_given_and_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / "resolv.conf"
-    assert [resolv_conf.write_unless_other(path, TEXT) for _ in range(2)] == [None, None]
-    assert path.read_text() == TEXT
-    path.write_text("nameserver 192.0.2.1\n")
-    assert resolv_conf.write_unless_other(path, TEXT) == "nameserver 192.0.2.1\n" == path.read_text()
-
-
 def test_what_was_not_there_before_is_gone_again(tmp_path: Path) -> None:
     path = tmp_path / "resolv.conf"
     resolv_conf.write(path, TEXT)

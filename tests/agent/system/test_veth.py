@@ -14,6 +14,7 @@ from agent.errors import BadRequest, Failed, LinkGone, NotThere, Refused
 from agent.plan.link_filter import workload_filter
 from agent.plan.routes import Routes
 from agent.system import netlink
+from agent.system.interior import interior
 from agent.system.namespaces import is_own, opened
 from agent.system.netlink import Links
 from agent.system.netlink_socket import NetlinkRefused, NetlinkSocket
@@ -54,7 +55,8 @@ async def made(wanted: Veth) -> None:
     try:
         with opened(wanted.netns) as namespace:
             filter_ = workload_filter(wanted.address, PLATFORM)
-            await create_veth(links, wanted, namespace, PLATFORM.prefix, MTU, filter_)
+            async with interior(namespace) as inside:
+                await create_veth(links, wanted, inside, PLATFORM.prefix, MTU, filter_)
     finally:
         links.close()
 
@@ -243,7 +245,8 @@ async def inspected(links: Links, wanted: Veth, namespace: int) -> None:
 
 async def corrected(links: Links, wanted: Veth, namespace: int) -> None:
     with contextlib.suppress(LinkGone):
-        await create_veth(links, wanted, namespace, PLATFORM.prefix, MTU, workload_filter(wanted.address, PLATFORM))
+        async with interior(namespace) as inside:
+            await create_veth(links, wanted, inside, PLATFORM.prefix, MTU, workload_filter(wanted.address, PLATFORM))
 
 
 @pytest.mark.parametrize("work", [looked_for, inspected, corrected])
