@@ -198,7 +198,9 @@ class Launcher:
 
     async def _promote(self, successor: _Program, ended: _Program) -> _Program:
         """Has ``successor`` go on, though the program that it was to replace has ended by itself meanwhile."""
-        await self._note_ended(ended, are_answered=not ended.is_gone)
+        await self._note_ended(
+            ended, any(not program.is_gone for program in self._programs if program is not successor)
+        )
         successor.tell(ALONE)
         return successor
 
@@ -210,7 +212,7 @@ class Launcher:
         for program in list(self._programs):  # those that have ended now or before
             if program.is_gone or not program.said[SERVING].is_set():
                 await self._end(program)
-        await self._note_ended(ended, are_answered=bool(self._programs))
+        await self._note_ended(ended, bool(self._programs))
         if time.monotonic() - ended.began > WELL_AFTER:
             self._delay = RESTART_FIRST
         else:
@@ -229,7 +231,7 @@ class Launcher:
         self._renewal.clear()
         self._delay = min(self._delay * 2, RESTART_LAST)
 
-    async def _note_ended(self, program: _Program, *, are_answered: bool) -> None:
+    async def _note_ended(self, program: _Program, are_answered: bool) -> None:
         clients = "are answered by workers that go on with the zones that they have" if are_answered else "wait"
         extra = {"pid": program.process.pid, "reason": await _how(program), "clients": clients}
         log.error("resolver_ended", extra=extra)

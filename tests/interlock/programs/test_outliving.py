@@ -205,6 +205,23 @@ async def test_a_program_that_is_killed_while_another_one_starts_is_named(tmp_pa
         await replaced(it, before)
 
 
+async def test_clients_are_answered_by_the_workers_of_a_program_before_the_one_that_is_killed(tmp_path: Path) -> None:
+    async with resolver(tmp_path, "--snapshot-limit", "0") as it:
+        before = it.workers
+        await it.agent.stop()
+        kill_program(it)
+        await started_soon(lambda: len(it.events("http_listening")) == 2)
+        (waiting,) = children(it.process.pid).split()
+        os.kill(it.process.pid, signal.SIGHUP)
+        await started_soon(lambda: len(children(it.process.pid).split()) == 2)
+        os.kill(int(waiting), signal.SIGKILL)
+        await started_soon(lambda: len(it.events("resolver_ended")) == 2)
+        assert "go on with the zones that they have" in str(it.events("resolver_ended")[1]["clients"])
+        assert await are_stale(it)
+        await it.agent.start()
+        await replaced(it, before)
+
+
 async def test_a_snapshot_will_do_when_the_program_ends_while_another_one_starts(tmp_path: Path) -> None:
     async with resolver(tmp_path) as it:
         before = it.workers
