@@ -1,8 +1,8 @@
 """Supervision: each part of a process may crash and be restarted without affecting the others.
 
 A part is a coroutine function that serves until it is cancelled, then drains. If it fails before it has called
-``ready()``, the start of the process fails. If it fails later, the failure is logged and counted, and the part is
-started again after a delay that grows with each failure.
+``ready()``, the start of the process fails, unless the part is one that the process can do without. If it fails later,
+the failure is logged and counted, and the part is started again after a delay that grows with each failure.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ class Part:
     """Names the part in logs, metrics and /readyz."""
     run: Run
     """Serves until cancelled."""
+    is_vital: bool = True
+    """Whether the start of the process fails with that of this part; else the part is started again, as it is later."""
 
 
 @dataclass(slots=True)
@@ -54,7 +56,7 @@ class Supervisor:
     _is_stopping: bool = False
 
     async def start(self) -> None:
-        """Returns when all parts are ready. Raises the error of the first part that could not start."""
+        """Returns when all vital parts are ready. Raises the error of the first one that could not start."""
         for part in self.parts:
             self.restarts[part.name] = 0
             self.down.add(part.name)
@@ -95,9 +97,10 @@ class Supervisor:
                 await part.run(ready)
                 raise InterlockError("the part ended by itself")
             except Exception as error:
-                if self._is_stopping or not first.is_set():
+                if self._is_stopping or (part.is_vital and not first.is_set()):
                     raise
                 reason = error  # of any kind: the other parts go on
+                first.set()
             delay = self.first_delay if clock() - started > HEALTHY_AFTER else delay
             self.down.add(part.name)
             self.restarts[part.name] += 1

@@ -133,6 +133,7 @@ class Launcher:
     """The exit status of the first program, where that has not become ready."""
     _programs: dict[_Program, asyncio.Task[None]] = field(default_factory=dict)  # with what listens to them
     _renewal: asyncio.Event = field(default_factory=asyncio.Event)  # set where it is to be started anew
+    _has_run: bool = False  # whether a program has been ready
     _delay: float = RESTART_FIRST  # until one that ends is started again
 
     async def run(self) -> None:
@@ -143,6 +144,7 @@ class Launcher:
             if not await current.says(READY):
                 self.status = await current.process.wait()
                 return
+            self._has_run = True
             notify("READY=1")
             while True:
                 current = await self._keep(current)
@@ -252,7 +254,7 @@ class Launcher:
         environ = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
         try:
             with theirs:
-                handed = Handed(theirs, incumbent, self.sockets)
+                handed = Handed(theirs, incumbent, not self._has_run, self.sockets)
                 process = await asyncio.create_subprocess_exec(
                     sys.executable, *sys.orig_argv[1:],
                     env={**environ, VARIABLE: write_handed(handed)},

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 
 from interlock.errors import BadSetting
 from interlock.observe import logs
@@ -111,4 +112,9 @@ async def _serve(settings: Settings, url: str | None, handed: Handed | None) -> 
             *([clock_metrics(store.clock)] if store else []),
         )
         supervisor.parts.append(operations_part(settings.ops_listen, readiness, dns.ask_before(metrics.render)).part)
+    if line and handed and not handed.is_first:
+        # Clients are answered by then. What cannot start beside that, such as /readyz on a port that is taken, must not
+        # end it, and would again each time that the launcher starts the next program.
+        after = supervisor.parts.index(line.part) + 1
+        supervisor.parts[after:] = [replace(part, is_vital=False) for part in supervisor.parts[after:]]
     await serve(supervisor, store, line.say_ready if line else None, line.left if line else None)

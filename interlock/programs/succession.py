@@ -24,6 +24,7 @@ from interlock.workers.handed import LONGEST, Handed, Incumbent
 from resolver.sockets import adopt_pair, adopt_socket
 
 VARIABLE = "_INTERLOCK_HANDED"  # no setting: those begin otherwise
+FIRST = "first"  # stands there for no incumbent, and a launcher that ends where its program cannot start
 LEAVE, ALONE, SERVING, READY = b"leave", b"alone", b"serving", b"ready"
 
 
@@ -88,7 +89,8 @@ def descriptors(handed: Handed) -> list[int]:
 def write_handed(handed: Handed) -> str:
     """The value of the variable for a program that is to inherit what is ``handed`` to it."""
     workers = ("+".join("{}:{}".format(*pair.descriptors) for pair in pairs) for pairs in handed.sockets)
-    return " ".join((handed.incumbent, str(handed.line.fileno()), *workers))
+    incumbent = FIRST if handed.is_first else handed.incumbent
+    return " ".join((incumbent, str(handed.line.fileno()), *workers))
 
 
 def take_handed() -> Handed | None:
@@ -98,4 +100,5 @@ def take_handed() -> Handed | None:
         return None
     incumbent, line, *workers = written.split()
     sockets = [[adopt_pair(*map(int, pair.split(":"))) for pair in worker.split("+")] for worker in workers]
-    return Handed(adopt_socket(int(line)), Incumbent(incumbent), sockets)
+    is_first = incumbent == FIRST
+    return Handed(adopt_socket(int(line)), Incumbent.NONE if is_first else Incumbent(incumbent), is_first, sockets)

@@ -31,5 +31,7 @@ class Handed:
     """The line to the launcher. Workers have it open too, and go on without their program while the launcher does."""
     incumbent: Incumbent
     """Who answers until the workers of this program do."""
+    is_first: bool
+    """Whether the launcher has had no program before that ran, and ends if this one cannot start."""
     sockets: Sequence[Sequence[SocketPair]]
     """The sockets of each worker."""

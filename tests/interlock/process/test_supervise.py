@@ -89,6 +89,26 @@ async def test_a_part_that_cannot_start_ends_the_start() -> None:
     assert recorded.events == ["store starts", "store ends"]
 
 
+async def test_a_part_that_is_not_vital_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    recorded, is_taken = Recorded(), True
+
+    async def listen(ready: Callable[[], None]) -> None:
+        if is_taken:
+            raise PartFailed("the port is taken")
+        ready()
+        await asyncio.Future()
+
+    parts = [recorded.part("resolver"), Part("admin", listen, is_vital=False), recorded.part("store")]
+    supervisor = Supervisor(parts, first_delay=0.01)
+    await supervisor.start()
+    assert supervisor.down == {"admin"}
+    assert recorded.events == ["resolver starts", "store starts"]
+    is_taken = False
+    await until(lambda: not supervisor.down)
+    assert {vars(record)["reason"] for record in caplog.records} == {"the port is taken"}
+    await supervisor.stop()
+
+
 async def test_the_delay_between_restarts_grows() -> None:
     starts: list[float] = []
 

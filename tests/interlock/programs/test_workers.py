@@ -278,6 +278,29 @@ async def test_a_new_program_that_does_not_start_changes_nothing(tmp_path: Path)
         assert set(it.workers).isdisjoint(before)
 
 
+async def test_clients_are_answered_where_the_new_program_cannot_serve_its_metrics(tmp_path: Path) -> None:
+    settings = tmp_path / "settings.toml"
+    settings.write_text('ops-listen = "127.0.0.1:0"')
+    with socket.socket(socket.AF_INET) as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        async with resolver(tmp_path, "--config", str(settings), operations=()) as it:
+            settings.write_text(f'ops-listen = "127.0.0.1:{other.getsockname()[1]}"')
+            for number in (signal.SIGHUP, signal.SIGKILL):
+                failed = len(it.events("part_failed"))
+                os.kill(it.process.pid if number is signal.SIGHUP else parent(it.workers[0]), number)
+                done = "resolver_renewed" if number is signal.SIGHUP else "resolver_replaced"
+                await started_soon(lambda done=done: it.events(done))  # type: ignore[misc]
+                await started_soon(lambda failed=failed: len(it.events("part_failed")) > failed)  # type: ignore[misc]
+                assert set(await ask_many(it.address, 50)) == {0}
+            assert {(event["part"], "in use" in str(event["reason"])) for event in it.events("part_failed")} == {
+                ("operations", True)
+            }
+            other.close()
+            await started_soon(lambda: len(it.events("http_listening")) == 2)
+            assert "[+]operations ok\n" in await it.get("/readyz?verbose")
+
+
 async def test_a_setting_that_only_a_restart_changes_is_named(tmp_path: Path) -> None:
     settings = tmp_path / "settings.toml"
     settings.write_text("workers = 2\n")
@@ -312,7 +335,7 @@ def test_settings_that_only_a_restart_changes(flags: dict[str, str | list[str]],
     }
     line, other = socket.socketpair()
     with line, other:
-        handed = Handed(line, Incumbent.PROGRAM, pairs)
+        handed = Handed(line, Incumbent.PROGRAM, False, pairs)
         assert list(settings_not_followed(read_settings(written, {}, program="resolver"), handed)) == named
     for pair in (pair for mine in pairs for pair in mine):
         pair.close()

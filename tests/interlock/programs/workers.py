@@ -73,6 +73,7 @@ async def resolver(
     ends_by: signal.Signals = signal.SIGTERM,
     workers: Sequence[str] = ("--workers", "2"),
     executable: str = sys.executable,
+    operations: Sequence[str] = ("--ops-listen", "127.0.0.1:0"),
 ) -> AsyncIterator[Resolver]:
     agent = FeedServer(tmp_path / "agent" / SOCKET)
     await agent.start()
@@ -82,7 +83,7 @@ async def resolver(
     command = (
         executable, "-P",  # not from the directory of this process, which has the code too
         "-m", "interlock", "resolver", "--agent-dir", str(tmp_path / "agent"), "--state-dir", str(tmp_path),
-        "--dns-listen", listen, "--ops-listen", "127.0.0.1:0",
+        "--dns-listen", listen, *operations,
         "--bind", "127.0.0.0/8=shop", "--bind", "::1=shop", "--upstream", "none",
         *workers, *flags,
     )  # fmt: skip
