@@ -224,7 +224,7 @@ class Reconciler:
         due = self.handshakes.take_due()
         steps = diff(located, actual, stable, earlier, due)
         try:
-            await self.system.apply(steps, {workload.link: workload.mac for workload in self.workloads()})
+            steps = await self.system.apply(steps, {workload.link: workload.mac for workload in self.workloads()})
         except BaseException:
             # The next pass may find their peers as they should be; a handshake more than needed does no harm.
             self.handshakes.begin(step.key for step in steps.peers if isinstance(step, StartHandshake))

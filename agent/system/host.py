@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.errors import Failed, LinkGone
 from agent.plan.link_filter import LinkFilter, tunnel_filter, workload_filter
@@ -86,12 +86,16 @@ class HostSystem:
         """How many packets the filters of the agent's links have dropped, of links that still exist."""
         return 0 if self.filter_problem else self.links.filter_drops((self.device_name,), LINK_PREFIX)
 
-    async def apply(self, steps: Steps, macs: Mapping[str, str]) -> None:
-        """Takes ``steps``. ``macs`` has the MAC address of each workload by the host's end of its veth."""
+    async def apply(self, steps: Steps, macs: Mapping[str, str]) -> Steps:
+        """Takes ``steps``, and gives those that were taken: nothing is routed to a workload whose link has just gone.
+
+        ``macs`` has the MAC address of each workload by the host's end of its veth.
+        """
         # The firewall first: at no moment is there a route that the firewall does not guard yet.
         await self.firewall.apply(steps.firewall)
-        await self._apply_routes(steps.routes, macs)
+        taken = await self._apply_routes(steps.routes, macs)
         await self.device.apply(steps.peers)
+        return replace(steps, routes=taken)
 
     async def remove_made(self) -> None:
         """Removes what was not there before this agent, which does not start: it leaves nothing behind."""
@@ -107,7 +111,8 @@ class HostSystem:
             self.links.remove(link)
         await self.firewall.remove()  # last: as long as there is a link, its packets are filtered
 
-    async def _apply_routes(self, steps: Iterable[RouteStep], macs: Mapping[str, str]) -> None:
+    async def _apply_routes(self, steps: Iterable[RouteStep], macs: Mapping[str, str]) -> tuple[RouteStep, ...]:
+        taken: list[RouteStep] = []
         for step in steps:
             match step:
                 case AddAddress(address):
@@ -119,7 +124,12 @@ class HostSystem:
                     self.links.set_route(str(self.platform.prefix), self.device_name)
                 case AddWorkload(link, address):
                     enable_ipv6(link)  # which somebody may have switched off, and all that was there went with it
-                    self.links.set_neighbour(str(address), macs[link], link)
-                    self.links.set_route(f"{address}/128", link)
+                    try:
+                        self.links.set_neighbour(str(address), macs[link], link)
+                        self.links.set_route(f"{address}/128", link)
+                    except LinkGone:
+                        continue  # a workload can remove it at any moment, and must hold up no other by that
                 case RemoveWorkload(link, address):
                     self.links.remove_route(f"{address}/128", link)
+            taken.append(step)
+        return tuple(taken)

@@ -61,6 +61,7 @@ class Simulated:
     ungrouped: set[str] = field(default_factory=set)
     handshakes: list[PublicKey] = field(default_factory=list)
     fails: bool = False
+    loses_link: bool = False
     takes_filters: bool = True
     may_read: asyncio.Event = field(default_factory=asyncio.Event)
     is_reading: asyncio.Event = field(default_factory=asyncio.Event)
@@ -178,6 +179,8 @@ class SimulatedLinks:
 
     def set_neighbour(self, target: str, mac: str, name: str) -> None:
         assert (target, mac, name) == (str(WORKLOAD.address), WORKLOAD.mac, WORKLOAD.link)
+        if self.world.loses_link:
+            raise LinkGone(f"there is no link {name}: somebody has removed it")
 
     def set_route(self, target: str, name: str) -> None:
         self.world.changes.append("change routes")
@@ -266,6 +269,20 @@ async def test_a_link_that_has_lost_its_group_is_put_back_and_that_is_a_repair(m
     await run_pass(mesh)
     assert world.changes == ["group rail1"]
     assert mesh.status.counts.repairs == 1
+
+
+async def test_a_link_that_its_workload_removes_meanwhile_fails_no_pass(mesh: Mesh, world: Simulated) -> None:
+    """A pass that fails fails the attach of each workload that waits for it, of whichever environment."""
+    load(mesh)
+    world.loses_link = True
+    await run_pass(mesh)
+    assert mesh.status.actual is not None
+    assert (world.routed, dict(mesh.status.actual.routes.workloads)) == ({}, {})
+    assert world.tunnel is not None
+    assert world.tunnel.peers.keys() == {host(2).public_key}
+    world.loses_link = False
+    await run_pass(mesh)
+    assert world.routed == mesh.status.actual.routes.workloads == {"rail1": address(1, 1)}
 
 
 async def test_the_same_again_changes_nothing(mesh: Mesh, world: Simulated) -> None:
