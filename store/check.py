@@ -6,6 +6,7 @@
                                   known to be gone
     a network                     is given to the environment that is in it, unless two are
     what has no environment's id  is moved aside
+    a quota, a token              the same, where it cannot be read
     anything else                 is named, with what mends it: somebody must decide what is to count
 
 Watchers find the same, a part of it in each comparison; this is all of it, now.
@@ -14,7 +15,7 @@ Watchers find the same, a part of it in each comparison; this is all of it, now.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -24,8 +25,10 @@ from store.errors import Corrupt, NetworkTaken, RevisionConflict
 from store.keys import Keys
 from store.mending import document_names
 from store.networks import WrongOwner, find_wrong_owners
+from store.quotas import decode_limits
 from store.store import Store
 from store.stored import Stored, find_damage
+from store.tokens import decode_token
 from support.clock import unix_milliseconds
 from support.text import shorten
 from zones.errors import Invalid
@@ -35,6 +38,7 @@ from zones.names import EnvironmentId, check_environment_id
 AT_ONCE = 100  # environments read in one round trip
 LAST_POSITION = b"18446744073709551615-18446744073709551615"  # after it a stream takes nothing
 ENVIRONMENT = "environment "  # before the id of an environment, in what a finding is about
+MOVES_ASIDE = "'--repair' moves it aside"
 ELSEWHERE = "somebody else has mended it"
 GO_BACK = "'--repair --go-back' takes the last revision that can be read; or "
 REPLACE_OR_DELETE = "replace it with PUT …?replace=damaged, or delete it"
@@ -71,6 +75,7 @@ async def check(store: Store, *, repair: bool = False, go_back: bool = False) ->
                 Finding(f"network {wrong.network}", wrong.problem, await _give(store, wrong, repair=repair))
                 async for wrong in find_wrong_owners(store, homes, ids - homes.keys())
             ]
+    found += [finding async for finding in _check_lines(store, unreadable, repair=repair)]
     if not unreadable & {keys.hosts, keys.hosts_revision}:
         found += [
             Finding(
@@ -114,12 +119,11 @@ async def _check_ids(store: Store, *, repair: bool) -> AsyncIterator[Finding]:
     """Lines of the index, and documents, whose names no environment can have: nothing else would ever mend them."""
     keys, now = store.connection.keys, unix_milliseconds()
     aside = keys.aside(f"environments:{now}")
-    outcome = f"moved to {aside}" if repair else "'--repair' moves it aside"
+    outcome = f"moved to {aside}" if repair else MOVES_ASIDE
     async with store.connection.client() as redis:
         for field in filter(_is_no_id, await redis.hkeys(keys.environments)):
             if repair:
-                await redis.hset(aside, field, await redis.hget(keys.environments, field))
-                await redis.hdel(keys.environments, field)
+                await _move_line(redis, keys.environments, field, aside)
             yield Finding(f"{keys.environments} {_shown(field)}", "no environment can have this id", outcome)
         prefix = keys.environment("").encode()
         bad = [prefix + name for name in await document_names(store) if _is_no_id(name)]
@@ -129,6 +133,27 @@ async def _check_ids(store: Store, *, repair: bool) -> AsyncIterator[Finding]:
                 await redis.rename(key, aside)
                 outcome = f"moved to {aside}"
             yield Finding(_shown(key), "no environment can have this id", outcome)
+
+
+async def _check_lines(store: Store, unreadable: Collection[str], *, repair: bool) -> AsyncIterator[Finding]:
+    """Quotas and tokens that cannot be read, and so count for nothing, where not all of their key is ``unreadable``."""
+    keys, now = store.connection.keys, unix_milliseconds()
+    async with store.connection.client() as redis:
+        for key, decode, problem in (
+            (keys.quotas, decode_limits, "it cannot be read, so the default quota counts"),
+            (keys.tokens, decode_token, "it cannot be read, so it gives access to nothing"),
+        ):
+            lines = {} if key in unreadable else await redis.hgetall(key)
+            aside = keys.aside(f"{key.removeprefix(keys.prefix)}:{now}")
+            for field in sorted(field for field, value in lines.items() if decode(value) is None):
+                if repair:
+                    await _move_line(redis, key, field, aside)
+                yield Finding(f"{key} {_shown(field)}", problem, f"moved to {aside}" if repair else MOVES_ASIDE)
+
+
+async def _move_line(redis: Any, key: str, field: bytes, aside: str) -> None:
+    await redis.hset(aside, field, await redis.hget(key, field))
+    await redis.hdel(key, field)
 
 
 async def _check_environments(

@@ -23,11 +23,8 @@ class QuotaStore:
         """What was set for ``id_``: kind → limit. What cannot be read sets nothing."""
         async with self._connection.client() as redis:
             value = await redis.hget(self._key, id_)
-        try:
-            found = msgspec.json.decode(value, type=dict[str, int]) if value else {}
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return {}
-        return {kind: limit for kind, limit in found.items() if kind in KINDS}
+        found = decode_limits(value) if value else None
+        return {kind: limit for kind, limit in (found or {}).items() if kind in KINDS}
 
     async def set(self, id_: EnvironmentId, limits: Mapping[str, int]) -> None:
         """Sets ``limits`` for ``id_``, in place of those that were set; none of them for the defaults."""
@@ -36,6 +33,14 @@ class QuotaStore:
                 await redis.hset(self._key, id_, msgspec.json.encode(dict(limits)))
             else:
                 await redis.hdel(self._key, id_)
+
+
+def decode_limits(value: bytes) -> Mapping[str, int] | None:
+    """The limits that ``value`` sets; None if it cannot be read."""
+    try:
+        return msgspec.json.decode(value, type=dict[str, int])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def merged(defaults: Quota, limits: Mapping[str, int]) -> Quota:

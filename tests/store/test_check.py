@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from store import check as checking
 from store.errors import NetworkLost
 from store.store import Store
+from store.tokens import Token
 from store.writer import Writer
 from tests.store.servers import inside
 from tests.store.test_damage import BEFORE, DAMAGES
@@ -181,3 +182,23 @@ async def test_two_environments_in_one_network_are_for_a_person_to_decide(store:
     await Writer(store).delete(moved.id, lambda _: None)  # though its network is another's
     assert await checking.check(store) == []
     assert (await store.environments.read(PRODUCTION))[1] == BEFORE
+
+
+async def test_quotas_and_tokens_that_cannot_be_read_are_named_and_moved_aside(store: Store, store_url: str) -> None:
+    await store.quotas.set(STAGING, {"services": 5})
+    await store.tokens.add("a" * 64, Token("t1", STAGING, "deploys", NOW))
+    async with inside(store, store_url) as (redis, keys):
+        await redis.hset(keys.quotas, PRODUCTION, b"garbage")
+        await redis.hset(keys.tokens, b"\xff", b"{}")
+        wanted = {
+            f"{keys.quotas} {PRODUCTION}": "it cannot be read, so the default quota counts",
+            f"{keys.tokens} \\xff": "it cannot be read, so it gives access to nothing",
+        }
+        assert {one.what: one.problem for one in await checking.check(store)} == wanted
+        mended = await checking.check(store, repair=True)
+        assert {one.what for one in mended} == wanted.keys()
+        for one, line in zip(mended, ({PRODUCTION.encode(): b"garbage"}, {b"\xff": b"{}"}), strict=True):
+            assert await redis.hgetall(one.outcome.removeprefix("moved to ")) == line
+    assert await checking.check(store) == []
+    assert await store.quotas.find(STAGING) == {"services": 5}
+    assert await store.tokens.find("a" * 64)
