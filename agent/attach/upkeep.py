@@ -35,8 +35,8 @@ class Upkeep:
     """Puts right what was changed inside workloads."""
     firewalls: OtherFirewalls
     """Knows what else filters on this host."""
-    forward_drops: list[str] = field(default_factory=list)
-    """The chains of other firewalls that drop what this host forwards, each as a sentence with its remedy."""
+    firewall_drops: list[str] = field(default_factory=list)
+    """The chains of other firewalls that drop what workloads send or are sent, each as a sentence with its remedy."""
     _look_at_firewalls: float = 0.0
     """When the other firewalls are looked at next, in monotonic seconds."""
     _reasons: dict[str, str] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Upkeep:
                 now = asyncio.get_running_loop().time()
                 await self.comparison.run_if_due(now)
                 await self.inspection.run_if_due(now)
-                await self._find_forward_drops(now)
+                await self._find_firewall_drops(now)
             ready()
             await asyncio.sleep(UPKEEP_INTERVAL)
 
@@ -63,7 +63,7 @@ class Upkeep:
     def problems(self) -> list[str]:
         """What was found and is not put right, as sentences."""
         unfiltered = filter(None, (self.mesh.system.filter_problem,))
-        return [*self.comparison.problems, *self.unsettled, *self.forward_drops, *unfiltered]
+        return [*self.comparison.problems, *self.unsettled, *self.firewall_drops, *unfiltered]
 
     @property
     def unsettled(self) -> list[str]:
@@ -77,19 +77,19 @@ class Upkeep:
         ]
         return [*self.inspection.problems, *unsettled]
 
-    async def _find_forward_drops(self, now: float) -> None:
+    async def _find_firewall_drops(self, now: float) -> None:
         if now < self._look_at_firewalls:
             return
         self._look_at_firewalls = now + FIREWALL_INTERVAL
         try:
-            found = await self.firewalls.forward_drops()
+            found = await self.firewalls.drops()
         except Failed as error:
             log.warning("firewalls_unreadable", extra={"reason": str(error)})
             return
         for text in found:
-            if text not in self.forward_drops:
-                log.warning("forwarding_dropped", extra={"reason": text})
-        self.forward_drops = found
+            if text not in self.firewall_drops:
+                log.warning("firewall_drops", extra={"reason": text})
+        self.firewall_drops = found
 
     async def _look_after(self, attachment: Attachment, *, is_cut_off: bool) -> None:
         actual, is_draining = self.mesh.status.actual, self.mesh.identity.host.draining

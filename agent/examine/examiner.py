@@ -118,7 +118,7 @@ class Examiner:
             is_loaded=published.is_loaded,
             clock=self.control_plane.clock.warning,
             problem=status.problem,
-            firewalls=tuple(self.upkeep.forward_drops),
+            firewalls=tuple(self.upkeep.firewall_drops),
             unfiltered=mesh.system.filter_problem,
             has_resolver=mesh.has_resolver,
             draining=identity.host.draining,

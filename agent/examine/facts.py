@@ -136,7 +136,7 @@ class HostFacts(Struct, frozen=True, omit_defaults=True, kw_only=True):
     problem: str = ""
     """Why the last changes could not be applied to this host; empty if they were."""
     firewalls: tuple[str, ...] = ()
-    """The chains of other firewalls that drop what this host forwards."""
+    """The chains of other firewalls that drop what workloads send or are sent."""
     unfiltered: str = ""
     """Why the links have no filters; empty if they have."""
     has_resolver: bool = True

@@ -107,7 +107,7 @@ def _judge_firewall(facts: HostFacts) -> Iterator[Mark]:
     if facts.unfiltered:
         yield warning("firewall", facts.unfiltered, "load a kernel with the options that are named")
     if not facts.firewalls:
-        yield ok("firewall", "no other firewall of this host drops what it forwards")
+        yield ok("firewall", "no other firewall of this host drops what workloads send or are sent")
 
 
 def _judge_resolver(facts: HostFacts) -> Iterator[Mark]:

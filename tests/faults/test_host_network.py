@@ -177,6 +177,10 @@ FIREWALLS = {
         "table inet firewall { chain forward { type filter hook forward priority 10; policy drop;"
         " ct state established accept;\n}\n}"
     ),
+    "inet firewall last": (
+        "table inet firewall { chain last { type filter hook forward priority 10; policy accept;\n"
+        " ct state established accept\n reject\n}\n}"
+    ),
 }
 
 
@@ -188,7 +192,7 @@ def test_a_firewall_that_drops_what_is_forwarded_is_named_with_its_remedy(
     try:
         node.host.run(["nft", "-f", "-"], text=FIREWALLS[chain])
         (problem,) = until(lambda: _named(node, chain), "it is not named", SLOW)
-        assert node.agent.events("forwarding_dropped")
+        assert node.agent.events("firewall_drops")
         for remedy in problem.partition("rules: ")[2].split("; "):
             node.host.run(["sh", "-c", remedy])
         with Echo(workload, other) as echo:

@@ -26,10 +26,10 @@ def test_a_chain_that_drops_is_named_until_its_owner_lets_members_pass(
 
     async def look_again() -> list[str]:
         """What is found, which must be the same without a process as long as nobody changes anything."""
-        found = await firewalls.forward_drops()
+        found = await firewalls.drops()
         with monkeypatch.context() as patched:
             patched.setattr(subprocess, "run", None)
-            assert await firewalls.forward_drops() == found
+            assert await firewalls.drops() == found
         return found
 
     async def main() -> None:
@@ -49,3 +49,55 @@ def test_a_chain_that_drops_is_named_until_its_owner_lets_members_pass(
         assert await look_again() == []
 
     run(space, main())
+
+
+REST = {
+    # rules after which nothing is left to pass
+    "policy": "policy drop;",
+    "drop": "policy accept; counter drop;",
+    "reject": "policy accept; ct state established accept; reject with icmpx admin-prohibited;",
+}
+HOOKS = {
+    # a rule that lets workloads pass, and one that lets others pass
+    "forward": ('iifname { "rail*", "interlock0" } accept', 'iifname "docker0" accept'),
+    "input": ("udp dport { 53, 67 } accept", "tcp dport 22 accept"),
+    "output": ("udp sport 53 accept", "udp sport 67 accept"),
+}
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize("rest", REST)
+def test_what_drops_the_rest_is_found_at_each_hook_and_its_remedy_helps(space: Namespace, hook: str, rest: str) -> None:
+    """Also where that is no policy but the last rule, as firewalld has it."""
+    firewalls = OtherFirewalls("interlock0", "rail")
+    lets_us, lets_others = HOOKS[hook]
+
+    async def main() -> None:
+        chain = f"type filter hook {hook} priority 0; {lets_others}; {REST[rest]}".replace("; ", ";\n")
+        nft(f"table inet theirs {{\nchain c {{\n{chain}\n}}\n}}\n")
+        (sentence,) = await firewalls.drops()
+        for remedy in sentence.partition("rules: ")[2].split("; "):
+            nft(remedy.removeprefix("nft ").replace("'", '"'))
+        assert await firewalls.drops() == []
+        nft("delete table inet theirs")
+        nft(f"table inet theirs {{\nchain c {{\n{chain}\n}}\n}}\ninsert rule inet theirs c {lets_us}\n")
+        assert await firewalls.drops() == []
+
+    run(space, main())
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        "policy accept; ip6 saddr 2001:db8::1 drop;",  # what it drops has nothing to do with workloads
+        "policy drop; accept;",
+        'policy drop; iifname "rail*" goto trusted; iifname "interlock0" goto trusted;',  # its owner knows the links
+    ],
+)
+def test_what_drops_no_workloads_packets_is_not_named(space: Namespace, rules: str) -> None:
+    async def main() -> list[str]:
+        chain = f"type filter hook input priority 0; {rules}".replace("; ", ";\n")
+        nft(f"table inet theirs {{\nchain trusted {{\naccept\n}}\nchain c {{\n{chain}\n}}\n}}\n")
+        return await OtherFirewalls("interlock0", "rail").drops()
+
+    assert run(space, main()) == []
