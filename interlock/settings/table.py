@@ -163,6 +163,7 @@ class Settings:
             " to be up, so that no failover loses it. Each write takes a round trip to them longer, and fails if they"
             " are away.",
             programs=(UP, ADMIN),
+            show=values.show_wait,
         )
     )
     redis_whole: bool = field(

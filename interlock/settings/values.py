@@ -308,6 +308,11 @@ def parse_wait(text: str) -> int:
     return int(text)
 
 
+def show_wait(number: int) -> str:
+    """The text of a number of replicas."""
+    return "all" if number == ALL else str(number)
+
+
 AUTO_WORKERS = 0
 MOST_WORKERS = 256  # more than any machine has use for, and no number that was meant for another setting
 

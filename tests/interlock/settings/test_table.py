@@ -108,6 +108,9 @@ def test_the_store_has_two_variables(variable: str) -> None:
         ("upstream", "none", "none"),
         ("upstream", "192.0.2.1,corp.example=[2001:db8::1]:5353", "192.0.2.1,corp.example=[2001:db8::1]:5353"),
         ("demo", "Yes", "true"),
+        ("redis_wait", "all", "all"),
+        ("redis_wait", "02", "2"),
+        ("workers", "auto", "auto"),
         ("demo", "", "false"),
         ("platform_prefix", "fd99::/16", "fd99::/16"),
         ("zone", "Mesh.Internal.", "mesh.internal."),
@@ -123,6 +126,8 @@ def test_good_values(name: str, text: str, shown: str) -> None:
     setting = TABLE[name]
     settings = read(environ={setting.variables[0]: text})
     assert setting.show(getattr(settings, name)) == shown
+    if "…" not in shown:  # what is shown can be written
+        assert getattr(read(environ={setting.variables[0]: shown}), name) == getattr(settings, name)
 
 
 BAD_VALUES = [
