@@ -11,6 +11,7 @@ from agent.attach.attacher import Attacher
 from agent.attach.attachment import Attachment, Phase
 from agent.attach.comparison import Comparison
 from agent.attach.inspection import Inspection
+from agent.attach.paths import Paths
 from agent.errors import AgentError, Failed
 from agent.mesh.mesh import Mesh
 from agent.system.other_firewalls import OtherFirewalls
@@ -35,6 +36,8 @@ class Upkeep:
     """Puts right what was changed inside workloads."""
     firewalls: OtherFirewalls
     """Knows what else filters on this host."""
+    paths: Paths
+    """Knows what else routes on this host."""
     firewall_drops: list[str] = field(default_factory=list)
     """The chains of other firewalls that drop what workloads send or are sent, each as a sentence with its remedy."""
     _look_at_firewalls: float = 0.0
@@ -56,6 +59,7 @@ class Upkeep:
                 await self.comparison.run_if_due(now)
                 await self.inspection.run_if_due(now)
                 await self._find_firewall_drops(now)
+                await self.paths.run_if_due(now)
             ready()
             await asyncio.sleep(UPKEEP_INTERVAL)
 
@@ -75,7 +79,7 @@ class Upkeep:
             for one in self.attacher.attachments
             if one.key in self._reasons
         ]
-        return [*self.inspection.problems, *unsettled]
+        return [*self.inspection.problems, *unsettled, *self.paths.problems]
 
     async def _find_firewall_drops(self, now: float) -> None:
         if now < self._look_at_firewalls:

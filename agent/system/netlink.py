@@ -215,6 +215,20 @@ class Links:
             request = messages.delete_route(IPv6Network(target), index)
             self._change(f"route to {target}", request, (ENODEV, ENOENT, ESRCH))
 
+    def way(self, target: Address, source: Address, incoming: str) -> str | None:
+        """The link by which a packet from ``source`` to ``target`` leaves that comes in by the link ``incoming``.
+
+        None where the kernel drops it, as a route or a rule may say.
+        """
+        request = messages.get_route(target, source, self._require(incoming))
+        try:
+            out = messages.read_way(self._get_one(request))
+        except TimeoutError:
+            raise stuck("netlink") from None
+        except OSError:
+            return None
+        return self.name(out) if out else None
+
     def set_neighbour(self, address: str, mac: str, name: str) -> None:
         """Makes ``mac`` the permanent neighbour entry of ``address`` on the link ``name``: no discovery is needed."""
         self._change(f"neighbour {address}", messages.set_neighbour(Address.parse(address), mac, self._require(name)))

@@ -53,7 +53,7 @@ _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
 _ADDRESS_GENERATION, _NO_ADDRESS_GENERATION = 8, 1  # IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE
 _SKIP_STATISTICS = 1 << 3  # RTEXT_FILTER_SKIP_STATS
 _WHOLE_ADDRESS, _LOCAL_ADDRESS = 1, 2
-_TARGET, _OUT, _GATEWAY, _SOURCE = 1, 4, 5, 7
+_TARGET, _FROM, _IN, _OUT, _GATEWAY, _SOURCE = 1, 2, 3, 4, 5, 7
 _NEIGHBOUR_ADDRESS, _NEIGHBOUR_MAC = 1, 2
 _NAMESPACE_NUMBER, _NAMESPACE_DESCRIPTOR = 1, 3
 
@@ -234,6 +234,18 @@ def read_route(answer: bytes) -> tuple[str, int] | None:
     if table != _MAIN_TABLE or protocol != OURS or out is None:
         return None
     return f"{IPv6Address(found.get(_TARGET) or bytes(16))}/{bits}", out
+
+
+def get_route(target: Address, source: Address, incoming: int) -> Request:
+    """Asks where a packet from ``source`` to ``target`` goes that comes in by the link ``incoming``."""
+    header = _ROUTE.pack(_V6, _HOST_BITS, _HOST_BITS, 0, 0, 0, 0, 0, 0)
+    body = attribute(_TARGET, bytes(target)) + attribute(_FROM, bytes(source)) + number(_IN, incoming)
+    return Request(_GET_ROUTE, header + body, 0)
+
+
+def read_way(answer: bytes) -> int | None:
+    """The index of the link by which such a packet leaves; None where by none."""
+    return _number(attributes(answer[_ROUTE.size :]).get(_OUT))
 
 
 # Neighbours

@@ -22,6 +22,7 @@ from agent.attach.attachments import Attachments
 from agent.attach.comparison import Comparison
 from agent.attach.connection import Connections
 from agent.attach.inspection import Inspection
+from agent.attach.paths import Paths
 from agent.attach.record import InstanceRecords
 from agent.attach.upkeep import Upkeep
 from agent.control.client import CONTROL_SOCKET
@@ -148,7 +149,7 @@ class AgentParts:
         attacher.history.wall_clock = control_plane.clock.now
         comparison = Comparison(mesh, attacher)
         firewalls = OtherFirewalls(settings.device, LINK_PREFIX)
-        upkeep = Upkeep(mesh, attacher, comparison, Inspection(attacher), firewalls)
+        upkeep = Upkeep(mesh, attacher, comparison, Inspection(attacher), firewalls, Paths(mesh, attachments))
 
         def take_hosts(hosts: Hosts) -> None:
             mesh.take_hosts(hosts)

@@ -204,6 +204,31 @@ def test_a_firewall_that_drops_what_is_forwarded_is_named_with_its_remedy(
         node.host.run(["nft", "delete", "table", *chain.split()[:2]])
 
 
+# Other routes
+
+ROUTES = {
+    # what somebody adds, where {0} is the workload on the other host, and how it is removed again
+    "a route that is more specific": ("route add blackhole {0}/128", "route delete blackhole {0}/128"),
+    "a route that comes first": ("route add fd12::/16 dev eth0 metric 1", "route delete fd12::/16 dev eth0 metric 1"),
+    "a rule": ("rule add to fd12::/16 pref 100 unreachable", "rule delete pref 100"),
+}
+
+
+@pytest.mark.parametrize("change", ROUTES)
+def test_what_takes_packets_from_the_agents_routes_is_named(
+    hosts: Mesh, workload: Workload, other: Workload, change: str
+) -> None:
+    node = workload.host
+    added, removed = (command.format(other.address) for command in ROUTES[change])
+    node.run(["sh", "-c", f"ip -6 {added}"])
+    named = f"packets from {workload.address} to {other.address} leave this host by"
+    try:
+        until(lambda: _named(hosts.nodes[node.name], named), lambda: f"it is not named: {hosts.problems()}", SLOW)
+    finally:
+        node.run(["sh", "-c", f"ip -6 {removed}"])
+    until(lambda: not _named(hosts.nodes[node.name], named), lambda: f"it is still named: {hosts.problems()}", SLOW)
+
+
 def _named(node: Node, chain: str) -> list[str]:
     return [one for one in node.ask("mesh")["problems"] if chain in one]
 
