@@ -6,7 +6,7 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +60,13 @@ def _places(settings: Settings) -> tuple[Path, ...]:
 
 def _watch(places: Iterable[Path], wanted: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The look-ups of the resolver, and of the one that comes after it when it ends or is renewed."""
-    paths = [place / TAIL_SOCKET for place in places]
-    connection = _connect(paths)
+    connection = _connect([place / TAIL_SOCKET for place in places])
+    path = Path(connection.getpeername())
     while True:
         with connection:
             yield from _lines(connection, wanted)
         click.echo("the resolver has ended, or is renewed: waiting for the next one", err=True)
-        connection = _connect_again(paths)
+        connection = _connect_again(path)
 
 
 def _lines(connection: socket.socket, wanted: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -110,12 +110,12 @@ def _connect(paths: Iterable[Path]) -> socket.socket:
     raise ServerSilent(f"no resolver has a query log here: {advice} (tried {tried})")
 
 
-def _connect_again(paths: Sequence[Path]) -> socket.socket:
-    """A connection to the next resolver. Raises `ServerSilent` where none starts."""
+def _connect_again(path: Path) -> socket.socket:
+    """A connection to the next resolver that listens on ``path``. Raises `ServerSilent` where none starts."""
     deadline = time.monotonic() + NEXT_DEADLINE
     while True:
         try:
-            return _connect(paths)
+            return _connect([path])
         except ServerSilent:
             if time.monotonic() > deadline:
                 raise

@@ -111,11 +111,12 @@ def test_with_hosts_it_hears_by_the_admin_api(tmp_path: Path) -> None:
             assert "says no more" in tail.errors
 
 
-def test_without_a_next_resolver_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_next_resolver_in_the_same_place_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, other = tmp_path / "first", tmp_path / "other"
+    monkeypatch.setattr("interlock.commands.tail.STATE_DIRECTORIES", (first, other))
     monkeypatch.setattr("interlock.commands.tail.NEXT_DEADLINE", 0.0)
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(tmp_path / "tail.sock"))
-        listening.listen()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home"))
+    with listening_in(first) as listening, listening_in(other) as of_another:
 
         def answer() -> None:
             connection, _ = listening.accept()
@@ -126,8 +127,20 @@ def test_without_a_next_resolver_it_ends(tmp_path: Path, monkeypatch: pytest.Mon
 
         answering = Thread(target=answer)
         answering.start()
-        status, out, err = run_here("tail", "--state-dir", str(tmp_path))
+        status, out, err = run_here("tail")
         answering.join()
+        of_another.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            of_another.accept()
     assert (status, out) == (1, "skipped: 7\n")
     assert "waiting for the next one" in err
-    assert "no resolver has a query log here" in err
+    assert f"(tried {first}/tail.sock: Connection refused)" in err
+
+
+@contextmanager
+def listening_in(directory: Path) -> Iterator[socket.socket]:
+    directory.mkdir()
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(directory / "tail.sock"))
+        listening.listen()
+        yield listening
