@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -10,9 +11,11 @@ from redis.exceptions import ReadOnlyError, ResponseError
 from store import client
 from store.client import arguments_of, as_unavailable, check_readable, open_client
 from store.errors import Refused, Unavailable
+from store.store import Store
 from store.url import check_url, read_sentinel_url, redact
 
 SECRET = "s3cr3t"
+LARGE = 8 << 20  # octets; more than the buffers of a socket hold
 
 GOOD = [
     "redis://localhost",
@@ -124,3 +127,24 @@ async def test_what_the_server_refuses_is_no_lost_connection(error: Exception, k
     with pytest.raises(Unavailable) as raised, as_unavailable("redis://localhost"):
         raise error
     assert type(raised.value) is kind
+
+
+async def test_a_command_takes_no_task_of_its_own_and_a_large_one_arrives_whole(store: Store) -> None:
+    """The library has each write made by a task. Much of what is large must be waited for, and that is left to it."""
+    loop, made = asyncio.get_running_loop(), list[Any]()
+
+    def note(of: asyncio.AbstractEventLoop, work: Any, **more: Any) -> asyncio.Task[Any]:
+        made.append(work)
+        return asyncio.Task(work, loop=of, **more)
+
+    async with store.connection.client() as redis:
+        await redis.ping()  # which opens the connection
+        loop.set_task_factory(note)
+        try:
+            await redis.set("large", b"x" * 3)
+            assert made == []
+            await redis.set("large", b"x" * LARGE)
+        finally:
+            loop.set_task_factory(None)
+        assert await redis.strlen("large") == LARGE
+        await redis.delete("large")
