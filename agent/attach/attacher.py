@@ -8,9 +8,9 @@
              lookup     A and AAAA of its names, from inside the workload
     detach   the record goes first, and with it the names on all hosts; then the connection
 
-An attachment is kept before its first step begins, and until its last step is undone; it is flushed to the disk while
-its record is committed. An attach that fails is undone. One that was cut off by the end of the agent is finished or
-undone by the next agent (`resume`).
+An attachment is kept before its first step begins, and until its last step is undone; it is flushed to the disk beside
+the first steps, before the instance is ready. An attach that fails is undone. One that was cut off by the end of the
+agent is finished or undone by the next agent (`resume`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TypeVar
@@ -226,29 +226,33 @@ class Attacher:
         self, wanted: Attachment, known: Attachment | None, inside: Interior, times: StepTimes, *, wait: bool
     ) -> Attachment:
         begun = await self.connections.begin(_begin(wanted, known))
+        async with _beside(self.connections.write_files(begun)) as files:
+            begun, record = await self._connect_recorded(begun, files, inside, times, wait=wait)
+        if wait:
+            with times.timed("ready"):
+                record = await self.records.put(begun, State.READY)
+            await self._wait_for_hosts("answer", begun, record, times)
+        with times.timed("lookup"):
+            begun = self.attachments.get(begun.key) or begun  # another attach may have taken its resolv.conf over
+            keeping = self.attachments.change(begun, phase=Phase.ATTACHED, revision=record.revision)
+            attached, _ = await _both(keeping, self._look_up(begun, record, inside))
+        return attached
 
+    async def _connect_recorded(
+        self, begun: Attachment, files: asyncio.Task[None], inside: Interior, times: StepTimes, *, wait: bool
+    ) -> tuple[Attachment, Committed]:
+        """Has ``begun`` recorded and connected, and waits for ``files``; gives it with its address, and the record."""
         with times.timed("record"):
-            recording = self.records.put(begun, State.STARTING if wait else State.READY)
-            record, _ = await _both(recording, self.connections.write_files(begun))
+            record = await self.records.put(begun, State.STARTING if wait else State.READY)
         # The disk hears of it at the end. Should the agent be killed before, the next one asks for the record again.
         begun = self.attachments.change_in_memory(
             begun, address=Address.parse(record.address), revision=record.revision
         )
 
         connect = self._connect(begun, inside, record.revision, times)
-        if wait:
-            await _at_once(connect, self._wait_for_hosts("path", begun, record, times))
-            with times.timed("ready"):
-                record = await self.records.put(begun, State.READY)
-            await self._wait_for_hosts("answer", begun, record, times)
-        else:
-            await _at_once(connect, self._wait_here(begun, record))
-
-        with times.timed("lookup"):
-            begun = self.attachments.get(begun.key) or begun  # another attach may have taken its resolv.conf over
-            keeping = self.attachments.change(begun, phase=Phase.ATTACHED, revision=record.revision)
-            attached, _ = await _both(keeping, self._look_up(begun, record, inside))
-        return attached
+        reach = self._wait_for_hosts("path", begun, record, times) if wait else self._wait_here(begun, record)
+        await _at_once(connect, reach, _ended(files))
+        return begun, record
 
     async def _connect(self, begun: Attachment, inside: Interior, revision: int, times: StepTimes) -> None:
         with times.timed("connect"):
@@ -456,6 +460,22 @@ def _is_same(known: Attachment, wanted: Attachment) -> bool:
     where = (wanted.netns, wanted.interface, wanted.resolv_conf)
     is_there = (known.netns, known.interface, known.resolv_conf) == where
     return known.phase is Phase.ATTACHED and is_there and known.namespace in (None, wanted.namespace)
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: Coroutine[None, None, None]) -> AsyncIterator[asyncio.Task[None]]:
+    """Does ``work`` beside the body, which may wait for it by `_ended`. It has ended when the body has, however."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # the body has raised it, or another one before it
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    await asyncio.shield(task)
 
 
 async def _both(first: Awaitable[T], second: Awaitable[S]) -> tuple[T, S]:
