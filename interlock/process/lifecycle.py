@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def run_until_signal(main: Coroutine[Any, Any, None]) -> None:
-    """Runs ``main`` in an event loop until it returns, or until SIGTERM or SIGINT cancels it."""
+    """Runs ``main`` in an event loop until it returns, or until SIGTERM, SIGINT or a lost terminal cancels it."""
     # The usual soft limit of 1,024 open files is for programs that use select(2); connections and upstreams need more.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -32,7 +32,10 @@ def run_until_signal(main: Coroutine[Any, Any, None]) -> None:
 
 async def _cancel_on_signal(main: Coroutine[Any, Any, None]) -> None:
     signalled = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    ends = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # from a terminal that has gone
+        ends.append(signal.SIGHUP)
+    for number in ends:
         # Only the first signal counts: draining takes seconds at most, and an operator who cannot wait has SIGKILL.
         asyncio.get_running_loop().add_signal_handler(number, signalled.set)
     task, waiting = asyncio.ensure_future(main), asyncio.ensure_future(signalled.wait())

@@ -250,7 +250,7 @@ def test_a_second_process_on_the_same_directory_is_refused(demo: Up) -> None:
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_stops_all_parts(tmp_path: Path, number: signal.Signals) -> None:
     with up(tmp_path) as running:
         assert stores_in(tmp_path)
