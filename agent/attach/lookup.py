@@ -19,7 +19,9 @@ from zones.names import Name
 
 PORT = 53
 LOOKUP_DEADLINE = 3.0  # seconds for all queries together; the resolver holds a query back for 1.5 s at most
-RESEND_INTERVAL = 0.5  # seconds without a reply until a query is sent again
+# Seconds without a reply until a query is sent again. The kernel lets a link's packets through some time after the link
+# has come up, which is tens of milliseconds while it removes other links: what was sent before that is lost.
+RESEND_INTERVAL = 0.03
 
 _A, AAAA, _IN = 1, 28, 1  # numbers of types and the class (RFC 1035 §3.2.2, RFC 3596 §2.1)
 _RECURSION_DESIRED = 0x0100
