@@ -19,9 +19,10 @@ from zones.names import Name
 
 PORT = 53
 LOOKUP_DEADLINE = 3.0  # seconds for all queries together; the resolver holds a query back for 1.5 s at most
-# Seconds without a reply until a query is sent again. The kernel lets a link's packets through some time after the link
-# has come up, which is tens of milliseconds while it removes other links: what was sent before that is lost.
-RESEND_INTERVAL = 0.03
+# Seconds without a reply until a query is sent again for the first time. The kernel lets a link's packets through some
+# time after the link has come up, which is tens of milliseconds while it removes other links: what was sent is lost.
+RESEND_FIRST = 0.03
+RESEND_LAST = 0.5  # the same later on: a resolver that holds a query back, or is busy, is not asked ever more
 
 _A, AAAA, _IN = 1, 28, 1  # numbers of types and the class (RFC 1035 §3.2.2, RFC 3596 §2.1)
 _RECURSION_DESIRED = 0x0100
@@ -69,7 +70,7 @@ async def look_up(sock: socket.socket, resolver: Address, service: Name, instanc
     queries = [LookupQuery(secrets.randbelow(0x10000), name, rtype) for name, rtype in wanted]
     try:
         sock.connect((str(resolver), PORT))
-        found = await exchange(sock, queries, LOOKUP_DEADLINE, RESEND_INTERVAL)
+        found = await exchange(sock, queries, LOOKUP_DEADLINE, RESEND_FIRST)
     except OSError as error:
         raise Failed(
             f"{resolver} cannot be asked from inside the workload: {error.strerror}: does a resolver run here?"
@@ -91,8 +92,8 @@ async def exchange(
 ) -> dict[LookupQuery, list[Address]]:
     """The AAAA addresses that each of ``queries`` is answered with over ``sock``, a connected socket.
 
-    Returns when all are answered, or after ``seconds``, without those that are not; each is sent again whenever nothing
-    has come for ``resend`` seconds. Raises `Failed` for an rcode, and ``OSError``.
+    Returns when all are answered, or after ``seconds``, without those that are not; each is sent again when nothing has
+    come for ``resend`` seconds, and then after pauses that double. Raises `Failed` for an rcode, and ``OSError``.
     """
     loop = asyncio.get_running_loop()
     found: dict[LookupQuery, list[Address]] = {}
@@ -109,7 +110,7 @@ async def exchange(
                         if (addresses := query.read_reply(reply)) is not None:
                             found[query] = addresses
         except TimeoutError:
-            continue
+            resend = min(2 * resend, RESEND_LAST)
     return found
 
 

@@ -18,7 +18,9 @@ def says_what_it_gets(*lines: str) -> str:
         "print(policy_of(os.getpid()), os.getpriority(os.PRIO_PROCESS, 0), slice_of(os.getpid()))",
     )
     begin = ("import os", "from interlock.process.scheduling import give_way, go_first")
-    return run(*python("-c", "\n".join((*begin, *lines, *ending)))).stdout
+    done = run(*python("-c", "\n".join((*begin, *lines, *ending))))
+    assert not done.returncode, done.stderr
+    return done.stdout
 
 
 def test_who_answers_runs_soon_and_keeps_its_priority() -> None:
@@ -33,6 +35,14 @@ def test_who_gives_way_has_an_ordinary_slice() -> None:
     assert slice_ == slice_of(os.getpid())
 
 
+def test_a_child_of_one_that_has_given_way_can_go_first() -> None:
+    policy, _nice, slice_ = map(int, says_what_it_gets("give_way()", "assert go_first()").split())
+    assert (policy, slice_) == (os.SCHED_OTHER, SLICE)
+
+
 def test_a_policy_that_somebody_chose_stays() -> None:
-    policy, _nice, _slice = map(int, says_what_it_gets("give_way()", "assert not go_first()").split())
-    assert policy == os.SCHED_BATCH
+    program = (
+        "import os; from interlock.process.scheduling import go_first; print(go_first(), os.sched_getscheduler(0))"
+    )
+    done = run("chrt", "--idle", "0", *python("-c", program))
+    assert done.stdout.split() == ["False", str(os.SCHED_IDLE)]

@@ -67,6 +67,9 @@ async def test_those_that_answer_run_sooner_than_the_program_with_the_zones(tmp_
         assert [slice_of(pid) for pid in it.workers] == [SLICE, SLICE]
         program = int(children(it.process.pid))
         assert (policy_of(program), slice_of(program)) == (os.SCHED_BATCH, slice_of(os.getpid()))
+        os.kill(it.workers[0], signal.SIGKILL)
+        await until(lambda: len(children(program).split()) == 2 and str(it.workers[0]) not in children(program).split())
+        await until(lambda: all(slice_of(int(pid)) == SLICE for pid in children(program).split()))
 
 
 async def test_tcp_is_answered_by_both(tmp_path: Path) -> None:
