@@ -96,7 +96,7 @@ async def test_a_document_older_than_its_change_is_read_again(
 ) -> None:
     server = await start_server()
     original, older = EnvironmentStore.stored, 2
-    async with opened(server.url) as store:
+    async with opened(server.url) as store, opened(server.url) as other:
         production, staging = await fill(store)
         before = await store.environments.stored([PRODUCTION])
         async with following(store) as (watcher, recorder):
@@ -107,7 +107,7 @@ async def test_a_document_older_than_its_change_is_read_again(
                 return before if older >= 0 else await original(self, ids, most)
 
             monkeypatch.setattr(EnvironmentStore, "stored", lag)
-            production = await change(store, production)
+            production = await change(other, production)  # what its own process commits, a watcher does not read
             await until(lambda: recorder.holds(production, staging))
             assert watcher.counts.stale_reads == 2
             assert watcher.counts.lost_connections == 0
