@@ -184,11 +184,8 @@ class Watcher(ShowsServed):
         comparison, hosts = self._comparison, self._hosts
         self._environments.must_compare = False
         await self.store.clock.read()
-        # The position is read first: a commit that is made while we read comes again, as a change after it.
-        position = await self.store.changes.position()
-        confirmation = await self._confirmation()
+        position, confirmation, index = await self._state()
         is_confirmed = self.guard.is_confirmed(confirmation)
-        index = await self.store.environments.index()
         opened = self._opened(is_confirmed)
         self.counts.compared += 1
         if self._is_loaded or self._is_restored:  # else nobody knows what was served before
@@ -217,6 +214,16 @@ class Watcher(ShowsServed):
         if not self._is_loaded:
             self._note_loaded()
         return repaired
+
+    async def _state(self) -> tuple[Position, Confirmation | None, Index]:
+        """Where the history of the store stands, the newest confirmation, and the index."""
+        while True:
+            # The position is read first: a commit that is made while we read comes again, as a change after it.
+            position = await self.store.changes.position()
+            confirmation = await self._confirmation()
+            index = await self.store.environments.index()
+            if (await self.store.changes.position()).epoch == position.epoch:  # else the index can be of other data
+                return position, confirmation, index
 
     async def _confirmation(self) -> Confirmation | None:
         """The newest one. Its key is nothing that a commit needs, so one of a wrong type stops nothing but itself."""

@@ -28,7 +28,7 @@ READERS = 5
 COMMITS = 30  # at least, of the other environment
 SERVED = 10  # requests about the large environment, at least, meanwhile
 MOST_BEFORE = 3  # commits of the large environment that one of the other waits for, half of the time
-MOST_STEPS = 130  # of others that a commit waits for, half of the time; it was 180 to 220, all replies at one go
+MOST_STEPS = 50  # of others that a commit waits for, half of the time; 27, or 74 to 96 if all are replied to at once
 
 
 @pytest.fixture(scope="module")

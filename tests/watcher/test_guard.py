@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from store.changes import Position
 from store.guard import Confirmation
+from store.index import IndexEntry
 from store.store import Store
 from tests.store.reading import documents
 from tests.store.servers import Proxy, StartServer, inside, opened, redis_of
@@ -256,6 +257,28 @@ async def test_what_is_lost_is_held_and_a_confirmation_lets_it_go(
             again = build_on("again", 99, "h1")
             await store.environments.commit(again, 0)
             await until(lambda: "again" in recorder.zones)
+
+
+async def test_what_is_lost_in_the_middle_of_a_comparison_is_held_whole(
+    start_server: StartServer, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = await start_server()
+    async with opened(server.url) as store, opened(server.url) as other, redis_of(server.url) as redis:
+        environments = await fill(store)
+        async with following(store) as (watcher, recorder):
+            read, lost = store.environments.index, list[bool]()
+
+            async def lose_and_read() -> dict[EnvironmentId, IndexEntry]:
+                if not lost:
+                    lost.append(True)
+                    await redis.flushall()
+                    await other.environments.commit(build("after", 99), 0)
+                return await read()
+
+            monkeypatch.setattr(store.environments, "index", lose_and_read)
+            await held(watcher, Kind.DATA_SET)
+            await one_more_comparison(watcher)
+            assert recorder.holds(*environments), "one of the other data set is served beside them"
 
 
 async def test_what_is_lost_is_held_until_it_is_back(start_server: StartServer, quick: None) -> None:
