@@ -18,7 +18,7 @@ from store.errors import Unavailable, WrongKey
 from store.index import DELETED, IndexEntry
 from store.store import Store
 from store.stored import Known, Stored
-from support.breaks import Breaks
+from support.breaks import Breaks, pause
 from watcher.damage import BadDocuments
 from watcher.guard import Guard, Kind, loses_many_names
 from watcher.keeper import restore_one
@@ -129,7 +129,7 @@ class EnvironmentReader:
         while waiting:
             some = [waiting.pop() for _ in range(min(batch, len(waiting)))]
             read = await self._documents(some, announced)
-            await asyncio.sleep(0)  # for what came while the client library decoded it
+            await pause()  # for what came while the client library decoded it
             octets = sum(one.read for one in read.values())
             batch = max(1, min(READ_MOST, READ_OCTETS * len(some) // max(octets, 1)))
             await self.apply_all(read, judged, opened)

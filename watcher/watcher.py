@@ -31,6 +31,7 @@ from store.errors import Unavailable, WrongKey
 from store.guard import Confirmation
 from store.index import DELETED
 from store.store import Store
+from support.breaks import pause
 from watcher.comparison import Comparison
 from watcher.environments import EnvironmentReader
 from watcher.guard import ALL_KINDS, BACK, Guard, Index, Kind, confirmation_of, environments_to_hold
@@ -258,7 +259,7 @@ class Watcher(ShowsServed):
         due, are_many = time.monotonic() + COMPARE_EVERY, False
         while True:
             batch = await self.store.changes.read_batch(self._position.change, are_many=are_many)
-            await asyncio.sleep(0)  # for what came while the client library decoded it
+            await pause()  # for what came while the client library decoded it
             spent, are_many = time.thread_time(), batch.count >= BUSY
             self._note_contact()
             if not batch.is_gapless:

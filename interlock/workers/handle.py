@@ -31,7 +31,8 @@ from interlock.workers.messages import (
     packed,
     receive,
 )
-from interlock.workers.steps import Shown, pack_change
+from interlock.workers.steps import Change, Shown, pack_change
+from support.breaks import Breaks
 from zones.names import EnvironmentId
 
 MOST_AT_ONCE = 1 << 18  # octets of changes in one message; a worker makes zones of them within some tens of ms
@@ -145,7 +146,7 @@ class Handle:
             self._wake.clear()
             while self._marked:
                 self._confirmed.clear()
-                self.tell(self._take())
+                self.tell(await self._take())
                 await self._confirmed.wait()
                 if self._marked:
                     await asyncio.sleep(max(SHORTEST_REST, REST * self._took))
@@ -153,15 +154,16 @@ class Handle:
                 self._has_to_load = False
                 self.tell(Loaded())
 
-    def _take(self) -> Changes:
+    async def _take(self) -> Changes:
         """The next changes, which are marked no longer."""
-        changes, octets = [], 0
+        changes, octets, breaks = list[Change](), 0, Breaks()
         while self._marked and octets < MOST_AT_ONCE:
             id_, had = next(iter(self._marked.items()))
             del self._marked[id_]
             self._due.add(id_)
             changes.append(pack_change(id_, had, self.current(id_)))
             octets += changes[-1].octets
+            await breaks.take()
         return Changes(tuple(changes))
 
     async def _watch_over(self) -> None:

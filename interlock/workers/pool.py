@@ -35,6 +35,7 @@ from resolver.counts import QueryKey
 from resolver.scope import ScopeTable
 from resolver.server import Resolver
 from resolver.sockets import SocketPair
+from support.breaks import leave_core
 from zones.names import EnvironmentId
 from zones.zone import Zone
 
@@ -167,6 +168,7 @@ class Workers:
         await self._wait_until_serving()
         await self.resolver.leave(LEAVING)  # from now on it only holds the zones for workers to come
         give_way()
+        leave_core()
         log.info("workers_serving", extra={"workers": self.pids})
         self.is_serving.set()
 

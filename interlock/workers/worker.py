@@ -35,7 +35,7 @@ from interlock.workers.steps import apply_change
 from resolver.querylog import Watch as Lines
 from resolver.server import Resolver
 from resolver.sockets import SocketPair
-from support.breaks import Breaks
+from support.breaks import Breaks, leave_core
 
 LEAVING_SOON = 0.5  # seconds for which TCP connections in use are served, where none may be told to take longer
 HUNG_AFTER = 20  # seconds; the process with the zones, if there is one, has killed it by then
@@ -71,6 +71,7 @@ class Worker:
         """Answers until it is to end."""
         gc.set_threshold(*WHILE_SERVING)
         go_first()
+        leave_core()
         reader, self._writer = await asyncio.open_unix_connection(sock=self._channel)
         await self._resolver.start(self._sockets)
         self._say(Serving())

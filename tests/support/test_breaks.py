@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 
 import pytest
 
-from support.breaks import Breaks
+from support import breaks as module
+from support.breaks import Breaks, leave_core
 
 
 async def test_other_work_goes_on_when_a_break_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,3 +22,18 @@ async def test_other_work_goes_on_when_a_break_is_due(monkeypatch: pytest.Monkey
         await breaks.take()
         went_on.append(bool(others))
     assert went_on == [False, True, False, True]  # after a break the time begins anew
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_a_process_leaves_the_core_with_each_break_if_it_is_to(
+    monkeypatch: pytest.MonkeyPatch, leaves: bool
+) -> None:
+    left = list[bool]()
+    monkeypatch.setattr(os, "sched_yield", lambda: left.append(True))
+    monkeypatch.setattr(module, "_leaves_core", False)
+    if leaves:
+        leave_core()
+    for _ in range(3):
+        await Breaks(-1.0).take()
+        await Breaks(1_000.0).take()
+    assert len(left) == (3 if leaves else 0)
