@@ -42,15 +42,15 @@ def name_owners(sockets: list[tuple[str, str, int, str]], namespace: int) -> tup
 
 def processes_inside(namespace: os.stat_result) -> Iterator[Path]:
     """The folders below /proc of the processes in the network namespace whose file has this status."""
-    for entry in os.scandir(_PROC):
-        if not entry.name.isdigit():
+    for process in _PROC.iterdir():
+        if not process.name.isdigit():
             continue
         try:
-            status = os.stat(f"{entry.path}/ns/net")
+            status = (process / "ns" / "net").stat()
         except OSError:
             continue  # it has ended
         if (status.st_dev, status.st_ino) == (namespace.st_dev, namespace.st_ino):
-            yield Path(entry.path)
+            yield process
 
 
 def _read_line(protocol: str, line: str) -> tuple[str, str, int, str] | None:
@@ -71,6 +71,13 @@ def _read_address(digits: str) -> str:
     return str(address.ipv4_mapped or address)
 
 
+def _target(link: Path) -> str:
+    try:
+        return os.readlink(link)
+    except FileNotFoundError:
+        return ""  # that descriptor was closed meanwhile
+
+
 def _find_owners(inodes: set[str], namespace: os.stat_result) -> Mapping[str, str]:
     """The program of each socket, by its inode. A process elsewhere that was handed the socket is not looked for."""
     names = {f"socket:[{inode}]": inode for inode in inodes}
@@ -78,8 +85,8 @@ def _find_owners(inodes: set[str], namespace: os.stat_result) -> Mapping[str, st
     for process in processes_inside(namespace):
         try:
             program = (process / "comm").read_text().strip()
-            for descriptor in os.scandir(process / "fd"):
-                if inode := names.get(os.readlink(descriptor.path)):
+            for descriptor in (process / "fd").iterdir():
+                if inode := names.get(_target(descriptor)):
                     owners.setdefault(inode, f"{program} (process {process.name})")
         except OSError:
             continue  # it has ended

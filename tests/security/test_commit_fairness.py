@@ -28,7 +28,7 @@ READERS = 5
 COMMITS = 30  # at least, of the other environment
 SERVED = 10  # requests about the large environment, at least, meanwhile
 MOST_BEFORE = 3  # commits of the large environment that one of the other waits for, half of the time
-MOST_STEPS = 50  # of others that a commit waits for, half of the time; 27, or 74 to 96 if all are replied to at once
+FEWER = 1.5  # times fewer steps of others that a commit waits for than where all are replied to at one go: 2.7 to 3.5
 
 
 @pytest.fixture(scope="module")
@@ -109,14 +109,10 @@ async def test_a_large_busy_environment_delays_no_other(up: Installation) -> Non
     assert statistics.median(before) <= MOST_BEFORE
 
 
-async def test_a_commit_waits_for_few_of_the_replies_to_another_environment(up: Installation) -> None:
-    assert await steps_waited(up) <= MOST_STEPS
-
-
-async def test_where_all_are_replied_to_at_one_go_a_commit_waits_for_many(tmp_path: Path) -> None:
-    """The control: what the test before this one would say."""
-    with filled(tmp_path, "tests.security.programs.unfair") as up:
-        assert await steps_waited(up) > MOST_STEPS
+async def test_a_commit_waits_for_few_of_the_replies_to_another_environment(up: Installation, tmp_path: Path) -> None:
+    # Beside the control, for on a busy machine both wait for more.
+    with filled(tmp_path, "tests.security.programs.unfair") as unfair:
+        assert FEWER * await steps_waited(up) < await steps_waited(unfair)
 
 
 async def steps_waited(up: Installation) -> float:
