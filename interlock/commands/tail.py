@@ -42,8 +42,7 @@ def tail(
 
     Run it on the resolver's machine, as the resolver's user or as root. The resolver is found by its --state-dir;
     without one, where `interlock up` and the units of deploy/ have theirs. When it ends or is renewed, the next one's
-    look-ups follow. With --hosts it runs anywhere, with the
-    token of an environment or an admin token.
+    look-ups follow. With --hosts it runs anywhere, with the token of an environment or an admin token.
     """
     wanted = {"environment": settings.environment, "name": name, "rcode": rcode, "failed": failed, "nodata": nodata}
     for line in _watch_hosts(settings, wanted) if hosts else _watch(_places(settings), wanted):

@@ -26,9 +26,9 @@ def go_first() -> bool:
 
 def give_way() -> None:
     """Has others go before this process where they share a core: its own work is not urgent."""
-    with suppress(OSError):  # where that is not allowed, the scheduler is fair to all
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    _set(os.SCHED_BATCH, 0)  # ends `go_first` too; some services may make the one call alone
+    if not _set(os.SCHED_BATCH, 0):  # which ends `go_first` as well
+        with suppress(OSError):  # some services may make this call alone; without it, the scheduler is fair to all
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _set(policy: int, slice_: int) -> bool:
