@@ -197,22 +197,25 @@ class Script:
 
     async def run_and_wait(
         self, client: Any, keys: Sequence[str], arguments: Sequence[Any], replicas: int, milliseconds: int
-    ) -> tuple[Any, int]:
+    ) -> tuple[Any, Mapping[str, Any] | None, int]:
         """The reply of the script, and how many replicas have confirmed what it wrote.
 
-        It returns when ``replicas`` have, or after ``milliseconds``.
+        It returns when ``replicas`` have, or after ``milliseconds``. Between the two is what the server told of its
+        replication (``INFO``) after the script; None where it does not let this user see it.
         """
         for command, script in (("EVALSHA", self._hash), ("EVAL", self.text)):
             async with client.pipeline(transaction=False) as pipe:
                 pipe.execute_command(command, script, len(keys), *keys, *arguments)
+                # By the same connection, so that it is the same process that tells where it is.
+                pipe.info("replication")
                 pipe.execute_command("WAIT", replicas, milliseconds)  # of what this connection has written
-                reply, confirmed = await pipe.execute(raise_on_error=False)
+                reply, replication, confirmed = await pipe.execute(raise_on_error=False)
             if not isinstance(reply, NoScriptError):
                 break
         for outcome in (reply, confirmed):
             if isinstance(outcome, Exception):
                 raise outcome
-        return reply, int(confirmed)
+        return reply, None if isinstance(replication, Exception) else replication, int(confirmed)
 
 
 @contextmanager

@@ -27,9 +27,10 @@ from store.client import (
     open_client,
 )
 from store.errors import Refused, TooManyWaiting, Unavailable, Unreplicated, WrongKey
-from store.finder import finder_of
+from store.finder import Electable, finder_of
 from store.keys import Keys
 from store.options import ALL, StoreOptions
+from store.replication import position_of
 from store.session import Session
 from store.url import redact
 
@@ -96,14 +97,24 @@ class Connection:
         if not self.waits:
             return await self.read(script, keys, arguments)
         async with self._slot(), self._opened() as session:
+            deadline = time.monotonic() + REPLICATION_TIMEOUT
             is_all = self._options.wait == ALL
-            wanted = self._finder.replicas if is_all else self._options.wait
-            reply, confirmed = await script.run_and_wait(
-                session.commands, keys, arguments, wanted, int(REPLICATION_TIMEOUT * 1000)
+            electable = self._finder.electable
+            wanted = electable.number if is_all else self._options.wait
+            # One that follows another replica confirms nothing to the primary: it is asked below, without a wait here.
+            waited_for = min(wanted, max(session.followers, 1)) if is_all else wanted
+            reply, replication, confirmed = await script.run_and_wait(
+                session.commands, keys, arguments, waited_for, int(REPLICATION_TIMEOUT * 1000)
             )
         if is_all:
             # Meanwhile another server may have become the primary, or a replica may be up again.
-            wanted = max(wanted, await self._recount(session))
+            electable = (await self._look_again(session)).since(electable)
+            wanted = electable.number
+            if replication:
+                position = position_of(replication)
+                session.followers = position.followers
+                if confirmed < wanted:
+                    confirmed = max(confirmed, await self._finder.count_holding(electable.up, position, deadline))
         if confirmed < wanted:
             raise Unreplicated(
                 f"store {self.url}: the write was made, but {confirmed} of {wanted} replicas have confirmed it within"
@@ -121,8 +132,8 @@ class Connection:
         """How many replicas must be there at least, or no write is confirmed."""
         return 1 if self._options.wait == ALL else self._options.wait
 
-    async def _recount(self, session: Session) -> int:
-        """How many replicas there are now. Raises `Unreplicated` if ``session`` is with the primary no more."""
+    async def _look_again(self, session: Session) -> Electable:
+        """The replicas that there are now. Raises `Unreplicated` if ``session`` is with the primary no more."""
         try:
             address, _ = await self._finder.find()
         except Unavailable as error:
@@ -131,7 +142,7 @@ class Connection:
             failure = f"store {self.url}: the Sentinels name another server than the one that was followed"
             self._end(session, failure)
             raise Unreplicated(f"{failure}: the write may be lost, read before you send it again")
-        return self._finder.replicas
+        return self._finder.electable
 
     async def verify(self, *, now: bool = False) -> None:
         """Returns if the server answers and is still the one to follow; ends the session if not.

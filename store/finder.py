@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Protocol
 
 from store.client import Arguments, arguments_by_sentinel, arguments_of
 from store.errors import Unavailable
 from store.options import ALL, StoreOptions
+from store.replication import Position, Replicas
 from store.sentinel import Sentinels, Servers, choose
 from store.url import Address, is_sentinel, read_sentinel_url, redact
+
+
+@dataclass(frozen=True, slots=True)
+class Electable:
+    """The replicas any of which may become the primary."""
+
+    up: frozenset[Address] = frozenset()
+    """Where those are that were up when the server was last looked for."""
+    past: frozenset[Address] = frozenset()
+    """Where primaries of the past are that nobody has told of their successor yet. They are none."""
+    are_known: bool = False
+    """Whether there are replicas at all, up or not."""
+
+    @property
+    def number(self) -> int:
+        """How many must confirm a write: all, and one at least where there are any."""
+        return len(self.up) or int(self.are_known)
+
+    def since(self, before: Electable) -> Electable:
+        """These, and those of ``before``, which may only seem to be down."""
+        return Electable((before.up | self.up) - self.past, self.past, self.are_known)
 
 
 class Finder(Protocol):
@@ -21,8 +45,14 @@ class Finder(Protocol):
         """Whether the server at ``address`` is still one to follow; also where nobody can tell."""
 
     @property
-    def replicas(self) -> int:
-        """How many replicas were up when the server was last looked for, any of which may become the primary."""
+    def electable(self) -> Electable:
+        """The replicas any of which may become the primary, as of when the server was last looked for."""
+
+    async def count_holding(self, addresses: Iterable[Address], position: Position, deadline: float) -> int:
+        """How many of the replicas at ``addresses`` say that they hold what was written up to ``position``.
+
+        It returns when all do, or after ``deadline`` (``time.monotonic``).
+        """
 
     async def close(self) -> None:
         """Closes what was opened to find servers."""
@@ -50,7 +80,10 @@ class _OneServer:
         return True
 
     @property
-    def replicas(self) -> int:
+    def electable(self) -> Electable:
+        return Electable()
+
+    async def count_holding(self, _addresses: Iterable[Address], _position: Position, _deadline: float) -> int:
         return 0
 
     async def close(self) -> None:
@@ -64,13 +97,14 @@ class _NamedBySentinels:
         self._url = read_sentinel_url(url)
         self._options = options
         self._sentinels = Sentinels(self._url, redact(url), options.ca)
-        self.replicas = 0
+        self._replicas = Replicas(self._arguments, redact(url))
+        self.electable = Electable()
         self._primary: Address | None = None
         self._former: set[Address] = set()  # primaries of the past that have not become replicas yet
 
     async def find(self) -> tuple[Address | None, Arguments]:
         address = choose(await self._candidates())
-        return address, arguments_by_sentinel(self._url, address, self._options.ca)
+        return address, self._arguments(address)
 
     async def is_current(self, address: Address) -> bool:
         try:
@@ -78,15 +112,22 @@ class _NamedBySentinels:
         except Unavailable:
             return True  # in the middle of a failover, or no Sentinel is there: what we have is the best there is
 
+    async def count_holding(self, addresses: Iterable[Address], position: Position, deadline: float) -> int:
+        return await self._replicas.count_holding(addresses, position, deadline)
+
     async def close(self) -> None:
         await self._sentinels.close()
+        await self._replicas.close()
+
+    def _arguments(self, address: Address) -> Arguments:
+        return arguments_by_sentinel(self._url, address, self._options.ca)
 
     async def _candidates(self) -> frozenset[Address]:
         found = await self._sentinels.servers()
-        self._count_replicas(found)
+        self._note_replicas(found)
         return (self._options.replicas and found.linked) or frozenset({found.primary})
 
-    def _count_replicas(self, found: Servers) -> None:
+    def _note_replicas(self, found: Servers) -> None:
         if self._primary not in (None, found.primary):
             self._former.add(self._primary)
         self._primary = found.primary
@@ -94,4 +135,5 @@ class _NamedBySentinels:
         # The Sentinels tell a primary of the past of its successor after some ten seconds, and until then it confirms
         # nothing. Any other replica that takes itself for a primary may be the next one, whom they have not announced
         # yet: it counts, so that no write is acknowledged without it.
-        self.replicas = len(found.up - (found.unled & self._former)) or int(found.are_known)
+        past = found.unled & self._former
+        self.electable = Electable(found.up - past, past, found.are_known)

@@ -53,7 +53,9 @@ class Sentinels:
         client, primary = await self._newest()
         with as_unavailable(self._shown):
             replicas = await client.sentinel_slaves(self._name)
-        up = [one for one in replicas if not (one["is_sdown"] or one["is_odown"] or one["is_disconnected"])]
+        # To the Sentinel that conducts a failover, the new primary is still one of the replicas.
+        others = [one for one in replicas if _address(one) != primary]
+        up = [one for one in others if not (one["is_sdown"] or one["is_odown"] or one["is_disconnected"])]
         # A replica whose link is down serves what it heard last, which may be long ago.
         linked = [one for one in up if one.get("master-link-status") == "ok"]
         unled = [one for one in up if one.get("role-reported") == "master"]
@@ -90,15 +92,33 @@ class Sentinels:
         try:
             with as_unavailable(self._shown):
                 found = await client.sentinel_master(self._name)
+                address = _address(found)
+                promoted = await self._promoted(client, address) if "failover_in_progress" in found["flags"] else None
         except Unavailable:
             return None
-        if not found["is_master"] or found["is_sdown"] or found["is_odown"]:
+        if not promoted and (not found["is_master"] or found["is_sdown"] or found["is_odown"]):
             return None
-        return int(found["config-epoch"]), client, (str(found["ip"]), int(found["port"]))
+        return int(found["config-epoch"]), client, promoted or address
+
+    async def _promoted(self, client: Any, primary: Address) -> Address | None:
+        """The replica that has become the primary after ``primary``, to the Sentinel that conducts the failover.
+
+        To it ``primary`` is the primary in all other commands until the other replicas follow the new one, which may
+        take as long as its failover-timeout.
+        """
+        found = await client.sentinel_get_master_addr_by_name(self._name)
+        if not found:
+            return None
+        address = (found[0].decode(), int(found[1]))
+        return address if address != primary else None
 
 
 def _addresses(replicas: Iterable[dict[str, Any]]) -> frozenset[Address]:
-    return frozenset((str(one["ip"]), int(one["port"])) for one in replicas)
+    return frozenset(_address(one) for one in replicas)
+
+
+def _address(server: dict[str, Any]) -> Address:
+    return str(server["ip"]), int(server["port"])
 
 
 def choose(addresses: Iterable[Address]) -> Address:

@@ -11,6 +11,8 @@ from store.client import abort, as_unavailable
 from store.errors import Unavailable
 from store.url import Address
 
+MANY = 1_000_000  # more than there are: a server that was not asked yet
+
 
 class Session:
     """The clients of one server, from their opening until the first failure.
@@ -23,6 +25,7 @@ class Session:
         self.commands = commands
         self.blocking = blocking
         self.failure = ""  # why it was ended; the commands that then fail are told this, and not how they failed
+        self.followers = MANY  # replicas that follow this server itself, as of the last write that waits for all
         self._users = 0
         self._is_unused = asyncio.Event()
         self._is_unused.set()

@@ -11,6 +11,7 @@ from typing import Any
 
 from store.connection import Connection
 from store.errors import Refused
+from store.replication import count_followers
 
 FULL = (
     "the store takes no writes: its memory is full, {used} of {most} octets (maxmemory); give it more, or delete what"
@@ -49,6 +50,5 @@ def _full(memory: Mapping[str, Any]) -> str:
 def _lacks_replicas(replication: Mapping[str, Any], wanted: int) -> str:
     if replication.get("min_slaves_good_slaves") == 0:
         return TOO_FEW
-    found = (value for key, value in replication.items() if key.startswith("slave") and isinstance(value, dict))
-    actual = sum(one.get("state") == "online" for one in found)
+    actual = count_followers(replication)
     return UNCONFIRMED.format(wanted=wanted, actual=actual) if actual < wanted else ""

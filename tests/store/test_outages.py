@@ -500,6 +500,59 @@ async def test_a_write_waits_for_all_replicas_that_are_up(
                 await store.environments.commit(toggled(toggled(environment)), environment.revision + 1)
 
 
+async def test_a_write_is_confirmed_by_a_replica_that_follows_another_one(
+    start_server: StartServer, sentinel_binary: str, tmp_path: Path
+) -> None:
+    pair = watched_pair(start_server, sentinel_binary, tmp_path, "sentinel down-after-milliseconds main 30000")
+    async with pair as (primary, replica, sentinel):
+        last = await start_server("--replicaof", f"127.0.0.1 {primary.port}", tcp=True, binary=sentinel_binary)
+        await sentinel_knows(sentinel, replicas=2)
+        async with opened(f"sentinel://127.0.0.1:{sentinel.port}/main", options=StoreOptions(wait=ALL)) as store:
+            environment = await confirmed_commit(store, build("production", 1))
+            # As a server that comes back with the configuration of before a failover. The Sentinel would have it follow
+            # the primary after eight seconds or more.
+            await followed(last, replica)
+            async with redis_of(last.url) as redis:
+                await redis.execute_command("ACL", "SETUSER", "default", "-slaveof", "-replicaof")
+            environment = await confirmed_commit(store, toggled(environment))
+            # It can still be promoted, so no write is acknowledged that it lacks.
+            last.signal(signal.SIGSTOP)
+            with pytest.raises(Unreplicated, match="1 of 2 replicas"):
+                await store.environments.commit(toggled(environment), environment.revision)
+            last.signal(signal.SIGCONT)
+            async with redis_of(last.url) as redis:
+                await redis.execute_command("ACL", "SETUSER", "default", "+replicaof")
+                await redis.execute_command("REPLICAOF", "NO", "ONE")
+            with pytest.raises(Unreplicated, match="1 of 2 replicas"):
+                await store.environments.commit(toggled(toggled(environment)), environment.revision + 1)
+
+
+async def test_a_sentinel_names_the_promoted_replica_while_others_do_not_follow_it_yet(
+    start_server: StartServer, sentinel_binary: str, tmp_path: Path
+) -> None:
+    pair = watched_pair(start_server, sentinel_binary, tmp_path, "sentinel down-after-milliseconds main 30000")
+    async with pair as (primary, replica, sentinel):
+        silent = await start_server(
+            "--replicaof", f"127.0.0.1 {primary.port}", "--replica-priority", "200", tcp=True, binary=sentinel_binary
+        )
+        await sentinel_knows(sentinel, replicas=2)
+        async with opened(f"sentinel://127.0.0.1:{sentinel.port}/main") as store:
+            await store.environments.commit(build("production", 1), 0)
+            silent.signal(signal.SIGSTOP)
+            async with redis_of(f"redis://127.0.0.1:{sentinel.port}") as redis:
+                await redis.sentinel_failover("main")
+            await promoted(sentinel, replica)
+            # The Sentinel waits for the silent one, and meanwhile its own primary is still the one of before.
+            await asyncio.sleep(connection_module.VERIFY_EVERY)  # it asks the Sentinels once in this time
+            with suppress(Unavailable):
+                await store.ping()
+            await answers(store)
+            await store.environments.commit(toggled(build("production", 1)), 1)
+        async with opened(replica.url) as store:
+            assert (await store.environments.read(PRODUCTION))[0] == 2
+        silent.signal(signal.SIGCONT)
+
+
 async def test_only_sentinels_know_all_replicas() -> None:
     with pytest.raises(ValueError, match="names no Sentinels"):
         Store("redis://localhost", options=StoreOptions(wait=ALL))
@@ -548,6 +601,28 @@ async def sentinel_knows(sentinel: Server, replicas: int) -> None:
                 return
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)
+
+
+async def followed(follower: Server, leader: Server) -> None:
+    """Has ``follower`` follow ``leader``, and returns when it does."""
+    async with redis_of(follower.url) as redis:
+        await redis.execute_command("REPLICAOF", "127.0.0.1", leader.port)
+
+        async def is_linked() -> bool:
+            found = await redis.info("replication")
+            return (found["master_port"], found["master_link_status"]) == (leader.port, "up")
+
+        await until_true(is_linked)
+
+
+async def promoted(sentinel: Server, server: Server) -> None:
+    """Returns when ``sentinel`` has made ``server`` the primary, and is about to tell the other replicas."""
+    async with redis_of(f"redis://127.0.0.1:{sentinel.port}") as redis:
+
+        async def is_named() -> bool:
+            return int((await redis.sentinel_get_master_addr_by_name("main"))[1]) == server.port
+
+        await until_true(is_named)
 
 
 async def test_sentinels_that_are_not_there() -> None:
