@@ -112,9 +112,12 @@ class Connection:
             wanted = electable.number
             if replication:
                 position = position_of(replication)
-                session.followers = position.followers
-                if confirmed < wanted:
-                    confirmed = max(confirmed, await self._finder.count_holding(electable.up, position, deadline))
+                session.followers = len(position.followers)
+                # A WAIT tells how many have confirmed it, and not which. Where all that follow the primary have, and
+                # all that may become the primary are among them, nobody need be asked.
+                is_certain = electable.up <= position.followers and confirmed >= len(position.followers)
+                if electable.up and not is_certain:
+                    confirmed = await self._finder.count_holding(electable.up, position, deadline)
         if confirmed < wanted:
             raise Unreplicated(
                 f"store {self.url}: the write was made, but {confirmed} of {wanted} replicas have confirmed it within"

@@ -29,21 +29,21 @@ class Position:
     """The id of what was written since a server became the primary. Its replicas share it, and theirs too."""
     offset: int
     """Octets from the beginning."""
-    followers: int
-    """How many replicas follow the primary itself, and are in step."""
+    followers: frozenset[Address]
+    """Where the replicas are that follow the primary itself, and are in step."""
 
 
 def position_of(replication: Mapping[str, Any]) -> Position:
     """Where a primary is, by its ``INFO replication``."""
     return Position(
-        str(replication["master_replid"]), int(replication["master_repl_offset"]), count_followers(replication)
+        str(replication["master_replid"]), int(replication["master_repl_offset"]), followers_of(replication)
     )
 
 
-def count_followers(replication: Mapping[str, Any]) -> int:
-    """How many replicas follow a server and are in step, by its ``INFO replication``."""
+def followers_of(replication: Mapping[str, Any]) -> frozenset[Address]:
+    """Where the replicas are that follow a server and are in step, by its ``INFO replication``."""
     found = (value for key, value in replication.items() if key.startswith("slave") and isinstance(value, dict))
-    return sum(one.get("state") == "online" for one in found)
+    return frozenset((str(one["ip"]), int(one["port"])) for one in found if one.get("state") == "online")
 
 
 class Replicas:

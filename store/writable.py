@@ -11,7 +11,7 @@ from typing import Any
 
 from store.connection import Connection
 from store.errors import Refused
-from store.replication import count_followers
+from store.replication import followers_of
 
 FULL = (
     "the store takes no writes: its memory is full, {used} of {most} octets (maxmemory); give it more, or delete what"
@@ -50,5 +50,5 @@ def _full(memory: Mapping[str, Any]) -> str:
 def _lacks_replicas(replication: Mapping[str, Any], wanted: int) -> str:
     if replication.get("min_slaves_good_slaves") == 0:
         return TOO_FEW
-    actual = count_followers(replication)
+    actual = len(followers_of(replication))
     return UNCONFIRMED.format(wanted=wanted, actual=actual) if actual < wanted else ""

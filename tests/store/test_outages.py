@@ -19,6 +19,7 @@ from store import store as store_module
 from store.errors import StoreError, TooManyWaiting, Unavailable, Unreplicated, WrongKey
 from store.keys import ALL_HOSTS
 from store.options import ALL, StoreOptions
+from store.replication import followers_of
 from store.store import Store
 from store.tokens import Token
 from tests import worlds
@@ -525,6 +526,29 @@ async def test_a_write_is_confirmed_by_a_replica_that_follows_another_one(
                 await redis.execute_command("REPLICAOF", "NO", "ONE")
             with pytest.raises(Unreplicated, match="1 of 2 replicas"):
                 await store.environments.commit(toggled(toggled(environment)), environment.revision + 1)
+
+
+async def test_a_replica_that_no_sentinel_promotes_confirms_nothing_for_others(
+    start_server: StartServer, sentinel_binary: str, tmp_path: Path
+) -> None:
+    pair = watched_pair(start_server, sentinel_binary, tmp_path, "sentinel down-after-milliseconds main 30000")
+    async with pair as (primary, replica, sentinel):
+        hidden = ("--replicaof", f"127.0.0.1 {primary.port}", "--replica-announced", "no")
+        await start_server(*hidden, tcp=True, binary=sentinel_binary)
+        await sentinel_knows(sentinel, replicas=1)
+        async with opened(f"sentinel://127.0.0.1:{sentinel.port}/main", options=StoreOptions(wait=ALL)) as store:
+            environment = await confirmed_commit(store, build("production", 1))
+            async with redis_of(primary.url) as redis:
+
+                async def is_linked() -> bool:
+                    return len(followers_of(await redis.info("replication"))) == 2
+
+                await until_true(is_linked)
+            environment = await confirmed_commit(store, toggled(environment))
+            replica.signal(signal.SIGSTOP)
+            with pytest.raises(Unreplicated, match="0 of 1 replicas"):
+                await store.environments.commit(toggled(environment), environment.revision)
+            replica.signal(signal.SIGCONT)
 
 
 async def test_a_sentinel_names_the_promoted_replica_while_others_do_not_follow_it_yet(

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from store.client import arguments_of
 from store.finder import Electable
-from store.replication import Position, Replicas, count_followers, position_of
+from store.replication import Position, Replicas, followers_of, position_of
 from store.url import Address
 from tests.store.servers import Server, StartServer, free_port, redis_of
 from tests.waiting import DEADLINE
@@ -57,8 +57,9 @@ async def test_replicas_say_themselves_what_they_hold(start_server: StartServer)
 
 
 def test_a_replica_in_step_is_a_follower() -> None:
-    online, syncing = {"state": "online"}, {"state": "wait_bgsave"}
-    assert count_followers({"role": "master", "slave0": online, "slave1": syncing, "slaves": 2}) == 1
+    online, syncing = ({"ip": ip, "port": port, "state": "online"} for ip, port in (ONE, TWO))
+    syncing["state"] = "wait_bgsave"
+    assert followers_of({"role": "master", "slave0": online, "slave1": syncing, "slaves": 2}) == {ONE}
 
 
 def test_a_replica_that_seems_to_be_down_for_a_moment_counts() -> None:
