@@ -96,28 +96,8 @@ class Connection:
         """
         if not self.waits:
             return await self.read(script, keys, arguments)
-        async with self._slot(), self._opened() as session:
-            deadline = time.monotonic() + REPLICATION_TIMEOUT
-            is_all = self._options.wait == ALL
-            electable = self._finder.electable
-            wanted = electable.number if is_all else self._options.wait
-            # One that follows another replica confirms nothing to the primary: it is asked below, without a wait here.
-            waited_for = min(wanted, max(session.followers, 1)) if is_all else wanted
-            reply, replication, confirmed = await script.run_and_wait(
-                session.commands, keys, arguments, waited_for, int(REPLICATION_TIMEOUT * 1000)
-            )
-        if is_all:
-            # Meanwhile another server may have become the primary, or a replica may be up again.
-            electable = (await self._look_again(session)).since(electable)
-            wanted = electable.number
-            if replication:
-                position = position_of(replication)
-                session.followers = len(position.followers)
-                # A WAIT tells how many have confirmed it, and not which. Where all that follow the primary have, and
-                # all that may become the primary are among them, nobody need be asked.
-                is_certain = electable.up <= position.followers and confirmed >= len(position.followers)
-                if electable.up and not is_certain:
-                    confirmed = await self._finder.count_holding(electable.up, position, deadline)
+        write = self._write_to_all if self._options.wait == ALL else self._write_to_some
+        reply, confirmed, wanted = await write(script, keys, arguments)
         if confirmed < wanted:
             raise Unreplicated(
                 f"store {self.url}: the write was made, but {confirmed} of {wanted} replicas have confirmed it within"
@@ -134,6 +114,41 @@ class Connection:
     def confirmations(self) -> int:
         """How many replicas must be there at least, or no write is confirmed."""
         return 1 if self._options.wait == ALL else self._options.wait
+
+    async def _write_to_some(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Any]
+    ) -> tuple[Any, int, int]:
+        """The reply of ``script``, how many replicas have confirmed what it wrote, and how many must."""
+        wanted = self._options.wait
+        async with self._slot(), self._opened() as session:
+            reply, _, confirmed = await script.run_and_wait(
+                session.commands, keys, arguments, wanted, int(REPLICATION_TIMEOUT * 1000)
+            )
+        return reply, confirmed, wanted
+
+    async def _write_to_all(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Any]
+    ) -> tuple[Any, int, int]:
+        """The same for all replicas that may become the primary."""
+        async with self._slot(), self._opened() as session:
+            deadline = time.monotonic() + REPLICATION_TIMEOUT
+            before = self._finder.electable
+            # One that follows another replica confirms nothing to the primary: it is asked below, without a wait here.
+            wanted = min(before.number, max(session.followers, 1))
+            reply, replication, confirmed = await script.run_and_wait(
+                session.commands, keys, arguments, wanted, int(REPLICATION_TIMEOUT * 1000)
+            )
+        # Meanwhile another server may have become the primary, or a replica may be up again.
+        electable = (await self._look_again(session)).since(before)
+        if replication:
+            position = position_of(replication)
+            session.followers = len(position.followers)
+            # A WAIT tells how many have confirmed it, and not which. Where all that follow the primary have, and all
+            # that may become the primary are among them, nobody need be asked.
+            is_certain = electable.up <= position.followers and confirmed >= len(position.followers)
+            if electable.up and not is_certain:
+                confirmed = await self._finder.count_holding(electable.up, position, deadline)
+        return reply, confirmed, electable.number
 
     async def _look_again(self, session: Session) -> Electable:
         """The replicas that there are now. Raises `Unreplicated` if ``session`` is with the primary no more."""

@@ -18,7 +18,7 @@ from store.errors import Unavailable
 from store.url import Address
 
 ANSWER_TIMEOUT = 1.0  # seconds until a replica counts as silent
-ASK_AGAIN = 0.02  # seconds until replicas that lack a write are asked again; it takes them some milliseconds
+ASK_AGAIN = 0.005  # seconds until replicas that lack a write are asked again; it takes them some milliseconds
 
 
 @dataclass(frozen=True, slots=True)
