@@ -115,6 +115,11 @@ def instance_address(subnet: IPv6Network, number: int) -> Address:
     return _address(int(subnet.network_address) + number)
 
 
+def host_number(subnet: IPv6Network, address: Address) -> int:
+    """What `instance_address` makes ``address`` of; a number below 1 or above 64 bits where it is not in ``subnet``."""
+    return int(address) - int(subnet.network_address)
+
+
 def peer_address(network: IPv6Network, number: int) -> Address:
     """The address of the external peer with host ``number`` (from `FIRST_PEER_NUMBER`) in ``network``, a /48."""
     return _address(int(network.network_address) + number)

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv6Network
 from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from zones.addresses import (
+    Address,
+    host_number,
     instance_address,
     next_peer_number,
     next_subnet_number,
@@ -32,6 +35,7 @@ from zones.records import RecordType
 from zones.revising import revise_environment, revise_service
 
 MAX_OVERLAP = 30 * 86_400  # seconds; an old name that must last longer is a CNAME record, not a rename
+MOST_AHEAD = 256  # host numbers that an edit may leave out: other instances are being made, and will be refused them
 DEFAULT_OVERLAP = 3600  # seconds an old name goes on answering: long enough to redeploy what still uses it
 
 
@@ -70,7 +74,10 @@ class DeleteService(Struct, frozen=True):
 
 
 class PutInstance(Struct, frozen=True):
-    """Create an instance, or change the fields that are set. A new instance gets the next address of its service."""
+    """Create an instance, or change the fields that are set. A new instance gets the next address of its service.
+
+    Or it gets ``address``, where that is one of the next `MOST_AHEAD`: then no instance has ever had it.
+    """
 
     service: str
     """The current name of the service."""
@@ -84,6 +91,8 @@ class PutInstance(Struct, frozen=True):
     """The region that it runs in. None: no region. Unset: it stays."""
     attached: bool | UnsetType = UNSET
     """Whether its host has attached it. Unset: it stays; one that gets another host has to be attached there."""
+    address: Address | None = None
+    """The address that a new instance gets if it can. An instance that exists keeps its own."""
 
 
 class DeleteInstance(Struct, frozen=True):
@@ -318,9 +327,9 @@ class _Draft:
         instance = edited.by_id.get(edit.id)
         if instance is None:
             check_new_instance_id(edit.id)
-            edited.last_number += 1
-            address = instance_address(self._services[edit.service].subnet, edited.last_number)
-            instance = Instance(address=address, state=State.READY)
+            subnet = self._services[edit.service].subnet
+            edited.last_number = _number_of_new(edit.address, subnet, edited.last_number + 1)
+            instance = Instance(instance_address(subnet, edited.last_number), state=State.READY)
         wanted = {"state": edit.state, "host": edit.host, "region": edit.region, "attached": edit.attached}
         given = {name: value for name, value in wanted.items() if value is not UNSET}
         if given.get("host", instance.host) != instance.host:
@@ -376,6 +385,14 @@ class _Draft:
             raise Invalid(f"a new peer needs a host that is its gateway: name one for {edit.id!r}", field="gateway")
         self._last_peer = next_peer_number(self._last_peer)
         return Peer(edit.public_key, peer_address(self._environment.network, self._last_peer), edit.gateway)
+
+
+def _number_of_new(wanted: Address | None, subnet: IPv6Network, first: int) -> int:
+    """The host number of a new instance in ``subnet``: ``first``, or that of the address ``wanted`` if it can be."""
+    if wanted is None:
+        return first
+    number = host_number(subnet, wanted)
+    return number if first <= number < first + MOST_AHEAD else first
 
 
 def _get_service(environment: str, services: Mapping[str, Service], name: str) -> Service:

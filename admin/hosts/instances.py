@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from admin.hosts import rights
 from admin.hosts.errors import NotAllowed
@@ -24,7 +25,7 @@ from zones import edits
 from zones.addresses import Address, network_of
 from zones.edits import must_exist
 from zones.errors import Conflict
-from zones.model import Environment, Instance
+from zones.model import Environment, Instance, State
 from zones.names import EnvironmentId, check_environment_id
 
 
@@ -61,7 +62,10 @@ class HostInstances:
     """The hosts as they are known: an instance has the region of its host, unless it names one."""
 
     async def put(self, request: PutInstance, credential: Credential) -> Committed:
-        """Commits the instance on this host; takes it over if the host that has it is dead."""
+        """Commits the instance on this host; takes it over if the host that has it is dead.
+
+        It gets the address that it is connected at, if it can; else it is committed as starting.
+        """
         dead = frozenset[str]()
         while True:
             try:
@@ -75,7 +79,7 @@ class HostInstances:
 
     async def _put(self, request: PutInstance, credential: Credential, dead: frozenset[str]) -> Committed:
         me, now = self.lease.host, await self.store.clock.milliseconds()
-        region = request.region
+        region, connected = request.region, Address.parse(request.connected) if request.connected else None
         # A host that is not known yet has just registered; to ask the store with each put would double what it takes.
         if region is None and (host := self.state.hosts.hosts.get(me) or await self.store.hosts.find(me)):
             region = host.region
@@ -86,8 +90,13 @@ class HostInstances:
             if instance and instance.host not in {None, me, *dead}:
                 raise _OnOtherHost(instance.host or "")
             name = service or request.service
-            edit = edits.PutInstance(name, request.instance, request.state, me, region, attached=True)
-            return edits.apply(before, [edit], now)
+            edit = edits.PutInstance(
+                name, request.instance, request.state, me, region, attached=True, address=connected
+            )
+            after = edits.apply(before, [edit], now)
+            if connected in (None, edits.get_instance(after, name, request.instance).address):
+                return after
+            return edits.apply(before, [replace(edit, state=State.STARTING)], now)
 
         environment = (await self.writer.change(_checked(request), step, self.lease)).after
         service, instance = _find(environment, request)

@@ -1,12 +1,18 @@
 """Attaching a workload to this host and detaching it: the steps, in their order.
 
-    attach   record     the instance is committed as starting, and has its address
-             connect    link, address, routes, resolv.conf: this host reaches it       \
-             path       every live host of the environment reaches it                   } at the same time
-             ready      the instance is committed as ready
-             answer     every live host of the environment answers its name
+    attach   connect    link, address, routes, resolv.conf: this host reaches it
+             record     the instance is committed as ready, at that address
+             answer     every live host of the environment reaches it and answers its name
              lookup     A and AAAA of its names, from inside the workload
     detach   the record goes first, and with it the names on all hosts; then the connection
+
+Where this host cannot know the address beforehand (`agent.attach.expected`), or the instance gets another one, the
+first two steps are these:
+
+             record     the instance is committed as starting, and has its address
+             connect    as above                                     \
+             path       every live host of the environment reaches it } at the same time
+             ready      the instance is committed as ready
 
 An attachment is kept before its first step begins, and until its last step is undone; it is flushed to the disk beside
 the first steps, before the instance is ready. An attach that fails is undone. One that was cut off by the end of the
@@ -31,6 +37,7 @@ from agent.attach.attachment import Attachment, Phase, key_of
 from agent.attach.attachments import Attachments
 from agent.attach.connection import Connections
 from agent.attach.errors import as_agent_errors
+from agent.attach.expected import expected_address
 from agent.attach.history import AttachHistory
 from agent.attach.lookup import look_up
 from agent.attach.record import Fate, InstanceRecords
@@ -227,10 +234,8 @@ class Attacher:
     ) -> Attachment:
         begun = await self.connections.begin(_begin(wanted, known))
         async with _beside(self.connections.write_files(begun)) as files:
-            begun, record = await self._connect_recorded(begun, files, inside, times, wait=wait)
+            begun, record = await self._make_ready(begun, known, files, inside, times, wait=wait)
         if wait:
-            with times.timed("ready"):
-                record = await self.records.put(begun, State.READY)
             await self._wait_for_hosts("answer", begun, record, times)
         with times.timed("lookup"):
             begun = self.attachments.get(begun.key) or begun  # another attach may have taken its resolv.conf over
@@ -238,25 +243,74 @@ class Attacher:
             attached, _ = await _both(keeping, self._look_up(begun, record, inside))
         return attached
 
-    async def _connect_recorded(
+    async def _make_ready(
+        self,
+        begun: Attachment,
+        known: Attachment | None,
+        files: asyncio.Task[None],
+        inside: Interior,
+        times: StepTimes,
+        *,
+        wait: bool,
+    ) -> tuple[Attachment, Committed]:
+        """Has ``begun`` connected and recorded as ready, with ``files`` written before that.
+
+        Gives it with its address, and the record.
+        """
+        if wait and known is None and (address := self._expected_address(begun)):
+            begun, record = await self._connect_first(begun, address, files, inside, times)
+            if begun.address == address:
+                return begun, record
+        begun, record = await self._record_first(begun, files, inside, times, wait=wait)
+        if wait:
+            with times.timed("ready"):
+                record = await self.records.put(begun, State.READY)
+        return begun, record
+
+    def _expected_address(self, begun: Attachment) -> Address | None:
+        published = self.mesh.published
+        if published.stale_since is not None or not self.records.takes_connected:
+            return None
+        environment = published.environments.get(begun.environment)
+        return expected_address(begun, environment, self.mesh.identity.id, self.attachments)
+
+    async def _connect_first(
+        self, begun: Attachment, address: Address, files: asyncio.Task[None], inside: Interior, times: StepTimes
+    ) -> tuple[Attachment, Committed]:
+        """Connects ``begun`` at ``address``, and has it recorded, at another address if it cannot have that one."""
+        begun = self.attachments.change_in_memory(begun, address=address)
+        with self.mesh.not_committed(begun.link, begun.environment):
+            await _at_once(self._connect(begun, inside, times), _ended(files))
+            return await self._record(begun, State.READY, times, connected=address)
+
+    async def _record_first(
         self, begun: Attachment, files: asyncio.Task[None], inside: Interior, times: StepTimes, *, wait: bool
     ) -> tuple[Attachment, Committed]:
-        """Has ``begun`` recorded and connected, and waits for ``files``; gives it with its address, and the record."""
-        with times.timed("record"):
-            record = await self.records.put(begun, State.STARTING if wait else State.READY)
-        # The disk hears of it at the end. Should the agent be killed before, the next one asks for the record again.
-        begun = self.attachments.change_in_memory(
-            begun, address=Address.parse(record.address), revision=record.revision
-        )
+        """Has ``begun`` recorded, and then connected.
 
-        connect = self._connect(begun, inside, record.revision, times)
+        With ``wait`` it is recorded as starting, and every live host reaches it in the end.
+        """
+        begun, record = await self._record(begun, State.STARTING if wait else State.READY, times)
+        connect = self._connect(begun, inside, times)
         reach = self._wait_for_hosts("path", begun, record, times) if wait else self._wait_here(begun, record)
         await _at_once(connect, reach, _ended(files))
         return begun, record
 
-    async def _connect(self, begun: Attachment, inside: Interior, revision: int, times: StepTimes) -> None:
+    async def _record(
+        self, begun: Attachment, state: State, times: StepTimes, connected: Address | None = None
+    ) -> tuple[Attachment, Committed]:
+        with times.timed("record"):
+            record = await self.records.put(begun, state, connected)
+        # The disk hears of it at the end. Should the agent be killed before, the next one asks for the record again.
+        begun = self.attachments.change_in_memory(
+            begun, address=Address.parse(record.address), revision=record.revision
+        )
+        self.mesh.committed(begun.link, begun.environment, record.revision)
+        return begun, record
+
+    async def _connect(self, begun: Attachment, inside: Interior, times: StepTimes) -> None:
         with times.timed("connect"):
-            await self.connections.make(begun, inside, revision)
+            await self.connections.make(begun, inside)
 
     async def _wait_for_hosts(self, step: str, begun: Attachment, record: Committed, times: StepTimes) -> None:
         with times.timed(step):

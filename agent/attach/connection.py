@@ -55,8 +55,8 @@ class Connections:
 
         await asyncio.to_thread(write)
 
-    async def make(self, attachment: Attachment, inside: Interior, revision: int) -> None:
-        """Connects ``attachment``, committed at ``revision``; returns when this host reaches its address."""
+    async def make(self, attachment: Attachment, inside: Interior) -> None:
+        """Connects ``attachment``; returns when this host reaches its address."""
         mesh = self.mesh
         place = attachment.veth, inside, *self._settings(attachment.veth)
         try:
@@ -64,7 +64,7 @@ class Connections:
         except LinkGone:
             # The kernel removes a pair some time after the namespace has ended into which it led.
             await create_veth(mesh.system.links, *place)
-        await mesh.add_workload(attachment.link, attachment.environment, revision)
+        await mesh.add_workload(attachment.link)
 
     async def repair(self, attachment: Attachment, namespace: int) -> Sequence[str]:
         """Puts right what is not as `make` made it inside the workload; gives what that was."""

@@ -10,8 +10,18 @@ from enum import Enum
 
 from agent.attach.attachment import Attachment
 from agent.control_plane.connection import ControlPlane
-from agent.control_plane.errors import NotAllowed
-from watcher.session.protocol import AskFate, Committed, Done, PutInstance, Removed, RemoveInstance, SetState
+from agent.control_plane.errors import Conflict, NotAllowed
+from watcher.session.protocol import (
+    CONNECTED,
+    AskFate,
+    Committed,
+    Done,
+    PutInstance,
+    Removed,
+    RemoveInstance,
+    SetState,
+    Welcome,
+)
 from watcher.session.protocol import Fate as Became
 from zones.addresses import Address
 from zones.model import State
@@ -38,14 +48,29 @@ class InstanceRecords:
     control_plane: ControlPlane
     """What commits the instances, each on this host."""
 
-    async def put(self, attachment: Attachment, state: State) -> Committed:
+    @property
+    def takes_connected(self) -> bool:
+        """Whether an instance may be connected before it is put: not with a control plane of an earlier release."""
+        welcome = self.control_plane.welcome
+        return welcome is not None and welcome.version >= CONNECTED
+
+    async def put(self, attachment: Attachment, state: State, connected: Address | None = None) -> Committed:
         """Commits the instance of ``attachment``, in ``state``; the first commit gives it its address.
 
-        An instance of another host is taken over if that host is dead. Raises `NotAllowed` if it lives.
+        That is ``connected``, at which it is connected already, or else the instance is committed as starting. An
+        instance of another host is taken over if that host is dead. Raises `NotAllowed` if it lives.
         """
         one = attachment
-        request = PutInstance(0, one.environment, one.service, one.instance, state, _text(one.address), one.region)
-        return await self.control_plane.ask(request, Committed)
+        request = PutInstance(
+            0, one.environment, one.service, one.instance, state, _text(one.address), one.region, _text(connected)
+        )
+
+        def put(welcome: Welcome) -> PutInstance:
+            if connected and welcome.version < CONNECTED:
+                raise Conflict("the control plane was replaced by one of an earlier release just now: attach again")
+            return request
+
+        return await self.control_plane.ask(put, Committed)
 
     async def set_state(self, attachment: Attachment, state: State) -> None:
         """Changes the state of the instance of ``attachment``, if it is still there."""

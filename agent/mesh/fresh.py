@@ -1,13 +1,17 @@
-"""The book of fresh workloads: committed to the store, but not yet in a document that was published to this host.
+"""The book of fresh workloads: not yet in a document that was published to this host.
 
-An attach commits the instance and then needs the workload to be reached, often before the watcher has published the new
-document. The plan follows the published documents: it would leave the workload out, and remove its route if it had one.
-So the plan includes a workload that has an entry here, until a document of at least that revision is published.
+An attach needs the workload to be reached before its instance is committed, or soon after that, when the document has
+often not been published yet. The plan follows the published documents: it would leave the workload out, and remove its
+route if it had one. So the plan includes a workload that has an entry here, until its attach has failed, or a document
+of at least the revision that it was committed at is published.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import inf
 
 from zones.names import EnvironmentId
 
@@ -16,12 +20,22 @@ from zones.names import EnvironmentId
 class FreshWorkloads:
     """The fresh workloads of this host, each known by the host's end of its veth."""
 
-    _committed: dict[str, tuple[EnvironmentId, int]] = field(default_factory=dict)
-    """The environment of each fresh workload, and the revision that it was committed at."""
+    _committed: dict[str, tuple[EnvironmentId, float]] = field(default_factory=dict)
+    """The environment of each fresh workload, and the revision that it was committed at; infinite before."""
 
     def add(self, link: str, environment: EnvironmentId, revision: int) -> None:
         """The workload at ``link`` was committed at ``revision`` of ``environment``."""
         self._committed[link] = (environment, revision)
+
+    @contextmanager
+    def uncommitted(self, link: str, environment: EnvironmentId) -> Iterator[None]:
+        """The workload at ``link`` is fresh until the body ends, and after it if the body has added it."""
+        self._committed[link] = uncommitted = (environment, inf)
+        try:
+            yield
+        finally:
+            if self._committed.get(link) == uncommitted:
+                del self._committed[link]
 
     def __contains__(self, link: object) -> bool:
         return link in self._committed

@@ -4,9 +4,9 @@ Theory of operation
 ===================
 
 **What it holds.** Wanted state: the newest document of each environment that has a member on this host, and all
-registered hosts (`published`); and the workloads that are attached here, of which some are *fresh*: committed, but not
-in a published document yet (`fresh`). Actual state: the firewall's sets, the routes, and the tunnel's peers (`status`).
-About the past it remembers only which peers the last pass had, and which endpoint each of them had registered.
+registered hosts (`published`); and the workloads that are attached here, of which some are *fresh*: not in a published
+document yet (`fresh`). Actual state: the firewall's sets, the routes, and the tunnel's peers (`status`). About the past
+it remembers only which peers the last pass had, and which endpoint each of them had registered.
 
 **What a pass does** (`reconcile`). A pass takes the steps from the actual to the wanted state:
 
@@ -45,6 +45,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from agent.announce.handshakes import Handshakes
@@ -164,14 +165,21 @@ class Mesh:
 
     # What is attached
 
-    async def add_workload(self, link: str, environment: EnvironmentId, revision: int) -> None:
-        """Returns when this host reaches a workload whose veth was created just now. Raises `Failed`.
+    def not_committed(self, link: str, environment: EnvironmentId) -> AbstractContextManager[None]:
+        """While this is entered, the workload at ``link`` is reached though no document of ``environment`` has it.
 
-        ``link`` is the host's end of the veth, ``revision`` the one of ``environment`` that it was committed at.
+        ``link`` is the host's end of its veth.
         """
+        return self._fresh.uncommitted(link, environment)
+
+    def committed(self, link: str, environment: EnvironmentId, revision: int) -> None:
+        """The workload at ``link`` was committed at ``revision`` of ``environment``: it is reached from now on."""
         known = self.published.environments.get(environment)
         if known is None or known.revision < revision:
             self._fresh.add(link, environment, revision)
+
+    async def add_workload(self, link: str) -> None:
+        """Returns when this host reaches the workload at ``link``, which was created just now. Raises `Failed`."""
         self._reconciler.recreated_links.add(link)
         await self.wait_until_applied()
 

@@ -7,6 +7,9 @@ changes in place. So a share is computed once and kept for as long as the docume
 of it by what the two have otherwise (`agent.plan.shares`). To put the shares together takes one union of address sets
 for each host, of which those that have not changed are the same objects as before.
 
+A *fresh* workload is planned before a document has it, unless one has given its address to another host meanwhile: then
+that host's clients and ours must find the same workload there.
+
 What could let one environment's traffic reach another is left out of the plan and named in a `Rejection`: an address
 outside its environment's network, an address that two claim, a peer with this host's key or with another host's, a
 link that two workloads name or that belongs to another one.
@@ -46,7 +49,7 @@ class LocalWorkload:
     owner: str
     """The key of the workload's attachment, which its link must belong to."""
     is_fresh: bool = False
-    """Whether the workload was committed so recently that no document with it has been published to this host yet."""
+    """Whether no document with the workload has been published to this host yet: it is being attached just now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,8 @@ def plan(
         workloads={
             workload.link: workload.address
             for workload in _owning(workloads, owners or {}, peers.rejected)
-            if workload.is_fresh or workload.address in local.get(workload.environment, frozenset())
+            if workload.address in local.get(workload.environment, frozenset())
+            or (workload.is_fresh and not shares.is_elsewhere(workload.environment, workload.address, me.id))
         },
     )
     return Plan(wanted, tuple(peers.rejected))

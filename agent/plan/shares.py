@@ -57,6 +57,13 @@ class Shares:
             known = self._known[environment.id] = (known and _next(known, environment)) or _share(environment)
         return known.share
 
+    def is_elsewhere(self, id_: EnvironmentId, address: Address, me: str) -> bool:
+        """Whether the newest document of the environment ``id_`` has ``address`` on another host than ``me``."""
+        known = self._known.get(id_)
+        return known is not None and any(
+            address in addresses for host, addresses in known.share.by_host.items() if host != me
+        )
+
     def union(
         self, host: str, addresses: Sequence[frozenset[Address]], changes: Sequence[AddressChange | None] = ()
     ) -> tuple[frozenset[Address], AddressChange | None]:

@@ -13,9 +13,10 @@ have a member on the host, all hosts that these need, then `Loaded`; after that,
 the first environment that needs it, and `HostGone` comes after the last one.
 
 An environment is named whole once in a session (`EnvironmentIs`). After that, an agent that speaks version 2 or newer
-is sent what it has otherwise than when it was named last (`EnvironmentChanged`), and an older one all of it again. The
-version that is spoken is the lower one of the two ends, so agents and control planes may be upgraded in any order. An
-agent that cannot apply a difference ends the session, and is sent everything in the next one.
+is sent what it has otherwise than when it was named last (`EnvironmentChanged`), and an older one all of it again. With
+version 3 an instance may be connected before it is committed (`PutInstance.connected`). The version that is spoken is
+the lower one of the two ends, so agents and control planes may be upgraded in any order. An agent that cannot apply a
+difference ends the session, and is sent everything in the next one.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ from zones.names import EnvironmentId
 
 T = TypeVar("T")
 
-VERSION = 2  # of this protocol
+VERSION = 3  # of this protocol
 DIFFERENCES = 2  # the version from which agents are sent differences
+CONNECTED = 3  # the version from which a control plane knows of `PutInstance.connected`
 ALL_HOSTS = "@hosts"  # in place of an environment's id: the documents of all hosts
 SESSION_PATH = "/v1/session"
 ENROLMENT_PATH = "/v1/enrolment"
@@ -153,6 +155,9 @@ class PutInstance(_Request, frozen=True, tag="put"):
     """The address that the instance had before, by which it is found if its service was renamed since."""
     region: str | None = None
     """The region of the instance. None: that of the host."""
+    connected: str | None = None
+    """The address at which the workload is connected already. Where the instance gets another one, it is committed as
+    starting, whatever ``state`` says: it must be connected anew. None: it is not connected yet, or may stay so."""
 
 
 class SetState(_Request, frozen=True, tag="state"):

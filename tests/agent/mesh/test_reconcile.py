@@ -347,7 +347,8 @@ async def test_a_fresh_workload_is_routed_before_its_document_is_published(mesh:
     mesh.loaded()
     await run_pass(mesh)
     assert world.routed == {}
-    applied = asyncio.create_task(mesh.add_workload(WORKLOAD.link, WORKLOAD.environment, 1))
+    mesh.committed(WORKLOAD.link, WORKLOAD.environment, 1)
+    applied = asyncio.create_task(mesh.add_workload(WORKLOAD.link))
     await asyncio.sleep(0)
     await run_pass(mesh)
     assert world.routed == {"rail1": address(1, 1)}
