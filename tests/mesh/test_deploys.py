@@ -6,8 +6,8 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import cycle, islice
+from contextlib import ExitStack, contextmanager
+from itertools import chain, cycle, islice
 from pathlib import Path
 from statistics import quantiles
 
@@ -15,15 +15,17 @@ import pytest
 
 from interlock.sandbox.node import Program
 from tests.clients.builds import Build
-from tests.mesh.deploying import Deploy, deployed
-from tests.mesh.members import Layout, PopulatedEnvironment, at_once, populated
+from tests.mesh.deploying import CONNECT_TIMEOUT, Deploy, deployed
+from tests.mesh.members import Layout, PopulatedEnvironment, at_once, instance_name, populated
 from tests.mesh.mesh import Mesh
+from tests.mesh.talking import ConnectionTimes, talking
 from tests.waiting import scaled
 
 DEPLOYS = 200
 SERVICES = 20
 SLOW_DEPLOYS = 20
 AT_ONCE = 20
+RIVALS = 8  # deploys of one service at once, two on each host
 DELAY = scaled(0.2)  # seconds that the client's host is behind; much longer than a connection takes
 
 # A client on each host: so every host has a member of the environment, and a deploy must wait for all of them.
@@ -102,6 +104,42 @@ def test_the_first_connection_after_a_deploy_succeeds(
         print(f"\n{results.read_text()}\nkept in {results}")
 
 
+def test_a_deploy_is_one_commit(mesh: Mesh, clients: PopulatedEnvironment) -> None:
+    """The host has a member of the environment, so it knows the address, and connects the workload first."""
+    revision = mesh.client.get("environments", clients.id)["revision"]
+    node = mesh.nodes["h1"]
+    workload = node.attach(clients.id, "s0", "once")
+    try:
+        assert mesh.client.get("environments", clients.id)["revision"] == revision + 1
+        assert list(workload.attach_answer["steps"]) == ["connect", "record", "answer", "lookup", "total"]
+    finally:
+        node.detach(clients.id, "s0", "once")
+        workload.remove()
+
+
+def test_hosts_that_expect_the_same_address_connect_their_workloads_at_different_ones(
+    mesh: Mesh, clients: PopulatedEnvironment, programs: dict[str, Build]
+) -> None:
+    """All of them attach instances of one service at the same moment; whoever is late connects its workload anew."""
+    nodes = [mesh.nodes[f"h{number % 4 + 1}"] for number in range(RIVALS)]
+    workloads = [node.workload() for node in nodes]
+    with ExitStack() as stack:
+        for workload in workloads:
+            stack.callback(workload.remove)
+            stack.enter_context(talking(workload, programs["glibc"])).serve()
+        at_once(lambda number: nodes[number].attach(clients.id, "s0", f"r{number}", workloads[number]), range(RIVALS))
+        for number, node in enumerate(nodes):
+            stack.callback(node.detach, clients.id, "s0", f"r{number}")
+        assert len({workload.address for workload in workloads}) == RIVALS
+        for number, workload in enumerate(workloads):
+            for member in clients.members:
+                found = member.talkers["glibc"].tcp(instance_name("s0", f"r{number}"), timeout=CONNECT_TIMEOUT)
+                assert isinstance(found, ConnectionTimes), found
+                assert found.address == workload.address
+        instances = mesh.client.get("environments", clients.id, "services", "s0")["instances"]
+        assert [one["state"] for one in instances] == ["ready"] * RIVALS
+
+
 def test_deploys_at_once_are_made_together(mesh: Mesh, clients: PopulatedEnvironment) -> None:
     """What has come while a host made a pass is for the next one: so many at once take it few passes more than one."""
     alone = passes_of(mesh, clients, 1)
@@ -157,8 +195,8 @@ def report(deploys: list[Deploy]) -> str:
     """The times of ``deploys`` as text. Nothing is asserted of them, for they depend on the machine."""
     lines = [f"{len(deploys)} deploys, each from the request to attach (programs run already), in milliseconds"]
     parts = {"attached": [deploy.attached for deploy in deploys], "first octet": [deploy.reached for deploy in deploys]}
-    for name in deploys[0].steps:
-        parts[f"  {name}"] = [deploy.steps[name] for deploy in deploys]
+    for name in dict.fromkeys(chain.from_iterable(deploy.steps for deploy in deploys)):
+        parts[f"  {name}"] = [deploy.steps[name] for deploy in deploys if name in deploy.steps]
     for name, times in parts.items():
         cuts = quantiles(times, n=100, method="inclusive")
         lines.append(

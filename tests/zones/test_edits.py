@@ -163,6 +163,35 @@ def test_an_address_is_not_given_twice() -> None:
     assert addresses == ["fd12:0:1:1::1", "fd12:0:1:1::2", "fd12:0:1:2::1"]
 
 
+@pytest.mark.parametrize(
+    ("wanted", "given"),
+    [
+        ("fd12:0:1:1::2", 2),  # the next one
+        ("fd12:0:1:1::101", 0x101),  # the last one that may be left out for
+        ("fd12:0:1:1::102", 2),  # else one request could use up all of them
+        ("fd12:0:1:1::1", 2),  # another instance has had it
+        ("fd12:0:1:1::", 2),
+        ("fd12:0:1:2::2", 2),  # of another service
+        ("fd12:0:1::2", 2),
+        ("::", 2),
+    ],
+)
+def test_a_new_instance_gets_the_address_that_is_wanted_if_no_instance_can_have_had_it(wanted: str, given: int) -> None:
+    before = build("production", 1, PutService("api"), PutInstance("api", "a1"), DeleteInstance("api", "a1"))
+    after = apply(before, [PutInstance("api", "a2", address=Address.parse(wanted))], NOW)
+    service = get_service(after, "api")
+    assert service.instances["a2"].address == instance_address(service.subnet, given)
+    assert service.last_number == given
+
+
+def test_an_instance_keeps_its_address_whichever_is_wanted() -> None:
+    before = build("production", 1, PutService("api"), PutInstance("api", "a1"))
+    wanted = PutInstance("api", "a1", State.DRAINING, address=Address.parse("fd12:0:1:1::2"))
+    after = apply(before, [wanted], NOW)
+    assert str(get_instance(after, "api", "a1").address) == "fd12:0:1:1::1"
+    assert get_service(after, "api").last_number == 1
+
+
 def test_a_peer_keeps_its_address_whatever_else_changes() -> None:
     before = build("production", 1, *WORLD)
     after = apply(before, [PutPeer("laptop", OTHER_KEY), PutPeer("laptop", gateway="h2")], NOW)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import partial
+from ipaddress import IPv6Address, IPv6Network
 from random import Random
 
+import pytest
+
 from tests.admin.api import Api, E
-from tests.admin.hosts.agents import ControlPlane, LightAgent, decode
+from tests.admin.hosts.agents import ControlPlane, LightAgent, Refused, decode
 from tests.admin.hosts.conftest import Enrol
 from watcher.session.protocol import ALL_HOSTS, VERSION, Acknowledge, PutInstance, Renew, Wait
+from zones.addresses import Address
 from zones.model import State
 from zones.names import EnvironmentId
 
@@ -78,6 +82,39 @@ async def test_an_agent_is_sent_differences_if_it_speaks_a_version_that_has_them
         assert [kind["EnvironmentIs"] for kind in (kinds[0], kinds[2])] == [1, 1]
         assert kinds[0]["EnvironmentChanged"] > 8
         assert kinds[1]["EnvironmentChanged"] == 0
+
+
+async def test_what_is_connected_already_is_ready_with_its_commit_unless_another_host_was_first(
+    plane: ControlPlane, production: Api, enrolled: Enrol
+) -> None:
+    async with LightAgent(plane.url, await enrolled("h1")) as one, LightAgent(plane.url, await enrolled("h2")) as two:
+        await one.join("192.0.2.1:51820")
+        await two.join("192.0.2.2:51820")
+        first = await one.do(PutInstance, PRODUCTION, "api", "b1", State.READY)
+        last = Address.parse(first.address)
+        ahead, after_it = (str(Address((int(last) + more).to_bytes(16, "big"))) for more in (3, 4))
+
+        committed = await one.do(PutInstance, PRODUCTION, "api", "b2", State.READY, connected=ahead)
+        assert committed.address == ahead
+        late = await two.do(PutInstance, PRODUCTION, "api", "b3", State.READY, connected=ahead)
+        assert late.address == after_it
+        again = await one.do(PutInstance, PRODUCTION, "api", "b2", State.READY, ahead, connected=ahead)
+        assert (again.address, again.revision) == (ahead, late.revision)  # asked twice, it is done once
+
+        shown = (await production.get(f"{E}/services/api")).body["instances"]
+        states = {each["id"]: each["state"] for each in shown}
+        assert (states["b2"], states["b3"]) == ("ready", "starting")
+
+
+async def test_no_address_of_a_request_is_taken_on_trust(plane: ControlPlane, production: Api, enrolled: Enrol) -> None:
+    async with LightAgent(plane.url, await enrolled("h1")) as agent:
+        await agent.join("192.0.2.1:51820")
+        for number, text in enumerate(("fd12::10", "::1", "2001:db8::1")):
+            committed = await agent.do(PutInstance, PRODUCTION, "api", f"b{number}", State.READY, connected=text)
+            subnet = IPv6Network((await production.get(f"{E}/services/api")).body["subnet"])
+            assert IPv6Address(committed.address) in subnet
+        with pytest.raises(Refused, match="is not an IPv6 address"):
+            await agent.do(PutInstance, PRODUCTION, "api", "b9", State.READY, connected="nonsense")
 
 
 async def test_it_hears_each_change_of_what_concerns_it(plane: ControlPlane, production: Api, enrolled: Enrol) -> None:

@@ -11,11 +11,13 @@ from msgspec.structs import replace
 from agent.attach.errors import as_agent_errors
 from agent.attach.record import Fate, InstanceRecords
 from agent.control_plane.connection import ControlPlane
+from agent.control_plane.errors import Conflict
 from agent.errors import AgentError, BadRequest, NotNow, NotThere, Refused
 from tests.agent.control_plane.plane import Plane
 from tests.agent.worlds import ATTACHMENT
 from watcher.session import protocol
 from watcher.session.protocol import (
+    CONNECTED,
     AskFate,
     Committed,
     Done,
@@ -50,6 +52,27 @@ async def test_a_record_is_put_with_what_it_is_found_by(plane: Plane, records: I
     assert asked(plane) == PutInstance(2, E1, "api", "a1", State.STARTING, ADDRESS, "eu")
     await records.put(replace(ATTACHMENT, address=None), State.READY)
     assert asked(plane) == PutInstance(3, E1, "api", "a1", State.READY)
+
+
+async def test_a_workload_that_is_connected_already_is_put_with_its_address(
+    plane: Plane, records: InstanceRecords
+) -> None:
+    plane.answers = lambda request: Committed(request.number, 4, "api", ADDRESS, enabled=True)
+    await records.put(ATTACHMENT, State.READY, ATTACHMENT.address)
+    assert asked(plane) == PutInstance(2, E1, "api", "a1", State.READY, ADDRESS, connected=ADDRESS)
+    assert records.takes_connected
+
+
+async def test_a_control_plane_of_an_earlier_release_is_not_told_what_it_does_not_know(
+    plane: Plane, records: InstanceRecords
+) -> None:
+    """It would commit the instance as ready wherever it is."""
+    plane.version = CONNECTED - 1
+    await records.control_plane.reconnect("a test")
+    await records.set_state(ATTACHMENT, State.READY)
+    assert not records.takes_connected
+    with pytest.raises(Conflict):
+        await records.put(ATTACHMENT, State.READY, ATTACHMENT.address)
 
 
 async def test_a_state_is_set_and_an_absent_instance_is_withdrawn(plane: Plane, records: InstanceRecords) -> None:

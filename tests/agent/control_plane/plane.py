@@ -123,6 +123,8 @@ class Plane:
     """The document of the host, with which a session begins."""
     greets: bool = True
     """Whether it answers the first request."""
+    version: int = VERSION
+    """The version of the protocol that it speaks."""
     port: int = 0
     """Where it listens; 0 before it has run."""
     requests: list[Request] = field(default_factory=list)
@@ -158,7 +160,7 @@ class Plane:
         self.requests.append(request)
         if isinstance(request, Hello):
             if self.greets:
-                await socket.send_bytes(encode(Welcome(request.number, VERSION, CHALLENGE, self.host)))
+                await socket.send_bytes(encode(Welcome(request.number, self.version, CHALLENGE, self.host)))
                 for update in self.updates:
                     await socket.send_bytes(encode(update))
         elif answer := self.answers(request):

@@ -32,6 +32,23 @@ def test_the_document_of_another_environment_decides_nothing() -> None:
     assert "rail1" in fresh
 
 
+def test_a_workload_that_is_not_committed_yet_is_fresh_until_its_attach_has_failed() -> None:
+    fresh = FreshWorkloads()
+    with fresh.uncommitted("rail1", ONE):
+        fresh.remove_published(ONE, 1_000_000)
+        assert "rail1" in fresh
+    assert "rail1" not in fresh
+
+
+def test_a_workload_that_is_committed_stays_fresh_until_its_document_is_published() -> None:
+    fresh = FreshWorkloads()
+    with fresh.uncommitted("rail1", ONE):
+        fresh.add("rail1", ONE, 5)
+    assert "rail1" in fresh
+    fresh.remove_published(ONE, 5)
+    assert "rail1" not in fresh
+
+
 def test_the_workloads_of_an_environment_that_is_gone_are_not_fresh() -> None:
     fresh = FreshWorkloads()
     fresh.add("rail1", ONE, 5)

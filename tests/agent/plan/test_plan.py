@@ -168,6 +168,16 @@ def test_a_fresh_workload_is_routed_before_a_document_with_it_is_published() -> 
     assert planned([], HOSTS, HOSTS[0], [fresh]).wanted.workloads == {"rail1": address(1, 1)}
 
 
+def test_a_fresh_workload_is_not_routed_where_a_document_has_given_its_address_to_another_host() -> None:
+    """Both hosts expected the next address for their workloads, and the other one was first."""
+    fresh = LocalWorkload("rail1", MAC, environment(1, [1]).id, address(1, 2), "e1.api.a9", is_fresh=True)
+    made = planned([environment(1, [1])], HOSTS, HOSTS[0], [fresh])
+    assert made.wanted.workloads == {"rail1": address(1, 2)}
+    made = planned([environment(1, [1, 2])], HOSTS, HOSTS[0], [fresh])
+    assert made.wanted.workloads == {}
+    assert address(1, 2) in made.wanted.peers[HOSTS[1].public_key].allowed_ips
+
+
 # In general
 
 placements = st.dictionaries(st.integers(1, 6), st.lists(st.integers(1, 4), max_size=6), max_size=5)
