@@ -64,7 +64,8 @@ class HostInstances:
     async def put(self, request: PutInstance, credential: Credential) -> Committed:
         """Commits the instance on this host; takes it over if the host that has it is dead.
 
-        It gets the address that it is connected at, if it can; else it is committed as starting.
+        It gets the address at which it is connected, if it can, and if other hosts have been let through to there all
+        the time; else it is committed as starting.
         """
         dead = frozenset[str]()
         while True:
@@ -79,7 +80,8 @@ class HostInstances:
 
     async def _put(self, request: PutInstance, credential: Credential, dead: frozenset[str]) -> Committed:
         me, now = self.lease.host, await self.store.clock.milliseconds()
-        region, connected = request.region, Address.parse(request.connected) if request.connected else None
+        region, connected = request.region, request.connected
+        wanted = Address.parse(connected.address) if connected else None
         # A host that is not known yet has just registered; to ask the store with each put would double what it takes.
         if region is None and (host := self.state.hosts.hosts.get(me) or await self.store.hosts.find(me)):
             region = host.region
@@ -90,11 +92,12 @@ class HostInstances:
             if instance and instance.host not in {None, me, *dead}:
                 raise _OnOtherHost(instance.host or "")
             name = service or request.service
-            edit = edits.PutInstance(
-                name, request.instance, request.state, me, region, attached=True, address=connected
-            )
+            edit = edits.PutInstance(name, request.instance, request.state, me, region, attached=True, address=wanted)
             after = edits.apply(before, [edit], now)
-            if connected in (None, edits.get_instance(after, name, request.instance).address):
+            if connected is None:
+                return after
+            is_there = edits.get_instance(after, name, request.instance).address == wanted
+            if is_there and _is_open(before, me, *connected.beside):
                 return after
             return edits.apply(before, [replace(edit, state=State.STARTING)], now)
 
@@ -102,7 +105,9 @@ class HostInstances:
         service, instance = _find(environment, request)
         if service is None or instance is None:
             raise Conflict("the instance was removed by somebody else while it was being put: put it again")
-        return Committed(request.number, environment.revision, service, str(instance.address), environment.enabled)
+        is_starting = instance.state is State.STARTING
+        address, enabled = str(instance.address), environment.enabled
+        return Committed(request.number, environment.revision, service, address, enabled, is_starting)
 
     async def set_state(self, request: SetState, credential: Credential) -> bool:
         """Changes the state of the instance, if it is on this host; False if nothing changed."""
@@ -188,6 +193,15 @@ def _find(environment: Environment, request: NamesInstance) -> tuple[str | None,
             if instance and str(instance.address) == request.address:
                 return name, instance
     return None, None
+
+
+def _is_open(environment: Environment, host: str, service: str, id_: str) -> bool:
+    """Whether the instance ``id_`` is ready on ``host``: as long as one is, the host lets all others through to it."""
+    found = environment.services.get(service)
+    instance = found and found.instances.get(id_)
+    if not instance:
+        return False
+    return instance.host == host and instance.attached and instance.state is not State.STARTING
 
 
 def _checked(request: NamesInstance) -> EnvironmentId:

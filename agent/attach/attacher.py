@@ -37,7 +37,7 @@ from agent.attach.attachment import Attachment, Phase, key_of
 from agent.attach.attachments import Attachments
 from agent.attach.connection import Connections
 from agent.attach.errors import as_agent_errors
-from agent.attach.expected import expected_address
+from agent.attach.expected import expect
 from agent.attach.history import AttachHistory
 from agent.attach.lookup import look_up
 from agent.attach.record import Fate, InstanceRecords
@@ -50,7 +50,7 @@ from agent.system.namespaces import identify, is_own, opened
 from agent.system.netlink import call_with_links
 from agent.system.veth import find_workload_end, link_names, may_use
 from support.histogram import Histogram
-from watcher.session.protocol import Committed
+from watcher.session.protocol import Committed, Connected
 from zones.addresses import Address
 from zones.model import State
 from zones.names import EnvironmentId
@@ -257,9 +257,9 @@ class Attacher:
 
         Gives it with its address, and the record.
         """
-        if wait and known is None and (address := self._expected_address(begun)):
-            begun, record = await self._connect_first(begun, address, files, inside, times)
-            if begun.address == address:
+        if wait and known is None and (expected := self._expected(begun)):
+            begun, record = await self._connect_first(begun, expected, files, inside, times)
+            if not record.is_starting:
                 return begun, record
         begun, record = await self._record_first(begun, files, inside, times, wait=wait)
         if wait:
@@ -267,21 +267,21 @@ class Attacher:
                 record = await self.records.put(begun, State.READY)
         return begun, record
 
-    def _expected_address(self, begun: Attachment) -> Address | None:
+    def _expected(self, begun: Attachment) -> Connected | None:
         published = self.mesh.published
         if published.stale_since is not None or not self.records.takes_connected:
             return None
         environment = published.environments.get(begun.environment)
-        return expected_address(begun, environment, self.mesh.identity.id, self.attachments)
+        return expect(begun, environment, self.mesh.identity.id, self.attachments)
 
     async def _connect_first(
-        self, begun: Attachment, address: Address, files: asyncio.Task[None], inside: Interior, times: StepTimes
+        self, begun: Attachment, expected: Connected, files: asyncio.Task[None], inside: Interior, times: StepTimes
     ) -> tuple[Attachment, Committed]:
-        """Connects ``begun`` at ``address``, and has it recorded, at another address if it cannot have that one."""
-        begun = self.attachments.change_in_memory(begun, address=address)
+        """Connects ``begun`` as ``expected``, and has it recorded; as starting if not all is as expected."""
+        begun = self.attachments.change_in_memory(begun, address=Address.parse(expected.address))
         with self.mesh.not_committed(begun.link, begun.environment):
             await _at_once(self._connect(begun, inside, times), _ended(files))
-            return await self._record(begun, State.READY, times, connected=address)
+            return await self._record(begun, State.READY, times, expected)
 
     async def _record_first(
         self, begun: Attachment, files: asyncio.Task[None], inside: Interior, times: StepTimes, *, wait: bool
@@ -297,7 +297,7 @@ class Attacher:
         return begun, record
 
     async def _record(
-        self, begun: Attachment, state: State, times: StepTimes, connected: Address | None = None
+        self, begun: Attachment, state: State, times: StepTimes, connected: Connected | None = None
     ) -> tuple[Attachment, Committed]:
         with times.timed("record"):
             record = await self.records.put(begun, state, connected)

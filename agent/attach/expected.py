@@ -1,33 +1,51 @@
-"""The address that a workload will have, as its host can know it before the workload is recorded.
+"""How a workload will be connected, as its host can know it before the workload is recorded.
 
-A host that has members of an environment follows the environment's document, and the document says which host number a
-service gives next. So the workload can be connected at that address first, and recorded once, as ready. Another host
-may come first: then the control plane gives the instance another address, and has it wait until it is connected anew.
+A host that has a ready instance of an environment follows the environment's document: it lets the other hosts of the
+environment through, and the document says which host number a service gives next. So a workload can be connected at
+that address first, and recorded once, as ready. Another host may come first, or this one lose its last ready instance:
+then the control plane has the workload wait until it is connected anew (`watcher.session.protocol.Connected`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from agent.attach.attachment import Attachment
+from agent.attach.attachment import Attachment, Phase
+from watcher.session.protocol import Connected
 from zones.addresses import Address, contains, host_number, instance_address
-from zones.model import Environment
+from zones.model import Environment, Service, State
 
 
-def expected_address(
+def expect(
     wanted: Attachment, environment: Environment | None, me: str, attachments: Iterable[Attachment]
-) -> Address | None:
-    """The address that ``wanted`` will most likely have on the host ``me``; None where it is to be recorded first.
+) -> Connected | None:
+    """How ``wanted`` will most likely be connected on the host ``me``; None where it is to be recorded first.
 
-    ``environment`` is the newest document of its environment on this host, None if it has none: then other hosts are
-    not known here, and cannot reach it. ``attachments`` are all of this host: some may be connected, and not recorded.
+    ``environment`` is the newest document of its environment on this host, None if it has none. ``attachments`` are all
+    of this host: some may be connected, and not recorded.
     """
-    service = environment and environment.enabled and environment.services.get(wanted.service)
-    if not service:
+    if environment is None or not environment.enabled or wanted.service not in environment.services:
         return None
+    here = [one for one in attachments if one.environment == environment.id and one.key != wanted.key]
+    beside = next(_ready(environment, me, here), None)
+    address = _address(wanted, environment.services[wanted.service], me, here)
+    return Connected(str(address), beside) if beside and address else None
+
+
+def _ready(environment: Environment, me: str, here: Iterable[Attachment]) -> Iterator[tuple[str, str]]:
+    """Service and id of each of ``here`` that ``environment`` has as ready on ``me``."""
+    for one in here:
+        service = environment.services.get(one.service)
+        instance = service and service.instances.get(one.instance)
+        if not instance or instance.host != me or one.phase is not Phase.ATTACHED:
+            continue
+        if instance.attached and instance.state is not State.STARTING:
+            yield one.service, one.instance
+
+
+def _address(wanted: Attachment, service: Service, me: str, here: Iterable[Attachment]) -> Address | None:
     if instance := service.instances.get(wanted.instance):
         return instance.address if instance.host in (None, me) else None
     subnet = service.subnet
-    here = (one.address for one in attachments if one.environment == wanted.environment)
-    taken = [host_number(subnet, address) for address in here if address and contains(subnet, address)]
+    taken = [host_number(subnet, one.address) for one in here if one.address and contains(subnet, one.address)]
     return instance_address(subnet, max([service.last_number, *taken]) + 1)

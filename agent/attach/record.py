@@ -15,6 +15,7 @@ from watcher.session.protocol import (
     CONNECTED,
     AskFate,
     Committed,
+    Connected,
     Done,
     PutInstance,
     Removed,
@@ -54,15 +55,15 @@ class InstanceRecords:
         welcome = self.control_plane.welcome
         return welcome is not None and welcome.version >= CONNECTED
 
-    async def put(self, attachment: Attachment, state: State, connected: Address | None = None) -> Committed:
+    async def put(self, attachment: Attachment, state: State, connected: Connected | None = None) -> Committed:
         """Commits the instance of ``attachment``, in ``state``; the first commit gives it its address.
 
-        That is ``connected``, at which it is connected already, or else the instance is committed as starting. An
+        With ``connected`` it is committed as starting if it cannot have that address, or must not be ready at once. An
         instance of another host is taken over if that host is dead. Raises `NotAllowed` if it lives.
         """
         one = attachment
         request = PutInstance(
-            0, one.environment, one.service, one.instance, state, _text(one.address), one.region, _text(connected)
+            0, one.environment, one.service, one.instance, state, _text(one.address), one.region, connected
         )
 
         def put(welcome: Welcome) -> PutInstance:

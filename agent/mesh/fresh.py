@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import inf
+from sys import maxsize
 
 from zones.names import EnvironmentId
 
@@ -45,10 +46,13 @@ class FreshWorkloads:
         self._remove(environment, revision)
 
     def remove_all(self, environment: EnvironmentId) -> None:
-        """``environment`` is gone, and none of its workloads stays."""
-        self._remove(environment, None)
+        """``environment`` is gone here, and none of its workloads stays but those that are not committed yet.
 
-    def _remove(self, environment: EnvironmentId, revision: int | None) -> None:
+        Such a one may bring it back, as the next member of it on this host.
+        """
+        self._remove(environment, maxsize)
+
+    def _remove(self, environment: EnvironmentId, revision: int) -> None:
         for link, (id_, committed) in list(self._committed.items()):
-            if id_ == environment and (revision is None or committed <= revision):
+            if id_ == environment and committed <= revision:
                 del self._committed[link]

@@ -137,6 +137,15 @@ class Wait(_Request, frozen=True, tag="wait"):
     """The hosts that are waited for. None of them: all that are concerned."""
 
 
+class Connected(Struct, frozen=True):
+    """A workload that its host has connected, and lets all other hosts of the environment reach."""
+
+    address: str
+    """Where it is connected; the instance may get another address."""
+    beside: tuple[str, str]
+    """Service and id of an instance that is ready on this host: so the host has heard of all other hosts."""
+
+
 class PutInstance(_Request, frozen=True, tag="put"):
     """Commits an instance on this host; the first commit gives it its address. The answer is `Committed`.
 
@@ -155,9 +164,9 @@ class PutInstance(_Request, frozen=True, tag="put"):
     """The address that the instance had before, by which it is found if its service was renamed since."""
     region: str | None = None
     """The region of the instance. None: that of the host."""
-    connected: str | None = None
-    """The address at which the workload is connected already. Where the instance gets another one, it is committed as
-    starting, whatever ``state`` says: it must be connected anew. None: it is not connected yet, or may stay so."""
+    connected: Connected | None = None
+    """How the workload is connected already. Where that is not so any more, the instance is committed as starting,
+    whatever ``state`` says. None: it is not connected yet, or nobody waits for that."""
 
 
 class SetState(_Request, frozen=True, tag="state"):
@@ -333,6 +342,8 @@ class Committed(_Answer, frozen=True, tag="committed"):
     """Its address."""
     enabled: bool
     """Whether the environment's private networking is switched on."""
+    is_starting: bool = False
+    """Whether the instance is starting now; control planes of version 2 do not say so."""
 
 
 class Removed(_Answer, frozen=True, tag="removed"):

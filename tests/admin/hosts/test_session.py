@@ -8,12 +8,21 @@ from ipaddress import IPv6Address, IPv6Network
 from random import Random
 
 import pytest
+from msgspec.structs import replace
 
 from tests.admin.api import Api, E
 from tests.admin.hosts.agents import ControlPlane, LightAgent, Refused, decode
 from tests.admin.hosts.conftest import Enrol
-from watcher.session.protocol import ALL_HOSTS, VERSION, Acknowledge, PutInstance, Renew, Wait
-from zones.addresses import Address
+from watcher.session.protocol import (
+    ALL_HOSTS,
+    VERSION,
+    Acknowledge,
+    Connected,
+    PutInstance,
+    RemoveInstance,
+    Renew,
+    Wait,
+)
 from zones.model import State
 from zones.names import EnvironmentId
 
@@ -90,31 +99,60 @@ async def test_what_is_connected_already_is_ready_with_its_commit_unless_another
     async with LightAgent(plane.url, await enrolled("h1")) as one, LightAgent(plane.url, await enrolled("h2")) as two:
         await one.join("192.0.2.1:51820")
         await two.join("192.0.2.2:51820")
-        first = await one.do(PutInstance, PRODUCTION, "api", "b1", State.READY)
-        last = Address.parse(first.address)
-        ahead, after_it = (str(Address((int(last) + more).to_bytes(16, "big"))) for more in (3, 4))
+        await one.do(PutInstance, PRODUCTION, "api", "b1", State.READY)
+        second = await two.do(PutInstance, PRODUCTION, "api", "b2", State.READY)
+        ahead, after_it = _later(second.address, 2), _later(second.address, 3)
 
-        committed = await one.do(PutInstance, PRODUCTION, "api", "b2", State.READY, connected=ahead)
-        assert committed.address == ahead
-        late = await two.do(PutInstance, PRODUCTION, "api", "b3", State.READY, connected=ahead)
-        assert late.address == after_it
-        again = await one.do(PutInstance, PRODUCTION, "api", "b2", State.READY, ahead, connected=ahead)
-        assert (again.address, again.revision) == (ahead, late.revision)  # asked twice, it is done once
+        of_one, of_two = Connected(ahead, ("api", "b1")), Connected(ahead, ("api", "b2"))
+        committed = await one.do(PutInstance, PRODUCTION, "api", "b3", State.READY, connected=of_one)
+        assert (committed.address, committed.is_starting) == (ahead, False)
+        late = await two.do(PutInstance, PRODUCTION, "api", "b4", State.READY, connected=of_two)
+        assert (late.address, late.is_starting) == (after_it, True)
+        again = await one.do(PutInstance, PRODUCTION, "api", "b3", State.READY, ahead, connected=of_one)
+        assert again == replace(committed, number=again.number, revision=late.revision)  # asked twice, it is done once
+        assert await _states(production, "b3", "b4") == ["ready", "starting"]
 
-        shown = (await production.get(f"{E}/services/api")).body["instances"]
-        states = {each["id"]: each["state"] for each in shown}
-        assert (states["b2"], states["b3"]) == ("ready", "starting")
+
+@pytest.mark.parametrize("beside", ["a1", "b1", "b2", "b3", "gone"])
+async def test_what_is_connected_waits_unless_its_host_has_let_others_through_all_the_time(
+    plane: ControlPlane, production: Api, enrolled: Enrol, beside: str
+) -> None:
+    async with LightAgent(plane.url, await enrolled("h1")) as one, LightAgent(plane.url, await enrolled("h2")) as two:
+        await one.join("192.0.2.1:51820")
+        await two.join("192.0.2.2:51820")
+        await one.do(PutInstance, PRODUCTION, "api", "b1", State.STARTING)
+        await two.do(PutInstance, PRODUCTION, "api", "b2", State.READY)
+        assert (await production.put(f"{E}/services/api/instances/b3", {"host": "h1"})).status == 201
+        last = (await one.do(PutInstance, PRODUCTION, "api", "gone", State.READY)).address
+        await one.do(RemoveInstance, PRODUCTION, "api", "gone")
+        connected = Connected(_later(last, 1), ("api", beside))
+        committed = await one.do(PutInstance, PRODUCTION, "api", "new", State.READY, connected=connected)
+        assert committed.is_starting
+        assert await _states(production, "new") == ["starting"]
 
 
 async def test_no_address_of_a_request_is_taken_on_trust(plane: ControlPlane, production: Api, enrolled: Enrol) -> None:
     async with LightAgent(plane.url, await enrolled("h1")) as agent:
         await agent.join("192.0.2.1:51820")
+        await agent.do(PutInstance, PRODUCTION, "api", "b", State.READY)
+        subnet = IPv6Network((await production.get(f"{E}/services/api")).body["subnet"])
         for number, text in enumerate(("fd12::10", "::1", "2001:db8::1")):
-            committed = await agent.do(PutInstance, PRODUCTION, "api", f"b{number}", State.READY, connected=text)
-            subnet = IPv6Network((await production.get(f"{E}/services/api")).body["subnet"])
+            connected = Connected(text, ("api", "b"))
+            committed = await agent.do(PutInstance, PRODUCTION, "api", f"b{number}", State.READY, connected=connected)
             assert IPv6Address(committed.address) in subnet
+            assert committed.is_starting
+        nonsense = Connected("nonsense", ("api", "b"))
         with pytest.raises(Refused, match="is not an IPv6 address"):
-            await agent.do(PutInstance, PRODUCTION, "api", "b9", State.READY, connected="nonsense")
+            await agent.do(PutInstance, PRODUCTION, "api", "b9", State.READY, connected=nonsense)
+
+
+def _later(address: str, more: int) -> str:
+    return str(IPv6Address(address) + more)
+
+
+async def _states(api: Api, *ids: str) -> list[str]:
+    shown = {one["id"]: one["state"] for one in (await api.get(f"{E}/services/api")).body["instances"]}
+    return [shown[id_] for id_ in ids]
 
 
 async def test_it_hears_each_change_of_what_concerns_it(plane: ControlPlane, production: Api, enrolled: Enrol) -> None:

@@ -20,6 +20,7 @@ from watcher.session.protocol import (
     CONNECTED,
     AskFate,
     Committed,
+    Connected,
     Done,
     Failure,
     PutInstance,
@@ -33,6 +34,7 @@ from zones.names import EnvironmentId
 
 E1 = EnvironmentId("e1")
 ADDRESS = str(ATTACHMENT.address)
+THERE = Connected(ADDRESS, ("api", "a2"))
 
 
 @pytest.fixture
@@ -58,8 +60,8 @@ async def test_a_workload_that_is_connected_already_is_put_with_its_address(
     plane: Plane, records: InstanceRecords
 ) -> None:
     plane.answers = lambda request: Committed(request.number, 4, "api", ADDRESS, enabled=True)
-    await records.put(ATTACHMENT, State.READY, ATTACHMENT.address)
-    assert asked(plane) == PutInstance(2, E1, "api", "a1", State.READY, ADDRESS, connected=ADDRESS)
+    await records.put(ATTACHMENT, State.READY, THERE)
+    assert asked(plane) == PutInstance(2, E1, "api", "a1", State.READY, ADDRESS, connected=THERE)
     assert records.takes_connected
 
 
@@ -72,7 +74,7 @@ async def test_a_control_plane_of_an_earlier_release_is_not_told_what_it_does_no
     await records.set_state(ATTACHMENT, State.READY)
     assert not records.takes_connected
     with pytest.raises(Conflict):
-        await records.put(ATTACHMENT, State.READY, ATTACHMENT.address)
+        await records.put(ATTACHMENT, State.READY, THERE)
 
 
 async def test_a_state_is_set_and_an_absent_instance_is_withdrawn(plane: Plane, records: InstanceRecords) -> None:
