@@ -141,11 +141,11 @@ def test_hosts_that_expect_the_same_address_connect_their_workloads_at_different
 
 
 def test_deploys_at_once_are_made_together(mesh: Mesh, clients: PopulatedEnvironment) -> None:
-    """What has come while a host made a pass is for the next one: so many at once take it few passes more than one."""
+    """What has come while a host made a pass is for the next one: so many at once take it fewer than one by one."""
     alone = passes_of(mesh, clients, 1)
     together = passes_of(mesh, clients, AT_ONCE)
     print(f"passes of all hosts: {alone} for one deploy, {together} for {AT_ONCE} at once")
-    assert together < AT_ONCE * alone / 3
+    assert together < AT_ONCE * alone / 2
 
 
 def passes_of(mesh: Mesh, clients: PopulatedEnvironment, count: int) -> int:
