@@ -18,7 +18,7 @@ from store.connection import Connection
 from store.errors import Unavailable
 from store.index import split_hosts
 from store.scripts import read_script
-from support.breaks import Breaks
+from support.breaks import Breaks, pause
 from zones.names import EnvironmentId
 
 CHANGES_WAIT = 1.0  # seconds that a read waits for a change; a dead connection is noticed a little later
@@ -149,6 +149,7 @@ class ChangeStream:
             batch = batch.followed_by(more)
             if more.count < CHANGES_COALESCED:
                 break
+            await pause()  # what was read is put together in one go, and so is the next command
         return batch
 
     async def _verify(self) -> None:
@@ -160,6 +161,7 @@ class ChangeStream:
         keys, arguments = [self._connection.keys.changes], [position, CHANGES_COALESCED]
         async with self._connection.blocking_client() as redis:
             count, last, is_chain, found = await NEWEST_SCRIPT.run(redis, keys, arguments)
+        await pause()  # for what came while the client library decoded it
         newest, breaks = list[Change](), Breaks()
         for change, written in zip(found[::2], found[1::2], strict=True):
             newest.append(_decode_change(change, _decode_object(written)))

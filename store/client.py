@@ -1,9 +1,10 @@
 """Clients of Redis or Valkey: the adapter around redis-py, whose exceptions end here.
 
-This module overrides five defaults of redis-py: RESP3 (not every deployed server or proxy speaks it), a socket timeout
+This module overrides six defaults of redis-py: RESP3 (not every deployed server or proxy speaks it), a socket timeout
 of 5 s (it would end a blocking read), ten retries of any command (a commit that is retried after its reply was lost
-would conflict with itself), that any server will do (each connection first asks the server for its role), and that
-each write is a task of its own (to limit its time, which takes a fifth of what a command costs this process).
+would conflict with itself), that any server will do (each connection first asks the server for its role), that each
+write is a task of its own (to limit its time, which takes a fifth of what a command costs this process), and that
+commands are packed in Python (a command with a hundred words takes 0.2 ms so, and queries wait).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
+import hiredis
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
 from redis.asyncio.retry import Retry
@@ -109,8 +111,12 @@ def open_client(
     return Redis.from_pool(pool)
 
 
-class _WritesAtOnce:
-    """What is sent goes to the system at once; only what that does not take at once is waited for."""
+class _Prompt:
+    """Commands are packed in C, and go to the system at once; only what that does not take at once is waited for."""
+
+    def pack_command(self, *words: Any) -> list[bytes]:
+        # The first word is a name such as "CLIENT LIST", which are two for the server.
+        return [hiredis.pack_command((*words[0].split(), *words[1:]))]
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         connection: Any = self
@@ -124,15 +130,15 @@ class _WritesAtOnce:
         await super().send_packed_command(command, check_health)  # type: ignore[misc]
 
 
-class _Connection(_WritesAtOnce, Connection):
+class _Connection(_Prompt, Connection):
     pass
 
 
-class _UnixConnection(_WritesAtOnce, UnixDomainSocketConnection):
+class _UnixConnection(_Prompt, UnixDomainSocketConnection):
     pass
 
 
-class _TlsConnection(_WritesAtOnce, SSLConnection):
+class _TlsConnection(_Prompt, SSLConnection):
     pass
 
 

@@ -23,7 +23,7 @@ from store.leases import Lease, not_held
 from store.newest import Newest, NewestKept
 from store.scripts import read_script
 from store.stored import MAX_DOCUMENT, Known, Stored
-from support.breaks import Breaks
+from support.breaks import Breaks, pause
 from zones import document, parts
 from zones.errors import Conflict, Missing
 from zones.hosts import hosts_of
@@ -112,7 +112,10 @@ class EnvironmentStore:
             keys += self._keys.environment(id_), self._keys.differences(id_)
             has = known.get(id_)
             arguments += (id_, has.revision, has.digest) if has else (id_, "", "")
+        if len(ids) > 1:
+            await pause()  # the client library takes its time to make a command of many words
         read = await self._connection.read(READ_SCRIPT, keys, arguments)
+        await pause()  # for what came while the library decoded it
         stored, breaks = dict[EnvironmentId, Stored](), Breaks()
         for id_, line, size, written, found in zip(ids, *read, strict=True):
             since = known.get(id_) if written is None and size > 0 else None

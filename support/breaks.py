@@ -25,6 +25,9 @@ async def pause() -> None:
     """Lets the loop do what it has to, and others have the core where this process leaves it."""
     if _leaves_core:
         os.sched_yield()
+    # In each round the loop looks at the sockets before it goes on with this, and reads them after that. So with one
+    # round, what has come meanwhile would wait for the next stretch of work as well.
+    await asyncio.sleep(0)
     await asyncio.sleep(0)
 
 

@@ -18,7 +18,7 @@ from store.errors import Unavailable, WrongKey
 from store.index import DELETED, IndexEntry
 from store.store import Store
 from store.stored import Known, Stored
-from support.breaks import Breaks, pause
+from support.breaks import Breaks
 from watcher.damage import BadDocuments
 from watcher.guard import Guard, Kind, loses_many_names
 from watcher.keeper import restore_one
@@ -129,7 +129,6 @@ class EnvironmentReader:
         while waiting:
             some = [waiting.pop() for _ in range(min(batch, len(waiting)))]
             read = await self._documents(some, announced)
-            await pause()  # for what came while the client library decoded it
             octets = sum(one.read for one in read.values())
             batch = max(1, min(READ_MOST, READ_OCTETS * len(some) // max(octets, 1)))
             await self.apply_all(read, judged, opened)
@@ -209,7 +208,7 @@ class EnvironmentReader:
         if served and self.served.digest(id_) == digest:
             self._confirm(stored, served)
             return
-        compiled = await self._compile(stored, served)
+        compiled = await self._compile(stored, served, breaks)
         await breaks.take()
         if compiled is not None:
             await self._apply_zone(*compiled, stored, opened)
@@ -218,11 +217,11 @@ class EnvironmentReader:
         else:
             self._withdraw(id_)
 
-    async def _compile(self, stored: Stored, served: Zone | None) -> tuple[Zone, Touched | None] | None:
+    async def _compile(self, stored: Stored, served: Zone | None, breaks: Breaks) -> tuple[Zone, Touched | None] | None:
         """The zone of ``stored``, and by what it differs from the one that is ``served``; None if that is bad."""
         id_, since = stored.id, stored.since
         if since is None:
-            zone = await self.served.compile(id_, stored.written or b"", stored.differences)
+            zone = await self.served.compile(id_, stored.written or b"", stored.differences, breaks)
             return (zone, None) if zone else None
         if served is None or (served.revision, self.served.digest(id_)) != (since.revision, since.digest):
             self.must_compare = True  # it was withdrawn, or put back, while this was read

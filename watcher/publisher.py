@@ -157,21 +157,29 @@ class ServedZones:
         self.quarantined.pop(id_, None)
         return True
 
-    async def compile(self, id_: EnvironmentId, read: bytes, differences: Sequence[bytes] = ()) -> Zone | None:
+    async def compile(
+        self, id_: EnvironmentId, read: bytes, differences: Sequence[bytes] = (), breaks: Breaks | None = None
+    ) -> Zone | None:
         """The zone of the document ``read``, which should be ``id_``'s, with ``differences`` to it.
 
-        None if it is bad; then the environment is quarantined.
+        None if it is bad; then the environment is quarantined. ``breaks`` are those of the work that this is part of.
         """
 
-        def build() -> Zone:
+        def decode() -> Environment:
             environment = parts.apply_differences(document.decode(read), list(map(parts.decode, differences)))
             _check_identity(id_, environment)
+            return environment
+
+        def build(environment: Environment) -> Zone:
             return compile_zone(self.platform, environment, self._now(), self.away)
 
         try:
-            return (
-                await asyncio.to_thread(build) if len(read) + sum(map(len, differences)) > LARGE_DOCUMENT else build()
-            )
+            if len(read) + sum(map(len, differences)) > LARGE_DOCUMENT:
+                return await asyncio.to_thread(lambda: build(decode()))
+            environment = decode()
+            if breaks:
+                await breaks.take()
+            return build(environment)
         except ZonesError as error:
             self.quarantine(id_, str(error))
             return None

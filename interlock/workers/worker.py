@@ -35,7 +35,7 @@ from interlock.workers.steps import apply_change
 from resolver.querylog import Watch as Lines
 from resolver.server import Resolver
 from resolver.sockets import SocketPair
-from support.breaks import Breaks, leave_core
+from support.breaks import Breaks, leave_core, pause
 
 LEAVING_SOON = 0.5  # seconds for which TCP connections in use are served, where none may be told to take longer
 HUNG_AFTER = 20  # seconds; the process with the zones, if there is one, has killed it by then
@@ -107,6 +107,7 @@ class Worker:
                     assert_never(unreachable)
 
     async def _apply(self, message: Changes) -> None:
+        await pause()  # for what came while the message was read
         began, breaks = time.thread_time(), Breaks()
         for change in message.changes:
             apply_change(self._resolver, change)

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from redis.asyncio import Connection
 from redis.exceptions import ReadOnlyError, ResponseError
 
 from store import client
@@ -127,6 +128,15 @@ async def test_what_the_server_refuses_is_no_lost_connection(error: Exception, k
     with pytest.raises(Unavailable) as raised, as_unavailable("redis://localhost"):
         raise error
     assert type(raised.value) is kind
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("PING",), ("CLIENT LIST", "TYPE", "normal"), ("SET", "née", b"\xff\0", -5, 1 << 70, 0.25, "", "x" * 70_000)],
+)
+def test_commands_are_packed_as_by_the_library(words: tuple[Any, ...]) -> None:
+    packed, expected = (kind().pack_command(*words) for kind in (client._Connection, Connection))
+    assert b"".join(packed) == b"".join(expected)
 
 
 async def test_a_command_takes_no_task_of_its_own_and_a_large_one_arrives_whole(store: Store) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import time
 
 import pytest
@@ -22,6 +23,22 @@ async def test_other_work_goes_on_when_a_break_is_due(monkeypatch: pytest.Monkey
         await breaks.take()
         went_on.append(bool(others))
     assert went_on == [False, True, False, True]  # after a break the time begins anew
+
+
+async def test_what_came_during_the_work_is_read_before_the_work_goes_on() -> None:
+    loop, done = asyncio.get_running_loop(), list[str]()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        loop.add_reader(ours, lambda: done.append(ours.recv(1).decode()))
+        try:
+            for query in "ab":
+                done.append("work")
+                theirs.send(query.encode())
+                await Breaks(-1.0).take()
+        finally:
+            loop.remove_reader(ours)
+    assert done == ["work", "a", "work", "b"]
 
 
 @pytest.mark.parametrize("leaves", [False, True])
