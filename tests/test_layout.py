@@ -39,6 +39,7 @@ ADAPTERS = {
         "agent/system/link_filters.py",
     ],
     "dnslib": ["resolver/wire/summary.py"],
+    "hiredis": ["store/client.py"],
     "jinja2": ["admin/console/rendering.py"],
     "msgspec": [
         "admin/",
