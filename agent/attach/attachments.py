@@ -5,7 +5,6 @@ So an agent that was killed at any point knows what it has begun, and can finish
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from msgspec.structs import replace
 from agent.attach.attachment import Attachment
 from agent.errors import Failed
 from agent.plan.plan import LocalWorkload
+from agent.system.aside import call_aside
 from support.files import flush_file, remove_partials, write_whole
 from support.folders import trusted_folder
 from zones.document import decode_value, encode_value
@@ -98,7 +98,7 @@ class Attachments:
 
     async def _put(self, attachment: Attachment, write: Callable[[], Attachment]) -> Attachment:
         try:
-            kept = self._known[attachment.key] = await asyncio.to_thread(write)
+            kept = self._known[attachment.key] = await call_aside(write)
         except OSError as error:
             raise self._not_kept(attachment, error) from None
         self.unreadable.discard(attachment.key)
@@ -117,7 +117,7 @@ class Attachments:
         """Forgets ``attachment``."""
         self._known.pop(attachment.key, None)
         try:
-            await asyncio.to_thread(self._path(attachment).unlink, missing_ok=True)
+            await call_aside(lambda: self._path(attachment).unlink(missing_ok=True))
         except OSError as error:
             raise Failed(f"the attachment {self._path(attachment)} cannot be removed: {error.strerror}") from None
 

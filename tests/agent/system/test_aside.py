@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import threading
+import time
 
 import pytest
 
 from agent.errors import Failed
-from agent.system.aside import call_aside
+from agent.system.aside import KEPT, call_aside
 from tests.waiting import DEADLINE, until
 
 
@@ -47,3 +50,46 @@ async def test_a_cancellation_waits_for_the_end() -> None:
     with pytest.raises(asyncio.CancelledError):
         await calling
     assert ended.is_set()
+
+
+async def test_a_thread_makes_one_call_after_the_other() -> None:
+    assert await call_aside(threading.get_native_id) == await call_aside(threading.get_native_id)
+
+
+async def test_no_call_waits_for_another_one() -> None:
+    """A kernel that takes long over one call holds up no other, however many there are."""
+    released = threading.Event()
+    held = [asyncio.create_task(call_aside(lambda: released.wait(DEADLINE))) for _ in range(2 * KEPT)]
+    await asyncio.sleep(0)
+    assert await call_aside(lambda: not released.is_set())
+    released.set()
+    assert all(await asyncio.gather(*held))
+
+
+async def test_a_thread_in_which_a_call_has_failed_is_not_used_again() -> None:
+    """It may be in a namespace that it could not leave."""
+    failed: list[int] = []
+
+    def fail() -> None:
+        failed.append(threading.get_native_id())
+        raise Failed("no")
+
+    first = await call_aside(threading.get_native_id)
+    with pytest.raises(Failed):
+        await call_aside(fail)
+    assert failed == [first]
+    assert await call_aside(threading.get_native_id) != first
+
+
+def test_the_threads_of_a_loop_end_with_it() -> None:
+    before = _threads()
+    asyncio.run(call_aside(lambda: None))
+    gc.collect()
+    deadline = time.monotonic() + DEADLINE
+    while _threads() - before:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def _threads() -> set[int]:
+    return {int(number) for number in os.listdir("/proc/self/task")}
