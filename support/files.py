@@ -54,11 +54,13 @@ def whole_file(
                 os.rename(partial, path.name, src_dir_fd=place, dst_dir_fd=place)
             else:
                 os.link(partial, path.name, src_dir_fd=place, dst_dir_fd=place)
-            if flush_folder:
-                _flush_folder(place)
-        finally:
+                os.unlink(partial, dir_fd=place)
+        except BaseException:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(partial, dir_fd=place)
+            raise
+        if flush_folder:
+            _flush_folder(place)
 
 
 def write_whole(

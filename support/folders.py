@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 LONGEST_FILE = 1 << 16  # octets that `read_file` reads; what it is for, such as a resolv.conf, has some hundred
@@ -36,11 +36,11 @@ def trusted_folder(path: Path, *, create: int | None = None, is_way: bool = Fals
     descriptor = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for at, part in enumerate(path.parts[1:], start=2):
-            _check(descriptor, str(Path(*path.parts[: at - 1])), is_last=False)
-            following = _open(descriptor, part, str(Path(*path.parts[:at])), create)
+            _check(descriptor, path.parts[: at - 1], is_last=False)
+            following = _open(descriptor, part, path.parts[:at], create)
             os.close(descriptor)
             descriptor = following
-        _check(descriptor, str(path), is_last=not is_way)
+        _check(descriptor, path.parts, is_last=not is_way)
         yield descriptor
     finally:
         os.close(descriptor)
@@ -62,24 +62,28 @@ def read_file(folder: int, name: str) -> str | None:
     return octets.decode("utf-8", "surrogateescape")
 
 
-def _open(folder: int, name: str, path: str, create: int | None) -> int:
+def _open(folder: int, name: str, path: Sequence[str], create: int | None) -> int:
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        if create is not None:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(name, create, dir_fd=folder)
+        try:
+            return os.open(name, flags, dir_fd=folder)
+        except FileNotFoundError:
+            if create is None:
+                raise
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, create, dir_fd=folder)
         return os.open(name, flags, dir_fd=folder)
     except NotADirectoryError:  # what O_DIRECTORY says of a link too
         if stat.S_ISLNK(os.lstat(name, dir_fd=folder).st_mode):
-            raise Untrusted(path, "is a link: name the folder that it leads to") from None
+            raise Untrusted(str(Path(*path)), "is a link: name the folder that it leads to") from None
         raise
 
 
-def _check(folder: int, path: str, *, is_last: bool) -> None:
+def _check(folder: int, path: Sequence[str], *, is_last: bool) -> None:
     found = os.fstat(folder)
     if found.st_uid not in (0, os.geteuid()):
-        raise Untrusted(path, f"belongs to the user {found.st_uid}: name a folder of root's")
+        raise Untrusted(str(Path(*path)), f"belongs to the user {found.st_uid}: name a folder of root's")
     is_open = found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and found.st_gid not in (0, os.getegid()))
     # In a sticky folder such as /tmp nobody can replace what is another's, and the next folder is looked at as well.
     if is_open and (is_last or not found.st_mode & stat.S_ISVTX):
-        raise Untrusted(path, "can be written by other users: name a folder of root's")
+        raise Untrusted(str(Path(*path)), "can be written by other users: name a folder of root's")

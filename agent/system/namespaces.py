@@ -11,6 +11,7 @@ import stat
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -88,7 +89,7 @@ async def identify(namespace: int) -> NamespaceId:
 def identify_entered(namespace: int) -> NamespaceId:
     """Like `identify`, in a thread that is inside ``namespace``."""
     found = os.fstat(namespace)
-    return NamespaceId(_BOOT_ID.read_text().strip(), found.st_dev, found.st_ino, _cookie())
+    return NamespaceId(_boot(), found.st_dev, found.st_ino, _cookie())
 
 
 async def call_inside(namespace: int, function: Callable[[], T]) -> T:
@@ -118,6 +119,12 @@ def entered(namespace: int) -> Iterator[None]:
 def _enter(namespace: int) -> None:
     if _libc.setns(namespace, _CLONE_NEWNET):
         raise OSError(ctypes.get_errno(), "cannot enter the network namespace")
+
+
+@cache
+def _boot() -> str:
+    """The boot id, which is the same as long as this process lives."""
+    return _BOOT_ID.read_text().strip()
 
 
 def _cookie() -> int:
