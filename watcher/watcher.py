@@ -164,9 +164,8 @@ class Watcher(ShowsServed):
     async def _look(self) -> tuple[Position, Index] | None:
         """The position and the index of the store; None if it does not answer."""
         try:
-            position = await self.store.changes.position()
-            self._is_answering = True
-            return position, await self.store.environments.index()
+            position, _, index = await self._state()
+            return position, index
         except Unavailable as error:
             self._note_lost(str(error))
             return None
@@ -221,6 +220,7 @@ class Watcher(ShowsServed):
         while True:
             # The position is read first: a commit that is made while we read comes again, as a change after it.
             position = await self.store.changes.position()
+            self._is_answering = True
             confirmation = await self._confirmation()
             index = await self.store.environments.index()
             if (await self.store.changes.position()).epoch == position.epoch:  # else the index can be of other data
