@@ -301,7 +301,10 @@ async def test_a_store_without_memory_can_be_read(start_server: StartServer) -> 
                 assert len(await one.changes.read_after("0-0")) == 2
 
 
-async def test_many_requests_at_once_wait_for_each_other(start_server: StartServer) -> None:
+async def test_many_requests_at_once_wait_for_each_other(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "WAIT_TIMEOUT", DEADLINE)  # the last one waits for all on a busy machine
     server = await start_server()
     async with opened(server.url) as store, redis_of(server.url) as redis:
         await store.environments.commit(build("production", 1), 0)
