@@ -137,10 +137,11 @@ def _ask_all(requests: Mapping[socket.socket, bytes]) -> list[float]:
 def _times(
     device: str, one_by_one: Sequence[Deploy], alone: Sequence[Sequence[float]], together: Sequence[Sequence[float]]
 ) -> Table:
+    steps = dict.fromkeys(step for one in one_by_one for step in one.steps)
     parts = {
         "first octet": [one.reached for one in one_by_one],
         "attached": [one.attached for one in one_by_one],
-        **{f"- {step}": [one.steps[step] for one in one_by_one] for step in one_by_one[0].steps},
+        **{f"- {step}": [one.steps[step] for one in one_by_one if step in one.steps] for step in steps},
         "one alone, between those at once": [max(taken) for taken in alone],
         f"{TOGETHER} at once: all attached": [max(taken) for taken in together],
     }
@@ -154,7 +155,7 @@ def _times(
             for name, times in parts.items()
         ],
         (
-            "The steps are the agent's own times; path and connect run at the same time.",
+            "The steps are the agent's own times; a deploy whose workload cannot be connected first has other ones.",
             f"{TOGETHER} at once take {ratio:.1f} times as long as one alone, by the medians.",
             f"Load average at the end {os.getloadavg()[0]:.1f}.",
         ),
@@ -181,16 +182,11 @@ def _processor_seconds(mesh: Mesh) -> dict[str, float]:
     devices = [pid for pid, network in running_programs("wireguard-go") if network in hosts]
     return {
         "control plane": _seconds(mesh.plane.program.pid),
-        "store": sum(_seconds(pid) for pid in _of_store(mesh)),
+        "store": _seconds(mesh.store.pid),
         "agents": sum(_seconds(node.agent.pid) for node in mesh.nodes.values()),
         "resolvers": sum(_seconds(node.resolver.pid) for node in mesh.nodes.values()),
         "wireguard-go": sum(_seconds(pid) for pid in devices),
     }
-
-
-def _of_store(mesh: Mesh) -> list[int]:
-    name = Path(mesh.store.url.removeprefix("unix://")).name
-    return [pid for pid, _ in running_programs("valkey-server") if name in Path(f"/proc/{pid}/cmdline").read_text()]
 
 
 def _seconds(pid: int) -> float:

@@ -61,6 +61,12 @@ class Server:
             time.sleep(0.01)
 
     @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process
+        return self._process.pid
+
+    @property
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
