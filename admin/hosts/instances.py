@@ -65,7 +65,8 @@ class HostInstances:
         """Commits the instance on this host; takes it over if the host that has it is dead.
 
         It gets the address at which it is connected, if it can, and if other hosts have been let through to there all
-        the time; else it is committed as starting.
+        the time; else it is committed as starting. One that is starting counts as not attached: its workload is to be
+        connected yet, and no name leads there before.
         """
         dead = frozenset[str]()
         while True:
@@ -92,14 +93,15 @@ class HostInstances:
             if instance and instance.host not in {None, me, *dead}:
                 raise _OnOtherHost(instance.host or "")
             name = service or request.service
-            edit = edits.PutInstance(name, request.instance, request.state, me, region, attached=True, address=wanted)
+            attached = request.state is not State.STARTING
+            edit = edits.PutInstance(name, request.instance, request.state, me, region, attached, wanted)
             after = edits.apply(before, [edit], now)
             if connected is None:
                 return after
             is_there = edits.get_instance(after, name, request.instance).address == wanted
             if is_there and _is_open(before, me, *connected.beside):
                 return after
-            return edits.apply(before, [replace(edit, state=State.STARTING)], now)
+            return edits.apply(before, [replace(edit, state=State.STARTING, attached=False)], now)
 
         environment = (await self.writer.change(_checked(request), step, self.lease)).after
         service, instance = _find(environment, request)

@@ -131,6 +131,28 @@ async def test_what_is_connected_waits_unless_its_host_has_let_others_through_al
         assert await _states(production, "new") == ["starting"]
 
 
+async def test_an_instance_that_is_starting_counts_as_attached_once_its_workload_is_connected(
+    plane: ControlPlane, production: Api, enrolled: Enrol
+) -> None:
+    """So it is answered under no name before there is a path to it."""
+
+    async def placement(id_: str) -> str:
+        shown = await production.get(f"{E}/services/api/instances/{id_}")
+        return str(shown.body["placement"])
+
+    async with LightAgent(plane.url, await enrolled("h1")) as agent:
+        await agent.join("192.0.2.1:51820")
+        await agent.do(PutInstance, PRODUCTION, "api", "b1", State.STARTING)
+        assert await placement("b1") == "not attached"
+        await agent.do(PutInstance, PRODUCTION, "api", "b1", State.READY)
+        assert await placement("b1") == "attached"
+        elsewhere = Connected("fd12::10", ("api", "b1"))
+        await agent.do(PutInstance, PRODUCTION, "api", "b2", State.READY, connected=elsewhere)
+        assert await placement("b2") == "not attached"
+        await agent.do(PutInstance, PRODUCTION, "api", "b1", State.STARTING)  # it is connected anew
+        assert await placement("b1") == "not attached"
+
+
 async def test_no_address_of_a_request_is_taken_on_trust(plane: ControlPlane, production: Api, enrolled: Enrol) -> None:
     async with LightAgent(plane.url, await enrolled("h1")) as agent:
         await agent.join("192.0.2.1:51820")
