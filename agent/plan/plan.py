@@ -7,8 +7,9 @@ changes in place. So a share is computed once and kept for as long as the docume
 of it by what the two have otherwise (`agent.plan.shares`). To put the shares together takes one union of address sets
 for each host, of which those that have not changed are the same objects as before.
 
-A *fresh* workload is planned before a document has it, unless one has given its address to another host meanwhile: then
-that host's clients and ours must find the same workload there.
+A *fresh* workload is planned before a document has it, unless one has given its address to another instance meanwhile:
+then all clients, those here too, must find the same workload there. Where two workloads have one address, the document
+says whose it is, and until there is one that does, neither is planned.
 
 What could let one environment's traffic reach another is left out of the plan and named in a `Rejection`: an address
 outside its environment's network, an address that two claim, a peer with this host's key or with another host's, a
@@ -17,6 +18,7 @@ link that two workloads name or that belongs to another one.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv6Network
@@ -31,6 +33,7 @@ from zones.names import EnvironmentId
 
 NAT_KEEPALIVE = 25  # seconds; below the half minute after which common NATs forget a mapping (RFC 4787, wg(8))
 
+_NO_ADDRESS = frozenset[Address]()
 _NO_ADDRESSES: list[frozenset[Address]] = []
 
 
@@ -50,6 +53,11 @@ class LocalWorkload:
     """The key of the workload's attachment, which its link must belong to."""
     is_fresh: bool = False
     """Whether no document with the workload has been published to this host yet: it is being attached just now."""
+
+    @property
+    def instance(self) -> str:
+        """The id of its instance."""
+        return self.owner.rpartition(".")[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +112,7 @@ def plan(
         resolvers=frozenset(resolvers),
         workloads={
             workload.link: workload.address
-            for workload in _owning(workloads, owners or {}, peers.rejected)
-            if workload.address in local.get(workload.environment, frozenset())
-            or (workload.is_fresh and not shares.is_elsewhere(workload.environment, workload.address, me.id))
+            for workload in _entitled(_owning(workloads, owners or {}, peers.rejected), local, shares, me.id)
         },
     )
     return Plan(wanted, tuple(peers.rejected))
@@ -182,3 +188,20 @@ def _owning(
             others = {owners[link]} if link in owners else {one.owner for one in claimants}
             named = ", ".join(sorted(others - {workload.owner})) or "the same workload once more"
             rejected.append(Rejection(f"workload {workload.owner}", f"its link {link} is that of {named}"))
+
+
+def _entitled(
+    workloads: Iterable[LocalWorkload], local: Mapping[EnvironmentId, frozenset[Address]], shares: Shares, me: str
+) -> Iterator[LocalWorkload]:
+    """Those of ``workloads`` that are to have their addresses; ``local`` are the addresses of the host ``me``."""
+    known = list(workloads)
+    claims = Counter(workload.address for workload in known)
+    for one in known:
+        id_, address = one.environment, one.address
+        if shares.has(id_, address):
+            is_here = address in local.get(id_, _NO_ADDRESS)
+            is_not_yet_here = one.is_fresh and not shares.is_elsewhere(id_, address, me)
+            if (is_here or is_not_yet_here) and not shares.is_of_another(id_, address, one.instance):
+                yield one
+        elif one.is_fresh and claims[address] == 1:
+            yield one

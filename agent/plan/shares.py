@@ -64,6 +64,17 @@ class Shares:
             address in addresses for host, addresses in known.share.by_host.items() if host != me
         )
 
+    def has(self, id_: EnvironmentId, address: Address) -> bool:
+        """Whether anybody has ``address`` in the newest document of the environment ``id_``."""
+        known = self._known.get(id_)
+        return known is not None and address in known.owners
+
+    def is_of_another(self, id_: EnvironmentId, address: Address, instance: str) -> bool:
+        """Whether ``address`` is that of another instance there than ``instance``, whatever its service is called."""
+        known = self._known.get(id_)
+        owner = known.owners.get(address) if known else None
+        return owner is not None and not owner.startswith(f"instance {instance}.")
+
     def union(
         self, host: str, addresses: Sequence[frozenset[Address]], changes: Sequence[AddressChange | None] = ()
     ) -> tuple[frozenset[Address], AddressChange | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import chain, cycle, islice
 from pathlib import Path
@@ -16,8 +16,9 @@ import pytest
 from interlock.sandbox.node import Program
 from tests.clients.builds import Build
 from tests.mesh.deploying import CONNECT_TIMEOUT, Deploy, deployed
+from tests.mesh.first_connections import FirstConnections, presenting
 from tests.mesh.members import Layout, PopulatedEnvironment, at_once, instance_name, populated
-from tests.mesh.mesh import Mesh
+from tests.mesh.mesh import Mesh, Node, until
 from tests.mesh.talking import ConnectionTimes, talking
 from tests.waiting import scaled
 
@@ -25,6 +26,7 @@ DEPLOYS = 200
 SERVICES = 20
 SLOW_DEPLOYS = 20
 AT_ONCE = 20
+STORMS = 4
 RIVALS = 8  # deploys of one service at once, two on each host
 DELAY = scaled(0.2)  # seconds that the client's host is behind; much longer than a connection takes
 
@@ -138,6 +140,33 @@ def test_hosts_that_expect_the_same_address_connect_their_workloads_at_different
                 assert found.address == workload.address
         instances = mesh.client.get("environments", clients.id, "services", "s0")["instances"]
         assert [one["state"] for one in instances] == ["ready"] * RIVALS
+
+
+@pytest.mark.parametrize("hosts", [("h1",), ("h1", "h2", "h3", "h4")], ids=["one host", "four hosts"])
+def test_a_name_that_is_answered_leads_to_its_workload_at_any_moment_of_a_storm(
+    mesh: Mesh, clients: PopulatedEnvironment, hosts: Sequence[str]
+) -> None:
+    """Instances of one service are attached at once, and expect addresses that others get. Clients do not wait for the
+    attach: they connect as soon as a name is answered."""
+    for number in range(STORMS):
+        storm([mesh.nodes[hosts[one % len(hosts)]] for one in range(AT_ONCE)], clients, f"n{number}")
+
+
+def storm(nodes: Sequence[Node], clients: PopulatedEnvironment, prefix: str) -> None:
+    """Attaches an instance on each of ``nodes``, all at once. Fails unless every client's first connections succeed."""
+    ids = [f"{prefix}-{number}" for number in range(len(nodes))]
+    names = [f"{id_}.s1" for id_ in ids]
+    with ExitStack() as stack:
+        workloads = [node.workload() for node in nodes]
+        for workload, name in zip(workloads, names, strict=True):
+            stack.callback(workload.remove)
+            stack.enter_context(presenting(workload, name))
+        watched = [stack.enter_context(FirstConnections(member.workload, names)) for member in clients.members]
+        at_once(lambda one: nodes[one].attach(clients.id, "s1", ids[one], workloads[one]), range(len(nodes)))
+        for node, id_ in zip(nodes, ids, strict=True):
+            stack.callback(node.detach, clients.id, "s1", id_)
+        until(lambda: all(len(one.made) == len(nodes) for one in watched), "some names were never answered")
+        assert [one.failed for one in watched] == [{}] * len(watched)
 
 
 def test_deploys_at_once_are_made_together(mesh: Mesh, clients: PopulatedEnvironment) -> None:

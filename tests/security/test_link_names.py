@@ -143,14 +143,15 @@ def test_a_plan_with_two_of_one_name_rejects_and_names_both() -> None:
         return LocalWorkload("rail1", "02:00:00:00:00:01", environment(number, [1]).id, address(number, 1), key)
 
     environments = {one.id: one for one in (environment(1, [1]), environment(2, [1]))}
-    both = [local(1, RED), local(2, BLUE)]
+    red, blue = "e1.api.a1", "e2.api.a1"
+    both = [local(1, red), local(2, blue)]
     made = plan(environments, {"h1": host(1)}, host(1), PLATFORM, both)
     assert made.wanted.workloads == {}
     assert [str(one) for one in made.rejected] == [
-        f"workload {RED}: its link rail1 is that of {BLUE}",
-        f"workload {BLUE}: its link rail1 is that of {RED}",
+        f"workload {red}: its link rail1 is that of {blue}",
+        f"workload {blue}: its link rail1 is that of {red}",
     ]
     # Where the link tells whom it was made for, that one keeps it.
-    made = plan(environments, {"h1": host(1)}, host(1), PLATFORM, both, owners={"rail1": BLUE})
+    made = plan(environments, {"h1": host(1)}, host(1), PLATFORM, both, owners={"rail1": blue})
     assert made.wanted.workloads == {"rail1": address(2, 1)}
-    assert [one.what for one in made.rejected] == [f"workload {RED}"]
+    assert [one.what for one in made.rejected] == [f"workload {red}"]

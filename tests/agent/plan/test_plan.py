@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from ipaddress import IPv6Network
 
 import pytest
@@ -176,6 +177,38 @@ def test_a_fresh_workload_is_not_routed_where_a_document_has_given_its_address_t
     made = planned([environment(1, [1, 2])], HOSTS, HOSTS[0], [fresh])
     assert made.wanted.workloads == {}
     assert address(1, 2) in made.wanted.peers[HOSTS[1].public_key].allowed_ips
+
+
+def test_a_fresh_workload_is_not_routed_where_a_document_has_its_address_without_a_host() -> None:
+    """Somebody put an instance by the API meanwhile, of whose path this host knows nothing."""
+    without_host = environment(1, [1, 2])
+    force_setattr(without_host.services["api"].instances["a2"], "host", None)
+    fresh = LocalWorkload("rail1", MAC, without_host.id, address(1, 2), "e1.api.a9", is_fresh=True)
+    assert planned([without_host], HOSTS, HOSTS[0], [fresh]).wanted.workloads == {}
+    # This is how that instance itself is attached here.
+    fresh = dataclasses.replace(fresh, owner="e1.api.a2")
+    assert planned([without_host], HOSTS, HOSTS[0], [fresh]).wanted.workloads == {"rail1": address(1, 2)}
+
+
+@pytest.mark.parametrize("is_fresh", [True, False])
+def test_of_two_workloads_with_one_address_that_one_is_routed_which_the_document_names(is_fresh: bool) -> None:
+    """Many are attached at once, and the one that was connected first did not come first."""
+    late = LocalWorkload("rail1", MAC, environment(1, [1]).id, address(1, 2), "e1.api.a2", is_fresh=is_fresh)
+    expected = dataclasses.replace(late, link="rail2", owner="e1.api.a3", is_fresh=True)
+    for both in ([late, expected], [expected, late]):
+        made = planned([environment(1, [1, 1])], HOSTS, HOSTS[0], both)
+        assert made.wanted.workloads == {"rail1": address(1, 2)}
+
+
+def test_of_two_fresh_workloads_with_one_address_none_is_routed_before_a_document_names_one() -> None:
+    one = LocalWorkload("rail1", MAC, environment(1, [1]).id, address(1, 2), "e1.api.a2", is_fresh=True)
+    other = dataclasses.replace(one, link="rail2", owner="e1.api.a3")
+    assert planned([environment(1, [1])], HOSTS, HOSTS[0], [one, other]).wanted.workloads == {}
+
+
+def test_a_workload_is_routed_whatever_its_service_is_called_now() -> None:
+    renamed = LocalWorkload("rail1", MAC, environment(1, [1]).id, address(1, 1), "e1.web.a1")
+    assert planned([environment(1, [1])], HOSTS, HOSTS[0], [renamed]).wanted.workloads == {"rail1": address(1, 1)}
 
 
 # In general
