@@ -8,9 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from msgspec.structs import replace
+
 from agent.attach.attachment import Attachment
 from agent.control_plane.connection import ControlPlane
-from agent.control_plane.errors import Conflict, NotAllowed
+from agent.control_plane.errors import NotAllowed
 from watcher.session.protocol import (
     CONNECTED,
     AskFate,
@@ -66,12 +68,17 @@ class InstanceRecords:
             0, one.environment, one.service, one.instance, state, _text(one.address), one.region, connected
         )
 
-        def put(welcome: Welcome) -> PutInstance:
-            if connected and welcome.version < CONNECTED:
-                raise Conflict("the control plane was replaced by one of an earlier release just now: attach again")
-            return request
+        asked = request
 
-        return await self.control_plane.ask(put, Committed)
+        def put(welcome: Welcome) -> PutInstance:
+            nonlocal asked
+            # One of an earlier release, which has taken over just now, knows nothing of what is connected already.
+            is_earlier = connected is not None and welcome.version < CONNECTED
+            asked = replace(request, state=State.STARTING, connected=None) if is_earlier else request
+            return asked
+
+        committed = await self.control_plane.ask(put, Committed)
+        return replace(committed, is_starting=asked.state is State.STARTING or committed.is_starting)
 
     async def set_state(self, attachment: Attachment, state: State) -> None:
         """Changes the state of the instance of ``attachment``, if it is still there."""

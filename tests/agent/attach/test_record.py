@@ -11,7 +11,6 @@ from msgspec.structs import replace
 from agent.attach.errors import as_agent_errors
 from agent.attach.record import Fate, InstanceRecords
 from agent.control_plane.connection import ControlPlane
-from agent.control_plane.errors import Conflict
 from agent.errors import AgentError, BadRequest, NotNow, NotThere, Refused
 from tests.agent.control_plane.plane import Plane
 from tests.agent.worlds import ATTACHMENT
@@ -68,13 +67,15 @@ async def test_a_workload_that_is_connected_already_is_put_with_its_address(
 async def test_a_control_plane_of_an_earlier_release_is_not_told_what_it_does_not_know(
     plane: Plane, records: InstanceRecords
 ) -> None:
-    """It would commit the instance as ready wherever it is."""
+    """It would commit the instance as ready wherever it is. It may have replaced a later one just now."""
     plane.version = CONNECTED - 1
     await records.control_plane.reconnect("a test")
     await records.set_state(ATTACHMENT, State.READY)
     assert not records.takes_connected
-    with pytest.raises(Conflict):
-        await records.put(ATTACHMENT, State.READY, THERE)
+    plane.answers = lambda request: Committed(request.number, 4, "api", ADDRESS, enabled=True)
+    committed = await records.put(ATTACHMENT, State.READY, THERE)
+    assert asked(plane) == PutInstance(3, E1, "api", "a1", State.STARTING, ADDRESS)
+    assert committed.is_starting
 
 
 async def test_a_state_is_set_and_an_absent_instance_is_withdrawn(plane: Plane, records: InstanceRecords) -> None:
