@@ -13,7 +13,7 @@ No instance is deleted because something is absent here. A difference that canno
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from agent.attach.attacher import Attacher
@@ -61,12 +61,16 @@ class Comparison:
         return [f"{one}{self._problems.get(one, '')}" for one in self.since]
 
     def unattached_workloads(self) -> Iterator[LocalWorkload]:
-        """The workloads that run here and whose attachments are lost: they stay connected."""
-        actual, attachments = self.mesh.status.actual, self.attacher.attachments
+        """The workloads that run here and whose attachments are lost: they stay connected.
+
+        So do those whose attachments have no address: the agent before was killed when they had been committed.
+        """
+        actual = self.mesh.status.actual
+        attachments = [one for one in self.attacher.attachments if one.address or one.phase is Phase.DETACHING]
         if actual is None or actual.routes.links <= {one.link for one in attachments}:
             return
         owners = actual.routes.owners
-        for one in self._compare({link: owners.get(link, "") for link in actual.routes.links}):
+        for one in self._compare(attachments, {link: owners.get(link, "") for link in actual.routes.links}):
             if isinstance(one, Unattached) and self.mesh.system.links.is_up(one.link):
                 key = key_of(one.environment, one.service, one.instance)
                 yield LocalWorkload(one.link, mac_addresses(key)[1], one.environment, one.address, key)
@@ -78,7 +82,7 @@ class Comparison:
         self._next = now + COMPARE_INTERVAL
         owners = actual.routes.owners if (actual := self.mesh.status.actual) else {}
         links = {link: owners.get(link, "") for link in self.mesh.system.links.named(LINK_PREFIX)}
-        self.since = {one: self.since.get(one, now) for one in self._compare(links)}
+        self.since = {one: self.since.get(one, now) for one in self._compare(list(self.attacher.attachments), links)}
         self._problems = {one: text for one, text in self._problems.items() if one in self.since}
         for one, since in self.since.items():
             if now - since >= GRACE[type(one)]:
@@ -87,11 +91,10 @@ class Comparison:
                 except AgentError as error:
                     self._note(one, f": {error}")
 
-    def _compare(self, links: Mapping[str, str]) -> list[Difference]:
-        attachments = self.attacher.attachments
-        unreadable = attachments.unreadable
+    def _compare(self, attachments: Collection[Attachment], links: Mapping[str, str]) -> list[Difference]:
+        unreadable = self.attacher.attachments.unreadable
         unreadable_links = {next(link_names(key)) for key in unreadable}
-        found = compare(self.mesh.identity.id, self.mesh.published.environments, list(attachments), links)
+        found = compare(self.mesh.identity.id, self.mesh.published.environments, attachments, links)
         return [
             one
             for one in found

@@ -7,6 +7,7 @@
     ready           no           no       `Absent`: nothing runs here under the instance's name
     no              attached     –        `Unrecorded`: somebody has removed the instance, or the store has lost it
     no              no           yes      `Leftover`: nobody knows the link
+    yes             begun        –        no difference: the attach ends, or is undone
 
 An instance that is *starting* may be recorded before its workload is attached, so without one it is no difference. Nor
 is one that the control plane knows to be not attached.
@@ -106,6 +107,7 @@ def compare(
     or with an empty text where it does not tell.
     """
     attached = {(one.environment, one.address): one for one in attachments}
+    begun = {one.key for one in attachments if one.phase is Phase.ATTACHING}
     known = {one.link for one in attachments}
     unexplained = {link: owner for link, owner in links.items() if link not in known}
     recorded = set()
@@ -116,6 +118,8 @@ def compare(
             if attachment.phase is Phase.ATTACHED and not instance.attached:
                 found.append(Unmarked(attachment, instance.state))
             continue
+        if any(key_of(environment.id, known_as, id_) in begun for known_as in (name, *service.former_names)):
+            continue  # the attachment gets its address when its attach ends
         at = _link(environment.id, name, service, id_, unexplained)
         if at is not None:
             del unexplained[at[1]]

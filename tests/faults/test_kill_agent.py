@@ -9,10 +9,12 @@ import json
 import os
 import random
 import re
+import signal
 import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -208,6 +210,40 @@ def test_an_agent_is_killed(hosts: Mesh, victim: Victim) -> None:
     finally:
         hosts.nodes["h1"].detach(ENVIRONMENT, "api", "other")
         other.remove()
+
+
+def test_an_agent_is_killed_when_the_name_of_an_attach_is_answered(hosts: Mesh, victim: Victim) -> None:
+    """Its workload is reached all the time from then on, though nobody has heard that it is attached."""
+    others = [hosts.nodes[name].attach(ENVIRONMENT, "api", f"of-{name}") for name in ("h1", "h2")]
+    kept, workload = victim.node.attach(ENVIRONMENT, "api", "kept"), victim.node.workload()
+    held = hosts.nodes["h2"].agent
+    os.kill(held.pid, signal.SIGSTOP)  # so that the attach waits for it
+    try:
+        with ThreadPoolExecutor(1) as threads:
+            request = threads.submit(victim.node.attach, ENVIRONMENT, "api", "new", workload)
+            workload.attach_answer = {"address": until(lambda: ready_address(hosts, "new"), "it is not ready")}
+            with Echo(workload, others[0]) as echo:
+                echo.until_answered()
+                victim.node.agent.kill()
+                assert isinstance(request.exception(), NoAgent)
+                os.kill(held.pid, signal.SIGCONT)
+                hosts.nodes["h2"].detach(ENVIRONMENT, "api", "of-h2")
+                victim.attached = {"kept": kept, "new": workload}
+                victim.start()
+                echo.until_answered()
+            assert echo.lost == 0
+            victim.check("new")
+    finally:
+        os.kill(held.pid, signal.SIGCONT)
+        hosts.nodes["h1"].detach(ENVIRONMENT, "api", "of-h1")
+        for other in others:
+            other.remove()
+
+
+def ready_address(hosts: Mesh, instance: str) -> str:
+    """The address of an instance that is ready; empty while it is not."""
+    found = hosts.client.get("environments", ENVIRONMENT, "services", "api")["instances"]
+    return next((str(one["address"]) for one in found if (one["id"], one["state"]) == (instance, "ready")), "")
 
 
 def attach(victim: Victim) -> None:

@@ -36,6 +36,7 @@ def replace_link(link: str) -> Unattached:
     return dataclasses.replace(UNATTACHED, link=link)
 
 
+BEGUN = replace(ATTACHMENT, phase=Phase.ATTACHING, address=None)  # its agent was killed, or hears of its address soon
 ABSENT = Absent(HERE.id, "api", "a1", address(1, 1))
 
 
@@ -46,6 +47,8 @@ ABSENT = Absent(HERE.id, "api", "a1", address(1, 1))
         (HERE, [ATTACHMENT], {}, []),  # upkeep looks after a link that is lost
         (HERE, [], OURS, [UNATTACHED]),
         (HERE, [], {}, [ABSENT]),
+        (HERE, [BEGUN], OURS, []),
+        (renamed(), [BEGUN], {}, []),
         (with_state(State.STARTING), [], {}, []),
         (with_state(State.STARTING), [], OURS, [UNATTACHED]),
         (with_state(State.DRAINING), [], {}, []),
