@@ -110,6 +110,8 @@ class Attacher:
     """The last attaches."""
     _under_way: dict[str, Attachment] = field(default_factory=dict)
     """The attaches under way, by key: their attachments may not be on the disk yet."""
+    _undoing: set[str] = field(default_factory=set)
+    """The keys of the attaches that have failed and whose records may be there still: no control plane answered."""
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     async def attach(self, wanted: Attachment, *, wait: bool = True, replaces: bool = False) -> AttachResult:
@@ -148,6 +150,7 @@ class Attacher:
     ) -> Attachment:
         """Runs the steps, and undoes them where one fails. ``known`` is the earlier attachment of the same instance."""
         self._under_way[wanted.key] = wanted
+        self._undoing.discard(wanted.key)
         try:
             wanted = await self._take_over_path(self._with_link(wanted, known))
             return await self._run_steps(wanted, known, inside, times, wait=wait)
@@ -342,7 +345,19 @@ class Attacher:
             return
         log.warning("attach_failed", extra={"instance": str(wanted), "reason": str(error) or type(error).__name__})
         with contextlib.suppress(AgentError):
-            await asyncio.shield(self._detach(known))
+            await asyncio.shield(self._undo_recorded(known))
+
+    async def _undo_recorded(self, known: Attachment) -> None:
+        """Detaches ``known``, whose attach has failed.
+
+        Its names may be answered: so it stays connected until its record is gone. `Upkeep` sees to that where no
+        control plane answers now.
+        """
+        try:
+            await self._detach(known, offline=False)
+        except (Unavailable, LeaseLost):
+            self._undoing.add(known.key)
+            await self.attachments.change(known, phase=Phase.DETACHING)
 
     async def detach(self, attachment: Attachment, *, offline: bool = False) -> bool:
         """Detaches ``attachment``; False if its record is there still, which `Upkeep` removes later.
@@ -376,6 +391,7 @@ class Attacher:
             is_recorded = True
         await self.connections.remove(leaving)
         if not is_recorded:
+            self._undoing.discard(leaving.key)
             await self.attachments.remove(leaving)
             self.counts.detached += 1
             log.info("detached", extra={"instance": str(leaving)})
@@ -403,8 +419,8 @@ class Attacher:
 
     async def resume(self, attachment: Attachment) -> None:
         """Finishes ``attachment`` from whatever state it was left in, or detaches it if its workload is gone."""
-        is_leaving = attachment.phase is Phase.DETACHING
-        if not is_leaving and await self._lives(attachment):
+        is_leaving, lives = attachment.phase is Phase.DETACHING, await self._lives(attachment)
+        if lives and not is_leaving:
             await self.attach(attachment)
             return
         async with self._lock(attachment.key):
@@ -416,7 +432,7 @@ class Attacher:
             if not is_leaving:
                 log.warning("workload_gone", extra={"instance": str(attachment), "netns": attachment.netns})
             with as_agent_errors():
-                await self._detach(known)
+                await self._detach(known, offline=not (lives and known.key in self._undoing))
 
     async def _lives(self, attachment: Attachment) -> bool:
         """Whether the namespace at the path of ``attachment`` is the one that it was attached in."""

@@ -92,8 +92,11 @@ class Attachment(Struct, frozen=True, omit_defaults=True):
 
     @property
     def local_workload(self) -> LocalWorkload | None:
-        """The workload as the plan of this host has it; None while it has no address, or is being detached."""
-        if self.address is None or self.phase is Phase.DETACHING:
+        """The workload as the plan of this host has it; None while it has no address.
+
+        One that is being detached is planned as long as a document has it: until then its names may be answered.
+        """
+        if self.address is None:
             return None
         return LocalWorkload(self.link, self.macs[1], self.environment, self.address, self.key)
 

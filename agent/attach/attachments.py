@@ -57,7 +57,7 @@ class Attachments:
         return len(self._known)
 
     def local_workloads(self) -> Iterator[LocalWorkload]:
-        """The workloads that the mesh is to reach: not those without an address, or that are being detached."""
+        """The workloads that the mesh is to reach, if documents have them: not those without an address."""
         return (workload for one in self if (workload := one.local_workload))
 
     def get(self, key: str) -> Attachment | None:

@@ -240,6 +240,45 @@ def test_an_agent_is_killed_when_the_name_of_an_attach_is_answered(hosts: Mesh, 
             other.remove()
 
 
+def test_the_control_plane_is_killed_when_the_name_of_an_attach_is_answered(hosts: Mesh, victim: Victim) -> None:
+    """The attach fails. Until its record is gone, the name is answered, and its workload is reached all the time."""
+    others = [hosts.nodes[name].attach(ENVIRONMENT, "api", f"of-{name}") for name in ("h1", "h2")]
+    kept, workload = victim.node.attach(ENVIRONMENT, "api", "kept"), victim.node.workload()
+    held = hosts.nodes["h2"].agent
+    os.kill(held.pid, signal.SIGSTOP)  # so that the attach waits for it
+    try:
+        with ThreadPoolExecutor(1) as threads:
+            request = threads.submit(victim.node.attach, ENVIRONMENT, "api", "new", workload)
+            workload.attach_answer = {"address": until(lambda: ready_address(hosts, "new"), "it is not ready")}
+            with Echo(workload, others[0]) as echo:
+                echo.until_answered()
+                hosts.plane.program.kill()
+                assert isinstance(request.exception(), Refusal)
+                os.kill(held.pid, signal.SIGCONT)
+                until(lambda: "is detaching" in str(victim.node.ask("mesh")["problems"]), "nobody says what is left")
+                echo.until_answered()
+                assert echo.lost == 0
+            hosts.plane.start()
+        until(lambda: detached(hosts.nodes["h2"], "of-h2"), "h2 does not find the control plane again")
+        victim.attached = {"kept": kept}
+        victim.until_settled()
+        victim.check_gone(workload)
+    finally:
+        os.kill(held.pid, signal.SIGCONT)
+        hosts.nodes["h1"].detach(ENVIRONMENT, "api", "of-h1")
+        for other in others:
+            other.remove()
+
+
+def detached(node: Node, instance: str) -> bool:
+    """Detaches ``instance``; false where that is refused."""
+    try:
+        node.detach(ENVIRONMENT, "api", instance)
+    except Refusal:
+        return False
+    return True
+
+
 def ready_address(hosts: Mesh, instance: str) -> str:
     """The address of an instance that is ready; empty while it is not."""
     found = hosts.client.get("environments", ENVIRONMENT, "services", "api")["instances"]
