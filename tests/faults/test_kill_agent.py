@@ -14,16 +14,19 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from statistics import median
+from typing import NamedTuple
 
 import pytest
 
 from agent.control.client import NoAgent, Refusal
 from interlock.errors import ApiRefused
+from interlock.sandbox.node import Program
 from tests.faults.echo import Echo
 from tests.mesh.mesh import DEADLINE, Mesh, Node, until
 from tests.mesh.test_membership import peers, traces
@@ -212,62 +215,72 @@ def test_an_agent_is_killed(hosts: Mesh, victim: Victim) -> None:
         other.remove()
 
 
-def test_an_agent_is_killed_when_the_name_of_an_attach_is_answered(hosts: Mesh, victim: Victim) -> None:
-    """Its workload is reached all the time from then on, though nobody has heard that it is attached."""
+class WaitingAttach(NamedTuple):
+    """An attach that waits for the answers of a host which is held up, while others answer its name."""
+
+    kept: Workload
+    """Another workload of the victim."""
+    workload: Workload
+    """The one that is being attached, as ``new``."""
+    client: Workload
+    """One on another host."""
+    request: Future[Workload]
+    """The attach."""
+    held: Program
+    """The agent that is held up."""
+
+
+@contextmanager
+def waiting_attach(hosts: Mesh, victim: Victim) -> Iterator[WaitingAttach]:
+    """An attach on the victim. The held host has an instance, ``of-h2``, which is to be detached before the end."""
     others = [hosts.nodes[name].attach(ENVIRONMENT, "api", f"of-{name}") for name in ("h1", "h2")]
     kept, workload = victim.node.attach(ENVIRONMENT, "api", "kept"), victim.node.workload()
     held = hosts.nodes["h2"].agent
-    os.kill(held.pid, signal.SIGSTOP)  # so that the attach waits for it
+    os.kill(held.pid, signal.SIGSTOP)
     try:
         with ThreadPoolExecutor(1) as threads:
             request = threads.submit(victim.node.attach, ENVIRONMENT, "api", "new", workload)
             workload.attach_answer = {"address": until(lambda: ready_address(hosts, "new"), "it is not ready")}
-            with Echo(workload, others[0]) as echo:
-                echo.until_answered()
-                victim.node.agent.kill()
-                assert isinstance(request.exception(), NoAgent)
-                os.kill(held.pid, signal.SIGCONT)
-                hosts.nodes["h2"].detach(ENVIRONMENT, "api", "of-h2")
-                victim.attached = {"kept": kept, "new": workload}
-                victim.start()
-                echo.until_answered()
-            assert echo.lost == 0
-            victim.check("new")
+            yield WaitingAttach(kept, workload, others[0], request, held)
     finally:
         os.kill(held.pid, signal.SIGCONT)
         hosts.nodes["h1"].detach(ENVIRONMENT, "api", "of-h1")
         for other in others:
             other.remove()
+
+
+def test_an_agent_is_killed_when_the_name_of_an_attach_is_answered(hosts: Mesh, victim: Victim) -> None:
+    """Its workload is reached all the time from then on, though nobody has heard that it is attached."""
+    with waiting_attach(hosts, victim) as attach:
+        with Echo(attach.workload, attach.client) as echo:
+            echo.until_answered()
+            victim.node.agent.kill()
+            assert isinstance(attach.request.exception(), NoAgent)
+            os.kill(attach.held.pid, signal.SIGCONT)
+            hosts.nodes["h2"].detach(ENVIRONMENT, "api", "of-h2")
+            victim.attached = {"kept": attach.kept, "new": attach.workload}
+            victim.start()
+            echo.until_answered()
+        assert echo.lost == 0
+        victim.check("new")
 
 
 def test_the_control_plane_is_killed_when_the_name_of_an_attach_is_answered(hosts: Mesh, victim: Victim) -> None:
     """The attach fails. Until its record is gone, the name is answered, and its workload is reached all the time."""
-    others = [hosts.nodes[name].attach(ENVIRONMENT, "api", f"of-{name}") for name in ("h1", "h2")]
-    kept, workload = victim.node.attach(ENVIRONMENT, "api", "kept"), victim.node.workload()
-    held = hosts.nodes["h2"].agent
-    os.kill(held.pid, signal.SIGSTOP)  # so that the attach waits for it
-    try:
-        with ThreadPoolExecutor(1) as threads:
-            request = threads.submit(victim.node.attach, ENVIRONMENT, "api", "new", workload)
-            workload.attach_answer = {"address": until(lambda: ready_address(hosts, "new"), "it is not ready")}
-            with Echo(workload, others[0]) as echo:
-                echo.until_answered()
-                hosts.plane.program.kill()
-                assert isinstance(request.exception(), Refusal)
-                os.kill(held.pid, signal.SIGCONT)
-                until(lambda: "is detaching" in str(victim.node.ask("mesh")["problems"]), "nobody says what is left")
-                echo.until_answered()
-                assert echo.lost == 0
-            hosts.plane.start()
+    with waiting_attach(hosts, victim) as attach:
+        with Echo(attach.workload, attach.client) as echo:
+            echo.until_answered()
+            hosts.plane.program.kill()
+            assert isinstance(attach.request.exception(), Refusal)
+            os.kill(attach.held.pid, signal.SIGCONT)
+            until(lambda: "is detaching" in str(victim.node.ask("mesh")["problems"]), "nobody says what is left")
+            echo.until_answered()
+        assert echo.lost == 0
+        hosts.plane.start()
         until(lambda: detached(hosts.nodes["h2"], "of-h2"), "h2 does not find the control plane again")
-        victim.attached = {"kept": kept}
+        victim.attached = {"kept": attach.kept}
         victim.until_settled()
-        victim.check_gone(workload)
-    finally:
-        os.kill(held.pid, signal.SIGCONT)
-        hosts.nodes["h1"].detach(ENVIRONMENT, "api", "of-h1")
-        for other in others:
-            other.remove()
+        victim.check_gone(attach.workload)
 
 
 def detached(node: Node, instance: str) -> bool:
