@@ -250,9 +250,19 @@ def test_a_second_process_on_the_same_directory_is_refused(demo: Up) -> None:
     )
 
 
+@contextmanager
+def not_ignored(number: signal.Signals) -> Iterator[None]:
+    """Programs that are started meanwhile do not ignore ``number``, though these tests may, as under nohup(1)."""
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_stops_all_parts(tmp_path: Path, number: signal.Signals) -> None:
-    with up(tmp_path) as running:
+    with not_ignored(number), up(tmp_path) as running:
         assert stores_in(tmp_path)
         assert running.process.end(number) == 0
         assert not stores_in(tmp_path)
