@@ -254,7 +254,12 @@ class Reconciler:
         return replace(
             routes,
             links=routes.links | {link for link in missing if self.system.links.is_up(link)},
-            workloads={link: address for link, address in routes.workloads.items() if link not in recreated},
+            workloads={
+                link: address
+                for link, address in routes.workloads.items()
+                # One that got another address with its link kept has its former route still, which is to be removed.
+                if link not in recreated or wanted.workloads.get(link) != address
+            },
         )
 
     # Notify
