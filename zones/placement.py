@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from zones.model import Environment, Instance
+from zones.model import Environment, Instance, State
 
 
 class Placement(Enum):
@@ -103,6 +103,18 @@ def instances_on(environment: Environment, host: str) -> list[str]:
         for id_, instance in sorted(service.instances.items())
         if instance.host == host
     ]
+
+
+def is_ready_on(host: str, environment: Environment, service: str, id_: str) -> bool:
+    """Whether ``environment`` has the instance ``id_`` of ``service`` as attached on ``host``, and not as starting.
+
+    As long as it has one, that host lets all others of the environment through to what is attached there.
+    """
+    found = environment.services.get(service)
+    instance = found.instances.get(id_) if found else None
+    if instance is None or instance.host != host:
+        return False
+    return instance.attached and instance.state is not State.STARTING
 
 
 def is_on_any(environment: Environment, hosts: frozenset[str]) -> bool:

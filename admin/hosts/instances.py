@@ -27,6 +27,7 @@ from zones.edits import must_exist
 from zones.errors import Conflict
 from zones.model import Environment, Instance, State
 from zones.names import EnvironmentId, check_environment_id
+from zones.placement import is_ready_on
 
 
 class NamesInstance(Protocol):
@@ -99,7 +100,7 @@ class HostInstances:
             if connected is None:
                 return after
             is_there = edits.get_instance(after, name, request.instance).address == wanted
-            if is_there and _is_open(before, me, *connected.beside):
+            if is_there and is_ready_on(me, before, *connected.beside):
                 return after
             return edits.apply(before, [replace(edit, state=State.STARTING, attached=False)], now)
 
@@ -195,15 +196,6 @@ def _find(environment: Environment, request: NamesInstance) -> tuple[str | None,
             if instance and str(instance.address) == request.address:
                 return name, instance
     return None, None
-
-
-def _is_open(environment: Environment, host: str, service: str, id_: str) -> bool:
-    """Whether the instance ``id_`` is ready on ``host``: as long as one is, the host lets all others through to it."""
-    found = environment.services.get(service)
-    instance = found and found.instances.get(id_)
-    if not instance:
-        return False
-    return instance.host == host and instance.attached and instance.state is not State.STARTING
 
 
 def _checked(request: NamesInstance) -> EnvironmentId:

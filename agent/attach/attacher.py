@@ -264,7 +264,11 @@ class Attacher:
             begun, record = await self._connect_first(begun, expected, files, inside, times)
             if not record.is_starting:
                 return begun, record
-        begun, record = await self._record_first(begun, files, inside, times, wait=wait)
+        else:
+            begun, record = await self._record(begun, State.STARTING if wait else State.READY, times)
+        connect = self._connect(begun, inside, times)
+        reach = self._wait_for_hosts("path", begun, record, times) if wait else self._wait_here(begun, record)
+        await _at_once(connect, reach, _ended(files))
         if wait:
             with times.timed("ready"):
                 record = await self.records.put(begun, State.READY)
@@ -285,19 +289,6 @@ class Attacher:
         with self.mesh.not_committed(begun.link, begun.environment):
             await _at_once(self._connect(begun, inside, times), _ended(files))
             return await self._record(begun, State.READY, times, expected)
-
-    async def _record_first(
-        self, begun: Attachment, files: asyncio.Task[None], inside: Interior, times: StepTimes, *, wait: bool
-    ) -> tuple[Attachment, Committed]:
-        """Has ``begun`` recorded, and then connected.
-
-        With ``wait`` it is recorded as starting, and every live host reaches it in the end.
-        """
-        begun, record = await self._record(begun, State.STARTING if wait else State.READY, times)
-        connect = self._connect(begun, inside, times)
-        reach = self._wait_for_hosts("path", begun, record, times) if wait else self._wait_here(begun, record)
-        await _at_once(connect, reach, _ended(files))
-        return begun, record
 
     async def _record(
         self, begun: Attachment, state: State, times: StepTimes, connected: Connected | None = None
@@ -354,10 +345,9 @@ class Attacher:
         control plane answers now.
         """
         try:
-            await self._detach(known, offline=False)
+            await self._detach(replace(known, phase=Phase.DETACHING), offline=False)
         except (Unavailable, LeaseLost):
             self._undoing.add(known.key)
-            await self.attachments.change(known, phase=Phase.DETACHING)
 
     async def detach(self, attachment: Attachment, *, offline: bool = False) -> bool:
         """Detaches ``attachment``; False if its record is there still, which `Upkeep` removes later.

@@ -8,12 +8,13 @@ then the control plane has the workload wait until it is connected anew (`watche
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from agent.attach.attachment import Attachment, Phase
 from watcher.session.protocol import Connected
 from zones.addresses import Address, contains, host_number, instance_address
-from zones.model import Environment, Service, State
+from zones.model import Environment, Service
+from zones.placement import is_ready_on
 
 
 def expect(
@@ -27,20 +28,10 @@ def expect(
     if environment is None or not environment.enabled or wanted.service not in environment.services:
         return None
     here = [one for one in attachments if one.environment == environment.id and one.key != wanted.key]
-    beside = next(_ready(environment, me, here), None)
+    attached = ((one.service, one.instance) for one in here if one.phase is Phase.ATTACHED)
+    beside = next((one for one in attached if is_ready_on(me, environment, *one)), None)
     address = _address(wanted, environment.services[wanted.service], me, here)
     return Connected(str(address), beside) if beside and address else None
-
-
-def _ready(environment: Environment, me: str, here: Iterable[Attachment]) -> Iterator[tuple[str, str]]:
-    """Service and id of each of ``here`` that ``environment`` has as ready on ``me``."""
-    for one in here:
-        service = environment.services.get(one.service)
-        instance = service and service.instances.get(one.instance)
-        if not instance or instance.host != me or one.phase is not Phase.ATTACHED:
-            continue
-        if instance.attached and instance.state is not State.STARTING:
-            yield one.service, one.instance
 
 
 def _address(wanted: Attachment, service: Service, me: str, here: Iterable[Attachment]) -> Address | None:
